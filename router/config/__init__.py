@@ -1,0 +1,1 @@
+"""Configuration: the text of pgcat.toml to frozen values."""

@@ -1,0 +1,1 @@
+"""The demo: embedded PostgreSQL shards, the router in front and a tour."""

@@ -1,0 +1,1 @@
+"""Sockets: the nested epoll, links with back-pressure, TLS, listeners."""

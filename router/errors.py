@@ -1,0 +1,145 @@
+"""Every error that the router raises, classed by who is at fault.
+
+RouterError
+├─ ConfigError                 the operator's: names every key that is wrong
+├─ ClientError                 the client's
+│  ├─ ClientProtocolError      08P01
+│  ├─ AuthenticationError      28P01
+│  └─ ClientTimeout            57P05
+├─ ServerError                 a PostgreSQL server's
+│  ├─ ServerProtocolError      08P01
+│  ├─ ServerRefused            a server's own ErrorResponse during login
+│  ├─ ServerUnavailable        57P03
+│  └─ ServerLost               08006
+├─ PoolError                   a limit of ours
+│  ├─ PoolTimeout              53300
+│  └─ ShuttingDown             57P01
+└─ RoutingError                the query's
+   ├─ InvalidShard             22023
+   ├─ InvalidShardingKey       22023
+   └─ AmbiguousShard           0A000
+
+A server's ErrorResponse to a query is data, forwarded untouched, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RouterError(Exception):
+    """Base of all; carries what an ErrorResponse needs.
+
+    Attributes:
+        message: one line for the person who reads it.
+        sqlstate: the five characters of PostgreSQL's error code table.
+        hint: what to do next, or "".
+    """
+
+    default_sqlstate = "XX000"
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.sqlstate = self.default_sqlstate if sqlstate is None else sqlstate
+        self.hint = hint
+
+
+class ConfigError(RouterError):
+    """The configuration cannot be used.
+
+    Attributes:
+        problems: one line per mistake, each beginning with its key path.
+    """
+
+    default_sqlstate = "F0000"
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in problems)]))
+        self.problems = tuple(problems)
+
+
+class ClientError(RouterError):
+    """The client broke a rule."""
+
+    default_sqlstate = "08P01"
+
+
+class ClientProtocolError(ClientError):
+    """What the client sent is not the PostgreSQL protocol."""
+
+
+class AuthenticationError(ClientError):
+    """The client could not prove who it is."""
+
+    default_sqlstate = "28P01"
+
+
+class ClientTimeout(ClientError):
+    """The client took too long."""
+
+    default_sqlstate = "57P05"
+
+
+class ServerError(RouterError):
+    """A PostgreSQL server failed us."""
+
+    default_sqlstate = "08006"
+
+
+class ServerProtocolError(ServerError):
+    """What the server sent does not fit what it was asked."""
+
+    default_sqlstate = "08P01"
+
+
+class ServerRefused(ServerError):
+    """The server answered our login with an ErrorResponse, whose code and text these are."""
+
+
+class ServerUnavailable(ServerError):
+    """No server for this query can be reached."""
+
+    default_sqlstate = "57P03"
+
+
+class ServerLost(ServerError):
+    """The server connection ended while it was in use."""
+
+
+class PoolError(RouterError):
+    """A limit of the router itself."""
+
+    default_sqlstate = "53300"
+
+
+class PoolTimeout(PoolError):
+    """No server connection became free in time."""
+
+
+class ShuttingDown(PoolError):
+    """The router is going away."""
+
+    default_sqlstate = "57P01"
+
+
+class RoutingError(RouterError):
+    """The query cannot be given a place to run."""
+
+    default_sqlstate = "0A000"
+
+
+class InvalidShard(RoutingError):
+    """A shard number that is not configured."""
+
+    default_sqlstate = "22023"
+
+
+class InvalidShardingKey(RoutingError):
+    """A sharding key that is not a value of the key's type."""
+
+    default_sqlstate = "22023"
+
+
+class AmbiguousShard(RoutingError):
+    """A statement that belongs to more than one shard."""

@@ -1,0 +1,1 @@
+"""Prometheus metrics over snapshots, and the HTTP endpoint that serves them."""

@@ -1,0 +1,1 @@
+"""Server connections: their states, sets, checkout, bans and the registry of pools."""

@@ -1,0 +1,1 @@
+"""Where a statement goes: pure decisions over SQL text and per-client settings."""

@@ -1,0 +1,1 @@
+"""One client: login, the session state machine, cancel."""
