@@ -1,0 +1,1 @@
+"""The tests, a package per layer of the router."""

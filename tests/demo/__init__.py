@@ -1,0 +1,1 @@
+"""The demo's clusters, its tour and its commands."""
