@@ -1,0 +1,171 @@
+"""The router's own SQL commands: ``SET SHARD``, ``SET SERVER ROLE`` and their kin.
+
+They are spelled forgivingly: any case, any white space and comments between the words, quotes
+where one likes, semicolons at the end. What begins like one of them but carries a value that is
+none is an error of ours, for PostgreSQL could only answer it with a riddle.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from ..errors import InvalidShard, RoutingError
+from .sharding import parse_key
+from .types import RoleChoice
+
+
+class Verb(Enum):
+    """The commands, by the words that name them."""
+
+    SET_SHARDING_KEY = "SET SHARDING KEY"
+    SET_SHARD = "SET SHARD"
+    SHOW_SHARD = "SHOW SHARD"
+    SET_SERVER_ROLE = "SET SERVER ROLE"
+    SHOW_SERVER_ROLE = "SHOW SERVER ROLE"
+    SET_PRIMARY_READS = "SET PRIMARY READS"
+    SHOW_PRIMARY_READS = "SHOW PRIMARY READS"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A routing command with its value.
+
+    Attributes:
+        verb: which command; it decides which of the next three counts.
+        number: the sharding key or the shard; None stands for ANY shard.
+        role: the choice of SET SERVER ROLE.
+        switch: the value of SET PRIMARY READS; None is DEFAULT.
+        local: whether it lasts for one transaction only (SET LOCAL).
+    """
+
+    verb: Verb
+    number: int | None = None
+    role: RoleChoice = RoleChoice.DEFAULT
+    switch: bool | None = None
+    local: bool = False
+
+
+_GAP: Final = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*+|/\*(?:[^*]|\*(?!/))*+\*/)"
+
+
+def _words(*phrases: bytes) -> bytes:
+    """Write a pattern for any of the phrases, with anything blank between their words."""
+    return b"|".join((_GAP + b"++").join(phrase.split()) for phrase in phrases)
+
+
+_SUBJECT: Final = _words(b"sharding key", b"shard", b"server role", b"primary reads")
+
+# What begins so belongs to us, for no PostgreSQL statement does.
+_COMMAND: Final = re.compile(
+    rb"(?:%(gap)s|;)*+"
+    rb"(?:set%(gap)s++(?:(?P<scope>local|session)%(gap)s++)?"
+    rb"(?P<set>%(subject)s)%(gap)s*+(?:\bto(?![\w$])|=)%(gap)s*+(?P<value>.*)"
+    rb"|show%(gap)s++(?P<show>%(subject)s)(?![\w.$])(?P<rest>.*))"
+    % {b"gap": _GAP, b"subject": _SUBJECT},
+    re.IGNORECASE | re.DOTALL,
+)
+_END: Final = re.compile(rb"(?:%s|;)*+\Z" % _GAP)
+_VALUE: Final = re.compile(rb"'([^']*+)'?|\"([^\"]*+)\"?|([^\s;'\"]*+)['\"]?")
+_BLANKS: Final = re.compile(rb"%s++" % _GAP)
+
+# Four letters decide for nearly every query that it is none of ours.
+_HEADS: Final = frozenset(
+    bytes(letters)
+    for word in (b"set", b"sho")
+    for letters in (
+        (a, b, c)
+        for a in (word[0], word[0] - 32)
+        for b in (word[1], word[1] - 32)
+        for c in (word[2], word[2] - 32)
+    )
+)
+_LEADS: Final = frozenset((b" ", b"\t", b"\n", b"\r", b"\f", b"\v", b"/", b"-", b";"))
+
+_SHARD_DIGITS: Final = 18
+_ROLES: Final = {choice.value: choice for choice in RoleChoice}
+_SWITCHES: Final = {"on": True, "off": False, "default": None}
+
+
+def parse(text: bytes) -> Command | None:
+    """Recognise a routing command in the text of a simple query; None for all other SQL.
+
+    Raises:
+        RoutingError: it is one, but its value is none that the command knows (22023), or
+            another statement follows it in the same text (0A000).
+    """
+    if text[:3] not in _HEADS and text[:1] not in _LEADS:
+        return None
+    match = _COMMAND.match(text)
+    if match is None:
+        return None
+    shown = match["show"]
+    if shown is not None:
+        return _show(_canonical(shown), match["rest"])
+    scope = match["scope"]
+    local = scope is not None and scope.lower() == b"local"
+    return _set(_canonical(match["set"]), match["value"], local)
+
+
+def _canonical(subject: bytes) -> str:
+    return _BLANKS.sub(b" ", subject).decode("ascii").upper()
+
+
+def _show(subject: str, rest: bytes) -> Command | None:
+    if subject == "SHARDING KEY":
+        return None
+    _refuse_more(f"SHOW {subject}", rest)
+    return Command(Verb(f"SHOW {subject}"))
+
+
+def _set(subject: str, written: bytes, local: bool) -> Command:
+    verb = Verb(f"SET {subject}")
+    match = _VALUE.match(written)
+    assert match is not None, "the last alternative matches anything"
+    _refuse_more(verb.value, written[match.end() :])
+    value = written[match.start(match.lastindex or 3) : match.end(match.lastindex or 3)]
+    text = value.decode("utf-8", "replace").strip()
+    if verb is Verb.SET_SHARDING_KEY:
+        return Command(verb, number=parse_key(text), local=local)
+    if verb is Verb.SET_SHARD:
+        return Command(verb, number=_shard(text), local=local)
+    if verb is Verb.SET_SERVER_ROLE:
+        if text.lower() not in _ROLES:
+            raise _unknown(verb, text, tuple(_ROLES))
+        return Command(verb, role=_ROLES[text.lower()], local=local)
+    if text.lower() not in _SWITCHES:
+        raise _unknown(verb, text, tuple(_SWITCHES))
+    return Command(verb, switch=_SWITCHES[text.lower()], local=local)
+
+
+def _refuse_more(words: str, rest: bytes) -> None:
+    if _END.match(rest) is None:
+        raise RoutingError(
+            f"{words} must be the only statement of its query",
+            sqlstate="0A000",
+            hint="Send it on its own.",
+        )
+
+
+def _shard(text: str) -> int | None:
+    if text.lower() == "any":
+        return None
+    if text.isascii() and text.isdigit() and len(text.lstrip("0")) <= _SHARD_DIGITS:
+        return int(text)
+    raise InvalidShard(
+        f'invalid shard "{_shortened(text)}"', hint="Use a number, counted from 0, or ANY."
+    )
+
+
+def _unknown(verb: Verb, text: str, allowed: tuple[str, ...]) -> RoutingError:
+    return RoutingError(
+        f'invalid value for {verb.value}: "{_shortened(text)}"',
+        sqlstate="22023",
+        hint=f"Use one of: {', '.join(allowed)}.",
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,0 +1,151 @@
+"""What one client has asked of the router with ``SET SHARD``, ``SET SERVER ROLE`` and so on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import InvalidShard
+from .commands import Command, Verb
+from .sharding import FUNCTIONS
+from .types import CommandReply, Role, RoleChoice, RouterOptions
+
+if TYPE_CHECKING:
+    from random import Random
+
+_ROLES: Final = {RoleChoice.PRIMARY: Role.PRIMARY, RoleChoice.REPLICA: Role.REPLICA}
+
+
+class RoutingState:
+    """The choices of one client, which hold until it changes them.
+
+    SET LOCAL lasts until the session calls `end_transaction`.
+
+    Attributes:
+        shard: the shard chosen, or None.
+        choice: whom the client wants to talk to.
+        primary_reads: override of primary_reads_enabled, or None.
+        is_default: whether nothing is chosen, so that the pool's settings decide alone.
+    """
+
+    __slots__ = (
+        "_has_local",
+        "_kept_choice",
+        "_kept_primary_reads",
+        "_kept_shard",
+        "choice",
+        "is_default",
+        "primary_reads",
+        "shard",
+    )
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def __repr__(self) -> str:
+        shard = "unset" if self.shard is None else self.shard
+        return f"<RoutingState shard={shard} role={self.choice.value}>"
+
+    def reset(self) -> None:
+        """Forget all choices."""
+        self.shard: int | None = None
+        self.choice = RoleChoice.DEFAULT
+        self.primary_reads: bool | None = None
+        self.is_default = True
+        self._has_local = False
+        self._keep()
+
+    @property
+    def role(self) -> Role | None:
+        """The role that the client has fixed for all its statements, or None."""
+        return _ROLES.get(self.choice)
+
+    @property
+    def parser(self) -> bool | None:
+        """Whether the client's choice turns the query parser on or off; None leaves it be."""
+        if self.choice is RoleChoice.DEFAULT:
+            return None
+        return self.choice is RoleChoice.AUTO
+
+    def end_transaction(self) -> None:
+        """Drop what SET LOCAL chose; the session must call this at each return to idle."""
+        if self._has_local:
+            self.shard = self._kept_shard
+            self.choice = self._kept_choice
+            self.primary_reads = self._kept_primary_reads
+            self._has_local = False
+            self._settle()
+
+    def execute(self, command: Command, options: RouterOptions, rng: Random) -> CommandReply:
+        """Carry out a routing command and say how to answer it.
+
+        Raises:
+            InvalidShard: the shard is not configured; nothing has changed.
+        """
+        verb = command.verb
+        if verb is Verb.SHOW_SHARD:
+            value = "unset" if self.shard is None else str(self.shard)
+            return CommandReply("SELECT 1", "shard", value)
+        if verb is Verb.SHOW_SERVER_ROLE:
+            return CommandReply("SELECT 1", "server role", self._server_role(options))
+        if verb is Verb.SHOW_PRIMARY_READS:
+            reads = self.reads_from_primary(options)
+            return CommandReply("SELECT 1", "primary reads", "on" if reads else "off")
+        if verb is Verb.SET_SERVER_ROLE:
+            self.choice = command.role
+        elif verb is Verb.SET_PRIMARY_READS:
+            self.primary_reads = command.switch
+        else:
+            self.shard = self._shard(command, options, rng)
+        self._changed(command)
+        return CommandReply(verb.value)
+
+    def reads_from_primary(self, options: RouterOptions) -> bool:
+        """Whether the primary takes its share of this client's reads."""
+        return (
+            options.primary_reads_enabled if self.primary_reads is None else self.primary_reads
+        )
+
+    def _server_role(self, options: RouterOptions) -> str:
+        if self.choice is not RoleChoice.DEFAULT:
+            return self.choice.value
+        role = options.default_role
+        if options.parser_enabled and (options.read_write_splitting or role is None):
+            return RoleChoice.AUTO.value
+        return RoleChoice.ANY.value if role is None else role.value
+
+    def _shard(self, command: Command, options: RouterOptions, rng: Random) -> int:
+        count, number = options.shard_count, command.number
+        if number is None:
+            return rng.randrange(count)
+        if command.verb is Verb.SET_SHARDING_KEY:
+            return FUNCTIONS[options.sharding_function](number, count)
+        if number >= count:
+            stay = "unset" if self.shard is None else self.shard
+            raise InvalidShard(
+                f"shard {number} is not configured, staying on shard {stay}",
+                hint=f"Shards are numbered from 0 to {count - 1}.",
+            )
+        return number
+
+    def _changed(self, command: Command) -> None:
+        if command.local:
+            self._has_local = True
+        elif command.verb is Verb.SET_SERVER_ROLE:
+            self._kept_choice = self.choice
+        elif command.verb is Verb.SET_PRIMARY_READS:
+            self._kept_primary_reads = self.primary_reads
+        else:
+            self._kept_shard = self.shard
+        self._settle()
+
+    def _keep(self) -> None:
+        self._kept_shard = self.shard
+        self._kept_choice = self.choice
+        self._kept_primary_reads = self.primary_reads
+
+    def _settle(self) -> None:
+        self.is_default = (
+            self.shard is None
+            and self.choice is RoleChoice.DEFAULT
+            and self.primary_reads is None
+        )

@@ -1,0 +1,164 @@
+"""Values that the routing layer takes in and hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Role(Enum):
+    """What a server is to its shard."""
+
+    PRIMARY = "primary"
+    """Takes reads and writes."""
+    REPLICA = "replica"
+    """A hot standby: takes reads only."""
+
+
+class RoleChoice(Enum):
+    """Whom a client wants to talk to, in the words of ``SET SERVER ROLE``."""
+
+    PRIMARY = "primary"
+    """The primary, whatever the statement."""
+    REPLICA = "replica"
+    """A replica, whatever the statement."""
+    ANY = "any"
+    """Any server; statements are not looked at."""
+    AUTO = "auto"
+    """Each statement decides."""
+    DEFAULT = "default"
+    """What the pool's settings say."""
+
+
+class Verdict(Enum):
+    """What a statement may do to the data."""
+
+    READ = "read"
+    """Proven to run on a hot standby."""
+    WRITE = "write"
+    """Everything else, the unknown included."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """The settings of one pool that decide where its statements go.
+
+    Attributes:
+        shard_count: configured shards, at least 1.
+        default_role: where statements go that nobody inspects; None is any server.
+        parser_enabled: whether statements are inspected at all.
+        read_write_splitting: whether the verdict on a statement decides its role.
+        primary_reads_enabled: whether the primary takes its share of the reads.
+        parser_max_length: longest text in bytes that is inspected; None is no limit.
+        sharding_function: a key of ``sharding.FUNCTIONS``.
+        default_shard: ``shard_N``, ``random`` or ``random_healthy``.
+        shard_id_regex: finds a shard number in a statement, as its group 1.
+        sharding_key_regex: finds a sharding key in a statement, as its group 1.
+        regex_search_limit: how many bytes of a text these two look at.
+        automatic_sharding_key: ``table.column`` or ``*.column``.
+        read_functions: names of functions that the operator declares harmless.
+        write_functions: names of functions that the operator declares to be writes.
+        cache_entries: how many texts, and as many shapes, are remembered.
+        cache_bytes: bound on the bytes of the remembered texts.
+    """
+
+    shard_count: int = 1
+    default_role: Role | None = None
+    parser_enabled: bool = False
+    read_write_splitting: bool = False
+    primary_reads_enabled: bool = False
+    parser_max_length: int | None = None
+    sharding_function: str = "pg_bigint_hash"
+    default_shard: str = "shard_0"
+    shard_id_regex: str | None = None
+    sharding_key_regex: str | None = None
+    regex_search_limit: int = 1000
+    automatic_sharding_key: str | None = None
+    read_functions: frozenset[str] = frozenset()
+    write_functions: frozenset[str] = frozenset()
+    cache_entries: int = 5000
+    cache_bytes: int = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a statement is to run.
+
+    Attributes:
+        role: the kind of server; None is any.
+        shard: the shard's number; None leaves it to the pool (``random``, ``random_healthy``).
+        reason: why, for logs and for people.
+    """
+
+    role: Role | None
+    shard: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a text.
+
+    Attributes:
+        kind: its command in capitals ("SELECT", "CREATE TABLE"), or "" if it has none.
+        verdict: whether a hot standby can run it.
+        reason: why.
+    """
+
+    kind: str
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What is known about one SQL text.
+
+    Attributes:
+        statements: the statements in their order; empty for an empty text.
+        verdict: WRITE unless every statement is a read.
+        reason: why, in the words of the statement that decided.
+        self_contained: a single SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES or TABLE that
+            leaves nothing behind in the session when it runs outside a transaction block.
+        tables: names of the relations used, as written, lower-cased unless quoted, with the
+            schema where the text has one; names of CTEs are left out.
+        shards: the shards that the sharding keys written in the text belong to.
+        key_parameters: numbers n of those ``$n`` that are sharding keys, ascending.
+        conflict: why the text cannot be given one shard, or "".
+        instructed: whether a comment named the shard, which outranks the client's settings.
+    """
+
+    statements: tuple[Statement, ...]
+    verdict: Verdict
+    reason: str
+    self_contained: bool = False
+    tables: tuple[str, ...] = ()
+    shards: tuple[int, ...] = ()
+    key_parameters: tuple[int, ...] = ()
+    conflict: str = ""
+    instructed: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The commands of the statements, in their order."""
+        return tuple(statement.kind for statement in self.statements)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a hot standby can run the whole text."""
+        return self.verdict is Verdict.READ
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReply:
+    """How a routing command is answered.
+
+    Attributes:
+        tag: of the CommandComplete message.
+        column: name of the single text column of a SHOW, or None for a SET.
+        value: the single row's value of a SHOW, or None for a SET.
+    """
+
+    tag: str
+    column: str | None = None
+    value: str | None = None
