@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from .account import ClusterError
 from .installation import Installation, find_installation
+from .reaper import remove_shared_memory
 from .server import (
     SUPERUSER,
     PortInUse,
@@ -166,6 +167,7 @@ class Cluster:
                 server.signal(signal.SIGQUIT)
             for server in self._made:
                 server.stop(StopMode.IMMEDIATE)
+                remove_shared_memory(server.data_dir)
                 shutil.rmtree(server.data_dir, ignore_errors=True)
         finally:
             self._made.clear()

@@ -8,6 +8,7 @@ neither a PostgreSQL nor a directory behind.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 LEASE = "lease"
+IPC_RMID = 0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.005
 
@@ -43,6 +45,8 @@ def reap(root: Path) -> None:
             if time.monotonic() > deadline:
                 send(pid, signal.SIGKILL)
             time.sleep(POLL_SECONDS)
+    for data_dir in root.glob("*/"):
+        remove_shared_memory(data_dir)
     # The last orphan of a killed postmaster may still be writing.
     while root.exists() and time.monotonic() <= deadline:
         shutil.rmtree(root, ignore_errors=True)
@@ -59,6 +63,17 @@ def postmaster_pid(data_dir: Path) -> int | None:
         return None
     serves_it = os.fsencode(data_dir) in arguments
     return pid if serves_it and is_alive(pid) else None
+
+
+def remove_shared_memory(data_dir: Path) -> None:
+    """Remove the System V segment that a killed postmaster has left, if it has."""
+    try:
+        # "key id": https://www.postgresql.org/docs/current/storage-file-layout.html
+        line = (data_dir / "postmaster.pid").read_text().splitlines()[6]
+        segment = int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        return
+    ctypes.CDLL(None).shmctl(segment, IPC_RMID, None)
 
 
 def is_alive(pid: int) -> bool:

@@ -43,7 +43,11 @@ SETTINGS: Mapping[str, str] = {
     "max_connections": "100",
     "wal_level": "replica",
     "max_wal_senders": "10",
-    "wal_keep_size": "256MB",
+    "wal_keep_size": "128MB",
+    "min_wal_size": "32MB",
+    "max_wal_size": "128MB",
+    # In the data directory, so that a killed server leaves nothing elsewhere.
+    "dynamic_shared_memory_type": "mmap",
     "hot_standby": "on",
     "wal_retrieve_retry_interval": "50ms",
     "autovacuum": "off",
@@ -253,14 +257,20 @@ def free_port() -> int:
     """Return a loopback port that nobody listens on, out of the kernel's way."""
     for _ in range(100):
         port = random.choice(PORTS)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        return port
+        if is_free(port):
+            return port
     raise ClusterError(f"no free port found from {PORTS.start} to {PORTS.stop}")
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a loopback port could be listened on just now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -262,3 +262,21 @@ def test_an_account_reaches_what_everyone_may_enter(tmp_path: Path) -> None:
     assert stranger.can_reach(Path("/usr/bin"))
     tmp_path.chmod(0o700)
     assert not stranger.can_reach(tmp_path)
+
+
+def test_a_killed_server_leaves_no_shared_memory(postgres_run: PostgresRun) -> None:
+    cluster = postgres_run.private()
+    server = cluster.primary
+    line = (server.data_dir / "postmaster.pid").read_text().splitlines()[6]
+    key, segment = line.split()
+    assert _segments(int(segment)) == [str(int(key))]
+    server.stop(StopMode.KILL)
+    cluster.close()
+    assert wait_until(lambda: _segments(int(segment)) == [], 20)
+
+
+def _segments(number: int) -> list[str]:
+    """Return the keys of System V's shared memory segments with that number."""
+    with open("/proc/sysvipc/shm") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return [row[0] for row in rows if row[1] == str(number)]

@@ -37,15 +37,6 @@ HBA = (
 )
 SETTINGS = {"max_connections": "200"}
 SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
-POSTGRES_FIXTURES = {
-    "postgres",
-    "replicated",
-    "sharded",
-    "fresh_database",
-    "make_database",
-    "private_primary",
-    "private_cluster",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +263,7 @@ def system_bin_dir() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that starts real servers, so that `-m "not postgres"` leaves them out."""
     for item in items:
-        if POSTGRES_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if "postgres_run" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.postgres)
 
 
