@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,17 +101,25 @@ def _copy(bin_dir: Path, workspace: Workspace) -> Path:
     """Copy an installation, which finds its own files relative to its programs."""
     prefix = bin_dir.parent
     package = prefix.parent
-    target = workspace.root / "programs" / package.name
-    if not target.exists():
+    programs = workspace.root / "programs"
+    if not programs.exists():
+        # Another process may be at it, too: whoever renames first has made it.
+        staging = Path(tempfile.mkdtemp(prefix="programs-", dir=workspace.root))
         skip = shutil.ignore_patterns("include", "__pycache__")
-        shutil.copytree(prefix, target / prefix.name, symlinks=True, ignore=skip)
+        shutil.copytree(
+            prefix, staging / package.name / prefix.name, symlinks=True, ignore=skip
+        )
         # Wheels keep the libraries of a package beside it.
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
-            shutil.copytree(libraries, target.with_name(libraries.name), symlinks=True)
-        for directory in (target, target.parent):
+            shutil.copytree(libraries, staging / libraries.name, symlinks=True)
+        for directory in (staging, staging / package.name):
             directory.chmod(0o755)  # whatever the umask
-    return target / prefix.name / bin_dir.name
+        try:
+            staging.rename(programs)
+        except OSError:
+            shutil.rmtree(staging)
+    return programs / package.name / prefix.name / bin_dir.name
 
 
 def _environment() -> dict[str, str]:

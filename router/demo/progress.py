@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+WIDE = 6
+PIPE_WIDTH = 160
+
+
 class Progress:
     """Writes to the terminal, or line by line to whatever stands in for one."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = Console(highlight=False) if console is None else console
+        self.console = _console() if console is None else console
         is_unicode = self.console.encoding.lower().startswith("utf")
         self._right, self._wrong = ("✓", "✗") if is_unicode else ("ok", "WRONG")
 
@@ -52,8 +56,16 @@ class Progress:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Write rows under their column names."""
+        """Write rows under their column names; beside them when the columns are many."""
+        if len(columns) > WIDE:
+            rows = [pair for row in rows for pair in zip(columns, row, strict=True)]
+            columns = ("column", "value")
         table = Table(*columns, header_style="cyan")
         for row in rows:
             table.add_row(*(Text("" if value is None else str(value)) for value in row))
         self.console.print(table)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)

@@ -84,9 +84,10 @@ class Tour:
 
     def show(self, progress: Progress) -> None:
         """Print the stops as commands to paste."""
-        psql = shutil.which("psql") or str(self._cluster.primary.installation.bin_dir / "psql")
+        bundled = self._cluster.primary.installation.bin_dir / "psql"
+        psql = "psql" if shutil.which("psql") else str(bundled)
         for stop in self.stops():
-            commands = (f"-c {shlex.quote(statement)}" for statement in stop.statements)
+            commands = (f"-c {_quoted(statement)}" for statement in stop.statements)
             progress.line(f"# {stop.title}: {stop.expected}", style="dim")
             progress.line(" ".join([psql, self.dsn(stop.database), *commands]))
         progress.line("# metrics, for Prometheus", style="dim")
@@ -199,6 +200,11 @@ class Tour:
         )
         assert isinstance(count, int)
         return count
+
+
+def _quoted(statement: str) -> str:
+    """Quote SQL for a shell; it is full of single quotes, so rather with double ones."""
+    return shlex.quote(statement) if set(statement) & set('"$`\\!') else f'"{statement}"'
 
 
 def _pools() -> Stop:

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from rich.console import Console
 
+from router.config.loader import parse
+from router.config.values import Role
 from router.demo.progress import Progress
 from router.demo.server import free_port
 from router.demo.shards import DATABASE, HBA, ROWS, TABLE, Ports, config_text, fill, shard_of
@@ -100,10 +102,15 @@ def test_an_error_is_an_answer_with_its_sqlstate(shards: Cluster) -> None:
 
 
 def test_the_configuration_names_every_server_once_and_in_its_role(shards: Cluster) -> None:
-    text = config_text(shards, Ports(router=6432, metrics=9930))
-    for shard in shards.shards:
-        assert text.count(f'["127.0.0.1", {shard.primary.port}, "primary"]') == 1
-        assert text.count(f'["127.0.0.1", {shard.replicas[0].port}, "replica"]') == 1
+    loaded = parse(config_text(shards, Ports(router=6432, metrics=9930)), "pgcat.toml")
+    assert loaded.warnings == ()
+    pool = loaded.config.pools[DATABASE]
+    for described, shard in zip(pool.shards, shards.shards, strict=True):
+        assert described.database == DATABASE
+        assert [(server.port, server.role) for server in described.servers] == [
+            (shard.primary.port, Role.PRIMARY),
+            (shard.replicas[0].port, Role.REPLICA),
+        ]
 
 
 def test_a_failed_step_is_marked_and_its_error_goes_on() -> None:
@@ -124,6 +131,13 @@ def test_progress_in_a_pipe_has_no_colours_and_no_folded_commands() -> None:
     assert output.getvalue().startswith("x" * 500 + "\n")
     assert "\x1b" not in output.getvalue()
     assert "[bold]" in output.getvalue()
+
+
+def test_a_wide_answer_is_written_a_line_for_each_column() -> None:
+    progress, output = _recorded()
+    progress.table("abcdefg", [range(7)])
+    lines = [line.split() for line in output.getvalue().splitlines()]
+    assert ["│", "g", "│", "6", "│"] in lines
 
 
 def _recorded() -> tuple[Progress, io.StringIO]:
