@@ -1,1 +1,1 @@
-"""Configuration: the text of pgcat.toml to frozen values."""
+"""The configuration: text to frozen values, and what a reload changes."""

@@ -1,0 +1,256 @@
+"""The rules that take more than one key to judge."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, cast
+
+from .findings import Finding
+from .keys import Numbered
+from .values import AuthType, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from .declared import Path
+    from .model import Config, General, Plugins, PoolConfig, Shard
+
+_ADMIN_DATABASES = ("pgcat", "pgbouncer")
+_AUTH_QUERY_KEYS = ("auth_query", "auth_query_user", "auth_query_password")
+
+
+def check(config: Config, table: Mapping[str, object]) -> Iterator[Finding]:
+    """Look at everything; `table` is what the configuration was made of."""
+    yield from _check_general(config.general)
+    yield from _check_plugins(config.plugins, ("plugins",), table)
+    for name, pool in config.pools.items():
+        yield from _check_pool(config, pool, ("pools", name), table)
+
+
+def _keys(table: Mapping[str, object], path: Path, *, numeric: bool = False) -> list[str]:
+    """The keys of a table of tables, in the order in which the model has its values."""
+    for part in path:
+        table = cast("Mapping[str, object]", table.get(str(part), {}))
+    return Numbered(numeric=numeric).ordered(table)
+
+
+# --- [general]
+
+
+def _check_general(general: General) -> Iterator[Finding]:
+    base = ("general",)
+    if general.auth_query:
+        for key in _AUTH_QUERY_KEYS[1:]:
+            if not getattr(general, key):
+                yield Finding(
+                    (*base, key), "is required with auth_query", ((*base, "auth_query"),)
+                )
+    if general.verify_server_certificate and not general.server_tls:
+        yield _idle((*base, "verify_server_certificate"), (*base, "server_tls"))
+    if general.server_tls_ca_file and not general.verify_server_certificate:
+        yield _idle((*base, "server_tls_ca_file"), (*base, "verify_server_certificate"))
+
+
+def _idle(path: Path, switch: Path) -> Finding:
+    return Finding(
+        path, f"has no effect unless {switch[-1]} is true", (switch,), is_warning=True
+    )
+
+
+# --- plugins
+
+
+def _check_plugins(
+    plugins: Plugins | None, base: Path, table: Mapping[str, object]
+) -> Iterator[Finding]:
+    if plugins is None or plugins.intercept is None:
+        return
+    path = (*base, "intercept", "queries")
+    for key, answer in zip(_keys(table, path), plugins.intercept.queries, strict=True):
+        width = len(answer.columns)
+        for number, row in enumerate(answer.result):
+            if len(row) != width:
+                yield Finding(
+                    (*path, key, "result", number),
+                    f"must have as many values as schema has columns, {width}, got {len(row)}",
+                    ((*path, key, "schema"),),
+                )
+
+
+# --- [pools.NAME]
+
+
+def _check_pool(
+    config: Config, pool: PoolConfig, base: Path, table: Mapping[str, object]
+) -> Iterator[Finding]:
+    if pool.name in _ADMIN_DATABASES:
+        yield Finding(
+            base, "cannot be reached: it is a name of the admin database", is_warning=True
+        )
+    yield from _check_parser(pool, base)
+    yield from _check_plugins(pool.plugins, (*base, "plugins"), table)
+    yield from _check_regexes(pool, base)
+    yield from _check_activity(pool, base)
+    yield from _check_auth_query(config.general, pool, base)
+    yield from _check_users(config.general, pool, base, table)
+    yield from _check_shards(pool, base, table)
+
+
+def _check_parser(pool: PoolConfig, base: Path) -> Iterator[Finding]:
+    if pool.query_parser_enabled:
+        return
+    switch = (*base, "query_parser_enabled")
+    message = "is only valid when query_parser_enabled is true"
+    if pool.query_parser_read_write_splitting:
+        yield Finding((*base, "query_parser_read_write_splitting"), message, (switch,))
+    if pool.plugins is not None:
+        yield Finding((*base, "plugins"), message, (switch,))
+
+
+def _check_regexes(pool: PoolConfig, base: Path) -> Iterator[Finding]:
+    for key, pattern in (
+        ("sharding_key_regex", pool.sharding_key_regex),
+        ("shard_id_regex", pool.shard_id_regex),
+    ):
+        if pattern is not None and not re.compile(pattern).groups:
+            yield Finding(
+                (*base, key),
+                "finds nothing: the number is taken from its group 1, and it has no group",
+                is_warning=True,
+            )
+
+
+def _check_activity(pool: PoolConfig, base: Path) -> Iterator[Finding]:
+    if not pool.db_activity_based_routing:
+        return
+    for key in ("db_activity_init_delay", "db_activity_ttl", "table_mutation_cache_ms_ttl"):
+        if getattr(pool, key) == 0:
+            yield Finding(
+                (*base, key),
+                "must be greater than 0 with db_activity_based_routing, got 0",
+                ((*base, "db_activity_based_routing"),),
+            )
+
+
+def _check_auth_query(general: General, pool: PoolConfig, base: Path) -> Iterator[Finding]:
+    """Each key is the pool's own or that of [general]; there must be all or none."""
+    own = [key for key in _AUTH_QUERY_KEYS if getattr(pool, key)]
+    inherited = [key for key in _AUTH_QUERY_KEYS if getattr(general, key)]
+    if general.auth_query and not own:
+        return  # then it is the matter of [general]
+    missing = [key for key in _AUTH_QUERY_KEYS if key not in (*own, *inherited)]
+    if len(missing) == len(_AUTH_QUERY_KEYS):
+        return
+    given = own or inherited
+    where = "" if own else " in [general]"
+    for key in missing:
+        yield Finding(
+            (*base, key),
+            f"is required because of {' and '.join(given)}{where}",
+            tuple(
+                (*path, other) for path in (base, ("general",)) for other in _AUTH_QUERY_KEYS
+            ),
+        )
+
+
+def _has_auth_query(general: General, pool: PoolConfig) -> bool:
+    return all(getattr(pool, key) or getattr(general, key) for key in _AUTH_QUERY_KEYS)
+
+
+def _check_users(
+    general: General, pool: PoolConfig, base: Path, table: Mapping[str, object]
+) -> Iterator[Finding]:
+    base = (*base, "users")
+    seen: dict[str, Path] = {}
+    if not pool.users:
+        yield Finding(base, "has no users, so nobody can use the pool", is_warning=True)
+    for key, user in zip(_keys(table, base), pool.users, strict=True):
+        path = (*base, key)
+        first = seen.setdefault(user.username, path)
+        if first is not path:
+            yield Finding(
+                (*path, "username"),
+                f'must differ from that of {first[-1]}, "{user.username}"',
+                ((*first, "username"),),
+            )
+        if (user.min_pool_size or 0) > user.pool_size:
+            yield Finding(
+                (*path, "min_pool_size"),
+                f"must be at most pool_size, {user.pool_size}, got {user.min_pool_size}",
+                ((*path, "pool_size"),),
+            )
+        needs_password = user.auth_type is not AuthType.TRUST
+        if user.password is None and needs_password and not _has_auth_query(general, pool):
+            yield Finding(
+                (*path, "password"),
+                'is required unless auth_query is set or auth_type is "trust"',
+                ((*path, "auth_type"),),
+            )
+
+
+# --- [pools.NAME.shards.N]
+
+
+def _check_shards(
+    pool: PoolConfig, base: Path, table: Mapping[str, object]
+) -> Iterator[Finding]:
+    path = (*base, "shards")
+    numbers = _keys(table, path, numeric=True)
+    wrong = list(_check_numbers(numbers, path))
+    yield from wrong
+    for number, shard in zip(numbers, pool.shards, strict=True):
+        yield from _check_shard(shard, (*path, number))
+    if not wrong and pool.default_shard.startswith("shard_"):
+        default = int(pool.default_shard.removeprefix("shard_"))
+        if default >= len(numbers):
+            yield Finding(
+                (*base, "default_shard"),
+                f'must name a shard from 0 to {len(numbers) - 1}, got "{pool.default_shard}"',
+                (path,),
+            )
+
+
+def _check_numbers(names: list[str], path: Path) -> Iterator[Finding]:
+    if not names:
+        yield Finding(path, "must have at least one shard, 0")
+    numbers = set()
+    for name in names:
+        if name.isascii() and name.isdecimal() and name == str(int(name)):
+            numbers.add(int(name))
+        else:
+            yield Finding((*path, name), "must be a number: shards are numbered 0, 1, 2 ...")
+    missing = sorted(set(range(min(len(names), max(numbers, default=-1) + 1))) - numbers)
+    if missing and len(numbers) == len(names):
+        listed = ", ".join(map(str, missing))
+        verb = "is" if len(missing) == 1 else "are"
+        yield Finding(path, f"must be numbered from 0 without gaps, {listed} {verb} missing")
+
+
+def _check_shard(shard: Shard, base: Path) -> Iterator[Finding]:
+    path = (*base, "servers")
+    if not shard.servers:
+        yield Finding(path, "must have at least one server")
+    primaries = sum(server.role is Role.PRIMARY for server in shard.servers)
+    if primaries > 1:
+        yield Finding(path, f"must have at most one primary, got {primaries}")
+    for index, server in enumerate(shard.servers):
+        if server.role is Role.MIRROR:
+            yield Finding(
+                (*path, index, "role"),
+                'must be "primary" or "replica"; mirrors have their own key',
+            )
+        if server in shard.servers[:index]:
+            first = shard.servers.index(server)
+            yield Finding((*path, index), f"must differ from server {first}")
+    yield from _check_mirrors(shard, base)
+
+
+def _check_mirrors(shard: Shard, base: Path) -> Iterator[Finding]:
+    for index, mirror in enumerate(shard.mirrors):
+        if mirror.mirroring_target_index >= len(shard.servers):
+            yield Finding(
+                (*base, "mirrors", index, "mirroring_target_index"),
+                f"must be the position of a server, from 0 to {len(shard.servers) - 1}, "
+                f"got {mirror.mirroring_target_index}",
+                ((*base, "servers"),),
+            )

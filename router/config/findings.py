@@ -1,0 +1,34 @@
+"""What a rule across several keys has to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .declared import Path, show_path
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake, or one thing that is surely not meant.
+
+    Attributes:
+        path: the key to change.
+        also: other keys that the judgement rests on.
+    """
+
+    path: Path
+    message: str
+    also: tuple[Path, ...] = ()
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{show_path(self.path)}: {self.message}"
+
+    def rests_on(self, path: Path) -> bool:
+        """Whether the judgement is void when there is a mistake at the path."""
+        return any(_overlap(path, own) for own in (self.path, *self.also))
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]

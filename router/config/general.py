@@ -1,0 +1,164 @@
+"""The [general] section."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic evaluates it
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from .keys import (
+    Count,
+    Flag,
+    Key,
+    Millis,
+    Name,
+    Port,
+    PositiveMillis,
+    Reload,
+    Seconds,
+    Section,
+    Text,
+    Unit,
+)
+from .values import AuthType
+
+# The limits of Linux for the three options.
+KeepaliveSeconds = Annotated[int, Field(strict=True, ge=1, le=32767), Unit.SECONDS]
+KeepaliveCount = Annotated[int, Field(strict=True, ge=1, le=127)]
+UserTimeout = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), Unit.MILLISECONDS]
+
+Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+
+
+class General(Section):
+    """Settings of the process, and defaults for all pools."""
+
+    host: Annotated[
+        Name, Key("Address to listen on, for clients and for metrics.", Reload.RESTART)
+    ] = "0.0.0.0"
+    port: Annotated[Port, Key("Port to listen on.", Reload.RESTART)] = 5432
+    listen_backlog: Annotated[
+        Backlog, Key("Connections that the kernel may hold until accepted.", Reload.RESTART)
+    ] = 4096
+    worker_threads: Annotated[Count, Key("Number of threads in PgCat.", Reload.UNUSED)] = 4
+    admin_username: Annotated[Name, Key("User of the admin database.", Reload.CONNECTIONS)]
+    admin_password: Annotated[
+        SecretStr, Key("Password of the admin database.", Reload.CONNECTIONS)
+    ]
+    admin_auth_type: Annotated[
+        AuthType, Key("How the admin proves to be the admin.", Reload.CONNECTIONS)
+    ] = AuthType.MD5
+    enable_prometheus_exporter: Annotated[
+        Flag | None, Key("Serve metrics over HTTP.", Reload.RESTART, unset="false")
+    ] = None
+    prometheus_exporter_port: Annotated[
+        Port, Key("Port of the metrics endpoint.", Reload.RESTART)
+    ] = 9930
+    validate_config: Annotated[
+        Flag,
+        Key(
+            "Connect to the servers at the start, rather than when the first client needs one.",
+            Reload.AT_ONCE,
+            aliases=("verify_config",),
+        ),
+    ] = True
+    autoreload: Annotated[
+        Millis | None,
+        Key(
+            "How often to look whether the file has changed; 0 is off.",
+            Reload.RESTART,
+            unset="off",
+        ),
+    ] = None
+    shutdown_timeout: Annotated[
+        Millis, Key("How long a graceful shutdown waits for clients.", Reload.RESTART)
+    ] = 60_000
+
+    connect_timeout: Annotated[
+        PositiveMillis, Key("How long a client waits for a connection to one server.")
+    ] = 1000
+    idle_timeout: Annotated[
+        PositiveMillis, Key("Server connections unused for longer are closed.")
+    ] = 600_000
+    server_lifetime: Annotated[
+        PositiveMillis, Key("Server connections older than this are closed once unused.")
+    ] = 3_600_000
+    client_login_timeout: Annotated[
+        PositiveMillis,
+        Key("How long a client may take to log in, from its first byte.", Reload.CONNECTIONS),
+    ] = 60_000
+    server_login_timeout: Annotated[
+        PositiveMillis, Key("How long connecting and logging in to a server may take.")
+    ] = 15_000
+    idle_client_in_transaction_timeout: Annotated[
+        Millis, Key("A client that idles for longer in a transaction is dropped; 0 is off.")
+    ] = 0
+    healthcheck_timeout: Annotated[
+        PositiveMillis, Key("How long a server may take to answer a health check.")
+    ] = 1000
+    healthcheck_delay: Annotated[
+        Millis, Key("Connections unused for longer are checked before use.")
+    ] = 30_000
+    ban_time: Annotated[Seconds, Key("How long a replica that failed gets no clients.")] = 60
+    server_round_robin: Annotated[
+        Flag, Key("Reuse the connection that rested longest; else the one used last.")
+    ] = True
+    prepared_statements_cache_size: Annotated[
+        Count,
+        Key("Prepared statements kept on each server connection; 0 is off. Pools may differ."),
+    ] = 500
+
+    tcp_keepalives_idle: Annotated[
+        KeepaliveSeconds, Key("Silence before the first TCP keepalive probe.")
+    ] = 5
+    tcp_keepalives_count: Annotated[
+        KeepaliveCount, Key("Probes without an answer before a connection counts as dead.")
+    ] = 5
+    tcp_keepalives_interval: Annotated[
+        KeepaliveSeconds, Key("Time between TCP keepalive probes.")
+    ] = 5
+    tcp_user_timeout: Annotated[
+        UserTimeout,
+        Key("How long sent data may stay unacknowledged; 0 leaves it to the system."),
+    ] = 10_000
+
+    log_client_connections: Annotated[
+        Flag, Key("Log clients that connect at level info.", Reload.AT_ONCE)
+    ] = False
+    log_client_disconnections: Annotated[
+        Flag, Key("Log clients that leave at level info.", Reload.AT_ONCE)
+    ] = False
+
+    tls_certificate: Annotated[
+        Path | None,
+        Key(
+            "Certificate chain (PEM) for TLS with clients.", Reload.CONNECTIONS, unset="no TLS"
+        ),
+    ] = None
+    tls_private_key: Annotated[
+        Path | None,
+        Key("Private key (PEM) of the certificate.", Reload.CONNECTIONS, unset="no TLS"),
+    ] = None
+    server_tls: Annotated[Flag, Key("Ask servers for TLS.")] = False
+    verify_server_certificate: Annotated[
+        Flag, Key("Check the servers' certificates and host names.")
+    ] = False
+    server_tls_ca_file: Annotated[
+        Path | None,
+        Key("CA certificates (PEM) that vouch for servers.", unset="the system's"),
+    ] = None
+
+    dns_cache_enabled: Annotated[
+        Flag, Key("Drop server connections when their host's address changes.", Reload.AT_ONCE)
+    ] = False
+    dns_max_ttl: Annotated[
+        Seconds, Key("How often addresses are looked up for that.", Reload.AT_ONCE)
+    ] = 30
+
+    auth_query: Annotated[
+        Text | None,
+        Key("Query that fetches the password hash of a user, `$1`, from a server."),
+    ] = None
+    auth_query_user: Annotated[Name | None, Key("User that runs auth_query.")] = None
+    auth_query_password: Annotated[SecretStr | None, Key("Password of that user.")] = None

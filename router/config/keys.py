@@ -1,0 +1,157 @@
+"""What the declaration of a configuration key is made of, beside its type and its default."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Reload(Enum):
+    """When a changed value takes effect; the value is the wording of the reference page."""
+
+    RESTART = "no, at restart"
+    """Read once, when the process starts."""
+    AT_ONCE = "yes"
+    """Read anew whenever it matters."""
+    CONNECTIONS = "yes, new connections"
+    """Those that are open keep what they began with."""
+    POOLS = "yes, changed pools"
+    """Exactly the pools whose effective settings differ take the new ones."""
+    UNUSED = "has no effect"
+    """Accepted for the sake of files written for PgCat."""
+
+
+class Unit(StrEnum):
+    """What a number counts; part of the type."""
+
+    MILLISECONDS = "ms"
+    SECONDS = "s"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Makes a model's field a key of the file.
+
+    Attributes:
+        meaning: one line for the reference page.
+        reload: when a changed value takes effect.
+        aliases: other names under which the key is accepted.
+        unset: what it means to leave the key out, if its default is None.
+    """
+
+    meaning: str
+    reload: Reload = Reload.POOLS
+    aliases: tuple[str, ...] = ()
+    unset: str = "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The shape of a value in the file, where its type does not say it."""
+
+    text: str
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown keys are reported elsewhere: they are never an error."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=False)
+
+    array_form: ClassVar[tuple[str, ...]] = ()
+    """The fields in the order of an array that may stand for the table."""
+
+
+class Word(StrEnum):
+    """One of several words, in any case, with or without `_` and `-`."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Word | None:
+        if not isinstance(value, str):
+            return None
+        wanted = _plain(value)
+        for member in cls:
+            if wanted in (_plain(member.value), *map(_plain, cls.other_spellings(member))):
+                return member
+        return None
+
+    @classmethod
+    def other_spellings(cls, member: Word) -> tuple[str, ...]:
+        """What else a member is called."""
+        return ()
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
+
+
+class Numbered:
+    """A tuple of sections that is a table of tables in the file, ordered by key.
+
+    Keys that are plain numbers come in numeric order if `numeric`, else all in string order.
+    """
+
+    def __init__(self, *, numeric: bool = False) -> None:
+        self._numeric = numeric
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Validate as a dict, so that errors name the key, then take the values in order."""
+        [inner, *_] = get_args(source)
+        table = GenericAlias(dict, (str, inner))
+        return core_schema.no_info_before_validator_function(
+            _as_table,
+            core_schema.no_info_after_validator_function(
+                self._in_order, handler.generate_schema(table)
+            ),
+        )
+
+    def _in_order(self, table: dict[str, object]) -> tuple[object, ...]:
+        return tuple(table[key] for key in self.ordered(table))
+
+    def ordered(self, table: Mapping[str, object]) -> list[str]:
+        """The keys of the table in the order of the tuple."""
+        if self._numeric:
+            return sorted(table, key=lambda key: (len(key), key))
+        return sorted(table)
+
+
+def _as_table(value: object) -> object:
+    """Let Python code, which has the values already, give them as the tuple they become."""
+    if isinstance(value, tuple):
+        width = len(str(len(value)))
+        items = cast("tuple[object, ...]", value)
+        return {f"{index:0{width}}": item for index, item in enumerate(items)}
+    return value
+
+
+# A zero byte would end the string early in the messages of the PostgreSQL protocol.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$"), Form("a string")]
+Name = Annotated[str, Field(pattern=r"^[^\x00]+$"), Form("a string that is not empty")]
+Flag = Annotated[bool, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Millis = Annotated[int, Field(strict=True, ge=0), Unit.MILLISECONDS]
+PositiveMillis = Annotated[int, Field(strict=True, ge=1), Unit.MILLISECONDS]
+Seconds = Annotated[int, Field(strict=True, ge=0), Unit.SECONDS]
+
+
+def _compilable(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    return pattern
+
+
+Regex = Annotated[str, AfterValidator(_compilable), Form("a regular expression")]

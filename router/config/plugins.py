@@ -1,0 +1,78 @@
+"""The [plugins] sections."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .keys import Flag, Form, Key, Name, Numbered, Reload, Section, Text
+
+Texts = Annotated[tuple[Text, ...], Form("an array of strings")]
+Row = tuple[Text, ...]
+
+
+class QueryLogger(Section):
+    """Logs every statement."""
+
+    enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
+
+
+class Answer(Section):
+    """A statement that the router answers by itself."""
+
+    query: Annotated[Name, Key("The statement.", Reload.AT_ONCE)]
+    columns: Annotated[
+        tuple[tuple[Name, Name], ...],
+        Field(alias="schema"),
+        Form("an array of [name, type]"),
+        Key("The columns of the answer.", Reload.AT_ONCE),
+    ]
+    result: Annotated[
+        tuple[Row, ...],
+        Form("an array of arrays of strings"),
+        Key(
+            "The rows; an empty string is NULL, `${USER}` and `${DATABASE}` are filled in.",
+            Reload.AT_ONCE,
+        ),
+    ]
+
+
+class Intercept(Section):
+    """Answers chosen statements without a server."""
+
+    enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
+    queries: Annotated[
+        tuple[Answer, ...], Numbered(), Key("The statements.", Reload.AT_ONCE)
+    ] = ()
+
+
+class TableAccess(Section):
+    """Refuses statements that name certain tables."""
+
+    enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
+    tables: Annotated[Texts, Key("Names of the tables.", Reload.AT_ONCE)] = ()
+
+
+class Prewarmer(Section):
+    """Runs queries on each new server connection before its first use."""
+
+    enabled: Annotated[Flag, Key("Turn it on.", Reload.CONNECTIONS)] = False
+    queries: Annotated[Texts, Key("The queries, in their order.", Reload.CONNECTIONS)] = ()
+
+
+class Plugins(Section):
+    """What is done to statements besides routing them."""
+
+    query_logger: Annotated[
+        QueryLogger | None, Key("Logs every statement.", Reload.AT_ONCE)
+    ] = None
+    intercept: Annotated[
+        Intercept | None, Key("Answers chosen statements itself.", Reload.AT_ONCE)
+    ] = None
+    table_access: Annotated[
+        TableAccess | None, Key("Refuses statements on certain tables.", Reload.AT_ONCE)
+    ] = None
+    prewarmer: Annotated[
+        Prewarmer | None, Key("Runs queries on new server connections.", Reload.CONNECTIONS)
+    ] = None

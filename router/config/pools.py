@@ -1,0 +1,275 @@
+"""The [pools.NAME] sections, their users and their shards."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, cast
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from .keys import (
+    Count,
+    Flag,
+    Form,
+    Key,
+    Millis,
+    Name,
+    Numbered,
+    Port,
+    PositiveMillis,
+    Regex,
+    Reload,
+    Seconds,
+    Section,
+    Text,
+    Unit,
+)
+from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
+from .values import AuthType, DefaultRole, LoadBalancingMode, PoolMode, Role, ShardingFunction
+
+PoolSize = Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)]
+Bytes = Annotated[int, Field(strict=True, ge=0), Unit.BYTES]
+
+
+class User(Section):
+    """Somebody who may use the pool; has server connections of their own."""
+
+    username: Annotated[Name, Key("Name that clients log in with.", Reload.POOLS)]
+    password: Annotated[
+        SecretStr | None,
+        Key(
+            "Password of clients. Needed unless auth_query or trust is used.",
+            Reload.CONNECTIONS,
+        ),
+    ] = None
+    auth_type: Annotated[
+        AuthType, Key("How clients prove who they are.", Reload.CONNECTIONS)
+    ] = AuthType.MD5
+    server_username: Annotated[
+        Name | None, Key("Name that servers know the user by.", unset="username")
+    ] = None
+    server_password: Annotated[
+        SecretStr | None, Key("Password towards servers.", unset="password")
+    ] = None
+    pool_size: Annotated[PoolSize, Key("Most connections to each server of each shard.")]
+    min_pool_size: Annotated[
+        Count | None, Key("Connections to each server that are kept open.", unset="0")
+    ] = None
+    pool_mode: Annotated[PoolMode | None, Key("As for the pool.", unset="the pool's")] = None
+    statement_timeout: Annotated[
+        Millis, Key("Longest time that a statement may run; 0 is off.")
+    ] = 0
+    connect_timeout: Annotated[
+        PositiveMillis | None, Key("As in [general].", unset="the pool's")
+    ] = None
+    idle_timeout: Annotated[
+        PositiveMillis | None, Key("As in [general].", unset="the pool's")
+    ] = None
+    server_lifetime: Annotated[
+        PositiveMillis | None, Key("As in [general].", unset="the pool's")
+    ] = None
+
+
+class _Listed(Section):
+    """A table that may be written as an array."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_array(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        if len(value) != len(cls.array_form):
+            raise ValueError(f"must be [{', '.join(cls.array_form)}]")
+        return dict(zip(cls.array_form, cast("list[object]", value), strict=True))
+
+
+class Server(_Listed):
+    """A PostgreSQL server of a shard."""
+
+    array_form: ClassVar[tuple[str, ...]] = ("host", "port", "role")
+
+    host: Annotated[Name, Key("Host name or address.")]
+    port: Annotated[Port, Key("Port.")]
+    role: Annotated[
+        Role,
+        Form('"primary" or "replica"'),
+        Key("Whether it takes writes, or copies the primary."),
+    ]
+
+
+class Mirror(_Listed):
+    """A server that gets a copy of what a server of the shard gets; its answers are dropped."""
+
+    array_form: ClassVar[tuple[str, ...]] = ("host", "port", "mirroring_target_index")
+
+    host: Annotated[Name, Key("Host name or address.")]
+    port: Annotated[Port, Key("Port.")]
+    mirroring_target_index: Annotated[
+        Count, Key("Position of the server to copy in the shard's servers, from 0.")
+    ]
+
+
+class Shard(Section):
+    """One part of the data: a primary and its replicas."""
+
+    database: Annotated[Name, Key("Database on the servers.")]
+    servers: Annotated[
+        tuple[Server, ...],
+        Form("an array of [host, port, role]"),
+        Key("The servers, at most one of them a primary."),
+    ]
+    mirrors: Annotated[
+        tuple[Mirror, ...],
+        Form("an array of [host, port, mirroring_target_index]"),
+        Key("Servers that get a copy of the traffic."),
+    ] = ()
+
+
+def _default_shard(value: str) -> str:
+    if (
+        re.fullmatch(r"shard_(0|[1-9][0-9]{0,9})|random|random_healthy", value, re.ASCII)
+        is None
+    ):
+        raise ValueError(
+            'must be "shard_N" with a shard\'s number, "random" or "random_healthy"'
+        )
+    return value
+
+
+def _sharding_key(value: str) -> str:
+    plain = value.replace('"', "")
+    table, dot, column = plain.partition(".")
+    if not table or not dot or not column or "." in column:
+        raise ValueError('must be "table.column" or "*.column"')
+    return plain
+
+
+class PoolConfig(Section):
+    """A database that clients can ask for."""
+
+    name: Name
+    """The key of its table: the database name that clients give."""
+
+    pool_mode: Annotated[PoolMode, Key("How long a client keeps a server connection.")] = (
+        PoolMode.TRANSACTION
+    )
+    load_balancing_mode: Annotated[
+        LoadBalancingMode, Key("Which of several suitable servers is taken.")
+    ] = LoadBalancingMode.RANDOM
+    default_role: Annotated[
+        DefaultRole, Key("Which servers take statements that are not inspected.")
+    ] = DefaultRole.ANY
+    query_parser_enabled: Annotated[
+        Flag, Key("Inspect statements; splitting, automatic sharding and plugins need it.")
+    ] = False
+    query_parser_max_length: Annotated[
+        Bytes | None, Key("Longer statements are not inspected.", unset="no limit")
+    ] = None
+    query_parser_read_write_splitting: Annotated[
+        Flag, Key("Send reads to replicas and writes to the primary.")
+    ] = False
+    primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = False
+    read_functions: Annotated[
+        Texts, Key("Functions of your own that only read, which is not assumed.")
+    ] = ()
+    write_functions: Annotated[
+        Texts, Key("Functions to be treated as writes, whatever they are known for.")
+    ] = ()
+    connect_timeout: Annotated[
+        PositiveMillis | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    idle_timeout: Annotated[
+        PositiveMillis | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    server_lifetime: Annotated[
+        PositiveMillis | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    checkout_failure_limit: Annotated[
+        Count | None,
+        Key(
+            "A client that so often got no server connection is dropped; 0 is off.", unset="off"
+        ),
+    ] = None
+    prepared_statements_cache_size: Annotated[
+        Count | None,
+        Key(
+            "Prepared statements kept on each server connection; 0 is off.",
+            unset="that of [general]",
+        ),
+    ] = None
+    cleanup_server_connections: Annotated[
+        Flag, Key("Undo what a client left behind before the next one gets the connection.")
+    ] = True
+    log_client_parameter_status_changes: Annotated[
+        Flag, Key("Log changes of server parameters at level info.")
+    ] = False
+
+    sharding_function: Annotated[
+        ShardingFunction, Key("How a sharding key becomes a shard number.")
+    ] = ShardingFunction.PG_BIGINT_HASH
+    automatic_sharding_key: Annotated[
+        Text | None,
+        AfterValidator(lambda value: value if value is None else _sharding_key(value)),
+        Form("`table.column` or `*.column`"),
+        Key("Column whose value in a statement chooses the shard."),
+    ] = None
+    sharding_key_regex: Annotated[
+        Regex | None, Key("Finds a sharding key in a statement, as its group 1.")
+    ] = None
+    shard_id_regex: Annotated[
+        Regex | None, Key("Finds a shard number in a statement, as its group 1.")
+    ] = None
+    regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = 1000
+    default_shard: Annotated[
+        Text,
+        AfterValidator(_default_shard),
+        Form("`shard_N`, `random` or `random_healthy`"),
+        Key(
+            "Where statements go that name no shard.",
+            aliases=("no_shard_specified_behavior",),
+        ),
+    ] = "shard_0"
+
+    auth_query: Annotated[Text | None, Key("As in [general].", unset="that of [general]")] = (
+        None
+    )
+    auth_query_user: Annotated[
+        Name | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    auth_query_password: Annotated[
+        SecretStr | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+
+    db_activity_based_routing: Annotated[
+        Flag, Key("Send reads to the primary while their tables are freshly written.")
+    ] = False
+    db_activity_init_delay: Annotated[
+        Millis,
+        Key(
+            "How long everything goes to the primary after the first statement.",
+            aliases=("db_activity_based_ms_init_delay",),
+        ),
+    ] = 100
+    db_activity_ttl: Annotated[
+        Seconds, Key("How long without statements until that begins anew.")
+    ] = 900
+    table_mutation_cache_ms_ttl: Annotated[
+        Millis, Key("How long a table counts as freshly written.")
+    ] = 50
+
+    plugins: Annotated[
+        Plugins | None,
+        Key("Replaces [plugins] for this pool.", Reload.AT_ONCE, unset="[plugins]"),
+    ] = None
+    users: Annotated[
+        tuple[User, ...],
+        Numbered(),
+        Key("Who may use the pool; their keys are any strings."),
+    ]
+    shards: Annotated[
+        tuple[Shard, ...], Numbered(numeric=True), Key("The shards, numbered from 0.")
+    ]
+
+    def user(self, username: str) -> User | None:
+        """The user of that name."""
+        return next((user for user in self.users if user.username == username), None)

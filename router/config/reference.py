@@ -1,0 +1,166 @@
+"""Renders the reference page of the configuration from the declarations of its keys.
+
+    python -m router.config.reference > docs/config.md
+
+With the argument ``schema`` it renders a JSON schema instead, for editors.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from .declared import Declaration, Nesting, declarations
+from .general import General
+from .keys import Section, Word
+from .model import Config
+from .plugins import Answer, Intercept, Plugins, Prewarmer, QueryLogger, TableAccess
+from .pools import Mirror, PoolConfig, Server, Shard, User
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLE = """\
+[general]
+admin_username = "admin"
+admin_password = "choose one"
+
+[pools.app]
+
+[pools.app.users.0]
+username = "app"
+password = "secret"
+pool_size = 20
+
+[pools.app.shards.0]
+database = "app"
+servers = [["127.0.0.1", 5432, "primary"], ["127.0.0.1", 5433, "replica"]]
+"""
+
+_INTRO = """\
+# Configuration
+
+<!-- Written by `python -m router.config.reference`; change the declarations, not this page. -->
+
+The router reads one TOML file, `pgcat.toml` unless its name is given on the command line. Files
+written for PgCat work as they are. This is a complete one:
+
+```toml
+{example}```
+
+Rules that hold everywhere:
+
+- A value of the wrong type, or out of its bounds, is an error, and so are values that do not go
+  together. All mistakes in a file are told at once, each with the path of its key. The router
+  does not start with a file that has mistakes; on a reload it keeps what it has.
+- A key that nobody knows is a warning, with the name of the nearest one that is known.
+- The words of a list of choices may be written in any case, with or without `_` and `-`.
+- Numbers that measure something say so in the column of types: ms, s, bytes.
+- Of `connect_timeout`, `idle_timeout` and `server_lifetime`, a user's value is preferred to the
+  pool's, and the pool's to that of [general].
+
+The last but one column tells whether a changed value takes effect when the file is reloaded, by
+`RELOAD` in the admin database, by SIGHUP or by `autoreload`:
+
+- *yes*: at once.
+- *yes, new connections*: those that are open keep what they began with.
+- *yes, changed pools*: in exactly those pools, one for each user, whose effective settings are
+  no longer the same. The others notice nothing, and their connections stay open.
+- *no, at restart*: when the process starts anew.
+"""
+
+_SECTIONS: tuple[tuple[str, type[Section]], ...] = (
+    ("general", General),
+    ("pools.NAME", PoolConfig),
+    ("pools.NAME.users.KEY", User),
+    ("pools.NAME.shards.NUMBER", Shard),
+    ("plugins", Plugins),
+    ("plugins.query_logger", QueryLogger),
+    ("plugins.intercept", Intercept),
+    ("plugins.intercept.queries.KEY", Answer),
+    ("plugins.table_access", TableAccess),
+    ("plugins.prewarmer", Prewarmer),
+)
+
+_NOTES: dict[type[Section], str] = {
+    PoolConfig: "NAME is the database that clients ask for.",
+    User: "KEY is any string. `pool_size` counts for each server of each shard.",
+    Shard: "NUMBER counts from 0 without gaps.",
+    Plugins: "The same tables below `pools.NAME.plugins` replace all of these for one pool.",
+}
+
+
+def render() -> str:
+    """Return the page."""
+    parts = [_INTRO.format(example=EXAMPLE)]
+    for path, section in _SECTIONS:
+        parts.append("\n".join(_section(path, section)))
+    return "\n".join(parts)
+
+
+def json_schema() -> dict[str, object]:
+    """Return a JSON schema of the file, with the first names of the keys."""
+    schema: dict[str, object] = Config.model_json_schema(by_alias=True)
+    return schema
+
+
+def _section(path: str, section: type[Section]) -> Iterator[str]:
+    yield f"## [{path}]"
+    yield ""
+    yield (section.__doc__ or "").strip()
+    if section in _NOTES:
+        yield _NOTES[section]
+    yield ""
+    yield from _table(section)
+    if section is Shard:
+        for title, entry in (("A server", Server), ("A mirror", Mirror)):
+            order = ", ".join(entry.array_form)
+            yield f"{title} is an array `[{order}]`, or a table with these keys:"
+            yield ""
+            yield from _table(entry)
+
+
+def _table(section: type[Section]) -> Iterator[str]:
+    yield "| Key | Type | Default | Reload | Meaning |"
+    yield "|---|---|---|---|---|"
+    for declared in declarations(section).values():
+        cells = (
+            _name(declared),
+            declared.form
+            if declared.unit is None
+            else f"{declared.form} ({declared.unit.value})",
+            _default(declared),
+            declared.key.reload.value,
+            declared.key.meaning,
+        )
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+
+
+def _name(declared: Declaration) -> str:
+    others = "".join(f", also `{alias}`" for alias in declared.key.aliases)
+    return f"`{declared.name}`{others}"
+
+
+def _default(declared: Declaration) -> str:
+    if declared.required:
+        return "**required**"
+    default = declared.default
+    if default is None:
+        return declared.key.unset
+    if declared.nesting is Nesting.TABLES:
+        return "none"
+    if isinstance(default, Word):
+        return f'`"{default.value}"`'
+    return f"`{json.dumps(default)}`"
+
+
+def main(arguments: list[str]) -> None:
+    """Print the page, or the schema."""
+    text = json.dumps(json_schema(), indent=2) + "\n" if arguments == ["schema"] else render()
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

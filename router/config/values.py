@@ -1,0 +1,59 @@
+"""The words that a configuration may use."""
+
+from __future__ import annotations
+
+from .keys import Word
+
+
+class PoolMode(Word):
+    """For how long a client keeps a server connection."""
+
+    SESSION = "session"
+    """Until it leaves."""
+    TRANSACTION = "transaction"
+    """Until the end of a transaction."""
+    STATEMENT = "statement"
+    """Until the end of a statement; transaction blocks are refused."""
+
+
+class AuthType(Word):
+    """How a client proves who it is."""
+
+    TRUST = "trust"
+    MD5 = "md5"
+    SCRAM_SHA_256 = "scram-sha-256"
+
+
+class Role(Word):
+    """What a server is to its shard."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    MIRROR = "mirror"
+
+
+class DefaultRole(Word):
+    """Which servers take the statements that nobody inspects."""
+
+    ANY = "any"
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+class LoadBalancingMode(Word):
+    """Which of several servers that would do is taken."""
+
+    RANDOM = "random"
+    LEAST_OUTSTANDING_CONNECTIONS = "least_outstanding_connections"
+
+    @classmethod
+    def other_spellings(cls, member: Word) -> tuple[str, ...]:
+        """PgCat's short form."""
+        return ("loc",) if member is cls.LEAST_OUTSTANDING_CONNECTIONS else ()
+
+
+class ShardingFunction(Word):
+    """How a sharding key becomes the number of a shard."""
+
+    PG_BIGINT_HASH = "pg_bigint_hash"
+    SHA1 = "sha1"
