@@ -7,7 +7,7 @@ import inspect
 import pytest
 from trio.testing import MockClock, trio_test
 
-pytest_plugins = ["tests.support.postgres"]
+pytest_plugins = ["tests.support.postgres", "tests.support.router"]
 
 
 @pytest.hookimpl(tryfirst=True)

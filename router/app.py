@@ -1,0 +1,350 @@
+"""The router as a whole: builds the parts, runs them, and acts on signals and admin commands."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from .admin import console
+from .admin.settings import config_rows
+from .config import loader
+from .config.diff import diff
+from .config.model import Config, General
+from .engine import listener
+from .engine.loop import Engine
+from .engine.tls import server_context
+from .engine.wire import KeepAlive
+from .errors import ConfigError, RouterError
+from .metrics import http
+from .pool import connect
+from .pool.address_pool import AddressPool
+from .pool.registry import PoolRegistry
+from .pool.server import ServerConnection
+from .session.clients import Clients
+from .session.login import AdminHandler, Login
+from .session.snapshots import address_snapshots, pool_snapshots, server_snapshots
+from .stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot
+
+log = logging.getLogger("router.app")
+
+# How often pools are looked after, in seconds.
+_UPKEEP: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeInfo:
+    """Where the router listens; `metrics_port` is None without the exporter."""
+
+    host: str
+    port: int
+    metrics_port: int | None
+
+
+class TaskConnector:
+    """Does the I/O that pools ask for, in tasks of a nursery."""
+
+    def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
+        self._engine: Final = engine
+        self._nursery: Final = nursery
+
+    def open(self, pool: AddressPool) -> None:
+        """Open a connection in a task."""
+        self._nursery.start_soon(self._open, pool)
+
+    async def _open(self, pool: AddressPool) -> None:
+        try:
+            server = await connect.open_server(self._engine, pool)
+        except RouterError as error:
+            failure = error
+            self._engine.run_in_round(lambda: pool.open_failed(failure))
+        except Exception as error:
+            log.exception("cannot connect to %s", pool.address.label)
+            bug = RouterError(f"internal error: {type(error).__name__}")
+            self._engine.run_in_round(lambda: pool.open_failed(bug))
+        else:
+            self._engine.run_in_round(lambda: pool.opened(server))
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Send a cancel request in a task."""
+        self._nursery.start_soon(self._cancel, server)
+
+    async def _cancel(self, server: ServerConnection) -> None:
+        try:
+            await connect.send_cancel(server)
+        finally:
+            self._engine.run_in_round(lambda: server.pool.cancel_done(server))
+
+
+class Admins:
+    """Sessions of the admin database, by a number of their own."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, console.AdminSession] = {}
+
+    def add(self, pid: int, session: console.AdminSession) -> None:
+        """Note a session."""
+        self._sessions[pid] = session
+
+    def remove(self, pid: int) -> None:
+        """Forget a session."""
+        self._sessions.pop(pid, None)
+
+    def snapshots(self) -> list[ClientSnapshot]:
+        """Their rows of SHOW CLIENTS."""
+        return [session.snapshot(pid) for pid, session in self._sessions.items()]
+
+
+class Router:
+    """The parts and what is done to them as a whole.
+
+    Implements the actions of the admin database.
+    """
+
+    def __init__(self, config: Config, config_path: Path | None, nursery: trio.Nursery) -> None:
+        self.config = config
+        self._config_path: Final = config_path
+        self._nursery: Final = nursery
+        self.engine: Final = Engine()
+        self.registry: Final = PoolRegistry(self.engine, TaskConnector(self.engine, nursery))
+        self.clients: Final = Clients()
+        self.admins: Final = Admins()
+        self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
+        self.drained: Final = trio.Event()
+        self._started = False
+
+    # --- configuration
+
+    def apply(self, config: Config) -> None:
+        """Make everything what the configuration says.
+
+        Raises:
+            ConfigError: the TLS files cannot be used; nothing has changed then.
+        """
+        context = _tls_context(config.general)
+        if self._started:
+            for key in diff(self.config, config).restart:
+                log.warning("general.%s has changed: restart the router to apply it", key)
+        self._started = True
+        self.config = config
+        self.login.use(config, context)
+        self.engine.run_in_round(lambda: self.registry.apply(config))
+        self.engine.run_in_round(self.registry.maintain)
+
+    def reload(self) -> None:
+        """Read the configuration file again; on an error everything stays as it is.
+
+        Raises:
+            ConfigError: the file cannot be used.
+        """
+        if self._config_path is None:
+            raise ConfigError("the router was started without a configuration file")
+        loaded = loader.load(self._config_path)
+        log_warnings(loaded.warnings)
+        self.apply(loaded.config)
+        log.info("configuration reloaded from %s", self._config_path)
+
+    # --- life cycle
+
+    def shutdown(self) -> None:
+        """Let clients finish their transactions, then stop; at most for shutdown_timeout."""
+        if self.login.draining:
+            return
+        log.info("shutting down: waiting for %d clients", len(self.clients))
+        self.login.draining = True
+        self._nursery.start_soon(self._drain)
+
+    async def _drain(self) -> None:
+        with trio.move_on_after(self.config.general.shutdown_timeout / 1000) as scope:
+            while len(self.clients):
+                self.engine.run_in_round(self.clients.drain)
+                await trio.sleep(0.05)
+        if scope.cancelled_caught:
+            log.warning("shutdown_timeout is over, %d clients are cut off", len(self.clients))
+        self.drained.set()
+
+    async def upkeep(self) -> None:
+        """Look after the pools, for ever."""
+        while True:
+            await trio.sleep(_UPKEEP)
+            self.engine.run_in_round(self.registry.maintain)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.run_in_round(self.registry.close)
+        self.engine.close()
+
+    # --- the admin database
+
+    def parameters(self, application_name: str) -> dict[str, str]:
+        """What an administrator is told at login."""
+        return console.parameters(application_name)
+
+    def session(
+        self, *, peer: str, user: str, database: str, application_name: str, pid: int
+    ) -> AdminHandler:
+        """A session of the admin database."""
+        session = console.AdminSession(
+            RouterView(self),
+            self,
+            settings=lambda: config_rows(self.config),
+            peer=peer,
+            user=user,
+            database=database,
+            application_name=application_name,
+            on_end=lambda _session, _reason: self.admins.remove(pid),
+        )
+        self.admins.add(pid, session)
+        return session
+
+
+class RouterView:
+    """What the admin database and the metrics read: snapshots of everything."""
+
+    def __init__(self, router: Router) -> None:
+        self._router: Final = router
+
+    def pools(self) -> list[PoolSnapshot]:
+        """The rows of SHOW POOLS."""
+        router = self._router
+        return pool_snapshots(router.registry, router.clients, time.monotonic())
+
+    def addresses(self) -> list[AddressSnapshot]:
+        """The rows of SHOW DATABASES and SHOW STATS."""
+        return address_snapshots(self._router.registry, time.monotonic())
+
+    def servers(self) -> list[ServerSnapshot]:
+        """The rows of SHOW SERVERS."""
+        return server_snapshots(self._router.registry, time.monotonic())
+
+    def clients(self) -> list[ClientSnapshot]:
+        """The rows of SHOW CLIENTS, those of the admin database among them."""
+        router = self._router
+        return [*router.clients.snapshots(time.monotonic()), *router.admins.snapshots()]
+
+
+def log_warnings(warnings: tuple[str, ...]) -> None:
+    """Tell the operator about keys that mean nothing."""
+    for warning in warnings:
+        log.warning("configuration: %s", warning)
+
+
+def _tls_context(general: General) -> ssl.SSLContext | None:
+    if general.tls_certificate is None or general.tls_private_key is None:
+        return None
+    try:
+        return server_context(general.tls_certificate, general.tls_private_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            "TLS towards clients cannot be set up",
+            [f"general.tls_certificate, general.tls_private_key: {error}"],
+        ) from None
+
+
+def _keepalive(general: General) -> KeepAlive:
+    return KeepAlive(
+        idle=general.tcp_keepalives_idle,
+        count=general.tcp_keepalives_count,
+        interval=general.tcp_keepalives_interval,
+        user_timeout=general.tcp_user_timeout,
+    )
+
+
+@contextmanager
+def _listening(general: General) -> Iterator[socket.socket]:
+    try:
+        sock = listener.listen(general.host, general.port, general.listen_backlog)
+    except OSError as error:
+        raise ConfigError(
+            "cannot listen for clients",
+            [f"general.host, general.port: {general.host}:{general.port}: {error.strerror or error}"],
+        ) from None
+    with sock:
+        yield sock
+
+
+async def serve(
+    config: Config,
+    *,
+    config_path: Path | None = None,
+    handle_signals: bool = False,
+    task_status: trio.TaskStatus[ServeInfo] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the router until it is told to stop, or is cancelled.
+
+    Args:
+        config: what to serve.
+        config_path: where a reload reads it again.
+        handle_signals: act on SIGHUP, SIGINT and SIGTERM.
+        task_status: told where the router listens, once it does.
+
+    Raises:
+        ConfigError: the address cannot be bound, or the TLS files cannot be used.
+    """
+    with _listening(config.general) as listening:
+        async with trio.open_nursery() as nursery:
+            router = Router(config, config_path, nursery)
+            try:
+                router.apply(config)
+                metrics_port = await _start_metrics(router, nursery)
+                nursery.start_soon(router.engine.run)
+                nursery.start_soon(router.upkeep)
+                nursery.start_soon(
+                    listener.serve,
+                    listening,
+                    router.login,
+                    lambda: _keepalive(router.config.general),
+                )
+                if handle_signals:
+                    nursery.start_soon(_act_on_signals, router)
+                host, port = listening.getsockname()[:2]
+                log.info("listening on %s:%d", host, port)
+                task_status.started(ServeInfo(host, port, metrics_port))
+                await router.drained.wait()
+                nursery.cancel_scope.cancel()
+            finally:
+                router.close()
+
+
+async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
+    general = router.config.general
+    if not general.enable_prometheus_exporter:
+        return None
+    try:
+        port: int = await nursery.start(
+            http.serve, general.host, general.prometheus_exporter_port, RouterView(router)
+        )
+    except OSError as error:
+        # As PgCat: clients matter more than metrics.
+        log.error("metrics: cannot listen on port %d: %s", general.prometheus_exporter_port, error)
+        return None
+    log.info("metrics on http://%s:%d/metrics", general.host, port)
+    return port
+
+
+async def _act_on_signals(router: Router) -> None:
+    with trio.open_signal_receiver(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if number == signal.SIGTERM:
+                log.info("SIGTERM: stopping at once")
+                router.drained.set()
+            elif number == signal.SIGINT:
+                router.shutdown()
+            else:
+                _reload_on_signal(router.reload)
+
+
+def _reload_on_signal(reload: Callable[[], None]) -> None:
+    try:
+        reload()
+    except ConfigError as error:
+        log.error("reload failed, the old configuration stays: %s", error)

@@ -1,0 +1,165 @@
+"""The command line: `pgcat [CONFIG]` and `pgcat demo`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from . import __version__, app, logs
+from .config import loader
+from .errors import ConfigError
+
+# EX_CONFIG of sysexits.h, as PgCat.
+EXIT_CONFIG: Final = 78
+
+_EPILOG: Final = """\
+examples:
+  pgcat                         serve what ./pgcat.toml says
+  pgcat /etc/pgcat.toml         serve another file
+  pgcat -l debug -F structured  log more, as JSON lines
+  pgcat demo                    three shards with replicas, the router in front, a tour
+  pgcat demo --run-tour         run the tour instead of printing it
+
+signals:
+  SIGHUP   reload the configuration
+  SIGINT   stop when all transactions are over, at most after shutdown_timeout
+  SIGTERM  stop at once
+
+environment:
+  CONFIG_FILE, LOG_LEVEL, LOG_FORMAT, NO_COLOR stand in for the options.
+"""
+
+_DEMO_EPILOG: Final = """\
+examples:
+  pgcat demo                    start everything, print the tour, stop with Ctrl-C
+  pgcat demo --port 6432        the router on a port of your choice
+  pgcat demo --run-tour         run the tour, print each answer, stop
+"""
+
+
+def _log_options(parser: argparse.ArgumentParser) -> None:
+    environ = os.environ
+    parser.add_argument(
+        "-l",
+        "--log-level",
+        type=str.lower,
+        choices=tuple(logs.LEVELS),
+        default=environ.get("LOG_LEVEL", "info").lower(),
+        help="how much to log (default: info)",
+    )
+    parser.add_argument(
+        "-F",
+        "--log-format",
+        type=str.lower,
+        choices=logs.FORMATS,
+        default=environ.get("LOG_FORMAT", "text").lower(),
+        help="how to write the log (default: text)",
+    )
+    parser.add_argument(
+        "-n",
+        "--no-color",
+        action="store_true",
+        default=environ.get("NO_COLOR", "") not in ("", "0", "false"),
+        help="no colours in the log",
+    )
+
+
+def _serve_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pgcat",
+        description="A sharding, load-balancing, pooling query router for PostgreSQL.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG",
+        default=os.environ.get("CONFIG_FILE", "pgcat.toml"),
+        help="the configuration file (default: pgcat.toml), or the word demo",
+    )
+    _log_options(parser)
+    parser.add_argument("-V", "--version", action="version", version=f"pgcat {__version__}")
+    return parser
+
+
+def _demo_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pgcat demo",
+        description="Start three PostgreSQL shards with a replica each and the router in front.",
+        epilog=_DEMO_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--run-tour", action="store_true", help="run the tour, print each answer, and stop"
+    )
+    parser.add_argument("--port", type=int, default=None, help="port of the router (default: any)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["demo"]:
+        options = _demo_parser().parse_args(words[1:])
+        return _demo(run_tour=options.run_tour, port=options.port)
+    options = _serve_parser().parse_args(words)
+    for name, allowed in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS)):
+        if getattr(options, name) not in allowed:  # from the environment: argparse has not looked
+            print(f"pgcat: {name.upper()} must be one of: {', '.join(allowed)}", file=sys.stderr)  # noqa: T201
+            return EXIT_CONFIG
+    color = not options.no_color and sys.stdout.isatty()
+    logs.configure(level=options.log_level, style=options.log_format, color=color)
+    return _serve(Path(options.config))
+
+
+def _serve(path: Path) -> int:
+    try:
+        loaded = loader.load(path)
+        app.log_warnings(loaded.warnings)
+        _raise_file_limit()
+        trio.run(
+            partial(app.serve, loaded.config, config_path=path, handle_signals=True),
+            strict_exception_groups=True,
+        )
+    except ConfigError as error:
+        print(f"pgcat: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    except BaseExceptionGroup as group:
+        config_errors, others = group.split(ConfigError)
+        if others is not None or config_errors is None:
+            raise
+        print(f"pgcat: {_first(config_errors)}", file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    return 0
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _raise_file_limit() -> None:
+    """Each client and each server is a descriptor: take as many as the system lets us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _demo(*, run_tour: bool, port: int | None) -> int:
+    from .demo import demo  # the demo's own dependencies are optional
+
+    return trio.run(partial(demo.run_demo, run_tour=run_tour, base_port=port))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""A link: one non-blocking socket with its output queue and back-pressure."""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from .loop import Engine
+    from .tls import TlsState
+
+# Above this many bytes of unsent output the link's writer should be stopped, below the lower
+# one it may go on.
+HIGH_WATER: Final = 256 * 1024
+LOW_WATER: Final = 64 * 1024
+
+# A read takes as much as the last one filled, within these.
+MIN_RECV: Final = 8 * 1024
+MAX_RECV: Final = 128 * 1024
+
+# A link that was told to close may take so long to send what is left, in seconds.
+LINGER_TIMEOUT: Final = 10.0
+
+_READ: Final = select.EPOLLIN | select.EPOLLRDHUP
+_HANGUP: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class Handler(Protocol):
+    """Who a link reports to."""
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes arrived."""
+
+    def on_drained(self) -> None:
+        """Output fell below LOW_WATER after `congested` was true."""
+
+    def on_closed(self, reason: str) -> None:
+        """The peer or the network ended the link; it is closed already. Not called after `close`."""
+
+
+class Link:
+    """One socket in the engine.
+
+    Attributes:
+        handler: told of everything that happens.
+        patient: while paused, what the peer sent before it left is kept for later; without, a
+            peer that leaves is given up at once.
+        congested: unsent output is above HIGH_WATER: stop producing until `on_drained`.
+        sent, received: bytes over the life of the link.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_engine",
+        "_events",
+        "_fd",
+        "_out",
+        "_out_size",
+        "_patient",
+        "_paused",
+        "_recv_size",
+        "_sock",
+        "closed",
+        "congested",
+        "handler",
+        "received",
+        "sent",
+    )
+
+    def __init__(
+        self, engine: Engine, sock: socket.socket, handler: Handler, *, patient: bool = False
+    ) -> None:
+        self._patient: Final = patient
+        self._engine: Final = engine
+        self._sock: Final = sock
+        self._fd: Final = sock.fileno()
+        self.handler = handler
+        self._out: list[bytes | memoryview] = []
+        self._out_size = 0
+        self._recv_size = MIN_RECV
+        self._paused = False
+        self._closing = False
+        self.closed = False
+        self.congested = False
+        self.sent = 0
+        self.received = 0
+        self._events = _READ
+        engine.register(self, self._fd, _READ)
+
+    def __repr__(self) -> str:
+        return f"<Link fd={self._fd}{' closed' if self.closed else ''} [{self._out_size} unsent]>"
+
+    # --- reading
+
+    def pause(self) -> None:
+        """Stop reading; the peer's leaving is still noticed."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._watch()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._paused and not self.closed:
+            self._paused = False
+            self._watch()
+
+    def _watch(self) -> None:
+        events = _READ
+        if self._paused:
+            events = 0 if self._patient else select.EPOLLRDHUP
+        if self._out:
+            events |= select.EPOLLOUT
+        if events != self._events:
+            self._events = events
+            self._engine.modify(self._fd, events)
+
+    def on_ready(self, mask: int) -> None:
+        """Called by the engine: the socket is ready for what `mask` says."""
+        if mask & select.EPOLLOUT:
+            self.flush()
+        if self.closed:
+            return
+        if mask & select.EPOLLIN:
+            self._read()
+        elif mask & _HANGUP or (mask & select.EPOLLRDHUP and self._paused):
+            # What is unread is not worth waiting for: nobody is there to take the answer.
+            self._lost("connection closed by peer")
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(self._recv_size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(error.strerror or str(error))
+            return
+        if not data:
+            self._lost("connection closed by peer")
+            return
+        size = len(data)
+        self.received += size
+        if size == self._recv_size:
+            self._recv_size = min(size * 4, MAX_RECV)
+        elif size < MIN_RECV and self._recv_size > MIN_RECV:
+            self._recv_size = MIN_RECV
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if not self._closing:
+            self.handler.on_data(data)
+
+    # --- writing
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; they are sent at the end of the engine's round."""
+        if self.closed or self._closing:
+            return
+        self._out_size += len(data)
+        if self._queue(data):
+            self._engine.flush_soon(self)
+        if self._out_size > HIGH_WATER and not self.congested:
+            self.congested = True
+
+    def _queue(self, data: bytes) -> bool:
+        """Keep bytes for the next flush; returns whether it has to be asked for."""
+        self._out.append(data)
+        return len(self._out) == 1
+
+    def flush(self) -> None:
+        """Send what can be sent without waiting."""
+        out = self._out
+        if not out or self.closed:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lost(error.strerror or str(error))
+            return
+        self.sent += sent
+        self._out_size -= sent
+        if sent == len(data):
+            out.clear()
+            if self._closing:
+                self._close_now()
+                return
+        else:
+            # A view, so that a slow reader of a large block does not make us copy it each time.
+            self._out = [memoryview(data)[sent:] if sent else data]
+        if self._out or self._events & select.EPOLLOUT:
+            self._watch()
+        if self.congested and self._out_size < LOW_WATER:
+            self.congested = False
+            self.handler.on_drained()
+
+    # --- ending
+
+    def close(self) -> None:
+        """Send what is queued, then close; the handler hears nothing more."""
+        if self.closed or self._closing:
+            return
+        self._closing = True
+        self.flush()
+        if not self.closed:
+            if not self._out:
+                self._close_now()
+            else:
+                self._engine.call_later(LINGER_TIMEOUT, self._close_now)
+
+    def abort(self, reason: str) -> None:
+        """Close at once, and tell the handler."""
+        self._lost(reason)
+
+    def _lost(self, reason: str) -> None:
+        if self.closed:
+            return
+        quiet = self._closing
+        self._close_now()
+        if not quiet:
+            self.handler.on_closed(reason)
+
+    def _close_now(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._out = []
+            self._out_size = 0
+            self._engine.unregister(self._fd)
+            self._sock.close()
+
+
+class TlsLink(Link):
+    """A link whose bytes go through TLS; the handshake has been done before."""
+
+    __slots__ = ("_plain", "_tls")
+
+    def __init__(
+        self,
+        engine: Engine,
+        sock: socket.socket,
+        handler: Handler,
+        tls: TlsState,
+        *,
+        patient: bool = False,
+    ) -> None:
+        self._tls: Final = tls
+        self._plain: list[bytes] = []
+        super().__init__(engine, sock, handler, patient=patient)
+
+    def _take(self, data: bytes) -> None:
+        plain, ended = self._tls.decrypt(data)
+        if plain and not self._closing:
+            self.handler.on_data(plain)
+        if self._tls.has_output():
+            # A key update or a ticket: it has to go out even when we have nothing to say.
+            self._engine.flush_soon(self)
+        if ended:
+            self._lost("connection closed by peer")
+
+    def _queue(self, data: bytes) -> bool:
+        self._plain.append(data)
+        return len(self._plain) == 1
+
+    def flush(self) -> None:
+        """Encrypt what is queued, as one block, and send what can be sent without waiting."""
+        if self.closed:
+            return
+        if self._plain:
+            plain = b"".join(self._plain)
+            self._plain.clear()
+            self._tls.encrypt(plain)
+            self._out_size -= len(plain)
+        if self._tls.has_output():
+            data = self._tls.take_output()
+            self._out.append(data)
+            self._out_size += len(data)
+        super().flush()

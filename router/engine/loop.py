@@ -1,0 +1,200 @@
+"""The engine: all sockets of logged-in clients and servers, in one epoll that one trio task drains.
+
+Theory of operation
+-------------------
+Trio waits on the engine's epoll as on any descriptor. When something is ready, the engine takes
+over: it calls the links that are ready, sends what those calls have queued (one `send` a link
+and round), and looks again. Only when nothing has been ready for a millisecond, or when some
+milliseconds have passed, does it give control back to trio, so that accepts, logins and timers
+get their turn. Trio's cost of waking up a task is so paid once for many messages, and while
+traffic lasts the process sleeps in the engine's epoll, one system call away from the next message.
+
+Nothing that the engine calls may await. Code that runs in trio tasks may call links at any time:
+outside of a round, what it writes is sent at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import select
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from .link import Link
+
+log = logging.getLogger("router.engine")
+
+# How long the engine may keep trio waiting while there is traffic, in seconds.
+BUDGET: Final = 0.004
+# How long it sleeps in its own epoll before it hands back to trio, in seconds. epoll counts in
+# whole milliseconds, so this is the least there is.
+LINGER: Final = 0.001
+MAX_EVENTS: Final = 256
+
+
+class Timer:
+    """A call that is due at a time; cancel it by `cancel`."""
+
+    __slots__ = ("callback", "when")
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when: Final = when
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Make sure that it is not called any more."""
+        self.callback = None
+
+
+class Engine:
+    """The nested epoll, its links and its timers.
+
+    Attributes:
+        now: time.monotonic() of this round; read it instead of asking the clock again.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._links: dict[int, Link] = {}
+        self._dirty: list[Link] = []
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_serial = count()
+        self._in_round = False
+        self._waiting: trio.CancelScope | None = None
+        self.now = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Engine [{len(self._links)} links, {len(self._timers)} timers]>"
+
+    # --- links
+
+    def register(self, link: Link, fd: int, events: int) -> None:
+        """Watch a link's socket."""
+        self._links[fd] = link
+        self._epoll.register(fd, events)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what a link's socket is watched for."""
+        self._epoll.modify(fd, events)
+
+    def unregister(self, fd: int) -> None:
+        """Stop watching, before the socket is closed."""
+        del self._links[fd]
+        self._epoll.unregister(fd)
+
+    def flush_soon(self, link: Link) -> None:
+        """A link has output: send it at the end of the round, or now if there is none."""
+        if self._in_round:
+            self._dirty.append(link)
+        else:
+            self._round(link.flush)
+
+    # --- timers
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call something at a time of time.monotonic()."""
+        timer = Timer(when, callback)
+        heapq.heappush(self._timers, (when, next(self._timer_serial), timer))
+        if self._waiting is not None:
+            # The task sleeps: it must not sleep past this.
+            due = trio.current_time() + when - time.monotonic()
+            self._waiting.deadline = min(self._waiting.deadline, due)
+        return timer
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Call something after so many seconds."""
+        return self.call_at(time.monotonic() + delay, callback)
+
+    def _run_timers(self) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= self.now:
+            callback = heapq.heappop(timers)[2].callback
+            if callback is not None:
+                self._guard(callback)
+
+    # --- the task
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        fd = self._epoll.fileno()
+        try:
+            while True:
+                self.now = time.monotonic()
+                delay = self._timers[0][0] - self.now if self._timers else math.inf
+                with trio.CancelScope(deadline=trio.current_time() + delay) as self._waiting:
+                    await trio.lowlevel.wait_readable(fd)
+                self._waiting = None
+                self._serve()
+        finally:
+            self._waiting = None
+
+    def _serve(self) -> None:
+        """Go round until nothing is ready for a while or the budget is spent."""
+        poll = self._epoll.poll
+        started = self.now = time.monotonic()
+        events = poll(0, MAX_EVENTS)
+        while True:
+            self._round(self._dispatch, events)
+            if self.now - started > BUDGET:
+                return
+            events = poll(LINGER, MAX_EVENTS)
+            if not events:
+                self.now = time.monotonic()
+                self._round(self._run_timers)
+                return
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        self.now = time.monotonic()
+        if self._timers and self._timers[0][0] <= self.now:
+            self._run_timers()
+        links = self._links
+        for fd, mask in events:
+            link = links.get(fd)
+            if link is not None:  # else it was closed earlier in this round
+                try:
+                    link.on_ready(mask)
+                except Exception:
+                    log.exception("internal error, closing %r", link)
+                    link.abort("internal error")
+
+    def _round(self, work: Callable[..., None], *args: object) -> None:
+        """Do some work, then send all that it has queued."""
+        if self._in_round:
+            work(*args)
+            return
+        self._in_round = True
+        try:
+            work(*args)
+            dirty = self._dirty
+            while dirty:
+                self._dirty = []
+                for link in dirty:
+                    self._guard(link.flush)
+                dirty = self._dirty
+        finally:
+            self._in_round = False
+
+    def run_in_round(self, work: Callable[[], None]) -> None:
+        """Do some work from a trio task, so that what it writes to one link goes out together."""
+        self._round(work)
+
+    @staticmethod
+    def _guard(callback: Callable[[], None]) -> None:
+        # One client's bug must not take the others down.
+        try:
+            callback()
+        except Exception:
+            log.exception("internal error")
+
+    def close(self) -> None:
+        """Close every link and the epoll."""
+        for link in list(self._links.values()):
+            link.abort("shutting down")
+        self._epoll.close()

@@ -1,0 +1,102 @@
+"""TLS over memory buffers, so that the same state serves the login in trio and the link after it."""
+
+from __future__ import annotations
+
+import ssl
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+# How much plain text one read takes out of the TLS state, in bytes.
+_CHUNK: Final = 256 * 1024
+
+
+class TlsState:
+    """One TLS connection without a socket."""
+
+    __slots__ = ("_incoming", "_object", "_outgoing")
+
+    def __init__(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        self._incoming: Final = ssl.MemoryBIO()
+        self._outgoing: Final = ssl.MemoryBIO()
+        self._object: Final = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
+
+    def handshake(self, data: bytes) -> bool:
+        """Go on with the handshake given more bytes; returns whether it is done.
+
+        Call `take_output` after each call and send what it returns.
+
+        Raises:
+            ssl.SSLError: the handshake failed.
+        """
+        if data:
+            self._incoming.write(data)
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def decrypt(self, data: bytes) -> tuple[bytes, bool]:
+        """Take bytes off the wire; returns the plain text in them, and whether the stream ended."""
+        if data:
+            self._incoming.write(data)
+        parts: list[bytes] = []
+        try:
+            while True:
+                part = self._object.read(_CHUNK)
+                if not part:
+                    return b"".join(parts), True
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts), False
+        except ssl.SSLError:
+            # A broken record ends the stream as an end of file does; what came before counts.
+            return b"".join(parts), True
+
+    def encrypt(self, data: bytes) -> None:
+        """Encrypt bytes; `take_output` has the result."""
+        self._object.write(data)
+
+    def has_output(self) -> bool:
+        """Whether there is something to send."""
+        return self._outgoing.pending > 0
+
+    def take_output(self) -> bytes:
+        """What has to be sent."""
+        return self._outgoing.read()
+
+    @property
+    def version(self) -> str:
+        """The protocol version, such as "TLSv1.3"."""
+        return self._object.version() or ""
+
+
+def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
+    """The context towards clients.
+
+    Raises:
+        OSError: a file cannot be read, or is no certificate or key (ssl.SSLError).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, private_key)
+    return context
+
+
+@lru_cache(maxsize=16)  # a CA bundle takes megabytes: not one for each connection
+def client_context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
+    """The context towards servers; with `verify`, chain and host name are checked."""
+    if verify:
+        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

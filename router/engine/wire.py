@@ -1,0 +1,205 @@
+"""A connection while it logs in: trio waits for each packet. Afterwards it becomes a link."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import Final
+
+import trio
+
+from ..errors import ClientProtocolError
+from .link import Handler, Link, TlsLink
+from .loop import Engine
+from .tls import TlsState
+
+_RECV: Final = 4096
+
+
+class WireClosed(Exception):
+    """The peer went away."""
+
+
+class Wire:
+    """Reads packets and writes bytes over a non-blocking socket, in plain text or TLS.
+
+    Attributes:
+        peer: the other side's address, for logs.
+        tls: the TLS state once the handshake is done.
+    """
+
+    def __init__(self, sock: socket.socket, peer: str) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._buffer = b""
+        self.peer = peer
+        self.tls: TlsState | None = None
+
+    async def _recv_raw(self) -> bytes:
+        while True:
+            try:
+                data = self._sock.recv(_RECV)
+            except (BlockingIOError, InterruptedError):
+                await trio.lowlevel.wait_readable(self._sock)
+                continue
+            except OSError as error:
+                raise WireClosed(error.strerror or str(error)) from None
+            if not data:
+                raise WireClosed("connection closed by peer")
+            return data
+
+    async def _send_raw(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                sent = self._sock.send(view)
+            except (BlockingIOError, InterruptedError):
+                await trio.lowlevel.wait_writable(self._sock)
+                continue
+            except OSError as error:
+                raise WireClosed(error.strerror or str(error)) from None
+            view = view[sent:]
+
+    async def _fill(self) -> None:
+        data = await self._recv_raw()
+        if self.tls is None:
+            self._buffer += data
+            return
+        plain, ended = self.tls.decrypt(data)
+        if ended and not plain:
+            raise WireClosed("connection closed by peer")
+        self._buffer += plain
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Read that many bytes.
+
+        Raises:
+            WireClosed: the peer left before.
+        """
+        while len(self._buffer) < size:
+            await self._fill()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    async def read_message(self, limit: int) -> tuple[int, bytes]:
+        """Read one message: its type byte and its body.
+
+        Raises:
+            ClientProtocolError: it says that it is longer than `limit` bytes, or is nonsense.
+            WireClosed: the peer left before.
+        """
+        kind, length = struct.unpack("!BI", await self.read_exactly(5))
+        if not 4 <= length <= limit:
+            raise ClientProtocolError(f"invalid message length {length}")
+        return kind, await self.read_exactly(length - 4)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes.
+
+        Raises:
+            WireClosed: the peer is gone.
+        """
+        if self.tls is not None:
+            self.tls.encrypt(data)
+            data = self.tls.take_output()
+        await self._send_raw(data)
+
+    def has_input(self) -> bool:
+        """Whether bytes have arrived that nobody has read yet."""
+        return bool(self._buffer)
+
+    async def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        """Do the TLS handshake.
+
+        Raises:
+            ssl.SSLError: it failed; the alert has been sent.
+            WireClosed: the peer left.
+        """
+        if self._buffer:
+            # Plain text behind the request for TLS: somebody between us may have put it there.
+            raise ClientProtocolError("received unencrypted data after SSL request")
+        state = TlsState(context, server_side=server_side, server_hostname=server_hostname)
+        data = b""
+        while True:
+            try:
+                done = state.handshake(data)
+            except ssl.SSLError:
+                if state.has_output():
+                    await self._send_raw(state.take_output())
+                raise
+            if state.has_output():
+                await self._send_raw(state.take_output())
+            if done:
+                break
+            data = await self._recv_raw()
+        self.tls = state
+        self._buffer, _ = state.decrypt(b"")
+
+    def into_link(self, engine: Engine, handler: Handler, *, patient: bool = False) -> Link:
+        """Hand the socket over to the engine; call `take_input` for what has been read already."""
+        if self.tls is None:
+            return Link(engine, self._sock, handler, patient=patient)
+        return TlsLink(engine, self._sock, handler, self.tls, patient=patient)
+
+    def take_input(self) -> bytes:
+        """What has been read beyond the last packet."""
+        data, self._buffer = self._buffer, b""
+        return data
+
+    def close(self) -> None:
+        """Close the socket at once."""
+        self._sock.close()
+
+
+def configure(sock: socket.socket, keepalive: KeepAlive | None) -> None:
+    """Set the options that every TCP socket of the router has."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if keepalive is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive.idle)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, keepalive.interval)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, keepalive.user_timeout)
+
+
+class KeepAlive:
+    """TCP keepalive settings.
+
+    Attributes:
+        idle, interval: seconds.
+        count: probes.
+        user_timeout: milliseconds.
+    """
+
+    __slots__ = ("count", "idle", "interval", "user_timeout")
+
+    def __init__(self, *, idle: int, count: int, interval: int, user_timeout: int) -> None:
+        self.idle = idle
+        self.count = count
+        self.interval = interval
+        self.user_timeout = user_timeout
+
+
+async def connect(host: str, port: int, keepalive: KeepAlive | None) -> Wire:
+    """Open a TCP connection, or one to a Unix socket if `host` is a directory.
+
+    Raises:
+        OSError: no address of the host could be reached.
+    """
+    if host.startswith("/"):
+        unix = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        await unix.connect(f"{host}/.s.PGSQL.{port}")
+        return Wire(socket.socket(fileno=unix.detach()), f"{host}:{port}")
+    stream = await trio.open_tcp_stream(host, port)
+    sock = socket.socket(fileno=stream.socket.detach())
+    try:
+        configure(sock, keepalive)
+    except OSError:
+        sock.close()
+        raise
+    return Wire(sock, f"{host}:{port}")

@@ -1,0 +1,461 @@
+"""The connections of one user to one server: their states, who waits for them, who may have them.
+
+Theory of operation
+-------------------
+State is membership: a server connection that is logged in is in exactly one of `idle`, `active` and
+`tested`; `_move` is the only function that changes that, and SHOW POOLS prints the lengths.
+Connections that are being opened are a number, since there is nothing yet to put anywhere.
+
+A client that finds nothing idle waits in `waiters`, first come first served. Whatever becomes
+free goes to the first of them that takes it. Connections are opened on demand: never more of them
+in the making than there are waiters, and never more in all than pool_size.
+
+Nothing here does I/O: opening is asked of the `connector`, and its outcome is told by `opened`
+or `open_failed`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ..config.settings import PoolSettings
+from ..engine.loop import Engine, Timer
+from ..errors import PoolTimeout, RouterError, ServerRefused
+from ..protocol import codes, marks
+from ..protocol.passwords import UserSecret
+from ..stats import Counters
+from .address import Address
+from .server import ServerConnection, ServerState
+
+log = logging.getLogger("router.pool")
+
+# Refusals of a server that pass by themselves: 57P03 starting up or in recovery, 53300 too many
+# connections, 08006 the connection broke.
+_TEMPORARY: Final = frozenset(("57P03", "53300", "08006", "57P01"))
+
+# How soon opening is tried again while somebody waits, in seconds; doubles up to the second.
+_RETRY_FIRST: Final = 0.05
+_RETRY_LAST: Final = 1.0
+
+# A connection lives up to so much shorter than server_lifetime, so that not all end together.
+_LIFETIME_JITTER: Final = 0.1
+
+# How long a clean-up may take, in seconds.
+_CLEANUP_TIMEOUT: Final = 10.0
+
+_LEGAL: Final = frozenset(
+    (
+        (ServerState.CLOSED, ServerState.IDLE),
+        (ServerState.CLOSED, ServerState.ACTIVE),
+        (ServerState.IDLE, ServerState.ACTIVE),
+        (ServerState.ACTIVE, ServerState.IDLE),
+        (ServerState.ACTIVE, ServerState.TESTED),
+        (ServerState.TESTED, ServerState.IDLE),
+        (ServerState.TESTED, ServerState.ACTIVE),
+        (ServerState.IDLE, ServerState.CLOSED),
+        (ServerState.ACTIVE, ServerState.CLOSED),
+        (ServerState.TESTED, ServerState.CLOSED),
+    )
+)
+
+
+class WaitingClient(Protocol):
+    """What the pool needs of a client that waits."""
+
+    def take_server(self, server: ServerConnection) -> bool:
+        """Take a connection, or refuse it because it is not wanted any more."""
+
+    def checkout_failed(self, error: RouterError) -> None:
+        """There will be no connection."""
+
+    def pool_retired(self) -> None:
+        """The configuration has changed: ask the pool that there is now."""
+
+
+class Connector(Protocol):
+    """Who does the I/O, in tasks of its own."""
+
+    def open(self, pool: AddressPool) -> None:
+        """Open a connection, then call `opened` or `open_failed`."""
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Send a cancel request for what the connection is doing, then call `cancel_done`."""
+
+
+class Waiter:
+    """A client's place in the queue.
+
+    Attributes:
+        others: address pools to try if this one's server cannot be reached.
+        since, deadline: time.monotonic().
+    """
+
+    __slots__ = ("client", "deadline", "others", "pool", "since")
+
+    def __init__(
+        self, client: WaitingClient, others: list[AddressPool], since: float, deadline: float
+    ) -> None:
+        self.client: Final = client
+        self.others: Final = others
+        self.since: Final = since
+        self.deadline = deadline
+        self.pool: AddressPool | None = None
+
+    def cancel(self) -> None:
+        """Leave the queue."""
+        if self.pool is not None:
+            self.pool.waiters.remove(self)
+            self.pool = None
+
+
+class AddressPool:
+    """All connections of one user to one server.
+
+    Attributes:
+        secret: proves to the server who we are.
+        connecting: how many are being opened.
+        idle: nobody's, the longest unused first.
+        active: attached to a client.
+        tested: being cleaned before the next client may have them.
+        waiters: clients that wait, the first first.
+        on_reached, on_unreachable: told of the outcome of opening a connection.
+        retired: the configuration has no place for it any more; what is released is closed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        address: Address,
+        settings: PoolSettings,
+        secret: UserSecret,
+        connector: Connector,
+    ) -> None:
+        self._engine: Final = engine
+        self._connector: Final = connector
+        self.address: Final = address
+        self.secret: Final = secret
+        self.settings = settings
+        self.connecting = 0
+        self.idle: Final[deque[ServerConnection]] = deque()
+        self.active: Final[set[ServerConnection]] = set()
+        self.tested_set: Final[set[ServerConnection]] = set()
+        self.waiters: Final[deque[Waiter]] = deque()
+        self.counters = Counters()
+        self.retired = False
+        self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
+        self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
+        self.last_error: RouterError | None = None
+        self._retry_delay = _RETRY_FIRST
+        self._retry: Timer | None = None
+        self._expiry: Timer | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<AddressPool {self.address.name} [{len(self.idle)} idle, {len(self.active)} active, "
+            f"{len(self.tested_set)} tested, {self.connecting} connecting, "
+            f"{len(self.waiters)} waiting]>"
+        )
+
+    @property
+    def size(self) -> int:
+        """Connections that exist or are being opened."""
+        return self.connecting + len(self.idle) + len(self.active) + len(self.tested_set)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another connection may be opened."""
+        return self.size < self.settings.pool_size and not self.retired
+
+    def servers(self) -> list[ServerConnection]:
+        """All connections that are logged in."""
+        return [*self.idle, *self.active, *self.tested_set]
+
+    # --- states
+
+    def _move(self, server: ServerConnection, to: ServerState) -> None:
+        """The one place where a connection changes its state."""
+        was = server.state
+        if (was, to) not in _LEGAL:
+            raise AssertionError(f"illegal move of {server!r} to {to.value}")
+        if was is ServerState.ACTIVE:
+            self.active.remove(server)
+        elif was is ServerState.IDLE:
+            self.idle.remove(server)
+        elif was is ServerState.TESTED:
+            self.tested_set.remove(server)
+        server.state = to
+        if to is ServerState.ACTIVE:
+            self.active.add(server)
+        elif to is ServerState.IDLE:
+            self.idle.append(server)
+        elif to is ServerState.TESTED:
+            self.tested_set.add(server)
+
+    # --- checkout
+
+    def take(self) -> ServerConnection | None:
+        """An idle connection at once, unless others wait for one."""
+        if not self.idle or self.waiters:
+            return None
+        server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
+        self._move(server, ServerState.ACTIVE)
+        return server
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Make a client wait here."""
+        waiter.pool = self
+        self.waiters.append(waiter)
+        if self._expiry is None:
+            self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
+        self._open_for_waiters()
+
+    def _expire_waiters(self) -> None:
+        self._expiry = None
+        now = self._engine.now
+        while self.waiters and self.waiters[0].deadline <= now:
+            waiter = self.waiters.popleft()
+            waiter.pool = None
+            self.counters.errors += 1
+            if waiter.others and self.size == self.connecting:
+                self._move_on(waiter)  # no server answers here, another may
+            else:
+                waiter.client.checkout_failed(self._timeout_error(now - waiter.since))
+        if self.waiters:
+            self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
+
+    def _timeout_error(self, waited: float) -> RouterError:
+        if self.last_error is not None and not self.active:
+            return self.last_error
+        return PoolTimeout(
+            "could not get connection from the pool - "
+            f"waited {waited:.1f} s for one of {self.settings.pool_size} connections "
+            f"to {self.address.label}",
+            hint="Raise pool_size or connect_timeout, or shorten the transactions.",
+        )
+
+    def _hand_over(self, server: ServerConnection) -> bool:
+        """Give an active connection to the first waiter that takes it."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            waiter.pool = None
+            self.counters.wait_time += int((self._engine.now - waiter.since) * 1e6)
+            if waiter.client.take_server(server):
+                return True
+        return False
+
+    # --- opening
+
+    def _open_for_waiters(self) -> None:
+        while self._retry is None and self.connecting < len(self.waiters) and self.has_room:
+            self._open()
+
+    def _open(self) -> None:
+        self.connecting += 1
+        self._connector.open(self)
+
+    def open_spare(self) -> None:
+        """Open a connection that nobody waits for, if there is none at all."""
+        if self.size == 0 and not self.retired:
+            self._open()
+
+    def fill(self) -> None:
+        """Open what is missing to min_pool_size."""
+        while self._retry is None and self.size < self.settings.min_pool_size and self.has_room:
+            self._open()
+
+    def opened(self, server: ServerConnection) -> None:
+        """A connection that was asked for is there."""
+        self.connecting -= 1
+        self.last_error = None
+        if self.on_reached is not None:
+            self.on_reached(self, server)
+        self._retry_delay = _RETRY_FIRST
+        if self.retired:
+            self._discard_new(server)
+            return
+        lifetime = self.settings.server_lifetime
+        server.expires_at = server.opened_at + lifetime * (
+            1 - random.random() * _LIFETIME_JITTER  # noqa: S311 - spreads load, guards nothing
+        )
+        server.used_at = self._engine.now
+        self._move(server, ServerState.ACTIVE)
+        self._give_on(server)
+
+    @staticmethod
+    def _discard_new(server: ServerConnection) -> None:
+        link, server.link = server.link, None
+        if link is not None:
+            link.close()
+
+    def open_failed(self, error: RouterError) -> None:
+        """A connection that was asked for could not be had."""
+        self.connecting -= 1
+        self.counters.errors += 1
+        self.last_error = error
+        if self.on_unreachable is not None:
+            self.on_unreachable(self, error)
+        if self.size == 0 or not self.waiters:
+            temporary = not isinstance(error, ServerRefused) or error.sqlstate in _TEMPORARY
+            self._move_waiters_on(None if temporary else error)
+        if (self.waiters or self.settings.min_pool_size) and self._retry is None:
+            self._retry = self._engine.call_later(self._retry_delay, self._try_again)
+            self._retry_delay = min(self._retry_delay * 2, _RETRY_LAST)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._open_for_waiters()
+        self.fill()
+
+    def _move_waiters_on(self, error: RouterError | None) -> None:
+        """Send waiters elsewhere; those with nowhere to go fail if there is an error, or stay."""
+        waiting = list(self.waiters)
+        self.waiters.clear()
+        for waiter in waiting:
+            waiter.pool = None
+            if waiter.others:
+                self._move_on(waiter)
+            elif error is not None:
+                waiter.client.checkout_failed(error)
+            else:
+                waiter.pool = self
+                self.waiters.append(waiter)
+
+    def _move_on(self, waiter: Waiter) -> None:
+        """Let a waiter try the next server, with as much time as it had for this one."""
+        following = waiter.others.pop(0)
+        server = following.take()
+        if server is None:
+            waiter.deadline = self._engine.now + following.settings.connect_timeout
+            following.enqueue(waiter)
+        elif not waiter.client.take_server(server):
+            following.release(server)
+
+    # --- return
+
+    def release(self, server: ServerConnection) -> None:
+        """Take a connection back from its client, clean it, and give it to the next."""
+        if server.state is ServerState.CLOSED:
+            return
+        server.detach()
+        server.used_at = self._engine.now
+        if server.is_clean:
+            self._give_on(server)
+        else:
+            self._clean(server)
+
+    def _give_on(self, server: ServerConnection) -> None:
+        if self.retired or server.expires_at <= self._engine.now:
+            server.close()
+        elif self.size > self.settings.pool_size:
+            server.close()
+        else:
+            if server.state is not ServerState.ACTIVE:
+                self._move(server, ServerState.ACTIVE)
+            if not self._hand_over(server) and server.state is ServerState.ACTIVE:
+                server.client = None
+                self._move(server, ServerState.IDLE)
+
+    def _clean(self, server: ServerConnection) -> None:
+        """Make a connection fit for the next client, or give it up."""
+        if server.doomed or server.queue:
+            server.close()
+            return
+        if server.state is not ServerState.TESTED:
+            self._move(server, ServerState.TESTED)
+            server.used_at = self._engine.now
+        if server.cancels:
+            return  # `cancel_done` comes back here
+        if server.status != codes.IDLE:
+            server.send_query(b"ROLLBACK")
+        else:
+            self._clean_marks(server)
+
+    def _clean_marks(self, server: ServerConnection) -> None:
+        found, server.marks = server.marks, 0
+        if found & marks.BARRIER:
+            server.marks = found & ~marks.BARRIER
+            server.send_query(b"")
+        elif found and self.settings.cleanup_server_connections:
+            if marks.drops_statements(found):
+                server.statements.clear()
+            if found & (marks.SET | marks.UNKNOWN):
+                server.forget_variables()
+            server.send_query(marks.cleanup(found))
+        else:
+            self._give_on(server)
+
+    def tested(self, server: ServerConnection) -> None:
+        """A clean-up that was sent has been answered."""
+        if server.state is not ServerState.TESTED or server.queue:
+            return
+        if server.is_clean:
+            self._give_on(server)
+        else:
+            self._clean(server)
+
+    def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
+        """Take back a connection that is at work for a client that has left.
+
+        It finishes, unheard; `cancel` asks the server to hurry.
+        """
+        if server.state is ServerState.CLOSED:
+            return
+        server.orphan()
+        server.detach()
+        self._move(server, ServerState.TESTED)
+        server.used_at = self._engine.now
+        if cancel:
+            self.cancel(server)
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Ask the server to cancel what the connection is doing."""
+        server.cancels += 1
+        self._connector.cancel(server)
+
+    def cancel_done(self, server: ServerConnection) -> None:
+        """A cancel request for the connection has been delivered, or never will be."""
+        server.cancels -= 1
+        # PostgreSQL may act on it late: an empty query of our own takes the blow.
+        server.marks |= marks.BARRIER
+        if server.state is ServerState.TESTED and not server.cancels and not server.queue:
+            self._clean(server)
+
+    def remove(self, server: ServerConnection) -> None:
+        """Forget a connection that is closed."""
+        if server.state is not ServerState.CLOSED:
+            self._move(server, ServerState.CLOSED)
+            self._open_for_waiters()
+
+    # --- upkeep
+
+    def maintain(self, now: float) -> None:
+        """Close what has been idle or has lived too long, and open up to min_pool_size."""
+        for server in list(self.idle):
+            surplus = self.size > self.settings.min_pool_size
+            idle_too_long = now - server.used_at > self.settings.idle_timeout > 0
+            if server.expires_at <= now or (surplus and idle_too_long):
+                server.close()
+        for server in list(self.tested_set):
+            if now - server.used_at > _CLEANUP_TIMEOUT:
+                log.warning("%r: the clean-up took too long, closing it", server)
+                server.close()
+        self.fill()
+
+    def retire(self) -> None:
+        """Close what is idle; what is in use is closed when it is released."""
+        self.retired = True
+        for server in list(self.idle):
+            server.close()
+        for waiter in list(self.waiters):
+            waiter.cancel()
+            waiter.client.pool_retired()
+
+    def close(self) -> None:
+        """Close everything at once."""
+        self.retired = True
+        for server in self.servers():
+            server.close()

@@ -1,0 +1,201 @@
+"""Opening a connection to a server: TCP, TLS, login. Control plane: runs in a trio task."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import ssl
+import struct
+from pathlib import Path
+
+import trio
+
+from ..config.settings import PoolSettings
+from ..engine.loop import Engine
+from ..engine.tls import client_context
+from ..engine.wire import KeepAlive, Wire, WireClosed, connect
+from ..errors import (
+    ClientProtocolError,
+    RouterError,
+    ServerProtocolError,
+    ServerRefused,
+    ServerUnavailable,
+)
+from ..protocol import codes, messages
+from ..protocol.auth import ServerAuthenticator
+from .address_pool import AddressPool
+from .server import ServerConnection
+
+log = logging.getLogger("router.server")
+
+# No message of a login is longer; PostgreSQL's own limit for them is 30,000 bytes.
+_LOGIN_MESSAGE_LIMIT = 65536
+
+
+def keepalive_of(settings: PoolSettings) -> KeepAlive:
+    """The TCP keepalive settings of a pool."""
+    return KeepAlive(
+        idle=settings.tcp_keepalives_idle,
+        count=settings.tcp_keepalives_count,
+        interval=settings.tcp_keepalives_interval,
+        user_timeout=settings.tcp_user_timeout,
+    )
+
+
+async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
+    """Connect and log in.
+
+    Raises:
+        ServerUnavailable: the server cannot be reached, or not in time.
+        ServerRefused: it answered with an error, whose code and text these are.
+        ServerProtocolError: it does not speak the protocol, or failed to prove who it is.
+    """
+    address, settings = pool.address, pool.settings
+    timeout = settings.server_login_timeout
+    try:
+        with trio.fail_after(timeout):
+            with trio.fail_after(min(timeout, settings.connect_timeout)):
+                wire = await connect(address.host, address.port, keepalive_of(settings))
+            try:
+                return await _log_in(engine, pool, wire)
+            except BaseException:
+                wire.close()
+                raise
+    except trio.TooSlowError:
+        raise ServerUnavailable(f"{address.label} did not answer in time") from None
+    except WireClosed as error:
+        raise ServerUnavailable(f"{address.label} closed the connection: {error}") from None
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        raise ServerUnavailable(f"TLS with {address.label} failed: {reason}") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServerUnavailable(f"cannot connect to {address.label}: {reason}") from None
+    except ClientProtocolError as error:
+        raise ServerProtocolError(f"{address.label}: {error.message}") from None
+
+
+async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:
+    settings = pool.settings
+    if settings.server_tls:
+        await _start_tls(pool, wire)
+    parameters = {
+        "user": settings.server_username,
+        "database": pool.address.database,
+        "application_name": "pgcat",
+        "client_encoding": "UTF8",
+    }
+    if settings.statement_timeout:
+        parameters["statement_timeout"] = str(int(settings.statement_timeout * 1000))
+    await wire.send(messages.startup_message(parameters))
+    authenticator = ServerAuthenticator(
+        settings.server_username,
+        pool.secret,
+        allow_cleartext=wire.tls is not None or _is_local(pool.address.host),
+    )
+    reported: dict[str, str] = {}
+    key = (0, b"")
+    while True:
+        kind, body = await wire.read_message(_LOGIN_MESSAGE_LIMIT)
+        if kind == codes.AUTHENTICATION:
+            (code,) = struct.unpack_from("!i", body)
+            answer = authenticator.receive(code, body[4:])
+            if answer is not None:
+                await wire.send(messages.password_message(answer))
+        elif kind == codes.PARAMETER_STATUS:
+            name, _, value = body[:-1].partition(b"\0")
+            reported[name.decode()] = value.decode("utf-8", "surrogateescape")
+        elif kind == codes.BACKEND_KEY_DATA:
+            key = (struct.unpack_from("!I", body)[0], body[4:])
+        elif kind == codes.NOTICE_RESPONSE:
+            fields = messages.parse_error_fields(body)
+            log.info("%s says: %s", pool.address.label, fields.get("M", ""))
+        elif kind == codes.ERROR_RESPONSE:
+            raise _refusal(pool, body)
+        elif kind == codes.READY_FOR_QUERY:
+            break
+        else:
+            raise ServerProtocolError(f"unexpected message type {chr(kind)!r} during login")
+    return _hand_to_engine(engine, pool, wire, key, reported)
+
+
+def _is_local(host: str) -> bool:
+    """Whether a password in plain text would not leave this machine."""
+    if host == "localhost" or host.startswith("/"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refusal(pool: AddressPool, body: bytes) -> RouterError:
+    fields = messages.parse_error_fields(body)
+    text = fields.get("M", "no reason given")
+    return ServerRefused(
+        f"{pool.address.label} refused the login: {text}", sqlstate=fields.get("C", "08006")
+    )
+
+
+def _hand_to_engine(
+    engine: Engine,
+    pool: AddressPool,
+    wire: Wire,
+    key: tuple[int, bytes],
+    reported: dict[str, str],
+) -> ServerConnection:
+    server = ServerConnection(
+        pool,
+        pid=key[0],
+        secret=key[1],
+        parameters=reported,
+        statement_capacity=max(pool.settings.prepared_statements_cache_size, 1),
+        now=engine.now,
+    )
+    server.tls = wire.tls.version if wire.tls is not None else ""
+    server.link = wire.into_link(engine, server, patient=True)
+    return server
+
+
+async def _start_tls(pool: AddressPool, wire: Wire) -> None:
+    settings = pool.settings
+    await wire.send(messages.ssl_request())
+    answer = await wire.read_exactly(1)
+    if answer != b"S":
+        # Going on in plain text would let anyone between us and the server undo the operator's wish.
+        raise ServerUnavailable(
+            f"{pool.address.label} refused TLS, which server_tls asks for",
+            sqlstate="08001",
+            hint="Set ssl = on in its postgresql.conf, or server_tls = false.",
+        )
+    ca_file = settings.server_tls_ca_file
+    context = client_context(
+        verify=settings.verify_server_certificate,
+        ca_file=None if ca_file is None else Path(ca_file),
+    )
+    await wire.start_tls(context, server_side=False, server_hostname=pool.address.host)
+
+
+async def send_cancel(server: ServerConnection) -> None:
+    """Deliver a cancel request for what a server connection is doing, on a connection of its own.
+
+    Returns when the server has closed that connection, which is after it has sent the signal.
+    """
+    pool = server.pool
+    with trio.move_on_after(pool.settings.server_login_timeout):
+        try:
+            wire = await connect(
+                pool.address.host, pool.address.port, keepalive_of(pool.settings)
+            )
+        except OSError as error:
+            log.warning("cannot send a cancel request to %s: %s", pool.address.label, error)
+            return
+        try:
+            if pool.settings.server_tls:
+                await _start_tls(pool, wire)
+            await wire.send(messages.cancel_request(server.pid, server.secret))
+            await wire.read_exactly(1)
+        except (WireClosed, OSError, RouterError):
+            pass  # the end of the connection is the only answer there is
+        finally:
+            wire.close()

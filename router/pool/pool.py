@@ -1,0 +1,234 @@
+"""A pool: one user's connections to all servers of all shards of one database."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..config.settings import PoolSettings
+from ..engine.loop import Engine
+from ..errors import InvalidShard, RouterError, ServerUnavailable
+from ..protocol import marks
+from ..protocol.passwords import UserSecret
+from ..protocol.prepared import StatementRegistry
+from ..routing.router import QueryRouter
+from ..routing.types import Analysis, Role
+from . import balancer
+from .address import Address
+from .address_pool import AddressPool, Connector, Waiter, WaitingClient
+from .bans import Bans
+from .server import ServerConnection
+
+if TYPE_CHECKING:
+    from ..protocol.prepared import Statement
+
+log = logging.getLogger("router.pool")
+
+
+class Pool:
+    """One (database, user) pair.
+
+    Attributes:
+        database, user: its name, as clients ask for it.
+        shards: the address pools of each shard.
+        router: where statements go.
+        statements: prepared statements shared by its clients.
+        parameters: what its servers report at login, for clients that log in.
+        retired: replaced or gone; clients look for their pool again.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        database: str,
+        user: str,
+        addresses: Sequence[Sequence[Address]],
+        settings: PoolSettings,
+        router: QueryRouter,
+        connector: Connector,
+    ) -> None:
+        self._engine: Final = engine
+        self._news = trio.Event()  # replaced at each outcome of opening a connection
+        self.database: Final = database
+        self.user: Final = user
+        self.settings = settings
+        self.router: Final = router
+        password = settings.server_password
+        secret = UserSecret(
+            settings.server_username,
+            None if password is None else password.get_secret_value(),
+        )
+        self.shards: Final = [
+            [AddressPool(engine, address, settings, secret, connector) for address in shard]
+            for shard in addresses
+        ]
+        self.bans: Final = Bans()
+        self.parameters: dict[str, str] = {}
+        self.retired = False
+        self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
+            settings.prepared_statements_cache_size, self._analyse
+        )
+        # Sets that the route decides alone, by (shard, role); shard None stands for all of them.
+        self._sets: dict[tuple[int | None, Role | None], list[AddressPool]] = {}
+        self._roles: dict[Role | None, Callable[[AddressPool], bool]] = {
+            None: lambda pool: True,
+            Role.PRIMARY: lambda pool: pool.address.is_primary,
+            Role.REPLICA: lambda pool: not pool.address.is_primary,
+        }
+        for address_pool in self.address_pools():
+            address_pool.on_unreachable = self._unreachable
+            address_pool.on_reached = self._reached
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.database}/{self.user} {self.shards!r}>"
+
+    def address_pools(self) -> list[AddressPool]:
+        """All of them, shard by shard."""
+        return [pool for shard in self.shards for pool in shard]
+
+    def _analyse(self, text: bytes) -> tuple[Analysis | None, int]:
+        return self.router.analyse(text), marks.of_text(text)
+
+    # --- checkout
+
+    def _candidates(self, shard: int | None, role: Role | None) -> list[AddressPool]:
+        found = self._sets.get((shard, role))
+        if found is None:
+            if shard is not None and not 0 <= shard < len(self.shards):
+                raise InvalidShard(
+                    f"shard {shard} is not configured, there are {len(self.shards)}",
+                    hint=f"Shard numbers go from 0 to {len(self.shards) - 1}.",
+                )
+            pools = self.address_pools() if shard is None else self.shards[shard]
+            found = self._sets[shard, role] = list(filter(self._roles[role], pools))
+        return found
+
+    def _healthy(self, candidates: list[AddressPool]) -> list[AddressPool]:
+        if not self.bans:
+            return candidates
+        now = self._engine.now
+        healthy = [pool for pool in candidates if not self.bans.is_banned(pool.address, now)]
+        # When all are banned any is better than none: one of them may have come back.
+        return healthy or candidates
+
+    def checkout(
+        self, client: WaitingClient, shard: int | None, role: Role | None
+    ) -> ServerConnection | Waiter:
+        """A server connection for a route, or the client's place in the queue for one.
+
+        Raises:
+            RoutingError: there is no such shard.
+            ServerUnavailable: no server with that role is configured.
+        """
+        candidates = self._candidates(shard, role)
+        if len(candidates) == 1:
+            chosen, others = candidates[0], []
+        else:
+            if not candidates:
+                raise self._no_server(shard, role)
+            if shard is None:
+                # Any shard: pick one, so that a retry stays on it.
+                number = random.choice(candidates).address.shard  # noqa: S311 - not a secret
+                candidates = self._candidates(number, role)
+            healthy = self._healthy(candidates)
+            ordered = balancer.order(healthy, least_busy=self.settings.routing.least_busy)
+            chosen = balancer.choose(ordered)
+            others = [pool for pool in ordered if pool is not chosen]
+        server = chosen.take()
+        if server is not None:
+            return server
+        now = self._engine.now
+        waiter = Waiter(client, others, now, now + self.settings.connect_timeout)
+        chosen.enqueue(waiter)
+        return waiter
+
+    def _no_server(self, shard: int | None, role: Role | None) -> RouterError:
+        wanted = "server" if role is None else role.value
+        where = "" if shard is None else f" of shard {shard}"
+        return ServerUnavailable(
+            f"could not get connection from the pool - no {wanted}{where} is configured",
+            hint="Check the servers of the shard, default_role and primary_reads_enabled.",
+        )
+
+    def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
+        log.warning(
+            "[%s/%s] cannot connect to %s: %s",
+            self.database,
+            self.user,
+            address_pool.address.label,
+            error.message,
+        )
+        self._tell_news()
+        address = address_pool.address
+        if self.bans.ban(address, error.message, self._engine.now, self.settings.ban_time):
+            log.warning(
+                "[%s/%s] %s is left out for %g s",
+                self.database,
+                self.user,
+                address.label,
+                self.settings.ban_time,
+            )
+
+    def _reached(self, address_pool: AddressPool, server: ServerConnection) -> None:
+        self.bans.lift(address_pool.address)
+        if address_pool.address.is_primary or not self.parameters:
+            self.parameters = server.baseline
+        self._tell_news()
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def wait_ready(self) -> None:
+        """Wait until a server has told the parameters that clients get at login.
+
+        Raises:
+            ServerUnavailable: no server can be reached; the cause of the last attempt is in it.
+        """
+        pools = self.address_pools()
+        if not self.parameters:
+            for address_pool in pools:
+                address_pool.open_spare()
+        with trio.move_on_after(self.settings.server_login_timeout):
+            while not self.parameters and any(pool.connecting for pool in pools):
+                await self._news.wait()
+        if not self.parameters:
+            causes = [pool.last_error.message for pool in pools if pool.last_error is not None]
+            raise ServerUnavailable(
+                f'Pool down for database: "{self.database}", user: "{self.user}": '
+                + (causes[0] if causes else "no server answered in time")
+            )
+
+    def statement(self, body: bytes, context: str) -> Statement[Analysis | None]:
+        """The shared statement for the body of a Parse; see `StatementRegistry.get`."""
+        return self.statements.get(body, context)
+
+    # --- life cycle
+
+    def reconfigure(self, settings: PoolSettings) -> None:
+        """Take new sizes and times; servers and credentials must be the same."""
+        self.settings = settings
+        for address_pool in self.address_pools():
+            address_pool.settings = settings
+            address_pool.fill()
+
+    def retire(self) -> None:
+        """Make room for another pool; clients in a transaction finish here."""
+        self.retired = True
+        for address_pool in self.address_pools():
+            address_pool.retire()
+
+    def close(self) -> None:
+        """Close all connections at once."""
+        self.retired = True
+        for address_pool in self.address_pools():
+            address_pool.close()
+
+    def maintain(self, now: float) -> None:
+        """Periodic upkeep."""
+        for address_pool in self.address_pools():
+            address_pool.maintain(now)

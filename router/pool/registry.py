@@ -1,0 +1,173 @@
+"""All pools, built from the configuration and rebuilt when it changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from ..config.model import Config, PoolConfig, Role
+from ..config.settings import PoolSettings, pool_settings
+from ..engine.loop import Engine
+from ..routing import types as routing
+from ..routing.router import QueryRouter
+from ..stats import AVERAGE_WINDOW
+from .address import Address
+from .address_pool import Connector
+from .pool import Pool
+
+log = logging.getLogger("router.pool")
+
+_ROLES: Final = {
+    None: None,
+    "primary": routing.Role.PRIMARY,
+    "replica": routing.Role.REPLICA,
+}
+
+
+class PoolRegistry:
+    """The pools by (database, user)."""
+
+    def __init__(self, engine: Engine, connector: Connector) -> None:
+        self._engine: Final = engine
+        self._connector: Final = connector
+        self._pools: dict[tuple[str, str], Pool] = {}
+        # Replaced pools whose clients are still in a transaction.
+        self._retired: list[Pool] = []
+        self._window_started = engine.now
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._pools.values())
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    def get(self, database: str, user: str) -> Pool | None:
+        """The pool for what a client asked for."""
+        return self._pools.get((database, user))
+
+    def apply(self, config: Config) -> None:
+        """Make the pools what the configuration says.
+
+        A pool that keeps its servers and its credentials keeps its connections and takes the new
+        sizes and times; any other change replaces it. Nobody is cut off: transactions finish
+        on the old one.
+        """
+        pools: dict[tuple[str, str], Pool] = {}
+        replaced: list[Pool] = []
+        for pool_config in config.pools.values():
+            addresses = addresses_of(pool_config)
+            for user in pool_config.users:
+                key = pool_config.name, user.username
+                settings = pool_settings(config, pool_config, user)
+                old = self._pools.get(key)
+                if old is not None and _is_compatible(old, settings, addresses):
+                    if old.settings != settings:
+                        old.reconfigure(settings)
+                    pools[key] = old
+                    continue
+                if old is not None:
+                    replaced.append(old)
+                pools[key] = self._build(key, addresses, settings)
+        gone = [pool for key, pool in self._pools.items() if key not in pools]
+        self._pools = pools
+        # Clients that waited in the old ones look for their pool again: it must be there.
+        for pool in (*replaced, *gone):
+            log.info("[%s/%s] pool is replaced or gone", pool.database, pool.user)
+            self._retired.append(pool)
+            pool.retire()
+
+    def _build(
+        self, key: tuple[str, str], addresses: list[list[Address]], settings: PoolSettings
+    ) -> Pool:
+        router = QueryRouter(router_options(settings))
+        return Pool(
+            self._engine, key[0], key[1], addresses, settings, router, self._connector
+        )
+
+    def maintain(self) -> None:
+        """Upkeep; call it about every second, inside a round of the engine."""
+        now = self._engine.now
+        for pool in self._pools.values():
+            pool.maintain(now)
+        for pool in self._retired:
+            pool.maintain(now)
+        self._retired = [
+            pool for pool in self._retired if any(part.size for part in pool.address_pools())
+        ]
+        window = now - self._window_started
+        if window >= AVERAGE_WINDOW:
+            self._window_started = now
+            for pool in self._pools.values():
+                for part in pool.address_pools():
+                    part.counters.close_window(window)
+
+    def close(self) -> None:
+        """Close all server connections."""
+        for pool in (*self._pools.values(), *self._retired):
+            pool.close()
+
+
+def _is_compatible(old: Pool, new: PoolSettings, addresses: list[list[Address]]) -> bool:
+    """Whether connections and routing of a pool can stay as they are."""
+    was = old.settings
+    same = (
+        "server_username",
+        "server_password",
+        "server_tls",
+        "verify_server_certificate",
+        "server_tls_ca_file",
+        "statement_timeout",
+        "pool_mode",
+        "prepared_statements_cache_size",
+        "routing",
+    )
+    return [[part.address for part in shard] for shard in old.shards] == addresses and all(
+        getattr(was, name) == getattr(new, name) for name in same
+    )
+
+
+def addresses_of(pool: PoolConfig) -> list[list[Address]]:
+    """The servers of each shard."""
+    found = []
+    for number, shard in enumerate(pool.shards):
+        replicas = 0
+        servers = []
+        for index, server in enumerate(shard.servers):
+            is_primary = server.role is Role.PRIMARY
+            servers.append(
+                Address(
+                    pool=pool.name,
+                    shard=number,
+                    index=index,
+                    number=0 if is_primary else replicas,
+                    is_primary=is_primary,
+                    host=server.host,
+                    port=server.port,
+                    database=shard.database,
+                )
+            )
+            replicas += not is_primary
+        found.append(servers)
+    return found
+
+
+def router_options(settings: PoolSettings) -> routing.RouterOptions:
+    """What the router of a pool goes by."""
+    chosen = settings.routing
+    return routing.RouterOptions(
+        shard_count=chosen.shard_count,
+        default_role=_ROLES[chosen.default_role],
+        parser_enabled=chosen.query_parser_enabled,
+        read_write_splitting=chosen.read_write_splitting,
+        primary_reads_enabled=chosen.primary_reads_enabled,
+        parser_max_length=chosen.query_parser_max_length,
+        sharding_function=chosen.sharding_function,
+        default_shard=chosen.default_shard,
+        shard_id_regex=chosen.shard_id_regex,
+        sharding_key_regex=chosen.sharding_key_regex,
+        regex_search_limit=chosen.regex_search_limit,
+        automatic_sharding_key=chosen.automatic_sharding_key,
+        read_functions=chosen.read_functions,
+        write_functions=chosen.write_functions,
+    )

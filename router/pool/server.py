@@ -1,0 +1,292 @@
+"""One connection to a PostgreSQL server, as the data plane sees it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..errors import RouterError, ServerLost, ServerProtocolError
+from ..protocol import codes, marks, messages
+from ..protocol.backend import BackendStream, ReplySink, Segment
+from ..protocol.prepared import ServerStatements
+from ..protocol.variables import EMPTY, Variables
+
+if TYPE_CHECKING:
+    from ..engine.link import Link
+    from .address_pool import AddressPool
+
+log = logging.getLogger("router.server")
+
+
+class ServerState(Enum):
+    """Where a server connection is; each but CLOSED is one collection of its pool."""
+
+    IDLE = "idle"
+    """Logged in, clean, nobody's."""
+    ACTIVE = "active"
+    """Attached to a client."""
+    TESTED = "tested"
+    """Being cleaned or checked before the next client may have it."""
+    CLOSED = "closed"
+    """Gone."""
+
+
+class Client(ReplySink, Protocol):
+    """What a server connection needs of the client that it is attached to."""
+
+    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """The server reported a setting."""
+
+    def server_lost(self, error: RouterError) -> None:
+        """The server connection is gone; it is detached already."""
+
+    def server_drained(self) -> None:
+        """The server takes input again."""
+
+    def script_done(self) -> None:
+        """All that was sent of an open batch has been answered."""
+
+    def settings_refused(self, fields: dict[str, str]) -> None:
+        """The server did not accept the client's settings; here is its ErrorResponse."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client's output is above its high-water mark."""
+
+    @property
+    def label(self) -> str:
+        """The client's application_name."""
+
+
+class ServerConnection(BackendStream):
+    """The server's end of the data plane.
+
+    Attributes:
+        pool: the address pool that it belongs to.
+        serial: its id in SHOW SERVERS.
+        client: whom it is attached to.
+        pid, secret: its key for cancel requests.
+        statements: the prepared statements that it has.
+        variables: the client's settings that were last applied.
+        marks: what its client may have left behind.
+        cancels: cancel requests that are on their way to it.
+        doomed: it may not serve another client.
+    """
+
+    def __init__(
+        self,
+        pool: AddressPool,
+        *,
+        pid: int,
+        secret: bytes,
+        parameters: dict[str, str],
+        statement_capacity: int,
+        now: float,
+    ) -> None:
+        super().__init__()
+        self.pool: Final = pool
+        self.pid: Final = pid
+        self.secret: Final = secret
+        self.parameters.update(parameters)
+        self.baseline: Final = dict(parameters)
+        self.statements: Final = ServerStatements(statement_capacity)
+        self.serial: Final = secrets.randbits(31)
+        self.link: Link | None = None
+        self.state = ServerState.CLOSED
+        self.client: Client | None = None
+        self.variables: Variables = EMPTY
+        self.marks = 0
+        self.cancels = 0
+        self.doomed = False
+        self.opened_at: Final = now
+        self.used_at = now
+        self.expires_at = now
+        self.transaction_count = 0
+        self.query_count = 0
+        self.tls = ""
+        self._applying: Variables | None = None
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection {self.pool.address.name} pid={self.pid} {self.state.value}>"
+
+    # --- from the client
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the server."""
+        if self.link is not None:
+            self.pool.counters.sent += len(data)
+            self.link.write(data)
+
+    def send_query(self, sql: bytes) -> Segment:
+        """Send a statement of the router's own, whose replies are swallowed."""
+        segment = Segment(None)
+        self.queue.append(segment)
+        self.send(messages.query(sql))
+        return segment
+
+    def apply(self, variables: Variables) -> bool:
+        """Give the connection a client's settings; returns whether it must be waited for."""
+        if variables is self.variables:
+            return False
+        sql = variables.change_from(self.variables)
+        self.variables = variables
+        if not sql:
+            return False
+        self.send_query(sql)
+        if variables.proven:
+            return False
+        self._applying = variables
+        return True
+
+    def forget_variables(self) -> None:
+        """A RESET ALL is on its way: the settings of the last client are gone."""
+        self.variables = EMPTY
+
+    @property
+    def congested(self) -> bool:
+        """Whether the server's unsent input is above the high-water mark."""
+        return self.link is not None and self.link.congested
+
+    # --- from the link
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes arrived from the server."""
+        self.pool.counters.received += len(data)
+        try:
+            self.feed(data)
+        except ServerProtocolError as error:
+            log.error("%r: %s; giving the connection up", self, error)
+            self.fail(error)
+            return
+        client = self.client
+        if client is not None and client.congested and self.link is not None:
+            self.link.pause()
+
+    def on_drained(self) -> None:
+        """The server takes input again."""
+        if self.client is not None:
+            self.client.server_drained()
+
+    def on_closed(self, reason: str) -> None:
+        """The server or the network ended the connection."""
+        self.fail(
+            ServerLost(f"server connection to {self.pool.address.label} was lost: {reason}")
+        )
+
+    def client_drained(self) -> None:
+        """The client takes output again."""
+        if self.link is not None:
+            self.link.resume()
+
+    # --- from the stream
+
+    def on_segment_done(self, segment: Segment) -> None:
+        """A segment is over; those of the router itself are acted on here."""
+        if segment.sink is not None:
+            return
+        if self._applying is not None:
+            applied, self._applying = self._applying, None
+            if segment.error is not None:
+                self.doomed = True
+                if self.client is not None:
+                    self.client.settings_refused(segment.error)
+                return
+            applied.proven = True
+            if self.client is not None:
+                self.client.server_drained()
+            return
+        if segment.error is not None and not segment.orphaned:
+            log.warning("%r: a clean-up failed: %s", self, segment.error.get("M", ""))
+            self.doomed = True
+        self.pool.tested(self)
+
+    @property
+    def applying(self) -> bool:
+        """Whether the client's settings are not yet known to be accepted."""
+        return self._applying is not None
+
+    def on_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """Pass a ParameterStatus on to the client, who decides what to do with it."""
+        if self.client is not None:
+            self.client.server_parameter(name, value, swallowed)
+
+    def on_tag(self, tag: bytes) -> None:
+        """Note what a command has left on the connection."""
+        if tag in (b"DEALLOCATE ALL", b"DISCARD ALL"):
+            self.statements.clear()
+        if self.queue[0].sink is not None:
+            self.marks |= marks.of_tag(tag)
+
+    def on_error(self, sqlstate: bytes, head: bytes) -> None:
+        """Learn from an error what it says about our picture of the connection."""
+        if sqlstate == b"26000" or (
+            sqlstate == b"0A000" and b"cached plan must not change result type" in head
+        ):
+            # Prepared statements are not as we thought: let them be prepared anew.
+            self.marks |= marks.PREPARE
+        elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
+            self.doomed = True
+            if self.client is None:
+                fields = messages.parse_error_fields(head)
+                log.info("%r was ended by the server: %s", self, fields.get("M", ""))
+
+    def on_script_done(self) -> None:
+        """A client may wait for this to know how its batch goes."""
+        if self.client is not None:
+            self.client.script_done()
+
+    def on_orphaned_copy(self, segment: Segment) -> None:
+        """Nobody will send the data: end the copy."""
+        self.send(messages.copy_fail("client disconnected"))
+        if not segment.synced:
+            segment.synced = True
+            self.send(messages.SYNC)
+
+    def on_async(self, data: bytes) -> None:
+        """Notices and notifications between queries go to the client, if there is one."""
+        if self.client is not None:
+            self.client.reply(data)
+
+    # --- ending
+
+    def attach(self, client: Client) -> None:
+        """Give the connection to a client."""
+        self.client = client
+
+    def detach(self) -> None:
+        """Take the connection from its client."""
+        self.client = None
+        if self.link is not None:
+            self.link.resume()
+
+    def fail(self, error: RouterError) -> None:
+        """Give the connection up, and tell the client."""
+        client = self.client
+        self.close()
+        if client is not None:
+            client.server_lost(error)
+
+    def close(self) -> None:
+        """Close the connection, politely if it is idle; harmless when closed already."""
+        if self.state is ServerState.CLOSED:
+            return
+        self.client = None
+        self.pool.remove(self)
+        self.queue.clear()
+        link, self.link = self.link, None
+        if link is not None and not link.closed:
+            link.write(messages.TERMINATE)
+            link.close()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the next client would find nothing of the last one."""
+        return (
+            not self.queue
+            and self.status == codes.IDLE
+            and not self.marks
+            and not self.cancels
+            and not self.doomed
+        )

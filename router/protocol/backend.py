@@ -1,0 +1,474 @@
+"""What a server sends, matched against what it was asked: the queue of expected replies.
+
+Theory of operation
+-------------------
+Whatever is sent to a server belongs to a *segment*: all that one ReadyForQuery will end. A simple
+Query is a segment, so is an extended batch up to its Sync, and so is whatever the router sends on
+its own account (SET, ROLLBACK, a clean-up). Segments wait in a queue in the order of sending;
+the replies that arrive belong to the segment at its head, ReadyForQuery takes it off.
+
+Each segment has a *sink*: the client whose replies they are, or None for "swallow". Nothing is
+ever given to anyone but the head's sink, which is what keeps clients apart.
+
+In most segments every reply goes to the client as it came. Then boundaries are all that matters, and
+runs of bytes are handed on uncopied. A segment in which the router left something out (a Parse
+that the server does not need) or put something in (a Parse or Close of its own) has a *script*:
+one step a message, saying which replies complete it, and whether they are forwarded, swallowed
+or made up. An ErrorResponse ends the script: the server skips to the Sync, and so the effects of
+all steps that did not happen are undone.
+
+A reply that the queue does not expect means that the router's picture of the server is wrong.
+That is an error, never ignored: the server connection must then be given up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from ..errors import ServerProtocolError
+from . import codes
+from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED
+from .messages import parse_error_fields
+
+# --- steps of a script
+
+FORWARD: Final = 0
+SWALLOW: Final = 1
+EMIT: Final = 2
+REPLACE_ERROR: Final = 3
+
+
+class Step:
+    """What one message to the server will be answered with, and what becomes of the answer.
+
+    Attributes:
+        order: FORWARD, SWALLOW, EMIT (no message was sent: `payload` is the reply), or
+            REPLACE_ERROR (the message is bound to fail: `payload` stands in for the error).
+        completes: the types of reply that complete it.
+        undo: takes back what was assumed about it, if it turns out not to happen.
+    """
+
+    __slots__ = ("completes", "order", "payload", "undo")
+
+    def __init__(
+        self,
+        order: int,
+        completes: bytes,
+        payload: bytes = b"",
+        undo: Callable[[], None] | None = None,
+    ) -> None:
+        self.order: Final = order
+        self.completes: Final = completes
+        self.payload: Final = payload
+        self.undo: Final = undo
+
+
+# The messages that need no undo share their steps.
+FORWARD_PARSE: Final = Step(FORWARD, b"1")
+FORWARD_BIND: Final = Step(FORWARD, b"2")
+FORWARD_CLOSE: Final = Step(FORWARD, b"3")
+FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
+FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
+
+
+class ReplySink(Protocol):
+    """Whoever gets the replies of a segment."""
+
+    def reply(self, data: bytes) -> None:
+        """Take bytes for the client, in order."""
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """Learn that the segment's ReadyForQuery has been given out."""
+
+
+class Segment:
+    """All that one ReadyForQuery ends.
+
+    Attributes:
+        sink: who gets the replies; None swallows them.
+        extended: whether the server skips to the Sync after an error.
+        prefix: a reply of our own to give out before the server's first.
+        steps: the script, or None when everything is forwarded as it comes.
+        step: how many steps are done.
+        failed: an ErrorResponse has arrived.
+        copying: CopyInResponse has arrived, and the client has not ended the copy.
+        copy_done: while this was the last segment, a CopyDone or CopyFail was sent.
+        synced: the Sync has been sent; False for a batch that is still open.
+        empty: a Sync alone.
+        orphaned: its client has left; what it says does not matter any more.
+        started: when it was sent, as time.monotonic().
+        error: the ErrorResponse of a swallowed segment, by field code.
+    """
+
+    __slots__ = (
+        "copy_done",
+        "copying",
+        "empty",
+        "error",
+        "extended",
+        "failed",
+        "orphaned",
+        "prefix",
+        "sink",
+        "started",
+        "step",
+        "steps",
+        "synced",
+    )
+
+    def __init__(self, sink: ReplySink | None, *, extended: bool = False, synced: bool = True) -> None:
+        self.sink = sink
+        self.extended = extended
+        self.synced = synced
+        self.prefix = b""
+        self.steps: list[Step] | None = None
+        self.step = 0
+        self.failed = False
+        self.copying = False
+        self.copy_done = False
+        self.empty = False
+        self.orphaned = False
+        self.started = 0.0
+        self.error: dict[str, str] | None = None
+
+
+# Tags of commands that leave nothing behind on the connection once the transaction is over, by
+# their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
+_HARMLESS_TAGS: Final = frozenset(
+    (b"SEL", b"INS", b"UPD", b"DEL", b"MER", b"FET", b"MOV", b"COP")
+    + (b"BEG", b"COM", b"ROL", b"SAV", b"REL", b"STA", b"TRU", b"SHO", b"EXP", b"CLO")
+)
+
+
+class BackendStream:
+    """The server's half of a connection: feed it bytes, it calls sinks and its own hooks.
+
+    Attributes:
+        queue: segments that are on their way, the one being answered first.
+        status: transaction status of the last ReadyForQuery.
+        parameters: what ParameterStatus has told, by name.
+    """
+
+    def __init__(self) -> None:
+        self.queue: deque[Segment] = deque()
+        self.status = codes.IDLE
+        self.parameters: dict[str, str] = {}
+        self._pending = b""
+        # A message of which the head has been dealt with: bytes still to come, its type, and
+        # whether they are forwarded.
+        self._passing = 0
+        self._passing_kind = 0
+        self._passing_on = False
+
+    # --- hooks for the owner of the connection
+
+    def on_segment_done(self, segment: Segment) -> None:
+        """A segment has been answered in full; its sink has been told already."""
+
+    def on_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """A ParameterStatus arrived; `swallowed`: in answer to the router's own statement."""
+
+    def on_tag(self, tag: bytes) -> None:
+        """A command completed which may leave something behind on the connection."""
+
+    def on_error(self, sqlstate: bytes, head: bytes) -> None:
+        """An ErrorResponse arrived; `head` is as much of its body as is here."""
+
+    def on_async(self, data: bytes) -> None:
+        """A whole message or a piece of one arrived that answers nothing."""
+
+    def on_script_done(self) -> None:
+        """All that was sent of a batch that is still open has been answered."""
+
+    def on_orphaned_copy(self, segment: Segment) -> None:
+        """The server waits for CopyData from a client that has left."""
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether a message to the client has been passed on in part."""
+        return self._passing > 0
+
+    # --- input
+
+    def feed(self, data: bytes) -> None:
+        """Take what the server sent.
+
+        Raises:
+            ServerProtocolError: the router and the server are out of step; give it up.
+        """
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        end = len(data)
+        start = pos = 0  # data[start:pos] is looked at and waits to be forwarded
+        if self._passing:
+            pos, start = self._pass_on(data, end)
+        queue = self.queue
+        unpack = HEADER.unpack_from
+        while end - pos >= 5:
+            if not queue:
+                start = pos = self._idle_message(data, pos, end)
+                if self._passing or self._pending:
+                    return
+                continue
+            segment = queue[0]
+            kind, length = unpack(data, pos)
+            after = pos + 1 + length
+            if length < 4:
+                raise ServerProtocolError("message length is out of range")
+            scripted = segment.steps is not None
+            if segment.prefix and segment.sink is not None:
+                segment.sink.reply(segment.prefix)
+                segment.prefix = b""
+            if scripted:
+                start = self._emit_due(segment, data, start, pos)
+            if kind in SERVER_STREAMED:
+                forward = segment.sink is not None
+                if kind == codes.ERROR_RESPONSE:
+                    # Its code is among the first fields: wait for those.
+                    if end - pos < 64 and after > end:
+                        break
+                    self._note_error(segment, data, pos, min(after, end))
+                if forward and scripted:
+                    forward = self._is_forwarded(segment, kind)
+                if not forward:
+                    start = self._drop(segment, data, start, pos, min(after, end))
+                if after > end:
+                    self._passing = after - end
+                    self._passing_kind = kind
+                    self._passing_on = forward
+                    pos = end
+                    break
+                pos = after
+                if scripted or kind == codes.ERROR_RESPONSE:
+                    start = self._message_end(segment, kind, data, start, pos)
+                continue
+            if kind not in SERVER_COLLECTED:
+                raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from the server")
+            if after > end:
+                if length > COLLECT_LIMIT:
+                    raise ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
+                break
+            if kind == codes.READY_FOR_QUERY:
+                self.status = data[pos + 5]
+                self._check_script_done(segment)
+                if segment.sink is not None:
+                    segment.sink.reply(data[start:after] if start or after < end else data)
+                start = pos = after
+                queue.popleft()
+                if segment.sink is not None:
+                    segment.sink.segment_done(segment, self.status)
+                self.on_segment_done(segment)
+                continue
+            if kind == codes.COMMAND_COMPLETE:
+                if data[pos + 5 : pos + 8] not in _HARMLESS_TAGS:
+                    self.on_tag(data[pos + 5 : after - 1])
+                segment.copying = False
+            elif kind == codes.PARAMETER_STATUS:
+                if start < pos and segment.sink is not None:
+                    segment.sink.reply(data[start:pos])
+                start = pos = after
+                self._parameter(data, after - length + 4, after, segment)
+                continue
+            elif kind == codes.COPY_IN_RESPONSE:
+                self._copy_in(segment)
+            if segment.sink is None or (scripted and not self._is_forwarded(segment, kind)):
+                start = self._drop(segment, data, start, pos, after)
+            pos = after
+            if scripted:
+                start = self._message_end(segment, kind, data, start, pos)
+        if start < pos and queue:
+            sink = queue[0].sink
+            if sink is not None:
+                sink.reply(data[start:pos] if start or pos < end else data)
+        if pos < end:
+            self._pending = data[pos:]
+
+    def _pass_on(self, data: bytes, end: int) -> tuple[int, int]:
+        """Deal with more of a message whose head is done; returns where to go on and the run's start."""
+        taken = min(self._passing, end)
+        self._passing -= taken
+        if not self.queue:
+            if self._passing_on:
+                self.on_async(data[:taken])
+            return taken, taken
+        segment = self.queue[0]
+        start = 0 if self._passing_on else taken
+        if not self._passing:
+            start = self._message_end(segment, self._passing_kind, data, start, taken)
+        return taken, start
+
+    # --- scripts
+
+    def _emit_due(self, segment: Segment, data: bytes, start: int, pos: int) -> int:
+        """Give out the made-up replies whose turn it is; returns the new start of the run."""
+        steps = segment.steps
+        assert steps is not None
+        while segment.step < len(steps) and steps[segment.step].order == EMIT and not segment.failed:
+            if segment.sink is not None:
+                if start < pos:
+                    segment.sink.reply(data[start:pos])
+                    start = pos
+                segment.sink.reply(steps[segment.step].payload)
+            segment.step += 1
+        return start
+
+    def orphan(self) -> None:
+        """Swallow all that is still to come: the client has left."""
+        for segment in self.queue:
+            segment.sink = None
+            segment.orphaned = True
+
+    def emit_due(self, segment: Segment) -> None:
+        """Give out made-up replies now: the client asked for a Flush and may wait for them."""
+        if self.queue and self.queue[0] is segment and segment.steps is not None and not self._passing:
+            self._emit_due(segment, b"", 0, 0)
+
+    @staticmethod
+    def _is_forwarded(segment: Segment, kind: int) -> bool:
+        steps = segment.steps
+        assert steps is not None
+        if segment.failed or segment.step >= len(steps):
+            return True
+        order = steps[segment.step].order
+        if order == REPLACE_ERROR:
+            return kind != codes.ERROR_RESPONSE
+        return order != SWALLOW or kind in b"ENA"
+
+    @staticmethod
+    def _drop(segment: Segment, data: bytes, start: int, pos: int, after: int) -> int:
+        """Leave data[pos:after] out of the run; returns the new start."""
+        if start < pos and segment.sink is not None:
+            segment.sink.reply(data[start:pos])
+        return after
+
+    def _message_end(self, segment: Segment, kind: int, data: bytes, start: int, pos: int) -> int:
+        """Go on in the script now that a message is complete; returns the new start of the run."""
+        if kind == codes.ERROR_RESPONSE:
+            start = self._abort_script(segment, data, start, pos)
+            if not segment.synced:
+                self.on_script_done()
+            return start
+        steps = segment.steps
+        if steps is None or segment.failed or kind in b"NA":
+            return start
+        if segment.step >= len(steps):
+            if kind in b"dDcHt":
+                return start
+            raise ServerProtocolError(f"unexpected reply {chr(kind)!r} from the server")
+        if kind in steps[segment.step].completes:
+            segment.step += 1
+            start = self._emit_due(segment, data, start, pos)
+            if not segment.synced and segment.step == len(steps):
+                if start < pos and segment.sink is not None:
+                    segment.sink.reply(data[start:pos])
+                    start = pos
+                self.on_script_done()
+            return start
+        if kind in b"123":
+            raise ServerProtocolError(f"unexpected reply {chr(kind)!r} from the server")
+        return start
+
+    @staticmethod
+    def _abort_script(segment: Segment, data: bytes, start: int, pos: int) -> int:
+        steps = segment.steps
+        if segment.failed or steps is None:
+            segment.failed = True
+            return start
+        segment.failed = True
+        if segment.step < len(steps) and steps[segment.step].order == REPLACE_ERROR:
+            if start < pos and segment.sink is not None:
+                segment.sink.reply(data[start:pos])
+                start = pos
+            if segment.sink is not None:
+                segment.sink.reply(steps[segment.step].payload)
+        for step in reversed(steps[segment.step :]):
+            if step.undo is not None:
+                step.undo()
+        del steps[segment.step :]
+        return start
+
+    @staticmethod
+    def _check_script_done(segment: Segment) -> None:
+        steps = segment.steps
+        if segment.failed or segment.orphaned or steps is None:
+            return
+        if segment.step < len(steps):
+            raise ServerProtocolError("the server skipped a reply")
+
+    # --- single messages
+
+    def _note_error(self, segment: Segment, data: bytes, pos: int, stop: int) -> None:
+        head = data[pos + 5 : stop]
+        code = head.find(b"\0C")
+        segment.copying = False
+        if segment.steps is None:
+            segment.failed = True
+        if segment.sink is None:
+            segment.error = parse_error_fields(head[:8192])
+        self.on_error(head[code + 2 : code + 7] if code >= 0 else b"", head)
+
+    def _parameter(self, data: bytes, start: int, end: int, segment: Segment | None) -> None:
+        name, _, value = data[start : end - 1].partition(b"\0")
+        key = name.decode("utf-8", "replace")
+        text = value.decode("utf-8", "surrogateescape")
+        self.parameters[key] = text
+        self.on_parameter(key, text, segment is not None and segment.sink is None)
+
+    def _copy_in(self, segment: Segment) -> None:
+        """The server reads CopyData from here on, and ignores every Sync until the copy is over.
+
+        So in the extended protocol the Sync that this segment and any that follow have been
+        sent is void, and the next one that the client sends is what ends it. A batch
+        that was sent behind makes the server fail the copy and skip to that batch's Sync.
+        """
+        segment.copying = not segment.copy_done
+        if segment.extended and segment.synced:
+            self._void_syncs(segment)
+        if segment.orphaned:
+            self.on_orphaned_copy(segment)
+
+    def _void_syncs(self, segment: Segment) -> None:
+        segment.synced = False
+        done = segment.copy_done  # CopyDone was sent before the next segment
+        while len(self.queue) > 1 and self.queue[1].sink is segment.sink:
+            follower = self.queue[1]
+            del self.queue[1]
+            if not done and follower.empty:
+                done = follower.copy_done
+                continue
+            segment.synced = follower.synced
+            if done:
+                if segment.steps is not None:
+                    segment.steps.extend(follower.steps or ())
+            else:
+                for step in reversed(follower.steps or ()):
+                    if step.undo is not None:
+                        step.undo()
+            break
+
+    def _idle_message(self, data: bytes, pos: int, end: int) -> int:
+        """Deal with a message that answers nothing; returns where the next one begins."""
+        kind, length = HEADER.unpack_from(data, pos)
+        after = pos + 1 + length
+        if kind not in b"NAES" or length < 4:
+            raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from an idle server")
+        if after > end and kind in b"ES":
+            if length > COLLECT_LIMIT:
+                raise ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
+            self._pending = data[pos:]
+            return end
+        if kind == codes.PARAMETER_STATUS:
+            self._parameter(data, pos + 5, after, None)
+            return after
+        if kind == codes.ERROR_RESPONSE:
+            head = data[pos + 5 : after]
+            code = head.find(b"\0C")
+            self.on_error(head[code + 2 : code + 7] if code >= 0 else b"", head)
+        self.on_async(data[pos:after])
+        if after > end:
+            self._passing, self._passing_kind, self._passing_on = after - end, kind, True
+            return end
+        return after

@@ -1,0 +1,114 @@
+"""What a statement may leave behind on a server connection, as bits.
+
+A server connection may only be handed to another client when nothing of the last one is left on
+it. What PostgreSQL tells by the tag of CommandComplete is taken from there, since a tag cannot lie;
+the rest is looked for in the text, where a false alarm costs one clean-up and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SET: Final = 1
+PREPARE: Final = 2
+CURSOR: Final = 4
+LISTEN: Final = 8
+LOCK: Final = 16
+TEMP: Final = 32
+UNKNOWN: Final = 128
+# Not a thing left behind: the text may start a COPY, during which Sync means nothing.
+MAY_COPY: Final = 256
+# Not a thing left behind either: a cancel request may still arrive, and must hit nobody.
+BARRIER: Final = 512
+
+ALL: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP
+
+# By the tag of CommandComplete; 0: leaves nothing behind. Every tag that is not here and that is
+# not one of a data or transaction command is UNKNOWN, unless it is one of a schema change.
+_TAGS: Final = {
+    b"SET": SET,
+    b"RESET": SET,
+    b"PREPARE": PREPARE,
+    b"DECLARE CURSOR": CURSOR,
+    b"LISTEN": LISTEN,
+    b"UNLISTEN": 0,
+    b"NOTIFY": 0,
+    b"DEALLOCATE": 0,
+    b"DEALLOCATE ALL": 0,
+    b"DISCARD": 0,
+    b"DISCARD ALL": 0,
+    b"DISCARD PLANS": 0,
+    b"DISCARD TEMP": 0,
+    b"DISCARD SEQUENCES": 0,
+    b"LOAD": UNKNOWN,
+    b"DO": UNKNOWN,
+    b"CALL": UNKNOWN,
+    b"EXECUTE": UNKNOWN,
+    b"PREPARE TRANSACTION": 0,
+    b"LOCK TABLE": 0,
+    b"ANALYZE": 0,
+    b"VACUUM": 0,
+    b"CHECKPOINT": 0,
+    b"CLUSTER": 0,
+    b"REINDEX": 0,
+    b"REFRESH MATERIALIZED VIEW": 0,
+}
+# Schema changes leave nothing, but that a table may be a temporary one is in the text only.
+_SCHEMA_CHANGE: Final = (b"CREATE ", b"ALTER ", b"DROP ", b"GRANT", b"REVOKE", b"IMPORT ", b"SECURITY ")
+
+_TEXT: Final = (
+    (re.compile(rb"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
+    (re.compile(rb"pg_(?:try_)?advisory_lock"), LOCK),
+    (re.compile(rb"\bset_config\b"), SET),
+    (re.compile(rb"\bwith\s+hold\b"), CURSOR),
+    (re.compile(rb"\bsetseed\b|\bdblink_connect\b|\blo_(?:open|creat)"), UNKNOWN),
+)
+# Looked for first, because `in` costs a tenth of a regular expression.
+_HINTS: Final = (b"temp", b"advisory", b"set_config", b"with hold", b"setseed", b"dblink_c", b"lo_")
+
+
+def of_tag(tag: bytes) -> int:
+    """What the command with this tag has left on the connection."""
+    found = _TAGS.get(tag)
+    if found is not None:
+        return found
+    return 0 if tag.startswith(_SCHEMA_CHANGE) else UNKNOWN
+
+
+def of_text(sql: bytes) -> int:
+    """What the text may leave behind without any tag telling; MAY_COPY besides."""
+    low = sql.lower()
+    marks = MAY_COPY if b"copy" in low else 0
+    for hint in _HINTS:
+        if hint in low:
+            break
+    else:
+        return marks
+    for pattern, mark in _TEXT:
+        if pattern.search(low):
+            marks |= mark
+    return marks
+
+
+# In this order, all but the last of them allowed in one simple Query.
+_CLEANUP: Final = (
+    (CURSOR, "CLOSE ALL"),
+    (SET, "RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL"),
+    (PREPARE, "DEALLOCATE ALL"),
+    (LISTEN, "UNLISTEN *"),
+    (LOCK, "SELECT pg_catalog.pg_advisory_unlock_all()"),
+    (TEMP, "DISCARD TEMP"),
+)
+
+
+def cleanup(marks: int) -> bytes:
+    """The SQL that takes away what the marks stand for; what is unknown takes DISCARD ALL."""
+    if marks & UNKNOWN:
+        return b"DISCARD ALL"
+    return ";".join(sql for mark, sql in _CLEANUP if marks & mark).encode()
+
+
+def drops_statements(marks: int) -> bool:
+    """Whether the clean-up drops the prepared statements of the connection."""
+    return bool(marks & (UNKNOWN | PREPARE))

@@ -1,0 +1,203 @@
+"""Builders of the messages that the router itself sends, to clients and to servers.
+
+Forwarded traffic never comes through here: it is sliced, not built.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from ..errors import RouterError
+from . import codes
+
+_HEADER = struct.Struct("!BI")
+_INT16 = struct.Struct("!H")
+_INT32 = struct.Struct("!i")
+_FIELD = struct.Struct("!IhIhih")
+
+# Type oids of pg_type for the columns that the router makes up.
+TEXT_OID: Final = 25
+INT4_OID: Final = 23
+NUMERIC_OID: Final = 1700
+
+PARSE_COMPLETE: Final = b"1\x00\x00\x00\x04"
+BIND_COMPLETE: Final = b"2\x00\x00\x00\x04"
+CLOSE_COMPLETE: Final = b"3\x00\x00\x00\x04"
+NO_DATA: Final = b"n\x00\x00\x00\x04"
+EMPTY_QUERY_RESPONSE: Final = b"I\x00\x00\x00\x04"
+READY_IDLE: Final = b"Z\x00\x00\x00\x05I"
+SYNC: Final = b"S\x00\x00\x00\x04"
+FLUSH: Final = b"H\x00\x00\x00\x04"
+TERMINATE: Final = b"X\x00\x00\x00\x04"
+AUTHENTICATION_OK: Final = b"R\x00\x00\x00\x08\x00\x00\x00\x00"
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """Frame a body: type byte, Int32 length that counts itself, body."""
+    return _HEADER.pack(kind, len(body) + 4) + body
+
+
+def cstring(text: str) -> bytes:
+    """Encode a String of the protocol; a NUL cannot be carried and is dropped."""
+    return text.replace("\0", "").encode("utf-8", "surrogateescape") + b"\0"
+
+
+# --- to clients
+
+
+def authentication(body: bytes) -> bytes:
+    """Wrap an Authentication body, whose first Int32 is the method."""
+    return message(codes.AUTHENTICATION, body)
+
+
+def parameter_status(name: str, value: str) -> bytes:
+    """Tell a client the value of a setting."""
+    return message(codes.PARAMETER_STATUS, cstring(name) + cstring(value))
+
+
+def backend_key_data(pid: int, secret: bytes) -> bytes:
+    """Give a client the key for its cancel requests."""
+    return message(codes.BACKEND_KEY_DATA, struct.pack("!I", pid) + secret)
+
+
+def negotiate_protocol_version(minor: int, unknown_options: Sequence[bytes]) -> bytes:
+    """Answer a newer minor version, or `_pq_.` options that the router does not know."""
+    body = struct.pack("!II", minor, len(unknown_options))
+    return message(
+        codes.NEGOTIATE_PROTOCOL_VERSION,
+        body + b"".join(option + b"\0" for option in unknown_options),
+    )
+
+
+def ready_for_query(status: int = codes.IDLE) -> bytes:
+    """Say that the next query may come, and the transaction status."""
+    return b"Z\x00\x00\x00\x05" + bytes((status,))
+
+
+def command_complete(tag: str) -> bytes:
+    """End a command with its tag."""
+    return message(codes.COMMAND_COMPLETE, cstring(tag))
+
+
+def row_description(columns: Iterable[tuple[str, int]]) -> bytes:
+    """Describe columns given as (name, type oid), all in text format."""
+    fields = [
+        cstring(name) + _FIELD.pack(0, 0, oid, 4 if oid == INT4_OID else -1, -1, 0)
+        for name, oid in columns
+    ]
+    return message(codes.ROW_DESCRIPTION, _INT16.pack(len(fields)) + b"".join(fields))
+
+
+def data_row(values: Sequence[str | int | None]) -> bytes:
+    """One row in text format; None is NULL."""
+    parts = [_INT16.pack(len(values))]
+    for value in values:
+        if value is None:
+            parts.append(b"\xff\xff\xff\xff")
+        else:
+            data = str(value).encode("utf-8", "surrogateescape")
+            parts.append(_INT32.pack(len(data)) + data)
+    return message(codes.DATA_ROW, b"".join(parts))
+
+
+def error_response(
+    text: str, sqlstate: str, *, severity: str = "ERROR", hint: str = "", detail: str = ""
+) -> bytes:
+    """An ErrorResponse with severity, code and text, and what else is given."""
+    return message(
+        codes.ERROR_RESPONSE, _notice_body(text, sqlstate, severity, hint=hint, detail=detail)
+    )
+
+
+def error_from(error: RouterError, *, severity: str = "ERROR") -> bytes:
+    """Turn an exception of the router into the ErrorResponse for it."""
+    return error_response(error.message, error.sqlstate, severity=severity, hint=error.hint)
+
+
+def notice_response(text: str, sqlstate: str = "00000", *, detail: str = "") -> bytes:
+    """A NoticeResponse of severity NOTICE."""
+    return message(
+        codes.NOTICE_RESPONSE, _notice_body(text, sqlstate, "NOTICE", hint="", detail=detail)
+    )
+
+
+def _notice_body(text: str, sqlstate: str, severity: str, *, hint: str, detail: str) -> bytes:
+    fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", text)]
+    fields += [(code, value) for code, value in (("D", detail), ("H", hint)) if value]
+    return b"".join(code.encode() + cstring(value) for code, value in fields) + b"\0"
+
+
+def parse_error_fields(body: bytes) -> dict[str, str]:
+    """Read the fields of an ErrorResponse or NoticeResponse body, by field code."""
+    fields: dict[str, str] = {}
+    for part in body.split(b"\0"):
+        if part:
+            fields[chr(part[0])] = part[1:].decode("utf-8", "replace")
+    return fields
+
+
+# --- to servers
+
+
+def startup_message(parameters: Mapping[str, str], protocol: int = codes.PROTOCOL_3_0) -> bytes:
+    """The StartupMessage with parameters such as user and database."""
+    body = b"".join(cstring(key) + cstring(value) for key, value in parameters.items()) + b"\0"
+    return struct.pack("!II", len(body) + 8, protocol) + body
+
+
+def ssl_request() -> bytes:
+    """Ask the server for TLS before anything else."""
+    return struct.pack("!II", 8, codes.SSL_REQUEST)
+
+
+def cancel_request(pid: int, secret: bytes) -> bytes:
+    """Ask for the running statement of a backend to be cancelled."""
+    return struct.pack("!III", 12 + len(secret), codes.CANCEL_REQUEST, pid) + secret
+
+
+def password_message(body: bytes) -> bytes:
+    """A PasswordMessage, SASLInitialResponse or SASLResponse, which share one type byte."""
+    return message(codes.PASSWORD, body)
+
+
+def copy_fail(reason: str) -> bytes:
+    """End a COPY FROM STDIN without its data."""
+    return message(codes.COPY_FAIL, cstring(reason))
+
+
+def query(sql: bytes) -> bytes:
+    """A simple Query."""
+    return _HEADER.pack(codes.QUERY, len(sql) + 5) + sql + b"\0"
+
+
+def parse(name: bytes, text_and_types: bytes) -> bytes:
+    """A Parse; `text_and_types` is what follows the statement's name in the message."""
+    return (
+        _HEADER.pack(codes.PARSE, len(name) + 5 + len(text_and_types))
+        + name
+        + b"\0"
+        + text_and_types
+    )
+
+
+def close_statement(name: bytes) -> bytes:
+    """A Close of a prepared statement."""
+    return _HEADER.pack(codes.CLOSE, len(name) + 6) + b"S" + name + b"\0"
+
+
+def describe_statement(name: bytes) -> bytes:
+    """A Describe of a prepared statement."""
+    return _HEADER.pack(codes.DESCRIBE, len(name) + 6) + b"S" + name + b"\0"
+
+
+def bind_head(portal: bytes, statement: bytes, rest: int) -> bytes:
+    """A Bind up to the statement's name; `rest` bytes of formats and values must follow."""
+    return (
+        _HEADER.pack(codes.BIND, len(portal) + len(statement) + 6 + rest)
+        + portal
+        + b"\0"
+        + statement
+        + b"\0"
+    )

@@ -1,0 +1,137 @@
+"""Prepared statements that follow their text, not their connection.
+
+A client's statement name means something to that client alone. What the servers see is a name
+that stands for the statement's text and parameter types, so that clients with the same text
+share one server-side statement, and any server can be brought to have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Final, Generic, TypeVar
+
+A = TypeVar("A")
+
+# No client may get at a statement by guessing its name: names that begin with this are never
+# forwarded from a client. (See `is_reserved`.)
+NAME_PREFIX: Final = b"PGCAT_"
+
+_serial = count(1)
+
+
+def is_reserved(name: bytes) -> bool:
+    """Whether a name that a client chose could be one of ours on a server."""
+    return name.startswith(NAME_PREFIX)
+
+
+class Statement(Generic[A]):
+    """One text with its parameter types.
+
+    Attributes:
+        name: its name on every server, made once.
+        body: what follows the name in Parse: text, NUL, Int16 count, Int32 type oids.
+        analysis: what routing found out about the text.
+        marks: what executing it may leave behind on a server (see `session.marks`).
+    """
+
+    __slots__ = ("analysis", "body", "marks", "name")
+
+    def __init__(self, body: bytes, analysis: A, marks: int) -> None:
+        self.name: Final = NAME_PREFIX + b"%d" % next(_serial)
+        self.body: Final = body
+        self.analysis: Final = analysis
+        self.marks: Final = marks
+
+    @property
+    def text(self) -> bytes:
+        """The SQL."""
+        return self.body[: self.body.index(b"\0")]
+
+    def __repr__(self) -> str:
+        return f"<Statement {self.name.decode()} {self.text[:40]!r}>"
+
+
+class StatementRegistry(Generic[A]):
+    """The statements of one pool by body, the least recently parsed forgotten first.
+
+    Forgetting one costs only that the next Parse of its text makes another: clients hold
+    what they parsed.
+    """
+
+    def __init__(self, capacity: int, analyse: Callable[[bytes], tuple[A, int]]) -> None:
+        self.capacity = capacity
+        self._analyse = analyse
+        self._statements: dict[tuple[bytes, str], Statement[A]] = {}
+
+    def __len__(self) -> int:
+        return len(self._statements)
+
+    def get(self, body: bytes, context: str) -> Statement[A]:
+        """The statement for a body; `context` separates texts that mean different things.
+
+        The context is the client's search_path if it has one of its own: the same text then
+        names other tables.
+        """
+        key = (body, context)
+        statement = self._statements.pop(key, None)
+        if statement is None:
+            analysis, marks = self._analyse(body[: body.index(b"\0")])
+            statement = Statement(body, analysis, marks)
+        self._statements[key] = statement
+        if len(self._statements) > self.capacity:
+            del self._statements[next(iter(self._statements))]
+        return statement
+
+
+class ServerStatements:
+    """Names of the statements that one server connection has, least recently used first.
+
+    Attributes:
+        hits, misses, evictions: counts since the connection was opened.
+    """
+
+    __slots__ = ("_names", "capacity", "evictions", "hits", "misses")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._names: dict[bytes, None] = {}
+        self.hits = 0
+        self.misses = 0
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def use(self, name: bytes) -> bool:
+        """Whether the server has it; marks it as used just now."""
+        names = self._names
+        if name in names:
+            del names[name]
+            names[name] = None
+            self.hits += 1
+            return True
+        self.misses += 1
+        return False
+
+    def add(self, name: bytes) -> bytes | None:
+        """Note that a Parse for it is on its way; returns the name to close for it, if any."""
+        self._names[name] = None
+        if len(self._names) > self.capacity:
+            oldest = next(iter(self._names))
+            del self._names[oldest]
+            self.evictions += 1
+            return oldest
+        return None
+
+    def restore(self, name: bytes) -> None:
+        """A Close that was sent for it has been skipped: the server still has it."""
+        self._names[name] = None
+
+    def discard(self, name: bytes) -> None:
+        """Forget a name: its Parse failed, or it was closed."""
+        self._names.pop(name, None)
+
+    def clear(self) -> None:
+        """Forget all: the server has dropped them (DEALLOCATE ALL, DISCARD ALL)."""
+        self._names.clear()

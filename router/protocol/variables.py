@@ -1,0 +1,120 @@
+"""A client's settings: what it asked for at start-up and what it has set since, as a value.
+
+Settings travel with the client: before a server connection works for a client, it is given the
+client's settings, and the router knows what it has by keeping the `Variables` that were last applied.
+Equal settings are one object, so that comparing them costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from weakref import WeakValueDictionary
+
+# The settings that PostgreSQL reports whenever they change, and that clients may change: a
+# ParameterStatus for one of these becomes part of the client's settings.
+TRACKED: Final = {
+    name.lower(): name
+    for name in (
+        "application_name",
+        "client_encoding",
+        "DateStyle",
+        "IntervalStyle",
+        "standard_conforming_strings",
+        "TimeZone",
+    )
+}
+
+_interned: WeakValueDictionary[frozenset[tuple[str, str]], Variables] = WeakValueDictionary()
+
+
+class Variables:
+    """An immutable set of settings; equal ones are the same object.
+
+    Attributes:
+        values: by lower-case name.
+        proven: a server has accepted them, so they can be applied without waiting for the answer.
+    """
+
+    __slots__ = ("__weakref__", "proven", "values")
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self.values: Final = dict(values)
+        self.proven = not values
+
+    @staticmethod
+    def of(values: Mapping[str, str]) -> Variables:
+        """The one object for these settings."""
+        lowered = {name.lower(): value for name, value in values.items()}
+        key = frozenset(lowered.items())
+        found = _interned.get(key)
+        if found is None:
+            found = _interned[key] = Variables(lowered)
+        return found
+
+    def replaced(self, name: str, value: str) -> Variables:
+        """These settings with one of them changed."""
+        if self.values.get(name.lower()) == value:
+            return self
+        return Variables.of({**self.values, name.lower(): value})
+
+    def change_from(self, old: Variables) -> bytes:
+        """The SQL that brings a connection from other settings to these."""
+        parts = [
+            f"RESET {quote_identifier(name)}" for name in old.values if name not in self.values
+        ]
+        calls = [
+            f"set_config({quote_literal(name)}, {quote_literal(value)}, false)"
+            for name, value in self.values.items()
+            if old.values.get(name) != value
+        ]
+        if calls:
+            parts.append("SELECT " + ", ".join(calls))
+        return ";".join(parts).encode("ascii")
+
+    def __repr__(self) -> str:
+        return f"<Variables {self.values!r}>"
+
+
+EMPTY: Final = Variables.of({})
+
+
+def quote_identifier(name: str) -> str:
+    """Quote a setting's name; a dot separates the parts of a custom one.
+
+    Names are ASCII in all of PostgreSQL's settings; others cannot exist and are made harmless.
+    """
+    parts = name.encode("ascii", "replace").decode().split(".")
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def quote_literal(text: str) -> str:
+    r"""Quote a value so that no client_encoding and no setting of the server changes its meaning.
+
+    Text that is not plain ASCII is written in hexadecimal: in encodings such as Big5 a quote
+    may be the second byte of a character.
+    """
+    if text.isascii() and "\\" not in text:
+        return "'" + text.replace("'", "''") + "'"
+    data = text.encode("utf-8", "surrogateescape").hex()
+    return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), 'UTF8')"
+
+
+_ENCODINGS: Final = {"UNICODE": "UTF8", "LATIN1": "LATIN1", "ISO88591": "LATIN1", "ASCII": "SQL_ASCII"}
+
+
+def as_reported(name: str, value: str, baseline: Mapping[str, str]) -> str:
+    """Spell a start-up value as the server will report it, as far as that can be known here.
+
+    The server's own ParameterStatus corrects the rest when the settings are applied.
+    """
+    if name == "client_encoding":
+        plain = value.upper().replace("-", "").replace("_", "").strip("'\" ")
+        return _ENCODINGS.get(plain, plain if plain == "UTF8" else value)
+    if name == "datestyle":
+        style, _, order = baseline.get("DateStyle", "ISO, MDY").partition(",")
+        words = [word.strip().upper() for word in value.split(",")]
+        if len(words) == 1 and words[0] in ("ISO", "SQL", "POSTGRES", "GERMAN"):
+            known = {"ISO": "ISO", "SQL": "SQL", "POSTGRES": "Postgres", "GERMAN": "German"}
+            return f"{known[words[0]]}, {order.strip() or style}"
+    return value

@@ -1,0 +1,75 @@
+"""All clients that are logged in, by the keys of their cancel requests."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterator
+from typing import Final
+
+from ..stats import ClientSnapshot
+from .session import Session
+
+_SECRET_SIZE: Final = 4
+
+
+class Clients:
+    """The sessions by process id, which is made up: it only has to be unique."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[int, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def new_key(self) -> tuple[int, bytes]:
+        """A process id and a secret for a new session."""
+        while True:
+            # As PostgreSQL's process ids, positive in an Int32.
+            pid = secrets.randbelow(2**31 - 2) + 1
+            if pid not in self._sessions:
+                return pid, secrets.token_bytes(_SECRET_SIZE)
+
+    def add(self, session: Session) -> None:
+        """Note a session that is logged in."""
+        self._sessions[session.pid] = session
+
+    def remove(self, session: Session) -> None:
+        """Forget a session."""
+        self._sessions.pop(session.pid, None)
+
+    def cancel(self, pid: int, secret: bytes) -> bool:
+        """Act on a cancel request; returns whether its key is right."""
+        session = self._sessions.get(pid)
+        if session is None or not hmac.compare_digest(session.secret, secret):
+            return False
+        session.cancel()
+        return True
+
+    def drain(self) -> None:
+        """Let all sessions go as soon as they are outside of a transaction."""
+        for session in list(self._sessions.values()):
+            session.drain()
+
+    def snapshots(self, now: float) -> list[ClientSnapshot]:
+        """The rows of SHOW CLIENTS."""
+        return [
+            ClientSnapshot(
+                client_id=session.pid,
+                database=session.pool.database,
+                user=session.pool.user,
+                application_name=session.application_name,
+                state=session.state.value,
+                addr=session.peer,
+                tls=session.tls,
+                transaction_count=session.transaction_count,
+                query_count=session.query_count,
+                error_count=session.error_count,
+                age_seconds=int(now - session.opened_at),
+                maxwait_us=int(session.longest_wait(now) * 1e6),
+            )
+            for session in self._sessions.values()
+        ]

@@ -1,0 +1,314 @@
+"""From an accepted connection to a session: first packet, TLS, authentication. Control plane."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+from pydantic import SecretStr
+
+from ..config.model import AuthType, Config, User
+from ..engine.link import Handler, Link
+from ..engine.loop import Engine
+from ..engine.wire import Wire, WireClosed
+from ..errors import (
+    AuthenticationError,
+    ClientError,
+    ClientProtocolError,
+    RouterError,
+    ShuttingDown,
+)
+from ..pool.registry import PoolRegistry
+from ..protocol import codes, messages
+from ..protocol.auth import ClientAuthenticator
+from ..protocol.passwords import UserSecret
+from ..protocol.startup import (
+    CancelRequest,
+    GSSENCRequest,
+    SSLRequest,
+    StartupMessage,
+    packet_length,
+    parse_first_packet,
+    split_options,
+)
+from ..protocol.variables import TRACKED, Variables, as_reported
+from .clients import Clients
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..pool.pool import Pool
+
+log = logging.getLogger("router.login")
+
+ADMIN_DATABASES: Final = frozenset(("pgcat", "pgbouncer"))
+
+# SASL messages of real clients are a few hundred bytes; passwords may be longer.
+_PASSWORD_LIMIT: Final = 4096
+
+# Start-up parameters that are not settings.
+_NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
+
+
+class AdminHandler(Handler, Protocol):
+    """A session of the admin database."""
+
+    link: Link | None
+
+
+class AdminFactory(Protocol):
+    """Makes sessions of the admin database, and says what they are told at login."""
+
+    def parameters(self, application_name: str) -> dict[str, str]:
+        """The ParameterStatus set."""
+
+    def session(
+        self, *, peer: str, user: str, database: str, application_name: str, pid: int
+    ) -> AdminHandler:
+        """A handler for the link."""
+
+
+class Login:
+    """Takes connections from the listener to the engine.
+
+    Attributes:
+        config: replaced by a reload.
+        tls: the context towards clients, or None without TLS; replaced by a reload.
+        draining: only administrators may log in.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        pools: PoolRegistry,
+        clients: Clients,
+        admin: AdminFactory,
+    ) -> None:
+        self._engine: Final = engine
+        self._pools: Final = pools
+        self._clients: Final = clients
+        self._admin: Final = admin
+        self.config = config
+        self.tls: ssl.SSLContext | None = None
+        self._secrets: dict[tuple[str, str | None], UserSecret] = {}
+        self.draining = False
+
+    async def __call__(self, wire: Wire) -> None:
+        """Log a client in. Never raises: whatever goes wrong ends this one connection."""
+        handed_over = False
+        try:
+            with trio.fail_after(self.config.general.client_login_timeout / 1000):
+                handed_over = await self._log_in(wire)
+        except trio.TooSlowError:
+            log.warning("client %s: login timed out", wire.peer)
+            await self._say(wire, ClientError("login timed out", sqlstate="08P01"))
+        except WireClosed as error:
+            log.debug("client %s: left during login: %s", wire.peer, error)
+        except ssl.SSLError as error:
+            log.warning("client %s: TLS failed: %s", wire.peer, error.reason or error)
+        except RouterError as error:
+            log.warning("client %s: login failed: %s", wire.peer, error.message)
+            await self._say(wire, error)
+        except Exception:
+            log.exception("client %s: internal error during login", wire.peer)
+        finally:
+            if not handed_over:
+                wire.close()
+
+    @staticmethod
+    async def _say(wire: Wire, error: RouterError) -> None:
+        with trio.move_on_after(1):
+            try:
+                await wire.send(messages.error_from(error, severity="FATAL"))
+            except WireClosed:
+                pass
+
+    # --- first packets
+
+    async def _log_in(self, wire: Wire) -> bool:
+        packet = await self._first_packet(wire)
+        asked: set[type] = set()
+        while isinstance(packet, SSLRequest | GSSENCRequest):
+            if type(packet) in asked:
+                raise ClientProtocolError("encryption was asked for twice")
+            asked.add(type(packet))
+            await self._answer_encryption(wire, packet)
+            packet = await self._first_packet(wire)
+        if isinstance(packet, CancelRequest):
+            self._engine.run_in_round(lambda: self._cancel(wire, packet))
+            return False
+        if packet.needs_negotiation:
+            await wire.send(messages.negotiate_protocol_version(0, packet.options))
+        _refuse_replication(packet)
+        if packet.database in ADMIN_DATABASES:
+            return await self._log_in_admin(wire, packet)
+        return await self._log_in_client(wire, packet)
+
+    @staticmethod
+    async def _first_packet(wire: Wire) -> SSLRequest | GSSENCRequest | CancelRequest | StartupMessage:
+        length = packet_length(await wire.read_exactly(4))
+        return parse_first_packet(await wire.read_exactly(length - 4))
+
+    async def _answer_encryption(self, wire: Wire, packet: SSLRequest | GSSENCRequest) -> None:
+        if isinstance(packet, GSSENCRequest) or self.tls is None or wire.tls is not None:
+            await wire.send(b"N")
+            return
+        if wire.has_input():
+            # Somebody between us may have put it there, to be taken for the client's own words.
+            raise ClientProtocolError("received unencrypted data after SSL request")
+        await wire.send(b"S")
+        await wire.start_tls(self.tls, server_side=True)
+
+    def _cancel(self, wire: Wire, packet: CancelRequest) -> None:
+        known = self._clients.cancel(packet.pid, packet.secret)
+        log.debug("client %s: cancel request for %d%s", wire.peer, packet.pid, "" if known else ", wrong key")
+
+    # --- authentication
+
+    def use(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        """Take a new configuration; logins that have begun go on with the old one."""
+        self.config = config
+        self.tls = tls
+        self._secrets.clear()
+
+    def _secret(self, user: str, password: SecretStr | None) -> UserSecret:
+        """What is known of a user; kept, because deriving it takes milliseconds."""
+        plain = None if password is None else password.get_secret_value()
+        secret = self._secrets.get((user, plain))
+        if secret is None:
+            secret = self._secrets[user, plain] = UserSecret(user, plain)
+        return secret
+
+    @staticmethod
+    async def _authenticate(wire: Wire, method: AuthType, secret: UserSecret) -> None:
+        authenticator = ClientAuthenticator(method.value, secret.user, secret)
+        challenge = authenticator.first()
+        if challenge is None:
+            return
+        await wire.send(messages.authentication(challenge))
+        while True:
+            kind, body = await wire.read_message(_PASSWORD_LIMIT)
+            if kind != codes.PASSWORD:
+                raise ClientProtocolError(f"expected password response, got message type {kind}")
+            step = authenticator.receive(body)
+            if step.body is not None:
+                await wire.send(messages.authentication(step.body))
+            if step.done:
+                return
+
+    async def _log_in_admin(self, wire: Wire, packet: StartupMessage) -> bool:
+        general = self.config.general
+        is_admin = packet.user == general.admin_username
+        known = self._secret(packet.user, general.admin_password if is_admin else None)
+        await self._authenticate(wire, general.admin_auth_type, known)
+        name = packet.parameters.get("application_name", "")
+        pid, secret = self._clients.new_key()
+        session = self._admin.session(
+            peer=wire.peer,
+            user=packet.user,
+            database=packet.database,
+            application_name=name,
+            pid=pid,
+        )
+        await wire.send(_welcome(self._admin.parameters(name), pid, secret))
+        session.link = wire.into_link(self._engine, session)
+        self._start(session, wire)
+        return True
+
+    async def _log_in_client(self, wire: Wire, packet: StartupMessage) -> bool:
+        if self.draining:
+            raise ShuttingDown("terminating connection due to administrator command")
+        pool = self._pools.get(packet.database, packet.user)
+        if pool is None:
+            raise ClientError(
+                f'No pool configured for database: "{packet.database}", user: "{packet.user}"',
+                sqlstate="3D000",
+            )
+        user = self._user(pool)
+        known = self._secret(user.username, user.password)
+        await self._authenticate(wire, user.auth_type, known)
+        settings = _settings(packet)
+        await pool.wait_ready()
+        pid, secret = self._clients.new_key()
+        overlay = {
+            TRACKED[name]: as_reported(name, value, pool.parameters)
+            for name, value in settings.items()
+            if name in TRACKED
+        }
+        session = Session(
+            self._engine,
+            pool,
+            pid=pid,
+            secret=secret,
+            peer=wire.peer,
+            tls=wire.tls.version if wire.tls is not None else "",
+            variables=Variables.of(settings),
+            overlay=overlay,
+            find_pool=self._pools.get,
+            on_end=self._ended,
+        )
+        await wire.send(_welcome({**pool.parameters, **overlay}, pid, secret))
+        level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
+        log.log(level, "client %s: connected to %s as %s", wire.peer, pool.database, pool.user)
+        self._clients.add(session)
+        session.link = wire.into_link(self._engine, session)
+        self._start(session, wire)
+        if self.draining:
+            self._engine.run_in_round(session.drain)
+        return True
+
+    def _start(self, session: Handler, wire: Wire) -> None:
+        """A client may have sent its first query behind the password."""
+        data = wire.take_input()
+        if data:
+            self._engine.run_in_round(lambda: session.on_data(data))
+
+    def _user(self, pool: Pool) -> User:
+        for user in self.config.pools[pool.database].users:
+            if user.username == pool.user:
+                return user
+        raise AuthenticationError(f'password authentication failed for user "{pool.user}"')
+
+    def _ended(self, session: Session, reason: str) -> None:
+        self._clients.remove(session)
+        general = self.config.general
+        level = logging.INFO if general.log_client_disconnections else logging.DEBUG
+        log.log(level, "client %s: disconnected: %s", session.peer, reason)
+
+
+def _refuse_replication(packet: StartupMessage) -> None:
+    wanted = packet.parameters.get("replication", "").lower()
+    if wanted not in ("", "0", "off", "no", "false", "f", "n"):
+        raise ClientError(
+            "replication connections are not supported",
+            sqlstate="0A000",
+            hint="Connect to the server directly.",
+        )
+
+
+def _settings(packet: StartupMessage) -> dict[str, str]:
+    """The settings in a StartupMessage, by lower-case name; `options` first, as in PostgreSQL."""
+    settings = {
+        name.lower(): value
+        for name, value in split_options(packet.parameters.get("options", "")).items()
+    }
+    for name, value in packet.parameters.items():
+        if name not in _NOT_SETTINGS:
+            settings[name.lower()] = value
+    return settings
+
+
+def _welcome(parameters: dict[str, str], pid: int, secret: bytes) -> bytes:
+    return b"".join(
+        (
+            messages.AUTHENTICATION_OK,
+            *(messages.parameter_status(name, value) for name, value in parameters.items()),
+            messages.backend_key_data(pid, secret),
+            messages.READY_IDLE,
+        )
+    )
+
+

@@ -1,0 +1,771 @@
+"""One client that is logged in: its messages, its server, its place in the queue.
+
+Theory of operation
+-------------------
+A client holds no server while it is idle. A Query, or a batch that is complete or too long to hold,
+is given a route and asks the pool for a server. From then on its messages go to that server,
+one segment after another, until a ReadyForQuery says that the transaction is over and nothing else
+is on its way: then the server goes back (in session mode: when the client leaves). A
+message that has to wait for something is declined, and held by `ClientStream`.
+
+Whatever ends a session goes through `_leave`, which is the one place where the client's server is
+given back, abandoned or closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from ..config.model import PoolMode
+from ..engine.link import Link
+from ..engine.loop import Engine
+from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
+from ..pool.address_pool import Waiter
+from ..pool.pool import Pool
+from ..pool.server import ServerConnection, ServerState
+from ..protocol import codes, marks, messages
+from ..protocol.backend import Segment
+from ..protocol.framing import HEADER_SIZE
+from ..protocol.frontend import HOLD_LIMIT, ClientStream
+from ..protocol.variables import TRACKED, Variables
+from ..routing import commands
+from ..routing.state import RoutingState
+from ..routing.types import Role, Route
+from . import intercept
+from .extended import Extended
+
+log = logging.getLogger("router.session")
+
+_random: Final = random.Random()  # noqa: S311 - spreads load, guards nothing
+
+# So many segments of one client may be on their way at a time.
+_MAX_PIPELINE: Final = 2000
+
+
+class ClientState(Enum):
+    """What SHOW CLIENTS says."""
+
+    IDLE = "idle"
+    WAITING = "waiting"
+    ACTIVE = "active"
+
+
+class Session(ClientStream):
+    """The state of one client.
+
+    Attributes:
+        pool: whose servers it uses; looked up again when it is retired.
+        server: the one that it holds.
+        routing: shard and role that it asked for.
+        variables: its settings.
+        pinned: it keeps its server until it leaves.
+        pid, secret: the key of its cancel requests.
+    """
+
+    __slots__ = (
+        "_await_settings",
+        "_draining",
+        "_find_pool",
+        "_long_kind",
+        "_long_refused",
+        "_on_end",
+        "_overlay",
+        "_pending",
+        "_queued_since",
+        "_reported",
+        "_startup_variables",
+        "_waiter",
+        "_xact_started",
+        "application_name",
+        "closed",
+        "engine",
+        "error_count",
+        "extended",
+        "link",
+        "may_pipeline",
+        "max_wait",
+        "opened_at",
+        "peer",
+        "pid",
+        "pinned",
+        "pool",
+        "query_count",
+        "routing",
+        "secret",
+        "server",
+        "tls",
+        "transaction_count",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        pool: Pool,
+        *,
+        pid: int,
+        secret: bytes,
+        peer: str,
+        tls: str,
+        variables: Variables,
+        overlay: dict[str, str],
+        find_pool: Callable[[str, str], Pool | None],
+        on_end: Callable[[Session, str], None],
+    ) -> None:
+        super().__init__()
+        self.engine: Final = engine
+        self.pool = pool
+        self.pid: Final = pid
+        self.secret: Final = secret
+        self.peer: Final = peer
+        self.tls: Final = tls
+        self._find_pool: Final = find_pool
+        self._on_end: Final = on_end
+        self.link: Link | None = None
+        self.server: ServerConnection | None = None
+        self._waiter: Waiter | None = None
+        self.routing = RoutingState()
+        self.variables = variables
+        self._startup_variables: Final = variables
+        # What the client has been told and the pool's parameters do not say.
+        self._overlay: dict[str, str] = overlay
+        self._reported: dict[str, str] | None = None
+        self.application_name = variables.values.get("application_name", "pgcat")
+        self.extended = Extended(self, renames=_renames(pool))
+        self.may_pipeline = pool.router.is_static
+        # A whole Query that waits for a server.
+        self._pending = b""
+        self._await_settings = False
+        # The long message that waits for a server, and whether the rest of it is to be ignored.
+        self._long_kind = 0
+        self._long_refused = False
+        self._draining = False
+        self.pinned = False
+        self.closed = False
+        self.opened_at = engine.now
+        self.transaction_count = 0
+        self.query_count = 0
+        self.error_count = 0
+        self.max_wait = 0.0
+        self._xact_started = 0.0
+        self._queued_since = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Session {self.pid} {self.pool.database}/{self.pool.user} {self.state.value}>"
+
+    # --- facts
+
+    @property
+    def now(self) -> float:
+        """The engine's time."""
+        return self.engine.now
+
+    @property
+    def state(self) -> ClientState:
+        """What it is doing."""
+        if self._waiter is not None:
+            return ClientState.WAITING
+        return ClientState.IDLE if self.server is None else ClientState.ACTIVE
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When it began to wait for a server, as time.monotonic()."""
+        return None if self._waiter is None else self._queued_since
+
+    def longest_wait(self, now: float) -> float:
+        """The longest time that it waited for a server, in seconds; it may still be waiting."""
+        if self._waiter is None:
+            return self.max_wait
+        return max(self.max_wait, now - self._queued_since)
+
+    @property
+    def label(self) -> str:
+        """For SHOW SERVERS."""
+        return self.application_name
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client is slow to take what it asked for."""
+        return self.link is not None and self.link.congested
+
+    @property
+    def statement_context(self) -> str:
+        """What, besides its text, a statement of this client means."""
+        return self.variables.values.get("search_path", "")
+
+    @property
+    def _status(self) -> int:
+        return codes.IDLE if self.server is None else self.server.status
+
+    # --- from the client's link
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes arrived from the client."""
+        try:
+            self.feed(data)
+        except ClientProtocolError as error:
+            log.warning("client %s: %s; closing the connection", self.peer, error.message)
+            self.end(messages.error_from(error, severity="FATAL"), error.message)
+            return
+        if self.held > HOLD_LIMIT and self.link is not None:
+            self.link.pause()
+
+    def on_drained(self) -> None:
+        """The client takes output again."""
+        if self.server is not None:
+            self.server.client_drained()
+
+    def on_closed(self, reason: str) -> None:
+        """The client has gone without a word."""
+        self.link = None
+        self._leave(reason, polite=False)
+
+    def reply(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        if self.link is not None:
+            self.link.write(data)
+
+    def _go_on(self) -> None:
+        """Whatever input was declined may be acted on now."""
+        if self.closed:
+            return
+        if self.held:
+            self.on_data(b"")
+        if self.held <= HOLD_LIMIT and self.link is not None:
+            self.link.resume()
+
+    # --- messages
+
+    def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        """Act on one whole message; False holds it back."""
+        if self.closed or self._waiter is not None or self._await_settings:
+            return False
+        server = self.server
+        if server is not None and (server.congested or len(server.queue) > _MAX_PIPELINE):
+            return False
+        if kind == codes.QUERY:
+            return self._on_query(data, start, end)
+        if kind in b"PBDECSH":
+            return self.extended.on_message(kind, data, start, end)
+        if kind in b"dcf":
+            return self._on_copy(server, data[start:end])
+        if kind == codes.FUNCTION_CALL:
+            return self._on_function_call(data[start:end])
+        return self._on_terminate(server)
+
+    def _on_query(self, data: bytes, start: int, end: int) -> bool:
+        extended = self.extended
+        if extended.skipping:
+            return True
+        if extended.operations:
+            self.dispatch_batch(complete=False)
+            return False
+        server = self.server
+        if server is not None and extended.segment is not None:
+            return self._query_in_batch(server, extended.segment, data[start:end])
+        sql = data[start + HEADER_SIZE : end - 1]
+        handled = self._intercept(sql)
+        if handled is not None:
+            return handled
+        if server is None:
+            try:
+                route = self.pool.router.route(sql, self.routing)
+            except RoutingError as error:
+                self._refuse(error)
+                return True
+            self._pending = data[start:end]
+            self._checkout(route)
+            return True
+        if server.queue and not self.may_pipeline:
+            return False
+        self._send_query(server, data[start:end], marks.of_text(sql))
+        return True
+
+    def _send_query(self, server: ServerConnection, message: bytes, found: int) -> None:
+        segment = Segment(self)
+        segment.started = self.engine.now
+        server.queue.append(segment)
+        server.marks |= found & ~marks.MAY_COPY
+        server.send(message)
+
+    def _query_in_batch(self, server: ServerConnection, segment: Segment, message: bytes) -> bool:
+        """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
+
+        Whether it has failed must be known first, because a failed batch makes the server skip it.
+        """
+        if segment.failed:
+            return True
+        steps = segment.steps
+        if steps is None or segment.step < len(steps) or server.queue[0] is not segment:
+            self.extended.flush(server)
+            return False  # `script_done` comes back here
+        segment.steps = None
+        segment.extended = False
+        segment.synced = True
+        self.extended.reset()
+        server.marks |= marks.of_text(message) & ~marks.MAY_COPY
+        server.send(message)
+        return True
+
+    def _on_copy(self, server: ServerConnection | None, message: bytes) -> bool:
+        """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
+        if server is not None and server.queue:
+            self.extended.send_pending(server)
+            server.send(message)
+            if message[0] != codes.COPY_DATA:
+                server.queue[-1].copying = False
+                server.queue[-1].copy_done = True
+        return True
+
+    def _on_function_call(self, message: bytes) -> bool:
+        server = self.server
+        if self.extended.skipping:
+            return True
+        if self.extended.operations:
+            self.dispatch_batch(complete=False)
+            return False
+        if server is None:
+            self._pending = message
+            self._checkout(self.pool.router.route_unknown(self.routing))
+            return True
+        if server.queue and not self.may_pipeline:
+            return False
+        self._send_query(server, message, marks.UNKNOWN)
+        return True
+
+    def _on_terminate(self, server: ServerConnection | None) -> bool:
+        if server is not None and server.queue and self.extended.segment is None:
+            # What was sent before is to be finished, as PostgreSQL would. The same if the
+            # client's end of file arrives meanwhile.
+            self._leave("client terminated", polite=True)
+            return False
+        self._leave("client terminated", polite=True)
+        return False
+
+    # --- long messages
+
+    def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
+        """Pass on the head of a message that is too long to hold."""
+        if self.closed or self._waiter is not None or self._await_settings:
+            return False
+        if self._long_refused:
+            return True
+        self._long_kind = kind
+        extended, server = self.extended, self.server
+        if extended.skipping and kind != codes.COPY_DATA:
+            self._long_refused = True
+            return True
+        if kind == codes.COPY_DATA:
+            if server is not None and server.queue:
+                server.send(head)
+            else:
+                self._long_refused = True
+            return True
+        if server is None:
+            if extended.operations:
+                self.dispatch_batch(complete=False)
+            else:
+                self._checkout(self.pool.router.route_unknown(self.routing))
+            return False
+        if kind in b"QF":
+            return self._long_query(server, head)
+        if extended.segment is None and server.queue and not self.may_pipeline:
+            return False
+        extended.send_pending(server)
+        if kind == codes.BIND:
+            return extended.on_long_bind(server, head, missing)
+        return extended.on_long_parse(server, head)
+
+    def _long_query(self, server: ServerConnection, head: bytes) -> bool:
+        if self.extended.segment is not None:
+            if not self._query_in_batch(server, self.extended.segment, head):
+                return False
+            server.marks |= marks.UNKNOWN
+            return True
+        if server.queue and not self.may_pipeline:
+            return False
+        self._send_query(server, head, marks.UNKNOWN)
+        return True
+
+    def on_piece(self, data: bytes) -> bool:
+        """Pass on more of a long message."""
+        if self.closed:
+            return False
+        server = self.server
+        if self._long_refused or server is None:
+            return True
+        if server.congested:
+            return False
+        server.send(data)
+        return True
+
+    def on_long_end(self) -> None:
+        """A long message is complete."""
+        self._long_refused = False
+
+    # --- statements that the router answers itself
+
+    def _intercept(self, sql: bytes) -> bool | None:
+        """Answer a routing command, DEALLOCATE or DISCARD; None: it is for the server."""
+        try:
+            command = commands.parse(sql)
+        except RoutingError as error:
+            refusal = error
+            return self._answer_when_quiet(lambda: self._refuse(refusal))
+        if command is not None:
+            return self._answer_when_quiet(lambda: self._run_command(command))
+        wanted = intercept.deallocation(sql)
+        if wanted is None or not _renames(self.pool):
+            return None
+        if self.server is not None and self.server.queue:
+            return False
+        if self._status == codes.IN_FAILED_TRANSACTION:
+            return None  # the server refuses it
+        return self._deallocate(wanted)
+
+    def _answer_when_quiet(self, answer: Callable[[], None]) -> bool:
+        """Answer in order: not before the replies of what was sent earlier."""
+        if self.server is not None and self.server.queue:
+            return False
+        answer()
+        return True
+
+    def _run_command(self, command: commands.Command) -> None:
+        if self._status != codes.IDLE:
+            self._refuse(intercept.in_transaction(command))
+            return
+        try:
+            answer = self.routing.execute(command, self.pool.router.options, _random)
+        except RoutingError as error:
+            self._refuse(error)
+            return
+        self.reply(intercept.command_reply(answer) + messages.ready_for_query(self._status))
+
+    def _deallocate(self, wanted: intercept.Deallocation) -> bool | None:
+        if wanted.name is not None:
+            if not self.extended.forget(wanted.name):
+                return None  # the server has it, or says that nobody has
+        elif self.server is not None:
+            self.extended.forget_all()
+            return None
+        else:
+            self.extended.forget_all()
+            if wanted.discard:
+                self._discard_settings()
+        tag = messages.command_complete(wanted.tag)
+        self.reply(tag + messages.ready_for_query(self._status))
+        return True
+
+    def _discard_settings(self) -> None:
+        """DISCARD ALL: back to what the client asked for at start-up."""
+        self.variables = self._startup_variables
+        for name, value in self._startup_variables.values.items():
+            shown = TRACKED.get(name, name)
+            if self._told(shown) not in (None, value) and name in TRACKED:
+                self._tell(shown, value)
+
+    def _refuse(self, error: RouterError) -> None:
+        """Answer a Query with an error; the session goes on."""
+        self.error_count += 1
+        self.reply(messages.error_from(error) + messages.ready_for_query(self._status))
+
+    # --- checkout
+
+    def dispatch_batch(self, *, complete: bool) -> None:
+        """Ask for a server for the operations collected so far."""
+        try:
+            route = self._batch_route(complete=complete)
+        except RoutingError as error:
+            self.checkout_failed(error)
+            return
+        self._checkout(route)
+
+    def _batch_route(self, *, complete: bool) -> Route:
+        router = self.pool.router
+        if not complete or router.is_static:
+            # More is to come that must run in the same place: be ready for anything.
+            return router.route_unknown(self.routing)
+        found: Route | None = None
+        for operation in self.extended.operations:
+            if operation.statement is not None and operation.kind in b"PBD":
+                route = router.route_analysis(operation.statement.analysis, self.routing)
+            elif operation.kind in b"BF":
+                route = router.route_unknown(self.routing)
+            else:
+                continue
+            if found is None or route.role is Role.PRIMARY:
+                found = route
+        return router.route_unknown(self.routing) if found is None else found
+
+    def _checkout(self, route: Route) -> None:
+        if self.pool.retired and not self._change_pool():
+            return
+        self._queued_since = self.engine.now
+        try:
+            outcome = self.pool.checkout(self, route.shard, route.role)
+        except RouterError as error:
+            self.checkout_failed(error)
+            return
+        if isinstance(outcome, ServerConnection):
+            self._attach(outcome)
+        else:
+            self._waiter = outcome
+
+    def _change_pool(self) -> bool:
+        """The configuration has changed; returns whether there still is a pool."""
+        pool = self._find_pool(self.pool.database, self.pool.user)
+        if pool is None:
+            error = RoutingError(
+                f'No pool configured for database: "{self.pool.database}", '
+                f'user: "{self.pool.user}"',
+                sqlstate="3D000",
+            )
+            self.end(messages.error_from(error, severity="FATAL"), error.message)
+            return False
+        self.pool = pool
+        self.may_pipeline = pool.router.is_static
+        return True
+
+    def take_server(self, server: ServerConnection) -> bool:
+        """A server is free for us; False if we do not want it any more."""
+        if self.closed:
+            return False
+        self._waiter = None
+        self.max_wait = max(self.max_wait, self.engine.now - self._queued_since)
+        self._attach(server)
+        return True
+
+    def _attach(self, server: ServerConnection) -> None:
+        self.server = server
+        server.attach(self)
+        self._xact_started = self.engine.now
+        if self.variables is not server.variables and server.apply(self.variables):
+            self._await_settings = True
+            return
+        self._start_work(server)
+
+    def _start_work(self, server: ServerConnection) -> None:
+        if self._pending:
+            message, self._pending = self._pending, b""
+            found = marks.UNKNOWN if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
+            self._send_query(server, message, found)
+        elif self.extended.operations:
+            self.extended.replay(server)
+        if self.held:
+            self._go_on()
+
+    def checkout_failed(self, error: RouterError) -> None:
+        """There is no server to be had: the statement fails, the session goes on."""
+        self._waiter = None
+        self.error_count += 1
+        log.info("client %s: %s", self.peer, error.message)
+        answer = messages.error_from(error)
+        if self._pending:
+            self._pending = b""
+            self.reply(answer + messages.READY_IDLE)
+        elif self.extended.operations:
+            synced = self.extended.fail_collected()
+            self.reply(answer + (messages.READY_IDLE if synced else b""))
+        else:
+            self._refuse_long(answer)
+        self._go_on()
+
+    def _refuse_long(self, answer: bytes) -> None:
+        """The message that waited is a long one."""
+        self._long_refused = True
+        if self._long_kind in b"QF":
+            self.reply(answer + messages.READY_IDLE)
+        else:
+            self.extended.skipping = True
+            self.reply(answer)
+
+    def pool_retired(self) -> None:
+        """The pool in whose queue we waited is gone: ask the new one."""
+        self._waiter = None
+        if self._change_pool():
+            if self.extended.operations:
+                self.dispatch_batch(complete=self.extended.operations[-1].kind == codes.SYNC)
+            else:
+                text = self._pending[HEADER_SIZE:-1]
+                self._checkout(self.pool.router.route(text, self.routing))
+
+    # --- from the server
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """A segment has been answered in full."""
+        server = self.server
+        assert server is not None
+        now = self.engine.now
+        counters = server.pool.counters
+        self.query_count += 1
+        server.query_count += 1
+        counters.query_count += 1
+        counters.query_time += int((now - segment.started) * 1e6)
+        if segment.failed:
+            self.error_count += 1
+        if self._reported is not None:
+            self._adopt_reported(server)
+        if status == codes.IDLE:
+            self.transaction_count += 1
+            server.transaction_count += 1
+            counters.xact_count += 1
+            counters.xact_time += int((now - self._xact_started) * 1e6)
+            self._xact_started = now
+            self.routing.end_transaction()
+            if not server.queue and not self._keeps_server():
+                self.server = None
+                server.pool.release(server)
+        elif self.pool.settings.pool_mode is PoolMode.STATEMENT:
+            error = ClientProtocolError(
+                "transaction blocks are not allowed in statement pooling mode", sqlstate="0A000"
+            )
+            self.end(messages.error_from(error, severity="FATAL"), error.message)
+            return
+        if self._draining and self.server is None:
+            self.drain()
+        elif self.held:
+            self._go_on()
+
+    def _keeps_server(self) -> bool:
+        return self.pinned or (
+            self.pool.settings.pool_mode is PoolMode.SESSION and not self._draining
+        )
+
+    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """The server reports a setting: by the client's doing, or because we applied its settings."""
+        if swallowed and self._told(name) == value:
+            return
+        self._tell(name, value)
+        if not swallowed and name.lower() in TRACKED:
+            if self._reported is None:
+                self._reported = {}
+            self._reported[name] = value
+
+    def _told(self, name: str) -> str | None:
+        return self._overlay.get(name) or self.pool.parameters.get(name)
+
+    def _tell(self, name: str, value: str) -> None:
+        self._overlay[name] = value
+        self.reply(messages.parameter_status(name, value))
+
+    def _adopt_reported(self, server: ServerConnection) -> None:
+        """What the client has set goes with it to its next server."""
+        reported, self._reported = self._reported, None
+        if server.marks & (marks.SET | marks.UNKNOWN) and reported:
+            for name, value in reported.items():
+                self.variables = self.variables.replaced(name, value)
+            self.application_name = self.variables.values.get(
+                "application_name", self.application_name
+            )
+
+    def server_drained(self) -> None:
+        """The server takes input again, or has accepted our settings."""
+        if self._await_settings and self.server is not None and not self.server.applying:
+            self._await_settings = False
+            self._start_work(self.server)
+        else:
+            self._go_on()
+
+    def script_done(self) -> None:
+        """All that was sent of an open batch has been answered."""
+        if self.held:
+            self._go_on()
+
+    def settings_refused(self, fields: dict[str, str]) -> None:
+        """The server does not take what the client asked for at start-up."""
+        text, code = fields.get("M", "invalid setting"), fields.get("C", "22023")
+        self.end(messages.error_response(text, code, severity="FATAL"), text)
+
+    def server_lost(self, error: RouterError) -> None:
+        """The server is gone, and with it what the client was doing."""
+        server, self.server = self.server, None
+        self.error_count += 1
+        log.warning("client %s: %s", self.peer, error.message)
+        answer = b""
+        if server is not None and not server.doomed and not server.mid_message:
+            answer = messages.error_from(error, severity="FATAL")
+        self.end(answer, error.message)
+
+    # --- cancel, drain, end
+
+    def cancel(self) -> None:
+        """The client asks, on another connection, to stop what it is doing."""
+        waiter = self._waiter
+        if waiter is not None:
+            waiter.cancel()
+            self.checkout_failed(
+                RoutingError("canceling statement due to user request", sqlstate="57014")
+            )
+        elif self.server is not None and self.server.queue:
+            self.server.pool.cancel(self.server)
+
+    def drain(self) -> None:
+        """The router is going away: leave as soon as no transaction is open."""
+        self._draining = True
+        server = self.server
+        if server is None and self._waiter is None:
+            error = ShuttingDown("terminating connection due to administrator command")
+            self.end(messages.error_from(error, severity="FATAL"), error.message)
+        elif server is not None and not server.queue and server.status == codes.IDLE:
+            self.end(
+                messages.error_response(
+                    "terminating connection due to administrator command",
+                    "57P01",
+                    severity="FATAL",
+                ),
+                "shutting down",
+            )
+
+    def end(self, last_words: bytes, reason: str) -> None:
+        """Close the connection, with an ErrorResponse if there is one."""
+        if self.closed:
+            return
+        if last_words:
+            self.reply(last_words)
+        self._leave(reason, polite=False)
+
+    def _leave(self, reason: str, *, polite: bool) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self._waiter is not None:
+            self._waiter.cancel()
+            self._waiter = None
+        server, self.server = self.server, None
+        if server is not None and server.state is not ServerState.CLOSED:
+            self._give_back(server, polite=polite)
+        self.drop_input()
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+        self._on_end(self, reason)
+
+    def _give_back(self, server: ServerConnection, *, polite: bool) -> None:
+        """Give the server back in whatever state it is."""
+        if self.pool.settings.pool_mode is PoolMode.SESSION or self.pinned:
+            server.marks |= marks.UNKNOWN
+        if self.passing or self._await_settings:
+            # It waits for the rest of a message that will never come.
+            server.close()
+        elif server.queue:
+            self.extended.send_pending(server)
+            last = server.queue[-1]
+            if last.copying:
+                server.send(messages.copy_fail("client disconnected"))
+            if not last.synced:
+                last.synced = True
+                server.send(messages.SYNC)
+            server.pool.abandon(server, cancel=not polite)
+        else:
+            server.pool.release(server)
+        self.extended.reset()
+
+
+def _renames(pool: Pool) -> bool:
+    """Whether prepared statements follow their text; in session mode they are the server's own."""
+    settings = pool.settings
+    return settings.pool_mode is not PoolMode.SESSION and settings.prepared_statements_cache_size > 0

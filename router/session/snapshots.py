@@ -1,0 +1,112 @@
+"""Frozen pictures of pools and their connections, for the admin database and the metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from ..pool.address_pool import AddressPool
+from ..pool.pool import Pool
+from ..stats import AddressSnapshot, PoolSnapshot, ServerSnapshot
+from .session import ClientState, Session
+
+
+def pool_snapshots(
+    pools: Iterable[Pool], sessions: Iterable[Session], now: float
+) -> list[PoolSnapshot]:
+    """The rows of SHOW POOLS."""
+    by_pool: defaultdict[tuple[str, str], list[Session]] = defaultdict(list)
+    for session in sessions:
+        by_pool[session.pool.database, session.pool.user].append(session)
+    return [_pool_snapshot(pool, by_pool[pool.database, pool.user], now) for pool in pools]
+
+
+def _pool_snapshot(pool: Pool, sessions: list[Session], now: float) -> PoolSnapshot:
+    states = [session.state for session in sessions]
+    waits = [now - since for since in (s.waiting_since for s in sessions) if since is not None]
+    parts = pool.address_pools()
+    return PoolSnapshot(
+        database=pool.database,
+        user=pool.user,
+        pool_mode=pool.settings.pool_mode.value,
+        cl_idle=states.count(ClientState.IDLE),
+        cl_active=states.count(ClientState.ACTIVE),
+        cl_waiting=states.count(ClientState.WAITING),
+        cl_cancel_req=sum(server.cancels for part in parts for server in part.servers()),
+        sv_active=sum(len(part.active) for part in parts),
+        sv_idle=sum(len(part.idle) for part in parts),
+        sv_used=0,
+        sv_tested=sum(len(part.tested_set) for part in parts),
+        sv_login=sum(part.connecting for part in parts),
+        maxwait_us=int(max(waits, default=0.0) * 1e6),
+        paused=False,
+    )
+
+
+def address_snapshots(pools: Iterable[Pool], now: float) -> list[AddressSnapshot]:
+    """The rows of SHOW DATABASES and SHOW STATS."""
+    return [
+        _address_snapshot(pool, part, now) for pool in pools for part in pool.address_pools()
+    ]
+
+
+def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnapshot:
+    address, counters = part.address, part.counters
+    return AddressSnapshot(
+        name=address.name,
+        pool=pool.database,
+        user=pool.user,
+        host=address.host,
+        port=address.port,
+        database=address.database,
+        shard=address.shard,
+        index=address.index,
+        role=address.role,
+        pool_mode=pool.settings.pool_mode.value,
+        pool_size=part.settings.pool_size,
+        min_pool_size=part.settings.min_pool_size,
+        current_connections=part.size - part.connecting,
+        sv_idle=len(part.idle),
+        sv_active=len(part.active),
+        sv_tested=len(part.tested_set),
+        sv_login=part.connecting,
+        paused=False,
+        banned=pool.bans.is_banned(address, now),
+        xact_count=counters.xact_count,
+        query_count=counters.query_count,
+        received=counters.received,
+        sent=counters.sent,
+        xact_time=counters.xact_time,
+        query_time=counters.query_time,
+        wait_time=counters.wait_time,
+        errors=counters.errors,
+        average=counters.average,
+    )
+
+
+def server_snapshots(pools: Iterable[Pool], now: float) -> list[ServerSnapshot]:
+    """The rows of SHOW SERVERS."""
+    return [
+        ServerSnapshot(
+            server_id=server.serial,
+            pool=pool.database,
+            user=pool.user,
+            address=part.address.name,
+            application_name="" if server.client is None else server.client.label,
+            state=server.state.value,
+            pid=server.pid,
+            tls=server.tls,
+            transaction_count=server.transaction_count,
+            query_count=server.query_count,
+            bytes_sent=0 if server.link is None else server.link.sent,
+            bytes_received=0 if server.link is None else server.link.received,
+            age_seconds=int(now - server.opened_at),
+            prepare_cache_hit=server.statements.hits,
+            prepare_cache_miss=server.statements.misses,
+            prepare_cache_eviction=server.statements.evictions,
+            prepare_cache_size=len(server.statements),
+        )
+        for pool in pools
+        for part in pool.address_pools()
+        for server in part.servers()
+    ]

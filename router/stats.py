@@ -1,0 +1,191 @@
+"""Integer counters that the data plane adds to, and the frozen snapshots that others read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+# Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
+AVERAGE_WINDOW: Final = 15.0
+
+_COUNTED: Final = (
+    "xact_count",
+    "query_count",
+    "received",
+    "sent",
+    "xact_time",
+    "query_time",
+    "wait_time",
+    "errors",
+)
+
+
+class Counters:
+    """What one server address has done. Times are microseconds, sizes are bytes.
+
+    Attributes:
+        received, sent: from and to the server.
+        wait_time: that clients spent waiting for a connection.
+        errors: failed checkouts and failed connections.
+    """
+
+    __slots__ = (*_COUNTED, "average", "_before")
+
+    def __init__(self) -> None:
+        self.xact_count = 0
+        self.query_count = 0
+        self.received = 0
+        self.sent = 0
+        self.xact_time = 0
+        self.query_time = 0
+        self.wait_time = 0
+        self.errors = 0
+        self._before = (0,) * len(_COUNTED)
+        self.average = Averages()
+
+    def totals(self) -> tuple[int, ...]:
+        """All counters, in the order of SHOW STATS."""
+        return tuple(getattr(self, name) for name in _COUNTED)
+
+    def close_window(self, seconds: float) -> None:
+        """Compute the averages of the window that ends now."""
+        now = self.totals()
+        xacts, queries, received, sent, xact_time, query_time, wait_time, errors = (
+            after - before for after, before in zip(now, self._before, strict=True)
+        )
+        self._before = now
+        self.average = Averages(
+            xact_count=int(xacts / seconds),
+            query_count=int(queries / seconds),
+            received=int(received / seconds),
+            sent=int(sent / seconds),
+            errors=int(errors / seconds),
+            xact_time=xact_time // max(xacts, 1),
+            query_time=query_time // max(queries, 1),
+            wait_time=int(wait_time / seconds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Averages:
+    """Per second over the last window; the times of xacts and queries are per piece, in us."""
+
+    xact_count: int = 0
+    query_count: int = 0
+    received: int = 0
+    sent: int = 0
+    errors: int = 0
+    xact_time: int = 0
+    query_time: int = 0
+    wait_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """A row of SHOW POOLS: one (database, user) pair. `maxwait_us` is the whole wait."""
+
+    database: str
+    user: str
+    pool_mode: str
+    cl_idle: int
+    cl_active: int
+    cl_waiting: int
+    cl_cancel_req: int
+    sv_active: int
+    sv_idle: int
+    sv_used: int
+    sv_tested: int
+    sv_login: int
+    maxwait_us: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSnapshot:
+    """One server of one shard of one pool: SHOW DATABASES, SHOW STATS and the metrics."""
+
+    name: str
+    pool: str
+    user: str
+    host: str
+    port: int
+    database: str
+    shard: int
+    index: int
+    role: str
+    pool_mode: str
+    pool_size: int
+    min_pool_size: int
+    current_connections: int
+    sv_idle: int
+    sv_active: int
+    sv_tested: int
+    sv_login: int
+    paused: bool
+    banned: bool
+    xact_count: int
+    query_count: int
+    received: int
+    sent: int
+    xact_time: int
+    query_time: int
+    wait_time: int
+    errors: int
+    average: Averages
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSnapshot:
+    """A row of SHOW CLIENTS. `maxwait_us` is the longest single wait of its life."""
+
+    client_id: int
+    database: str
+    user: str
+    application_name: str
+    state: str
+    addr: str
+    tls: str
+    transaction_count: int
+    query_count: int
+    error_count: int
+    age_seconds: int
+    maxwait_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSnapshot:
+    """A row of SHOW SERVERS: one connection to a server."""
+
+    server_id: int
+    pool: str
+    user: str
+    address: str
+    application_name: str
+    state: str
+    pid: int
+    tls: str
+    transaction_count: int
+    query_count: int
+    bytes_sent: int
+    bytes_received: int
+    age_seconds: int
+    prepare_cache_hit: int
+    prepare_cache_miss: int
+    prepare_cache_eviction: int
+    prepare_cache_size: int
+
+
+class View(Protocol):
+    """Where the admin database and the metrics read from."""
+
+    def pools(self) -> list[PoolSnapshot]:
+        """All pools, in the order of the configuration."""
+
+    def addresses(self) -> list[AddressSnapshot]:
+        """All servers of all shards of all pools."""
+
+    def clients(self) -> list[ClientSnapshot]:
+        """All clients that are logged in, those of the admin database included."""
+
+    def servers(self) -> list[ServerSnapshot]:
+        """All connections to servers."""
