@@ -1,0 +1,1 @@
+"""The wire protocol, from framing to authentication."""
