@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SecretStr,
+    model_validator,
+)
+from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
 from .keys import (
     Count,
@@ -27,6 +34,10 @@ from .keys import (
 from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
 from .values import AuthType, DefaultRole, LoadBalancingMode, PoolMode, Role, ShardingFunction
 
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
 PoolSize = Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)]
 Bytes = Annotated[int, Field(strict=True, ge=0), Unit.BYTES]
 
@@ -34,13 +45,10 @@ Bytes = Annotated[int, Field(strict=True, ge=0), Unit.BYTES]
 class User(Section):
     """Somebody who may use the pool; has server connections of their own."""
 
-    username: Annotated[Name, Key("Name that clients log in with.", Reload.POOLS)]
+    username: Annotated[Name, Key("Name that clients log in with.")]
     password: Annotated[
         SecretStr | None,
-        Key(
-            "Password of clients. Needed unless auth_query or trust is used.",
-            Reload.CONNECTIONS,
-        ),
+        Key("Password of clients. Needed unless auth_query or trust is used."),
     ] = None
     auth_type: Annotated[
         AuthType, Key("How clients prove who they are.", Reload.CONNECTIONS)
@@ -81,6 +89,17 @@ class _Listed(Section):
         if len(value) != len(cls.array_form):
             raise ValueError(f"must be [{', '.join(cls.array_form)}]")
         return dict(zip(cls.array_form, cast("list[object]", value), strict=True))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Allow both forms."""
+        table = handler.resolve_ref_schema(handler(core))
+        items = [table["properties"][name] for name in cls.array_form]
+        size = len(items)
+        array = {"type": "array", "prefixItems": items, "minItems": size, "maxItems": size}
+        return {"anyOf": [array, table]}
 
 
 class Server(_Listed):
@@ -147,7 +166,7 @@ def _sharding_key(value: str) -> str:
 class PoolConfig(Section):
     """A database that clients can ask for."""
 
-    name: Name
+    name: SkipJsonSchema[str]
     """The key of its table: the database name that clients give."""
 
     pool_mode: Annotated[PoolMode, Key("How long a client keeps a server connection.")] = (

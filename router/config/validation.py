@@ -95,7 +95,8 @@ def _form_below(declared: Declaration, rest: Path) -> str:
     if declared.section is not None:
         order = declared.section.array_form
         return f"[{', '.join(order)}]" if order else "a table"
-    return "an array" if declared.form.startswith("an array of arrays") else "a string"
+    rows = declared.form in ("an array of arrays of strings", "an array of [name, type]")
+    return "an array of strings" if rows and len(rest) == 1 else "a string"
 
 
 def _show(value: object, declared: Declaration | None) -> str:

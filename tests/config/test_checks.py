@@ -1,0 +1,213 @@
+"""Rules that take several keys to judge."""
+
+from __future__ import annotations
+
+import pytest
+
+from .builders import REMOVED, config, problems, warnings
+
+APP = "pools/app"
+USER = f"{APP}/users/0"
+SHARD = f"{APP}/shards/0"
+
+
+def shard(*servers: tuple[str, int, str]) -> dict[str, object]:
+    """A shard's table."""
+    return {"database": "d", "servers": [list(server) for server in servers]}
+
+
+PRIMARY = ("one", 5432, "primary")
+
+
+def test_reads_cannot_be_split_without_the_parser() -> None:
+    assert problems({f"{APP}/query_parser_read_write_splitting": True}) == [
+        "pools.app.query_parser_read_write_splitting: "
+        "is only valid when query_parser_enabled is true"
+    ]
+
+
+def test_a_pools_plugins_need_the_parser() -> None:
+    assert problems({f"{APP}/plugins/query_logger/enabled": True}) == [
+        "pools.app.plugins: is only valid when query_parser_enabled is true"
+    ]
+
+
+def test_global_plugins_do_not_need_the_parser() -> None:
+    assert config({"plugins/query_logger/enabled": True}).plugins is not None
+
+
+def test_an_answer_has_as_many_values_as_columns() -> None:
+    answer = {"query": "select 1", "schema": [["a", "text"]], "result": [["1"], ["1", "2"]]}
+    assert problems({"plugins/intercept/queries/q": answer}) == [
+        "plugins.intercept.queries.q.result.1: "
+        "must have as many values as schema has columns, 1, got 2"
+    ]
+
+
+def test_a_pool_named_like_the_admin_database_is_a_warning() -> None:
+    pool = {"users": {}, "shards": {"0": shard(PRIMARY)}}
+    pool["users"] = {"0": {"username": "u", "password": "p", "pool_size": 1}}
+    assert warnings({"pools/pgbouncer": pool}) == (
+        "pools.pgbouncer: cannot be reached: it is a name of the admin database",
+    )
+
+
+def test_a_regex_without_a_group_is_a_warning() -> None:
+    [warning] = warnings({f"{APP}/shard_id_regex": "shard"})
+    assert warning.startswith("pools.app.shard_id_regex: finds nothing")
+
+
+@pytest.mark.parametrize(
+    "key", ["db_activity_init_delay", "db_activity_ttl", "table_mutation_cache_ms_ttl"]
+)
+def test_activity_routing_needs_times_above_zero(key: str) -> None:
+    assert problems({f"{APP}/db_activity_based_routing": True, f"{APP}/{key}": 0}) == [
+        f"pools.app.{key}: must be greater than 0 with db_activity_based_routing, got 0"
+    ]
+    config({f"{APP}/{key}": 0})
+
+
+# --- auth_query and passwords
+
+
+def test_auth_query_needs_a_user_and_a_password() -> None:
+    assert problems({"general/auth_query": "select"}) == [
+        "general.auth_query_user: is required with auth_query",
+        "general.auth_query_password: is required with auth_query",
+    ]
+
+
+def test_a_pools_auth_query_needs_a_user_and_a_password() -> None:
+    assert problems({f"{APP}/auth_query": "select"}) == [
+        "pools.app.auth_query_user: is required because of auth_query",
+        "pools.app.auth_query_password: is required because of auth_query",
+    ]
+
+
+def test_a_pool_inherits_auth_query_key_by_key() -> None:
+    changes = {
+        "general/auth_query_user": "u",
+        "general/auth_query_password": "p",
+        f"{APP}/auth_query": "select",
+        f"{USER}/password": REMOVED,
+    }
+    config(changes)
+
+
+def test_credentials_for_an_auth_query_that_is_not_there_are_a_mistake() -> None:
+    changes = {"general/auth_query_user": "u", "general/auth_query_password": "p"}
+    assert problems(changes) == [
+        "pools.app.auth_query: is required because of "
+        "auth_query_user and auth_query_password in [general]"
+    ]
+
+
+def test_a_user_needs_a_password() -> None:
+    assert problems({f"{USER}/password": REMOVED}) == [
+        "pools.app.users.0.password: "
+        'is required unless auth_query is set or auth_type is "trust"'
+    ]
+
+
+def test_a_trusted_user_needs_no_password() -> None:
+    config({f"{USER}/password": REMOVED, f"{USER}/auth_type": "trust"})
+
+
+# --- users
+
+
+def test_two_users_of_a_pool_differ_in_name() -> None:
+    twin = {"username": "ann", "password": "x", "pool_size": 1}
+    assert problems({f"{APP}/users/b": twin}) == [
+        'pools.app.users.b.username: must differ from that of 0, "ann"'
+    ]
+
+
+def test_min_pool_size_is_at_most_pool_size() -> None:
+    assert problems({f"{USER}/min_pool_size": 6}) == [
+        "pools.app.users.0.min_pool_size: must be at most pool_size, 5, got 6"
+    ]
+    config({f"{USER}/min_pool_size": 5})
+
+
+def test_a_pool_without_users_is_a_warning() -> None:
+    assert warnings({f"{APP}/users": {}}) == (
+        "pools.app.users: has no users, so nobody can use the pool",
+    )
+
+
+# --- shards
+
+
+def test_shards_are_numbered_without_gaps() -> None:
+    assert problems({f"{APP}/shards/2": shard(PRIMARY), f"{APP}/shards/4": shard(PRIMARY)}) == [
+        "pools.app.shards: must be numbered from 0 without gaps, 1 is missing"
+    ]
+
+
+def test_the_first_shard_is_shard_0() -> None:
+    assert problems({f"{APP}/shards": {"1": shard(PRIMARY)}}) == [
+        "pools.app.shards: must be numbered from 0 without gaps, 0 is missing"
+    ]
+
+
+def test_a_huge_shard_number_is_a_gap_too_and_costs_nothing() -> None:
+    [problem] = problems({f"{APP}/shards": {"9" * 30: shard(PRIMARY)}})
+    assert problem == "pools.app.shards: must be numbered from 0 without gaps, 0 is missing"
+
+
+@pytest.mark.parametrize("name", ["x", "-1", "01", "1.0", "٣", " 1"])
+def test_shards_have_numbers_for_names(name: str) -> None:
+    [problem] = problems({f"{APP}/shards/{name}": shard(PRIMARY)})
+    assert problem.endswith(": must be a number: shards are numbered 0, 1, 2 ...")
+
+
+def test_a_pool_has_a_shard() -> None:
+    assert "pools.app.shards: must have at least one shard, 0" in problems(
+        {f"{APP}/shards": {}}
+    )
+
+
+def test_a_shard_has_a_server() -> None:
+    assert problems({f"{SHARD}/servers": []}) == [
+        "pools.app.shards.0.servers: must have at least one server"
+    ]
+
+
+def test_a_shard_has_at_most_one_primary() -> None:
+    assert problems({SHARD: shard(PRIMARY, ("two", 5432, "primary"))}) == [
+        "pools.app.shards.0.servers: must have at most one primary, got 2"
+    ]
+    config({SHARD: shard(("one", 5432, "replica"))})
+
+
+def test_a_server_is_listed_once() -> None:
+    replica = ("one", 5433, "replica")
+    assert problems({SHARD: shard(PRIMARY, replica, replica)}) == [
+        "pools.app.shards.0.servers.2: must differ from server 1"
+    ]
+
+
+def test_a_server_may_be_both_primary_and_replica() -> None:
+    config({SHARD: shard(PRIMARY, ("one", 5432, "replica"))})
+
+
+def test_a_mirror_is_not_listed_among_the_servers() -> None:
+    assert problems({SHARD: shard(PRIMARY, ("two", 5432, "mirror"))}) == [
+        "pools.app.shards.0.servers.1.role: "
+        'must be "primary" or "replica"; mirrors have their own key'
+    ]
+
+
+def test_a_mirror_copies_a_server_that_is_there() -> None:
+    assert problems({f"{SHARD}/mirrors": [["m", 1, 1]]}) == [
+        "pools.app.shards.0.mirrors.0.mirroring_target_index: "
+        "must be the position of a server, from 0 to 0, got 1"
+    ]
+
+
+@pytest.mark.parametrize("value", ["shard_1", "shard_99"])
+def test_default_shard_names_a_shard_that_is_there(value: str) -> None:
+    assert problems({f"{APP}/default_shard": value}) == [
+        f'pools.app.default_shard: must name a shard from 0 to 0, got "{value}"'
+    ]

@@ -1,0 +1,181 @@
+"""Files as wholes: what loads, what does not, and what is said about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from router.config.loader import load, parse
+from router.errors import ConfigError
+
+from .builders import REMOVED, problems, toml
+
+HERE = Path(__file__).parent
+OURS = HERE.parent.parent / "pgcat.toml"
+THEIRS = HERE / "sample_in_pgcat_shape.toml"
+
+
+def test_our_sample_loads_without_a_warning() -> None:
+    loaded = load(OURS)
+    assert loaded.warnings == ()
+    assert [len(pool.shards) for pool in loaded.config.pools.values()] == [3, 1]
+
+
+def test_a_file_in_the_shape_of_pgcats_sample_warns_of_its_stray_section_only() -> None:
+    loaded = load(THEIRS)
+    assert loaded.warnings == ("pool: unknown key, ignored, did you mean pools?",)
+    pool = loaded.config.pools["sharded_db"]
+    assert [user.username for user in pool.users] == ["sharding_user", "other_user"]
+    assert [shard.database for shard in pool.shards] == ["shard0", "shard1", "shard2"]
+    assert len(pool.shards[0].mirrors) == 2
+    assert pool.automatic_sharding_key == "data.id"
+
+
+def test_global_plugins_are_read() -> None:
+    plugins = load(THEIRS).config.plugins
+    assert plugins is not None
+    assert plugins.intercept is not None
+    assert plugins.intercept.enabled
+    assert plugins.intercept.queries[0].columns == (("a", "text"), ("b", "text"))
+    assert plugins.intercept.queries[0].result == (("${DATABASE}", "{public}"),)
+    assert plugins.table_access is not None
+    assert plugins.table_access.tables == ("pg_user", "pg_roles", "pg_database")
+
+
+def test_a_pool_without_plugins_has_the_global_ones_as_a_whole() -> None:
+    text = toml(
+        {
+            "plugins/query_logger": {"enabled": True},
+            "pools/app/query_parser_enabled": True,
+            "pools/app/plugins": {"table_access": {"enabled": True}},
+            "pools/other": {"users": {}, "shards": {"0": {"database": "d", "servers": []}}},
+            "pools/other/users/0": {"username": "u", "password": "p", "pool_size": 1},
+            "pools/other/shards/0/servers": [["h", 1, "primary"]],
+        }
+    )
+    config = parse(text, "test.toml").config
+    assert config.plugins_of(config.pools["other"]) is config.plugins
+    own = config.plugins_of(config.pools["app"])
+    assert own.query_logger is None
+    assert own.table_access is not None
+
+
+def test_a_missing_file_is_a_config_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*absent\.toml: No such file"):
+        load(tmp_path / "absent.toml")
+
+
+def test_a_syntax_error_is_told_with_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text('[general]\nhost = "x\n')
+    with pytest.raises(ConfigError, match=r"broken\.toml: not valid TOML: .*line 2, column 10"):
+        load(path)
+
+
+def test_a_file_that_is_not_utf8_is_told_with_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'[general]\nhost = "\xe9"\n')
+    with pytest.raises(ConfigError, match=r"not UTF-8 \(at line 2, column 9\)"):
+        load(path)
+
+
+def test_bottomless_nesting_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="nest"):
+        parse("a = " + "[" * 100_000, "deep.toml")
+
+
+def test_an_empty_file_names_both_tables_that_it_needs() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse("", "empty.toml")
+    assert caught.value.problems == (
+        "general: is required: a table",
+        "pools: is required: a table of tables",
+    )
+    assert caught.value.message.startswith("empty.toml: 2 problems\n")
+
+
+def test_all_mistakes_are_told_at_once_those_across_keys_too() -> None:
+    found = problems(
+        {
+            "general/port": "x",
+            "pools/app/pool_mode": "fast",
+            "pools/app/users/1": {"username": "ann", "password": "p", "pool_size": 1},
+            "pools/app/users/1/min_pool_size": 2,
+            "pools/app/users/2": {"username": "bob", "password": "p", "pool_size": "many"},
+            "pools/app/default_shard": "shard_7",
+        }
+    )
+    assert found == [
+        'general.port: must be an integer from 1 to 65535, got "x"',
+        'pools.app.pool_mode: must be "session", "transaction" or "statement", got "fast"',
+        'pools.app.users.2.pool_size: must be an integer from 1 to 4294967295, got "many"',
+        'pools.app.users.1.username: must differ from that of 0, "ann"',
+        "pools.app.users.1.min_pool_size: must be at most pool_size, 1, got 2",
+        'pools.app.default_shard: must name a shard from 0 to 0, got "shard_7"',
+    ]
+
+
+def test_a_rule_is_silent_when_a_value_that_it_needs_is_wrong() -> None:
+    changes = {
+        "pools/app/query_parser_enabled": "yes",
+        "pools/app/query_parser_read_write_splitting": True,
+        "pools/app/users/0/pool_size": "ten",
+        "pools/app/users/0/min_pool_size": 100,
+        "pools/app/shards/0/servers": [["one", "x", "primary"]],
+    }
+    assert [problem.partition(":")[0] for problem in problems(changes)] == [
+        "pools.app.query_parser_enabled",
+        "pools.app.users.0.pool_size",
+        "pools.app.shards.0.servers.0.port",
+    ]
+
+
+def test_a_mistake_under_an_alias_is_told_under_that_alias() -> None:
+    assert problems({"general/verify_config": 1}) == [
+        "general.verify_config: must be true or false, got 1"
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"general/admin_password": ["hunter2"]},
+        {"general/auth_query_password": {"is": "hunter2"}},
+        {"pools/app/users/0": "hunter2"},
+        {"pools/app/users": {"ann": "hunter2"}},
+        {"pools/app/users": ["ann", "hunter2"]},
+        {"pools/app/users": [{"username": "ann", "password": "hunter2"}]},
+        {"pools/app": "hunter2"},
+        {"pools": "hunter2"},
+        {"general": "hunter2"},
+        {"pools/app/users/0": {"password": "hunter2", "server_password": 5}},
+        {"pools/app/shards/0/servers": ["postgres://ann:hunter2@one"]},
+        {"pools/app/pasword": "hunter2", "general/port": 0},
+    ],
+)
+def test_a_password_is_in_no_error(changes: dict[str, object]) -> None:
+    found = "\n".join(problems(changes))
+    assert found
+    assert "hunter2" not in found
+    assert "ann-secret" not in found
+
+
+def test_a_password_of_the_wrong_type_is_told_without_it() -> None:
+    assert problems({"pools/app/users/0/password": 12345}) == [
+        "pools.app.users.0.password: must be a string, got an integer"
+    ]
+
+
+def test_a_long_value_is_cut_short_in_an_error() -> None:
+    [problem] = problems({"pools/app/pool_mode": "x" * 1000})
+    assert problem.endswith("xxx...")
+    assert len(problem) < 200
+
+
+def test_a_missing_required_key_leaves_the_rest_to_be_judged() -> None:
+    found = problems({"general/admin_password": REMOVED, "pools/app/default_shard": "shard_1"})
+    assert found == [
+        "general.admin_password: is required: a string",
+        'pools.app.default_shard: must name a shard from 0 to 0, got "shard_1"',
+    ]
