@@ -12,7 +12,7 @@ from .values import AuthType, Role
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .declared import Path
+    from .declared import KeyPath
     from .model import Config, General, Plugins, PoolConfig, Shard
 
 _ADMIN_DATABASES = ("pgcat", "pgbouncer")
@@ -27,7 +27,7 @@ def check(config: Config, table: Mapping[str, object]) -> Iterator[Finding]:
         yield from _check_pool(config, pool, ("pools", name), table)
 
 
-def _keys(table: Mapping[str, object], path: Path, *, numeric: bool = False) -> list[str]:
+def _keys(table: Mapping[str, object], path: KeyPath, *, numeric: bool = False) -> list[str]:
     """The keys of a table of tables, in the order in which the model has its values."""
     for part in path:
         table = cast("Mapping[str, object]", table.get(str(part), {}))
@@ -51,7 +51,7 @@ def _check_general(general: General) -> Iterator[Finding]:
         yield _idle((*base, "server_tls_ca_file"), (*base, "verify_server_certificate"))
 
 
-def _idle(path: Path, switch: Path) -> Finding:
+def _idle(path: KeyPath, switch: KeyPath) -> Finding:
     return Finding(
         path, f"has no effect unless {switch[-1]} is true", (switch,), is_warning=True
     )
@@ -61,7 +61,7 @@ def _idle(path: Path, switch: Path) -> Finding:
 
 
 def _check_plugins(
-    plugins: Plugins | None, base: Path, table: Mapping[str, object]
+    plugins: Plugins | None, base: KeyPath, table: Mapping[str, object]
 ) -> Iterator[Finding]:
     if plugins is None or plugins.intercept is None:
         return
@@ -81,7 +81,7 @@ def _check_plugins(
 
 
 def _check_pool(
-    config: Config, pool: PoolConfig, base: Path, table: Mapping[str, object]
+    config: Config, pool: PoolConfig, base: KeyPath, table: Mapping[str, object]
 ) -> Iterator[Finding]:
     if pool.name in _ADMIN_DATABASES:
         yield Finding(
@@ -96,7 +96,7 @@ def _check_pool(
     yield from _check_shards(pool, base, table)
 
 
-def _check_parser(pool: PoolConfig, base: Path) -> Iterator[Finding]:
+def _check_parser(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     if pool.query_parser_enabled:
         return
     switch = (*base, "query_parser_enabled")
@@ -107,7 +107,7 @@ def _check_parser(pool: PoolConfig, base: Path) -> Iterator[Finding]:
         yield Finding((*base, "plugins"), message, (switch,))
 
 
-def _check_regexes(pool: PoolConfig, base: Path) -> Iterator[Finding]:
+def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     for key, pattern in (
         ("sharding_key_regex", pool.sharding_key_regex),
         ("shard_id_regex", pool.shard_id_regex),
@@ -120,7 +120,7 @@ def _check_regexes(pool: PoolConfig, base: Path) -> Iterator[Finding]:
             )
 
 
-def _check_activity(pool: PoolConfig, base: Path) -> Iterator[Finding]:
+def _check_activity(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     if not pool.db_activity_based_routing:
         return
     for key in ("db_activity_init_delay", "db_activity_ttl", "table_mutation_cache_ms_ttl"):
@@ -132,7 +132,7 @@ def _check_activity(pool: PoolConfig, base: Path) -> Iterator[Finding]:
             )
 
 
-def _check_auth_query(general: General, pool: PoolConfig, base: Path) -> Iterator[Finding]:
+def _check_auth_query(general: General, pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     """Each key is the pool's own or that of [general]; there must be all or none."""
     own = [key for key in _AUTH_QUERY_KEYS if getattr(pool, key)]
     inherited = [key for key in _AUTH_QUERY_KEYS if getattr(general, key)]
@@ -158,10 +158,10 @@ def _has_auth_query(general: General, pool: PoolConfig) -> bool:
 
 
 def _check_users(
-    general: General, pool: PoolConfig, base: Path, table: Mapping[str, object]
+    general: General, pool: PoolConfig, base: KeyPath, table: Mapping[str, object]
 ) -> Iterator[Finding]:
     base = (*base, "users")
-    seen: dict[str, Path] = {}
+    seen: dict[str, KeyPath] = {}
     if not pool.users:
         yield Finding(base, "has no users, so nobody can use the pool", is_warning=True)
     for key, user in zip(_keys(table, base), pool.users, strict=True):
@@ -192,7 +192,7 @@ def _check_users(
 
 
 def _check_shards(
-    pool: PoolConfig, base: Path, table: Mapping[str, object]
+    pool: PoolConfig, base: KeyPath, table: Mapping[str, object]
 ) -> Iterator[Finding]:
     path = (*base, "shards")
     numbers = _keys(table, path, numeric=True)
@@ -210,7 +210,7 @@ def _check_shards(
             )
 
 
-def _check_numbers(names: list[str], path: Path) -> Iterator[Finding]:
+def _check_numbers(names: list[str], path: KeyPath) -> Iterator[Finding]:
     if not names:
         yield Finding(path, "must have at least one shard, 0")
     odd = [name for name in names if re.fullmatch("0|[1-9][0-9]*", name) is None]
@@ -222,7 +222,7 @@ def _check_numbers(names: list[str], path: Path) -> Iterator[Finding]:
         yield Finding(path, f"must be numbered from 0 without gaps, {gap} is missing")
 
 
-def _check_shard(shard: Shard, base: Path) -> Iterator[Finding]:
+def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     path = (*base, "servers")
     if not shard.servers:
         yield Finding(path, "must have at least one server")
@@ -241,7 +241,7 @@ def _check_shard(shard: Shard, base: Path) -> Iterator[Finding]:
     yield from _check_mirrors(shard, base)
 
 
-def _check_mirrors(shard: Shard, base: Path) -> Iterator[Finding]:
+def _check_mirrors(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     for index, mirror in enumerate(shard.mirrors):
         if mirror.mirroring_target_index >= len(shard.servers):
             yield Finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import types
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from .keys import Form, Key, Numbered, Section, Unit, Word
+from .keys import LARGEST, Form, Key, Numbered, Section, Unit, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""Table keys and positions in arrays."""
 
 
 class Nesting(Enum):
@@ -76,7 +78,9 @@ def declarations(section: type[Section]) -> dict[str, Declaration]:
     return {declared.name: declared for declared in found if declared is not None}
 
 
-def resolve(root: type[Section], path: Sequence[str | int]) -> tuple[Declaration | None, Path]:
+def resolve(
+    root: type[Section], path: Sequence[str | int]
+) -> tuple[Declaration | None, KeyPath]:
     """The declaration that a path leads to, and what is left of the path below its value.
 
     Keys of a table of tables and positions in an array belong to the path above the value: for
@@ -100,7 +104,7 @@ def show_path(path: Sequence[str | int]) -> str:
 
 def _quoted(part: str) -> str:
     bare = part.isascii() and part.replace("-", "").replace("_", "").isalnum()
-    return part if bare or part in ("-", "_") else '"' + part.replace('"', '\\"') + '"'
+    return part if bare or part in ("-", "_") else json.dumps(part, ensure_ascii=False)
 
 
 def _declaration(name: str, field: FieldInfo) -> Declaration | None:
@@ -179,5 +183,7 @@ def _range(details: list[object]) -> str:
     low = next((d.ge for d in details if isinstance(d, annotated_types.Ge)), 0)
     high = next((d.le for d in details if isinstance(d, annotated_types.Le)), None)
     return (
-        f"an integer of {low} or more" if high is None else f"an integer from {low} to {high}"
+        f"an integer of {low} or more"
+        if high in (None, LARGEST)
+        else f"an integer from {low} to {high}"
     )

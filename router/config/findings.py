@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .declared import Path, show_path
+from .declared import KeyPath, show_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +16,19 @@ class Finding:
         also: other keys that the judgement rests on.
     """
 
-    path: Path
+    path: KeyPath
     message: str
-    also: tuple[Path, ...] = ()
+    also: tuple[KeyPath, ...] = ()
     is_warning: bool = False
 
     def __str__(self) -> str:
         return f"{show_path(self.path)}: {self.message}"
 
-    def rests_on(self, path: Path) -> bool:
+    def rests_on(self, path: KeyPath) -> bool:
         """Whether the judgement is void when there is a mistake at the path."""
         return any(_overlap(path, own) for own in (self.path, *self.also))
 
 
-def _overlap(one: Path, other: Path) -> bool:
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]

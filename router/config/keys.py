@@ -135,20 +135,24 @@ def _as_table(value: object) -> object:
     return value
 
 
+# The largest integer that TOML promises; it stands for no limit of our own.
+LARGEST = 2**63 - 1
+
 # A zero byte would end the string early in the messages of the PostgreSQL protocol.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$"), Form("a string")]
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$"), Form("a string that is not empty")]
 Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
-Count = Annotated[int, Field(strict=True, ge=0)]
-Millis = Annotated[int, Field(strict=True, ge=0), Unit.MILLISECONDS]
-PositiveMillis = Annotated[int, Field(strict=True, ge=1), Unit.MILLISECONDS]
-Seconds = Annotated[int, Field(strict=True, ge=0), Unit.SECONDS]
+Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Millis = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.MILLISECONDS]
+PositiveMillis = Annotated[int, Field(strict=True, ge=1, le=LARGEST), Unit.MILLISECONDS]
+Seconds = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.SECONDS]
 
 
 def _compilable(pattern: str) -> str:
     try:
         re.compile(pattern)
+        re.compile(pattern.encode())  # statements are bytes
     except re.error as error:
         raise ValueError(f"must be a regular expression ({error})") from None
     return pattern

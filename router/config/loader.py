@@ -57,7 +57,7 @@ def parse(text: str, source: str) -> Loaded:
     """
     try:
         raw: dict[str, object] = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of too many digits
         raise ConfigError(f"{source}: not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None

@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
 from .keys import (
+    LARGEST,
     Count,
     Flag,
     Form,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 PoolSize = Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)]
-Bytes = Annotated[int, Field(strict=True, ge=0), Unit.BYTES]
+Bytes = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.BYTES]
 
 
 class User(Section):

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from .declared import Declaration, Nesting, Path, declarations, show_path
+from .declared import Declaration, KeyPath, Nesting, declarations, show_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,9 @@ class Tidied:
 
     table: Table = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    written: dict[Path, Path] = field(default_factory=dict)
+    written: dict[KeyPath, KeyPath] = field(default_factory=dict)
 
-    def as_written(self, path: Path) -> Path:
+    def as_written(self, path: KeyPath) -> KeyPath:
         """What the file calls a path."""
         return self.written.get(path, path)
 
@@ -40,7 +40,9 @@ def tidy(raw: Mapping[str, object], root: type[Section]) -> Tidied:
     return tidied
 
 
-def _table(raw: Mapping[str, object], section: type[Section], path: Path, out: Tidied) -> Table:
+def _table(
+    raw: Mapping[str, object], section: type[Section], path: KeyPath, out: Tidied
+) -> Table:
     known = declarations(section)
     aliases = {
         alias: name for name, declared in known.items() for alias in declared.key.aliases
@@ -60,7 +62,7 @@ def _table(raw: Mapping[str, object], section: type[Section], path: Path, out: T
     return table
 
 
-def _value(value: object, declared: Declaration, path: Path, out: Tidied) -> object:
+def _value(value: object, declared: Declaration, path: KeyPath, out: Tidied) -> object:
     section = declared.section
     if section is None:
         return value
@@ -75,11 +77,11 @@ def _value(value: object, declared: Declaration, path: Path, out: Tidied) -> obj
     return {key: _entry(entry, section, (*path, key), out) for key, entry in entries.items()}
 
 
-def _entry(value: object, section: type[Section], path: Path, out: Tidied) -> object:
+def _entry(value: object, section: type[Section], path: KeyPath, out: Tidied) -> object:
     return _table(value, section, path, out) if isinstance(value, dict) else value
 
 
-def _unknown(path: Path, known: list[str]) -> str:
+def _unknown(path: KeyPath, known: list[str]) -> str:
     nearest = difflib.get_close_matches(str(path[-1]), known, n=1)
     hint = f", did you mean {nearest[0]}?" if nearest else ""
     return f"{show_path(path)}: unknown key, ignored{hint}"

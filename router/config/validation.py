@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
-from .declared import Declaration, Nesting, Path, resolve, show_path
+from .declared import Declaration, KeyPath, Nesting, resolve, show_path
 from .model import Config
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ class Validated:
 
     config: Config | None
     table: Table
-    mistakes: dict[Path, str]
+    mistakes: dict[KeyPath, str]
 
 
 def validate(tidied: Tidied) -> Validated:
     """Make models of the tables; if there are mistakes, of as much of them as is right."""
     table = tidied.table
-    mistakes: dict[Path, str] = {}
+    mistakes: dict[KeyPath, str] = {}
     for _ in range(_MOST_ROUNDS):
         try:
             return Validated(Config.model_validate(table), table, mistakes)
@@ -69,7 +69,7 @@ def validate(tidied: Tidied) -> Validated:
     return Validated(None, table, mistakes)
 
 
-def _path(detail: ErrorDetails) -> Path:
+def _path(detail: ErrorDetails) -> KeyPath:
     return tuple(part for part in detail["loc"] if part != "[key]")
 
 
@@ -88,7 +88,7 @@ def _explain(detail: ErrorDetails) -> str:
     return f"must be {form}, got {_show(detail['input'], declared)}"
 
 
-def _form_below(declared: Declaration, rest: Path) -> str:
+def _form_below(declared: Declaration, rest: KeyPath) -> str:
     """What is allowed `rest` below the value of a key."""
     if not rest:
         return declared.form

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from router.config.declared import declarations
 from router.config.loader import load, parse
+from router.config.model import General, Plugins, PoolConfig, Shard, User
 from router.errors import ConfigError
 
 from .builders import REMOVED, problems, toml
@@ -179,3 +183,65 @@ def test_a_missing_required_key_leaves_the_rest_to_be_judged() -> None:
         "general.admin_password: is required: a string",
         'pools.app.default_shard: must name a shard from 0 to 0, got "shard_1"',
     ]
+
+
+def test_a_number_of_too_many_digits_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        parse("a = " + "9" * 10_000, "long.toml")
+
+
+def test_a_number_beyond_64_bits_is_a_mistake() -> None:
+    [problem] = problems({"general/connect_timeout": 10**400})
+    assert problem.startswith(
+        "general.connect_timeout: must be an integer of 1 or more, got 1000"
+    )
+
+
+def test_control_characters_in_a_key_are_escaped() -> None:
+    [warning] = parse(toml() + '\n"a\\nb" = 1\n', "test.toml").warnings
+    assert warning == '"a\\nb": unknown key, ignored'
+
+
+VALUES = st.recursive(
+    st.booleans()
+    | st.integers(-2, 70_000)
+    | st.sampled_from(["", "x", "0", "shard_3", "*.id", "(", "primary", "a\0b"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["0", "1", "x", "enabled", "queries"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+PATHS = st.sampled_from(
+    [
+        *(f"general/{name}" for name in declarations(General)),
+        *(f"pools/app/{name}" for name in declarations(PoolConfig)),
+        *(f"pools/app/users/{key}/{name}" for name in declarations(User) for key in "01"),
+        *(f"pools/app/shards/{key}/{name}" for name in declarations(Shard) for key in "01"),
+        *(f"plugins/{name}" for name in declarations(Plugins)),
+        "general",
+        "pools",
+        "pools/app/users/0",
+        "pools/app/shards/x",
+        "plugins/intercept/queries/0/result",
+    ]
+)
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(st.dictionaries(PATHS, VALUES | st.just(REMOVED), max_size=6))
+def test_whatever_a_file_holds_it_loads_or_has_problems_with_paths(
+    changes: dict[str, object],
+) -> None:
+    innermost_first = sorted(changes, key=lambda path: -path.count("/"))
+    text = toml({path: changes[path] for path in innermost_first})
+    told: tuple[str, ...] = ("general",)
+    try:
+        parse(text, "test.toml")
+    except ConfigError as error:
+        told = error.problems
+    assert told
+    assert all(problem.startswith(("general", "pools", "plugins")) for problem in told)
+    assert len(set(told)) == len(told)
