@@ -72,7 +72,7 @@ class General(Section):
         ),
     ] = None
     shutdown_timeout: Annotated[
-        Millis, Key("How long a graceful shutdown waits for clients.", Reload.RESTART)
+        Millis, Key("How long a graceful shutdown waits for clients.", Reload.AT_ONCE)
     ] = 60_000
 
     connect_timeout: Annotated[
