@@ -29,7 +29,7 @@ _C: Final = 0xFDFD95ED
 # hash_combine64(0, h) with its golden-ratio constant.
 _COMBINE: Final = 0x49A0F4DD15E5A8E3
 
-_INTEGER: Final = re.compile(r"[+-]?[0-9]+")
+_INTEGER: Final = re.compile(r"[ \t\n\r\f\v]*([+-]?[0-9]+)[ \t\n\r\f\v]*")
 
 
 def _rotated(word: int, bits: int) -> int:
@@ -65,24 +65,32 @@ FUNCTIONS: Final[Mapping[str, ShardingFunction]] = {
 }
 
 
+def integer(text: str | bytes, *, negative: bool = False) -> int | None:
+    """Read a bigint as PostgreSQL writes one; None for all else."""
+    written = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    match = _INTEGER.fullmatch(written)
+    # The length first: int() takes long for long numbers, and refuses 4,301 digits.
+    if match is None or len(match[1].lstrip("+-0")) > 19:
+        return None
+    key = -int(match[1]) if negative else int(match[1])
+    return key if KEY_MIN <= key <= KEY_MAX else None
+
+
 def parse_key(text: str | bytes) -> int:
     """Read a sharding key, which is a bigint.
 
     Raises:
         InvalidShardingKey: it is no integer, or does not fit into 64 bits.
     """
-    written = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    written = written.strip(" \t\n\r\f\v")
-    # The length first: int() refuses, at great cost to nobody but the reader, 4,301 digits.
-    if _INTEGER.fullmatch(written) and len(written.lstrip("+-0")) <= 19:
-        key = int(written)
-        if KEY_MIN <= key <= KEY_MAX:
-            return key
-    shown = written if len(written) <= 40 else f"{written[:40]}..."
-    raise InvalidShardingKey(
-        f'sharding key "{shown}" is not a bigint',
-        hint=f"Use an integer from {KEY_MIN} to {KEY_MAX}.",
-    )
+    key = integer(text)
+    if key is None:
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
+        raise InvalidShardingKey(
+            f'sharding key "{shown}" is not a bigint',
+            hint=f"Use an integer from {KEY_MIN} to {KEY_MAX}.",
+        )
+    return key
 
 
 def parameter_key(value: bytes | None, *, binary: bool) -> int | None:

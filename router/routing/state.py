@@ -107,11 +107,11 @@ class RoutingState:
 
     def _server_role(self, options: RouterOptions) -> str:
         if self.choice is not RoleChoice.DEFAULT:
-            return self.choice.value
+            return str(self.choice.value)
         role = options.default_role
         if options.parser_enabled and (options.read_write_splitting or role is None):
-            return RoleChoice.AUTO.value
-        return RoleChoice.ANY.value if role is None else role.value
+            return "auto"
+        return "any" if role is None else role.value
 
     def _shard(self, command: Command, options: RouterOptions, rng: Random) -> int:
         count, number = options.shard_count, command.number

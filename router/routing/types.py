@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..errors import RoutingError
 
 
 class Role(Enum):
@@ -111,6 +115,30 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyTerm:
+    """One place in a statement that gives a sharding key.
+
+    Attributes:
+        key: the value, once it is known.
+        parameter: n of a parameter ``$n``, or 0.
+        literal: index of a literal of the statement's shape, or -1.
+        negative: whether a minus sign stands before it.
+    """
+
+    key: int | None = None
+    parameter: int = 0
+    literal: int = -1
+    negative: bool = False
+
+
+KeyTerms = tuple[KeyTerm, ...]
+"""Alternatives: the sharding key is one of these."""
+
+KeyConditions = tuple[KeyTerms, ...]
+"""What must hold for the sharding key of one table, all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """What is known about one SQL text.
 
@@ -121,11 +149,12 @@ class Analysis:
         self_contained: a single SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES or TABLE that
             leaves nothing behind in the session when it runs outside a transaction block.
         tables: names of the relations used, as written, lower-cased unless quoted, with the
-            schema where the text has one; names of CTEs are left out.
-        shards: the shards that the sharding keys written in the text belong to.
-        key_parameters: numbers n of those ``$n`` that are sharding keys, ascending.
-        conflict: why the text cannot be given one shard, or "".
-        instructed: whether a comment named the shard, which outranks the client's settings.
+            schema where the text has one; names of CTEs are left out. Long statements, and
+            those that the parser does not know, name none.
+        keys: for each table with an automatic sharding key, what the text says about its key.
+        comment_shard: the shard that a comment asks for.
+        comment_key: the sharding key that a comment gives.
+        error: why the text cannot be given a place to run.
     """
 
     statements: tuple[Statement, ...]
@@ -133,10 +162,21 @@ class Analysis:
     reason: str
     self_contained: bool = False
     tables: tuple[str, ...] = ()
-    shards: tuple[int, ...] = ()
-    key_parameters: tuple[int, ...] = ()
-    conflict: str = ""
-    instructed: bool = False
+    keys: tuple[KeyConditions, ...] = ()
+    comment_shard: int | None = None
+    comment_key: int | None = None
+    error: RoutingError | None = None
+
+    @classmethod
+    def unknown(cls, reason: str) -> Analysis:
+        """Make the analysis of a text that defies analysis: a write."""
+        return cls((Statement("", Verdict.WRITE, reason),), Verdict.WRITE, reason)
+
+    @property
+    def key_parameters(self) -> tuple[int, ...]:
+        """Numbers n of those parameters ``$n`` that are sharding keys, ascending."""
+        terms = (term for table in self.keys for condition in table for term in condition)
+        return tuple(sorted({term.parameter for term in terms if term.parameter}))
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -1,0 +1,170 @@
+"""Analyses remembered: by the very text, then by its shape.
+
+Clients send few shapes, though perhaps with ever new values. A known text costs one look-up, a
+new text of a known shape a scan, and only a new shape is parsed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from .shape import UnknownLexeme, shape_of, string_value
+from .sharding import integer
+from .types import Analysis, KeyTerm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+V = TypeVar("V")
+
+_OVERHEAD: Final = 400
+"""Bytes that an entry takes besides its text, roughly."""
+
+_UNREADABLE: Final = Analysis.unknown("cannot be parsed")
+
+
+class Generations(Generic[V]):
+    """A bounded mapping that forgets what has not been asked for lately.
+
+    It has two halves: when the young one is full, the old one is dropped and the young one
+    takes its place. That keeps what is in use, as LRU does, without any work at a hit.
+
+    Attributes:
+        young: what has been asked for lately; a caller in a hurry looks here first.
+    """
+
+    __slots__ = ("_budget", "_bytes", "_entries", "_old", "young")
+
+    def __init__(self, entries: int, size: int) -> None:
+        self._entries: Final = max(entries // 2, 1)
+        self._budget: Final = size // 2
+        self._bytes = 0
+        self.young: dict[bytes, V] = {}
+        self._old: dict[bytes, V] = {}
+
+    def __len__(self) -> int:
+        return len(self.young.keys() | self._old.keys())
+
+    def get(self, key: bytes) -> V | None:
+        """Return what is remembered, or None."""
+        found = self.young.get(key)
+        if found is None and self._old:
+            found = self._old.get(key)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: bytes, value: V) -> None:
+        """Remember a value, unless its key alone would fill much of the memory."""
+        size = len(key) + _OVERHEAD
+        if size > self._budget // 8:
+            return
+        if len(self.young) >= self._entries or self._bytes + size > self._budget:
+            self._old = self.young
+            self.young = {}
+            self._bytes = 0
+        self.young[key] = value
+        self._bytes += size
+
+
+class AnalysisCache(Generic[V]):
+    """Turns texts into values made of their analyses, doing each piece of work once.
+
+    Attributes:
+        hits: texts that were known.
+        shape_hits: texts that were new, of a known shape.
+        misses: texts of a new shape.
+    """
+
+    __slots__ = (
+        "_classify",
+        "_finish",
+        "_max_length",
+        "_shapes",
+        "_texts",
+        "_too_long",
+        "hits",
+        "misses",
+        "shape_hits",
+    )
+
+    def __init__(
+        self,
+        classify: Callable[[bytes], Analysis],
+        finish: Callable[[bytes, Analysis], V],
+        *,
+        max_length: int,
+        too_long: Analysis,
+        entries: int,
+        size: int,
+    ) -> None:
+        """Make an empty cache.
+
+        Args:
+            classify: analyses a shape.
+            finish: makes the value of a text and its analysis.
+            max_length: longest text that is analysed.
+            too_long: the analysis of longer ones.
+            entries: bound on the texts and on the shapes.
+            size: bound on the bytes of texts and shapes together.
+        """
+        self._classify: Final = classify
+        self._finish: Final = finish
+        self._max_length: Final = max_length
+        self._too_long: Final = too_long
+        self._texts: Final = Generations[V](entries, size // 2)
+        self._shapes: Final = Generations[Analysis](entries, size // 2)
+        self.hits = 0
+        self.shape_hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def look_up(self, text: bytes) -> V:
+        """Return the value of a text."""
+        found = self._texts.young.get(text) or self._texts.get(text)
+        if found is not None:
+            self.hits += 1
+            return found
+        value = self._finish(text, self._analyse(text))
+        self._texts.put(text, value)
+        return value
+
+    def _analyse(self, text: bytes) -> Analysis:
+        if len(text) > self._max_length:
+            return self._too_long
+        try:
+            shape, literals = shape_of(text)
+        except UnknownLexeme:
+            self.misses += 1
+            return _UNREADABLE
+        analysis = self._shapes.get(shape)
+        if analysis is None:
+            self.misses += 1
+            analysis = self._classify(shape)
+            self._shapes.put(shape, analysis)
+        else:
+            self.shape_hits += 1
+        return bind(analysis, literals) if analysis.keys else analysis
+
+
+def bind(analysis: Analysis, literals: Sequence[bytes]) -> Analysis:
+    """Put the values of a text's literals into the analysis of its shape."""
+    return replace(
+        analysis,
+        keys=tuple(
+            tuple(tuple(_bound(term, literals) for term in terms) for terms in conditions)
+            for conditions in analysis.keys
+        ),
+    )
+
+
+def _bound(term: KeyTerm, literals: Sequence[bytes]) -> KeyTerm:
+    if term.literal < 0:
+        return term
+    written = literals[term.literal]
+    if written[:1] in (b"'", b"$"):
+        written = string_value(written)
+    return replace(term, key=integer(written, negative=term.negative))

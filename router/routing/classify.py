@@ -1,0 +1,117 @@
+"""SQL text -> `Analysis`: what its statements are, and whether a hot standby can run them.
+
+The verdict is reached by tokens (see `verdicts`), and a read must also be confirmed by a parser
+that knows PostgreSQL's grammar: text that it does not understand goes to the primary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from .cache import bind
+from .shape import UnknownLexeme, shape_of
+from .sql import keys, trees
+from .tokens import fold, statements_of
+from .types import Analysis, Statement, Verdict
+from .verdicts import FunctionRules, Judgement, judge
+
+MAX_PARSED: Final = 16 << 10
+"""Longest shape of a statement that is given to the parser, which takes its time."""
+MAX_PARSED_FOR_KEYS: Final = 128 << 10
+"""The same where only the parser can find the sharding key."""
+MAX_JUDGED: Final = 1 << 20
+"""Longest text that is looked at; what is longer goes to the primary."""
+
+_PARSED_KINDS: Final = frozenset(("create", "alter", "drop", "truncate"))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierOptions:
+    """How one pool wants its statements classified."""
+
+    rules: FunctionRules = field(default_factory=FunctionRules)
+    sharding_key: keys.KeyColumn | None = None
+
+    @property
+    def max_parsed(self) -> int:
+        """Longest shape of a statement that is parsed."""
+        return MAX_PARSED if self.sharding_key is None else MAX_PARSED_FOR_KEYS
+
+
+_DEFAULTS: Final = ClassifierOptions()
+
+
+def classify(sql: str | bytes, options: ClassifierOptions = _DEFAULTS) -> Analysis:
+    """Analyse a text of any number of statements; this never fails, whatever the text."""
+    if isinstance(sql, str):
+        sql = sql.encode("utf-8", "surrogateescape")
+    if len(sql) > MAX_JUDGED:
+        return Analysis.unknown("text is too long")
+    try:
+        shape, literals = shape_of(sql)
+    except UnknownLexeme:
+        return Analysis.unknown("cannot be parsed")
+    return bind(classify_shape(shape, options), literals)
+
+
+def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
+    """Analyse the shape of a text."""
+    try:
+        pieces = statements_of(fold(shape))
+    except UnicodeDecodeError:
+        return Analysis.unknown("text is not valid UTF-8")
+    if not pieces:
+        return Analysis((), Verdict.WRITE, "no statement")
+    judgements: list[Judgement] = []
+    tables: dict[str, None] = {}
+    found = keys.Keys()
+    for text, tokens in pieces:
+        judgement, tree = _confirm(judge(tokens, options.rules), text, tokens, options)
+        judgements.append(judgement)
+        if tree is not None:
+            tables.update(dict.fromkeys(trees.tables(tree)))
+            if options.sharding_key is not None:
+                found = found.joined(keys.extract(tree, options.sharding_key))
+    statements = _in_context(judgements)
+    decisive = next((s for s in statements if s.verdict is Verdict.WRITE), statements[0])
+    return Analysis(
+        statements,
+        decisive.verdict,
+        decisive.reason,
+        self_contained=len(judgements) == 1 and judgements[0].is_contained,
+        tables=tuple(tables),
+        keys=found.conditions,
+        error=found.error,
+    )
+
+
+def _confirm(
+    judgement: Judgement, text: str, tokens: list[str], options: ClassifierOptions
+) -> tuple[Judgement, trees.Tree | None]:
+    """Have the parser confirm a judgement on a query, and fetch the statement's tree."""
+    if not judgement.is_query and tokens[0] not in _PARSED_KINDS:
+        return judgement, None
+    if len(text) > options.max_parsed:
+        return judgement, None
+    tree = trees.parse(text, tokens)
+    if not judgement.is_query or (tree is not None and trees.is_query(tree)):
+        return judgement, tree
+    kind = judgement.statement.kind
+    statement = Statement(kind, Verdict.WRITE, "cannot be parsed")
+    return replace(judgement, statement=statement, is_contained=False), None
+
+
+def _in_context(judgements: list[Judgement]) -> tuple[Statement, ...]:
+    """Take into account that the end of a read-only block is no write."""
+    statements = []
+    is_read_only = False
+    for judgement in judgements:
+        statement = judgement.statement
+        if judgement.opens_read_only:
+            is_read_only = True
+        elif judgement.closes and is_read_only:
+            is_read_only = False
+            statement = Statement(statement.kind, Verdict.READ, "ends a READ ONLY transaction")
+        statements.append(statement)
+    return tuple(statements)

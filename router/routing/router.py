@@ -1,0 +1,265 @@
+"""Decides for one statement of one client which kind of server of which shard runs it.
+
+The role: what the client has fixed with SET SERVER ROLE; else, with read/write splitting, what
+the statement needs; else default_role. The shard: what a comment in the statement says; else
+what the client has chosen with SET SHARD or SET SHARDING KEY; else the sharding keys that the
+statement names; else default_shard. A statement's shard is its own and does not stick to those
+that follow.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from ..errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
+from .cache import AnalysisCache
+from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
+from .comments import CommentRouter
+from .sharding import FUNCTIONS
+from .sql.keys import KeyColumn
+from .state import RoutingState
+from .types import Analysis, Role, RoleChoice, Route
+from .verdicts import FunctionRules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .types import KeyConditions, RouterOptions
+
+_UNSEEN: Final = Analysis.unknown("not inspected")
+_TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
+_NO_PARAMETERS: Final[Mapping[int, int | None]] = {}
+_NO_CHOICES: Final = RoutingState()
+_MAX_ROUTES: Final = 1000
+
+
+class _Entry:
+    """What is remembered of one text: its analysis, and its route for most clients."""
+
+    __slots__ = ("analysis", "route")
+
+    def __init__(self, analysis: Analysis, route: Route | None) -> None:
+        self.analysis: Final = analysis
+        self.route: Final = route
+
+
+class QueryRouter:
+    """Routes the statements of one pool.
+
+    Attributes:
+        options: the pool's settings.
+        is_static: whether a statement's text has no say, so that nobody needs to look at it.
+        cache: what is known about texts, with its counters.
+    """
+
+    __slots__ = (
+        "_automatic_cache",
+        "_comments",
+        "_default_route",
+        "_default_shard",
+        "_hash",
+        "_max_length",
+        "_routes",
+        "_splits",
+        "_static_route",
+        "cache",
+        "is_static",
+        "options",
+    )
+
+    def __init__(self, options: RouterOptions) -> None:
+        """Check the options that only routing can check.
+
+        Raises:
+            ConfigError: one of them cannot be used.
+        """
+        if options.sharding_function not in FUNCTIONS:
+            raise ConfigError(f'sharding_function: unknown "{options.sharding_function}"')
+        self.options: Final = options
+        self._hash: Final = FUNCTIONS[options.sharding_function]
+        self._default_shard: Final = _default_shard(options)
+        self._splits: Final = options.parser_enabled and options.read_write_splitting
+        limit = options.parser_max_length
+        self._max_length: Final = MAX_JUDGED if limit is None else min(limit, MAX_JUDGED)
+        self._comments: Final = CommentRouter(options)
+        self._routes: Final[dict[tuple[Role | None, int | None, str], Route]] = {}
+        self._default_route: Final = self._interned(
+            options.default_role, self._default_shard, "default_role"
+        )
+        self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
+        self._static_route: Final = self._default_route if self.is_static else None
+        self.cache: Final = self._new_cache(inspects=options.parser_enabled)
+        self._automatic_cache: AnalysisCache[_Entry] | None = None
+
+    def __repr__(self) -> str:
+        return f"<QueryRouter {self.options.shard_count} shards, {len(self.cache)} texts>"
+
+    # --- the questions
+
+    def route(self, text: bytes, state: RoutingState) -> Route:
+        """Find the place for the text of a simple query.
+
+        Raises:
+            RoutingError: there is none.
+        """
+        if state.is_default:
+            if self._static_route is not None:
+                return self._static_route
+            entry = self.cache.look_up(text)
+            if entry.route is not None:
+                return entry.route
+            return self.route_analysis(entry.analysis, state)
+        if self.is_static and state.choice is not RoleChoice.AUTO:
+            return self.route_unknown(state)
+        return self.route_analysis(self._look_up(text, state).analysis, state)
+
+    def analyse(self, text: bytes) -> Analysis | None:
+        """Find out all about the text of a prepared statement; None if it has no say."""
+        return None if self.is_static else self._look_up(text, None).analysis
+
+    def route_analysis(
+        self,
+        analysis: Analysis | None,
+        state: RoutingState,
+        parameters: Mapping[int, int | None] = _NO_PARAMETERS,
+    ) -> Route:
+        """Find the place for one execution of a statement that `analyse` has seen.
+
+        Args:
+            analysis: what `analyse` returned.
+            state: the client's choices.
+            parameters: values for the numbers in `Analysis.key_parameters`, as far as known.
+
+        Raises:
+            RoutingError: there is none.
+        """
+        if analysis is None:
+            return self.route_unknown(state)
+        shard = self._shard(analysis, state, parameters)
+        role, reason = self._role(analysis, state)
+        return self._interned(role, shard, reason)
+
+    def route_unknown(self, state: RoutingState) -> Route:
+        """Find the place for what nobody has looked at.
+
+        Raises:
+            InvalidShard: the client's shard is not configured any more.
+        """
+        if state.is_default and not self._splits:
+            return self._default_route
+        role, reason = self._role(_UNSEEN, state)
+        return self._interned(role, self._shard(_UNSEEN, state, _NO_PARAMETERS), reason)
+
+    # --- role and shard
+
+    def _role(self, analysis: Analysis, state: RoutingState) -> tuple[Role | None, str]:
+        choice = state.choice
+        if choice is RoleChoice.AUTO or (choice is RoleChoice.DEFAULT and self._splits):
+            if not analysis.is_read:
+                return Role.PRIMARY, analysis.reason
+            reads_anywhere = state.reads_from_primary(self.options)
+            return None if reads_anywhere else Role.REPLICA, analysis.reason
+        if choice is RoleChoice.DEFAULT:
+            return self.options.default_role, "default_role"
+        return state.role, "SET SERVER ROLE"
+
+    def _shard(
+        self, analysis: Analysis, state: RoutingState, parameters: Mapping[int, int | None]
+    ) -> int | None:
+        count = self.options.shard_count
+        if analysis.error is not None:
+            # One exception is raised many times: it must not collect tracebacks.
+            raise analysis.error.with_traceback(None)
+        if count == 1:
+            return 0
+        if analysis.comment_shard is not None:
+            return self._checked(analysis.comment_shard)
+        if analysis.comment_key is not None:
+            return self._hash(analysis.comment_key, count)
+        if state.shard is not None:
+            return self._checked(state.shard)
+        found = self._shard_of_keys(analysis.keys, parameters) if analysis.keys else None
+        return self._default_shard if found is None else found
+
+    def _checked(self, shard: int) -> int:
+        count = self.options.shard_count
+        if shard >= count:
+            raise InvalidShard(
+                f"shard {shard} is not configured",
+                hint=f"Shards are numbered from 0 to {count - 1}.",
+            )
+        return shard
+
+    def _shard_of_keys(
+        self, keys: tuple[KeyConditions, ...], parameters: Mapping[int, int | None]
+    ) -> int | None:
+        """Return the one shard that all sharding keys belong to; None if none is known."""
+        count = self.options.shard_count
+        shards: set[int] = set()
+        for conditions in keys:
+            possible: set[int] | None = None
+            for terms in conditions:
+                values = [parameters.get(t.parameter) if t.parameter else t.key for t in terms]
+                found = {self._hash(key, count) for key in values if key is not None}
+                if None not in values:
+                    possible = found if possible is None else possible & found
+            shards |= possible or set()
+        if len(shards) > 1:
+            named = ", ".join(map(str, sorted(shards)))
+            raise AmbiguousShard(
+                f"the statement's sharding keys belong to several shards: {named}",
+                hint="Send one statement for each shard, or choose one with SET SHARD.",
+            )
+        return shards.pop() if shards else None
+
+    # --- remembering
+
+    def _look_up(self, text: bytes, state: RoutingState | None) -> _Entry:
+        if state is None or state.choice is not RoleChoice.AUTO or self.options.parser_enabled:
+            return self.cache.look_up(text)
+        if self._automatic_cache is None:
+            self._automatic_cache = self._new_cache(inspects=True)
+        return self._automatic_cache.look_up(text)
+
+    def _new_cache(self, *, inspects: bool) -> AnalysisCache[_Entry]:
+        options = self.options
+        key = options.automatic_sharding_key
+        classifier = ClassifierOptions(
+            FunctionRules(options.read_functions, options.write_functions),
+            None if key is None or options.shard_count == 1 else KeyColumn.of(key),
+        )
+        return AnalysisCache(
+            lambda shape: classify_shape(shape, classifier),
+            self._entry,
+            max_length=self._max_length if inspects else -1,
+            too_long=_TOO_LONG if inspects else _UNSEEN,
+            entries=options.cache_entries,
+            size=options.cache_bytes,
+        )
+
+    def _entry(self, text: bytes, analysis: Analysis) -> _Entry:
+        if self._comments.is_needed:
+            analysis = self._comments.note(text, analysis)
+        try:
+            return _Entry(analysis, self.route_analysis(analysis, _NO_CHOICES))
+        except RoutingError:
+            return _Entry(analysis, None)
+
+    def _interned(self, role: Role | None, shard: int | None, reason: str) -> Route:
+        found = self._routes.get((role, shard, reason))
+        if found is None:
+            found = Route(role, shard, reason)
+            if len(self._routes) < _MAX_ROUTES:
+                self._routes[role, shard, reason] = found
+        return found
+
+
+def _default_shard(options: RouterOptions) -> int | None:
+    """Return the number of default_shard, or None if the pool is to choose each time."""
+    if options.default_shard in ("random", "random_healthy"):
+        return None if options.shard_count > 1 else 0
+    match = re.fullmatch(r"shard_([0-9]{1,9})", options.default_shard)
+    if match is None or int(match[1]) >= options.shard_count:
+        raise ConfigError(f"default_shard: invalid shard {options.default_shard}")
+    return int(match[1])

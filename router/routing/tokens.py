@@ -1,0 +1,163 @@
+"""The tokens of an SQL shape, and the questions about them that need no grammar.
+
+In a shape (see `shape`) strings and comments are gone, so what is left is words, quoted
+identifiers, numbers, parameters and punctuation.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from .functions import BEFORE_PARENTHESIS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TOKEN: Final = re.compile(
+    r"""[a-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*  # a word
+    |"(?:[^"]|"")*"|'[0-9]*'|[0-9]+|\$[0-9]+|::|[^\s]""",
+    re.VERBOSE,
+)
+_QUERY_STARTS: Final = frozenset(
+    ("select", "with", "values", "table", "insert", "update", "delete", "merge", "(")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function call: the function's schema, or "", and its name, as PostgreSQL folds them."""
+
+    schema: str
+    name: str
+
+
+def fold(shape: bytes) -> str:
+    """Decode a shape and fold it to lower case as PostgreSQL does, all but what is quoted.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    if b'"' not in shape:
+        return shape.lower().decode()
+    pieces = shape.split(b'"')
+    pieces[::2] = [piece.lower() for piece in pieces[::2]]
+    return b'"'.join(pieces).decode()
+
+
+def statements_of(folded: str) -> list[tuple[str, list[str]]]:
+    """Cut a folded shape at its semicolons into the statements' texts and tokens."""
+    statements = []
+    tokens: list[str] = []
+    start = 0
+    for match in _TOKEN.finditer(folded):
+        token = match[0]
+        if token != ";":
+            tokens.append(token)
+            continue
+        if tokens:
+            statements.append((folded[start : match.start()], tokens))
+            tokens = []
+        start = match.end()
+    if tokens:
+        statements.append((folded[start:], tokens))
+    return statements
+
+
+def is_word(token: str) -> bool:
+    """Say whether a token is a keyword or an identifier, quoted or not."""
+    first = token[0]
+    return first.isalpha() or first == "_" or first == '"' or first >= "\x80"
+
+
+def unquoted(token: str) -> str:
+    """Return the name that an identifier stands for."""
+    return token[1:-1].replace('""', '"') if token[0] == '"' else token
+
+
+def deepest(tokens: list[str]) -> int:
+    """Return how deeply brackets are nested, or -1 if they do not match."""
+    level = deepest_level = 0
+    for token in tokens:
+        if token == "(" or token == "[":
+            level += 1
+            if level > deepest_level:
+                deepest_level = level
+        elif token == ")" or token == "]":
+            level -= 1
+            if level < 0:
+                return -1
+    return -1 if level else deepest_level
+
+
+def calls(tokens: list[str]) -> Iterator[Call]:
+    """Name the functions called; lists of column names do not count as calls.
+
+    Where only the grammar could tell the two apart, it is a call.
+    """
+    for i, token in enumerate(tokens):
+        if token != "(" or i == 0:
+            continue
+        name = tokens[i - 1]
+        if not is_word(name):
+            continue
+        before = tokens[i - 2] if i > 1 else ""
+        if before == ".":
+            if not _is_insert_target(tokens, i - 4):
+                yield Call(unquoted(tokens[i - 3]) if i > 2 else "", unquoted(name))
+        elif name not in BEFORE_PARENTHESIS and not _has_column_names(tokens, i, before):
+            yield Call("", unquoted(name))
+
+
+def closing(tokens: list[str], opening: int) -> int:
+    """Return the index of the bracket that closes the one at ``opening``."""
+    level = 0
+    for i in range(opening, len(tokens)):
+        if tokens[i] == "(":
+            level += 1
+        elif tokens[i] == ")":
+            level -= 1
+            if level == 0:
+                return i
+    return len(tokens)
+
+
+def _has_column_names(tokens: list[str], opening: int, before: str) -> bool:
+    """Say whether ``before name (`` begins a list of column names."""
+    if before in ("as", "into"):
+        return True
+    if before == ")":
+        return not _closes_distinct_on(tokens, opening - 2)
+    if before in ("with", "recursive", ","):
+        return _is_cte(tokens, opening)
+    return False
+
+
+def _is_cte(tokens: list[str], opening: int) -> bool:
+    """Say whether ``name (a, b) AS (query)`` is what begins at ``opening``."""
+    after = tokens[closing(tokens, opening) + 1 :][:5]
+    if not after or after[0] != "as":
+        return False
+    body = [token for token in after[1:] if token not in ("not", "materialized")]
+    return len(body) > 1 and body[0] == "(" and body[1] in _QUERY_STARTS
+
+
+def _closes_distinct_on(tokens: list[str], end: int) -> bool:
+    """Say whether the bracket at ``end`` closes DISTINCT ON (..), before an expression."""
+    level = 0
+    for i in range(end, -1, -1):
+        if tokens[i] == ")":
+            level += 1
+        elif tokens[i] == "(":
+            level -= 1
+            if level == 0:
+                return tokens[max(i - 2, 0) : i] == ["distinct", "on"]
+    return True
+
+
+def _is_insert_target(tokens: list[str], i: int) -> bool:
+    """Say whether the qualified name whose schema is at ``i + 1`` follows INTO."""
+    while i > 1 and tokens[i] == ".":
+        i -= 2
+    return i >= 0 and tokens[i] == "into"
