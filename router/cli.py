@@ -130,6 +130,8 @@ def _serve(path: Path) -> int:
             partial(app.serve, loaded.config, config_path=path, handle_signals=True),
             strict_exception_groups=True,
         )
+    except KeyboardInterrupt:
+        return 130  # a second Ctrl-C while it was ending
     except ConfigError as error:
         print(f"pgcat: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG

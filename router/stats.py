@@ -21,7 +21,7 @@ _COUNTED: Final = (
 
 
 class Counters:
-    """What one server address has done. Times are microseconds, sizes are bytes.
+    """What one server address has done. Times are seconds, sizes are bytes.
 
     Attributes:
         received, sent: from and to the server.
@@ -36,14 +36,14 @@ class Counters:
         self.query_count = 0
         self.received = 0
         self.sent = 0
-        self.xact_time = 0
-        self.query_time = 0
-        self.wait_time = 0
+        self.xact_time = 0.0
+        self.query_time = 0.0
+        self.wait_time = 0.0
         self.errors = 0
-        self._before = (0,) * len(_COUNTED)
+        self._before: tuple[float, ...] = (0,) * len(_COUNTED)
         self.average = Averages()
 
-    def totals(self) -> tuple[int, ...]:
+    def totals(self) -> tuple[float, ...]:
         """All counters, in the order of SHOW STATS."""
         return tuple(getattr(self, name) for name in _COUNTED)
 
@@ -60,10 +60,15 @@ class Counters:
             received=int(received / seconds),
             sent=int(sent / seconds),
             errors=int(errors / seconds),
-            xact_time=xact_time // max(xacts, 1),
-            query_time=query_time // max(queries, 1),
-            wait_time=int(wait_time / seconds),
+            xact_time=microseconds(xact_time / max(xacts, 1)),
+            query_time=microseconds(query_time / max(queries, 1)),
+            wait_time=microseconds(wait_time / seconds),
         )
+
+
+def microseconds(seconds: float) -> int:
+    """The unit in which times are shown."""
+    return int(seconds * 1e6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,22 +47,6 @@ _LIFETIME_JITTER: Final = 0.1
 # How long a clean-up may take, in seconds.
 _CLEANUP_TIMEOUT: Final = 10.0
 
-_LEGAL: Final = frozenset(
-    (
-        (ServerState.CLOSED, ServerState.IDLE),
-        (ServerState.CLOSED, ServerState.ACTIVE),
-        (ServerState.IDLE, ServerState.ACTIVE),
-        (ServerState.ACTIVE, ServerState.IDLE),
-        (ServerState.ACTIVE, ServerState.TESTED),
-        (ServerState.TESTED, ServerState.IDLE),
-        (ServerState.TESTED, ServerState.ACTIVE),
-        (ServerState.IDLE, ServerState.CLOSED),
-        (ServerState.ACTIVE, ServerState.CLOSED),
-        (ServerState.TESTED, ServerState.CLOSED),
-    )
-)
-
-
 class WaitingClient(Protocol):
     """What the pool needs of a client that waits."""
 
@@ -122,6 +106,7 @@ class AddressPool:
         active: attached to a client.
         tested: being cleaned before the next client may have them.
         waiters: clients that wait, the first first.
+        oversized: pool_size has been lowered, there may be too many.
         on_reached, on_unreachable: told of the outcome of opening a connection.
         retired: the configuration has no place for it any more; what is released is closed.
     """
@@ -146,6 +131,7 @@ class AddressPool:
         self.waiters: Final[deque[Waiter]] = deque()
         self.counters = Counters()
         self.retired = False
+        self.oversized = False
         self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
         self.last_error: RouterError | None = None
@@ -179,12 +165,15 @@ class AddressPool:
     def _move(self, server: ServerConnection, to: ServerState) -> None:
         """The one place where a connection changes its state."""
         was = server.state
-        if (was, to) not in _LEGAL:
+        if to not in was.successors:
             raise AssertionError(f"illegal move of {server!r} to {to.value}")
         if was is ServerState.ACTIVE:
             self.active.remove(server)
         elif was is ServerState.IDLE:
-            self.idle.remove(server)
+            if self.idle[0] is server:
+                self.idle.popleft()
+            else:
+                self.idle.remove(server)
         elif was is ServerState.TESTED:
             self.tested_set.remove(server)
         server.state = to
@@ -242,7 +231,7 @@ class AddressPool:
         while self.waiters:
             waiter = self.waiters.popleft()
             waiter.pool = None
-            self.counters.wait_time += int((self._engine.now - waiter.since) * 1e6)
+            self.counters.wait_time += self._engine.now - waiter.since
             if waiter.client.take_server(server):
                 return True
         return False
@@ -343,14 +332,17 @@ class AddressPool:
         server.detach()
         server.used_at = self._engine.now
         if server.is_clean:
-            self._give_on(server)
+            if self.waiters or self.retired or self.oversized or server.expires_at <= server.used_at:
+                self._give_on(server)
+            else:
+                self._move(server, ServerState.IDLE)
         else:
             self._clean(server)
 
     def _give_on(self, server: ServerConnection) -> None:
         if self.retired or server.expires_at <= self._engine.now:
             server.close()
-        elif self.size > self.settings.pool_size:
+        elif self.oversized and self.size > self.settings.pool_size:
             server.close()
         else:
             if server.state is not ServerState.ACTIVE:

@@ -86,7 +86,7 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
         "client_encoding": "UTF8",
     }
     if settings.statement_timeout:
-        parameters["statement_timeout"] = str(int(settings.statement_timeout * 1000))
+        parameters["statement_timeout"] = str(round(settings.statement_timeout * 1000))
     await wire.send(messages.startup_message(parameters))
     authenticator = ServerAuthenticator(
         settings.server_username,

@@ -23,6 +23,8 @@ log = logging.getLogger("router.server")
 class ServerState(Enum):
     """Where a server connection is; each but CLOSED is one collection of its pool."""
 
+    successors: tuple[ServerState, ...]
+
     IDLE = "idle"
     """Logged in, clean, nobody's."""
     ACTIVE = "active"
@@ -31,6 +33,13 @@ class ServerState(Enum):
     """Being cleaned or checked before the next client may have it."""
     CLOSED = "closed"
     """Gone."""
+
+
+# What may follow what; identity decides, so that a look-up costs no hashing.
+ServerState.IDLE.successors = (ServerState.ACTIVE, ServerState.CLOSED)
+ServerState.ACTIVE.successors = (ServerState.IDLE, ServerState.TESTED, ServerState.CLOSED)
+ServerState.TESTED.successors = (ServerState.IDLE, ServerState.ACTIVE, ServerState.CLOSED)
+ServerState.CLOSED.successors = (ServerState.IDLE, ServerState.ACTIVE)
 
 
 class Client(ReplySink, Protocol):
@@ -107,6 +116,7 @@ class ServerConnection(BackendStream):
         self.query_count = 0
         self.tls = ""
         self._applying: Variables | None = None
+        self._paused = False
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.pool.address.name} pid={self.pid} {self.state.value}>"
@@ -163,6 +173,7 @@ class ServerConnection(BackendStream):
         client = self.client
         if client is not None and client.congested and self.link is not None:
             self.link.pause()
+            self._paused = True
 
     def on_drained(self) -> None:
         """The server takes input again."""
@@ -177,6 +188,7 @@ class ServerConnection(BackendStream):
 
     def client_drained(self) -> None:
         """The client takes output again."""
+        self._paused = False
         if self.link is not None:
             self.link.resume()
 
@@ -258,8 +270,8 @@ class ServerConnection(BackendStream):
     def detach(self) -> None:
         """Take the connection from its client."""
         self.client = None
-        if self.link is not None:
-            self.link.resume()
+        if self._paused:
+            self.client_drained()
 
     def fail(self, error: RouterError) -> None:
         """Give the connection up, and tell the client."""

@@ -102,36 +102,32 @@ class Segment:
         error: the ErrorResponse of a swallowed segment, by field code.
     """
 
-    __slots__ = (
-        "copy_done",
-        "copying",
-        "empty",
-        "error",
-        "extended",
-        "failed",
-        "orphaned",
-        "prefix",
-        "sink",
-        "started",
-        "step",
-        "steps",
-        "synced",
-    )
+    # Defaults are on the class: most segments change two or three of these, and one is made for
+    # every query.
+    prefix = b""
+    steps: list[Step] | None = None
+    step = 0
+    failed = False
+    copying = False
+    copy_done = False
+    empty = False
+    orphaned = False
+    started = 0.0
+    error: dict[str, str] | None = None
+    extended = False
+    synced = True
 
-    def __init__(self, sink: ReplySink | None, *, extended: bool = False, synced: bool = True) -> None:
+    def __init__(self, sink: ReplySink | None) -> None:
         self.sink = sink
-        self.extended = extended
-        self.synced = synced
-        self.prefix = b""
-        self.steps: list[Step] | None = None
-        self.step = 0
-        self.failed = False
-        self.copying = False
-        self.copy_done = False
-        self.empty = False
-        self.orphaned = False
-        self.started = 0.0
-        self.error: dict[str, str] | None = None
+
+    @classmethod
+    def batch(cls, sink: ReplySink) -> Segment:
+        """An extended batch that waits for its Sync."""
+        segment = cls(sink)
+        segment.extended = True
+        segment.synced = False
+        segment.steps = []
+        return segment
 
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
@@ -140,6 +136,21 @@ _HARMLESS_TAGS: Final = frozenset(
     (b"SEL", b"INS", b"UPD", b"DEL", b"MER", b"FET", b"MOV", b"COP")
     + (b"BEG", b"COM", b"ROL", b"SAV", b"REL", b"STA", b"TRU", b"SHO", b"EXP", b"CLO")
 )
+
+
+# What needs no look at all in a segment without a script.
+_PLAIN: Final = SERVER_STREAMED - {codes.ERROR_RESPONSE}
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+def _next_plain(queue: deque[Segment]) -> frozenset[int]:
+    """The messages that can be passed over in the segment that is now the first."""
+    if not queue:
+        return _NONE
+    segment = queue[0]
+    if segment.steps is None and not segment.prefix and segment.sink is not None:
+        return _PLAIN
+    return _NONE
 
 
 class BackendStream:
@@ -207,21 +218,26 @@ class BackendStream:
             pos, start = self._pass_on(data, end)
         queue = self.queue
         unpack = HEADER.unpack_from
+        plain = _next_plain(queue)
         while end - pos >= 5:
+            kind, length = unpack(data, pos)
+            after: int = pos + 1 + length
+            if kind in plain and after <= end:
+                pos = after
+                continue
             if not queue:
                 start = pos = self._idle_message(data, pos, end)
                 if self._passing or self._pending:
                     return
                 continue
             segment = queue[0]
-            kind, length = unpack(data, pos)
-            after = pos + 1 + length
             if length < 4:
                 raise ServerProtocolError("message length is out of range")
             scripted = segment.steps is not None
             if segment.prefix and segment.sink is not None:
                 segment.sink.reply(segment.prefix)
                 segment.prefix = b""
+                plain = _NONE if scripted else _PLAIN
             if scripted:
                 start = self._emit_due(segment, data, start, pos)
             if kind in SERVER_STREAMED:
@@ -260,7 +276,10 @@ class BackendStream:
                 queue.popleft()
                 if segment.sink is not None:
                     segment.sink.segment_done(segment, self.status)
+                    plain = _next_plain(queue)
+                    continue
                 self.on_segment_done(segment)
+                plain = _next_plain(queue)
                 continue
             if kind == codes.COMMAND_COMPLETE:
                 if data[pos + 5 : pos + 8] not in _HARMLESS_TAGS:

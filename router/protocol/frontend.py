@@ -62,6 +62,11 @@ class ClientStream:
         return self._passing > 0
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether whatever comes next begins a message, and nothing is held before it."""
+        return not self._held and not self._passing and not self._feeding
+
+    @property
     def held(self) -> int:
         """Bytes that wait here."""
         return len(self._held)
@@ -80,6 +85,10 @@ class ClientStream:
             self._held = self._consume(data)
         finally:
             self._feeding = False
+
+    def hold(self, data: bytes) -> None:
+        """Keep what was declined outside of `feed`; nothing may be held before it."""
+        self._held = data
 
     def resume_input(self) -> None:
         """Offer again what was declined."""

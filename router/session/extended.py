@@ -131,6 +131,11 @@ class Extended:
         # A Parse is on its way whose success nobody may count on yet.
         self._unproven = False
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is open, here or at the server."""
+        return bool(self.skipping or self.operations or self.segment is not None)
+
     # --- messages in
 
     def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
@@ -354,9 +359,8 @@ class Extended:
 
     def _begin(self, server: ServerConnection) -> Segment:
         if self._open_segment(server) is None:
-            segment = Segment(self._session, extended=True, synced=False)
-            segment.started = self._session.now
-            segment.steps = []
+            segment = Segment.batch(self._session)
+            segment.started = self._session.engine.now
             self.segment = segment
             self._keep_script = False
             server.queue.append(segment)

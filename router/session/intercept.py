@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from ..errors import RoutingError
@@ -17,6 +18,20 @@ _DEALLOCATE: Final = re.compile(
     rb"|discard\s+(?P<discard>all))\s*;?\s*\Z",
     re.IGNORECASE,
 )
+
+
+# How those and the routing commands begin: with one of these, or with a blank or a comment.
+_HEADS: Final = frozenset(
+    bytes(letters)
+    for word in (b"set", b"sho", b"dea", b"dis")
+    for letters in product(*((letter, letter - 32) for letter in word))
+)
+_LEADS: Final = frozenset(b" \t\n\r\f\v/-;")
+
+
+def may_concern(sql: bytes) -> bool:
+    """Whether a statement may be one of the router's own, by its first letters."""
+    return sql[:3] in _HEADS or (len(sql) > 0 and sql[0] in _LEADS)
 
 
 @dataclass(frozen=True, slots=True)

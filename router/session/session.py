@@ -34,7 +34,7 @@ from ..protocol.frontend import HOLD_LIMIT, ClientStream
 from ..protocol.variables import TRACKED, Variables
 from ..routing import commands
 from ..routing.state import RoutingState
-from ..routing.types import Role, Route
+from ..routing.types import Role, RoleChoice, Route
 from . import intercept
 from .extended import Extended
 
@@ -206,13 +206,34 @@ class Session(ClientStream):
     def on_data(self, data: bytes) -> None:
         """Bytes arrived from the client."""
         try:
-            self.feed(data)
+            # Most of what arrives is one whole Query of a client that does nothing else.
+            if (
+                data[0] == codes.QUERY
+                and len(data) > HEADER_SIZE
+                and int.from_bytes(data[1:5]) == len(data) - 1
+                and self._can_act
+            ):
+                if not self._on_query(data, 0, len(data)):
+                    self.hold(data)
+            else:
+                self.feed(data)
         except ClientProtocolError as error:
             log.warning("client %s: %s; closing the connection", self.peer, error.message)
             self.end(messages.error_from(error, severity="FATAL"), error.message)
             return
         if self.held > HOLD_LIMIT and self.link is not None:
             self.link.pause()
+
+    @property
+    def _can_act(self) -> bool:
+        """Whether nothing stands between a Query and its being acted on."""
+        return (
+            self._waiter is None
+            and not self._await_settings
+            and self.is_quiet
+            and not self.extended.is_busy
+            and (self.server is None or not self.server.congested)
+        )
 
     def on_drained(self) -> None:
         """The client takes output again."""
@@ -268,9 +289,10 @@ class Session(ClientStream):
         if server is not None and extended.segment is not None:
             return self._query_in_batch(server, extended.segment, data[start:end])
         sql = data[start + HEADER_SIZE : end - 1]
-        handled = self._intercept(sql)
-        if handled is not None:
-            return handled
+        if intercept.may_concern(sql):
+            handled = self._intercept(sql)
+            if handled is not None:
+                return handled
         if server is None:
             try:
                 route = self.pool.router.route(sql, self.routing)
@@ -443,7 +465,14 @@ class Session(ClientStream):
         except RoutingError as error:
             self._refuse(error)
             return
+        self._set_pipelining()
         self.reply(intercept.command_reply(answer) + messages.ready_for_query(self._status))
+
+    def _set_pipelining(self) -> None:
+        """Statements may follow each other unanswered if their text has no say in the route."""
+        self.may_pipeline = (
+            self.pool.router.is_static and self.routing.choice is not RoleChoice.AUTO
+        )
 
     def _deallocate(self, wanted: intercept.Deallocation) -> bool | None:
         if wanted.name is not None:
@@ -527,7 +556,7 @@ class Session(ClientStream):
             self.end(messages.error_from(error, severity="FATAL"), error.message)
             return False
         self.pool = pool
-        self.may_pipeline = pool.router.is_static
+        self._set_pipelining()
         return True
 
     def take_server(self, server: ServerConnection) -> bool:
@@ -604,7 +633,7 @@ class Session(ClientStream):
         self.query_count += 1
         server.query_count += 1
         counters.query_count += 1
-        counters.query_time += int((now - segment.started) * 1e6)
+        counters.query_time += now - segment.started
         if segment.failed:
             self.error_count += 1
         if self._reported is not None:
@@ -613,7 +642,7 @@ class Session(ClientStream):
             self.transaction_count += 1
             server.transaction_count += 1
             counters.xact_count += 1
-            counters.xact_time += int((now - self._xact_started) * 1e6)
+            counters.xact_time += now - self._xact_started
             self._xact_started = now
             self.routing.end_transaction()
             if not server.queue and not self._keeps_server():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..pool.address_pool import AddressPool
 from ..pool.pool import Pool
-from ..stats import AddressSnapshot, PoolSnapshot, ServerSnapshot
+from ..stats import AddressSnapshot, PoolSnapshot, ServerSnapshot, microseconds
 from .session import ClientState, Session
 
 
@@ -76,9 +76,9 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         query_count=counters.query_count,
         received=counters.received,
         sent=counters.sent,
-        xact_time=counters.xact_time,
-        query_time=counters.query_time,
-        wait_time=counters.wait_time,
+        xact_time=microseconds(counters.xact_time),
+        query_time=microseconds(counters.query_time),
+        wait_time=microseconds(counters.wait_time),
         errors=counters.errors,
         average=counters.average,
     )
