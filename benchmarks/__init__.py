@@ -1,0 +1,1 @@
+"""The router measured beside a direct connection and PgBouncer, in one run."""

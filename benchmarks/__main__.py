@@ -1,0 +1,152 @@
+"""`python -m benchmarks [compare | memory] ...`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from router.errors import RouterError
+
+from . import pgbench
+from .compare import Comparison, compare, processors
+from .memory import measure
+from .pgbench import SCRIPTS, Load
+from .report import comparison_table, memory_table, write_json
+from .targets import BenchmarkError, Options, all_targets, find_pgbouncer, postgres
+
+PROTOCOLS = ("simple", "extended", "prepared")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and say whether that went well."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given = ["compare", *given]
+    options = _parser().parse_args(given)
+    console = Console(width=None if sys.stdout.isatty() else 180)
+    try:
+        options.run(options, console)
+    except (BenchmarkError, RouterError) as error:
+        Console(stderr=True).print(f"[red]{error}", markup=True, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run_compare(options: argparse.Namespace, console: Console) -> None:
+    """Compare throughput, latency and processor time."""
+    most = max(options.clients)
+    proxies = _proxies(options, most + 10)
+    results: list[Comparison] = []
+    with postgres(most + 2 * options.pool + 20, options.bin_dir) as server:
+        pgbench.initialise(server.installation, server.port, options.scale)
+        with all_targets(server, proxies) as targets, console.status("") as status:
+            for protocol in options.protocols:
+                for clients in options.clients:
+                    threads = options.threads or min(clients, processors())
+                    load = Load(options.script, protocol, clients, options.seconds, threads)
+                    results.append(
+                        compare(
+                            server.installation,
+                            targets,
+                            load,
+                            rounds=options.rounds,
+                            progress=status.update,
+                        )
+                    )
+    parser = "on" if options.parser else "off"
+    title = (
+        f"pgbench {options.script}, pool of {options.pool}, {options.rounds} rounds of "
+        f"{options.seconds} s, query parser {parser}"
+    )
+    console.print(comparison_table(results, title))
+    console.print(", ".join(target.version for target in targets), highlight=False)
+    if options.json is not None:
+        write_json(options.json, options=_given(options), targets=targets, results=results)
+
+
+def run_memory(options: argparse.Namespace, console: Console) -> None:
+    """Compare the memory that idle clients take."""
+    proxies = _proxies(options, options.clients + 10)
+    with (
+        postgres(2 * options.pool + 20, options.bin_dir) as server,
+        all_targets(server, proxies) as targets,
+        console.status("") as status,
+    ):
+        results = [
+            measure(target, target.pid, options.clients, status.update)
+            for target in targets
+            if target.pid is not None
+        ]
+    console.print(memory_table(results))
+    if options.json is not None:
+        write_json(options.json, options=_given(options), targets=targets, results=results)
+
+
+def _proxies(options: argparse.Namespace, max_clients: int) -> Options:
+    return Options(
+        pool_size=options.pool,
+        max_clients=max_clients,
+        is_parser_on=options.parser,
+        router_command=tuple(shlex.split(options.router)),
+        pgbouncer=None if options.no_pgbouncer else find_pgbouncer(),
+    )
+
+
+def _given(options: argparse.Namespace) -> dict[str, object]:
+    return {name: value for name, value in vars(options).items() if name != "run"}
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--pool", type=int, default=20, help="server connections (20)")
+    common.add_argument("--parser", action="store_true", help="parse queries and split reads")
+    common.add_argument("--json", type=Path, metavar="FILE", help="write every run here")
+    common.add_argument(
+        "--router",
+        default=f"{shlex.quote(sys.executable)} -m router",
+        metavar="COMMAND",
+        help="starts the router, given the path of a pgcat.toml",
+    )
+    common.add_argument("--no-pgbouncer", action="store_true", help="leave PgBouncer out")
+    common.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    _add_compare(commands.add_parser("compare", parents=[common], help=run_compare.__doc__))
+    memory = commands.add_parser("memory", parents=[common], help=run_memory.__doc__)
+    memory.add_argument("--clients", type=int, default=1000, help="idle clients (1000)")
+    memory.set_defaults(run=run_memory)
+    return parser
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clients", type=_integers, default=(1, 8, 32), help="1,8,32")
+    parser.add_argument(
+        "--protocols", type=_protocols, default=PROTOCOLS, help=",".join(PROTOCOLS)
+    )
+    parser.add_argument("--script", choices=SCRIPTS, default="select-only")
+    parser.add_argument("--scale", type=int, default=10, help="of pgbench's tables (10)")
+    parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each target (3)")
+    parser.add_argument("--threads", type=int, help="of pgbench (one per processor)")
+    parser.set_defaults(run=run_compare)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _protocols(text: str) -> tuple[str, ...]:
+    protocols = tuple(text.split(","))
+    if not set(protocols) <= set(PROTOCOLS):
+        raise argparse.ArgumentTypeError(f"choose from {','.join(PROTOCOLS)}")
+    return protocols
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What a process has cost so far, read from /proc."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTime:
+    """Processor time in seconds, by where it went."""
+
+    user: float = 0.0
+    system: float = 0.0
+
+    def __add__(self, other: CpuTime) -> CpuTime:
+        return CpuTime(self.user + other.user, self.system + other.system)
+
+    def __sub__(self, other: CpuTime) -> CpuTime:
+        return CpuTime(self.user - other.user, self.system - other.system)
+
+    @property
+    def total(self) -> float:
+        """User and system together: exact, while their split is the kernel's estimate."""
+        return self.user + self.system
+
+
+def cpu_time(pid: int) -> CpuTime:
+    """What a process and all its descendants have used, those that have ended included."""
+    return sum((_own_cpu_time(process) for process in family(pid)), CpuTime())
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and all its descendants."""
+    return sum(int(_read(process, "statm").split()[1]) * _PAGE for process in family(pid))
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for member in found:
+        for task in Path(f"/proc/{member}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def machine_cpu_time() -> tuple[float, float]:
+    """Seconds of all processors since the start: busy with anything, and stolen by the host."""
+    fields = [int(text) / _TICKS for text in Path("/proc/stat").read_text().split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = fields
+    return user + nice + system + irq + softirq, steal
+
+
+def _own_cpu_time(pid: int) -> CpuTime:
+    # The second field, the program's name in parentheses, may itself hold blanks.
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    user, system, child_user, child_system = (int(text) / _TICKS for text in fields[11:15])
+    return CpuTime(user + child_user, system + child_system)
+
+
+def _read(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()

@@ -1,0 +1,127 @@
+"""Results as tables for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from .compare import processors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .compare import Comparison
+    from .memory import Memory
+    from .processes import CpuTime
+    from .targets import Target
+
+NOTHING = "n/a"
+
+
+def comparison_table(comparisons: Sequence[Comparison], title: str) -> Table:
+    """Throughput, latency and processor time, a row per load."""
+    table = Table(title=title, caption="Ratios: medians of the rounds' own ratios.")
+    for header in ("protocol", "clients"):
+        table.add_column(header, justify="left" if header == "protocol" else "right")
+    for header in (
+        "tps\ndirect",
+        "tps\nrouter",
+        "tps\nPgBouncer",
+        "router /\nPgBouncer",
+        "router /\ndirect",
+        "spread",
+        "p99 ms\nrouter",
+        "p99 ms\nPgBouncer",
+        "CPU us/txn (user+sys)\nrouter",
+        "\nPgBouncer",
+        "\nratio",
+    ):
+        table.add_column(header, justify="right", no_wrap=True)
+    for comparison in comparisons:
+        table.add_row(*_cells(comparison))
+    return table
+
+
+def _cells(comparison: Comparison) -> list[str]:
+    spreads = map(comparison.spread, ("direct", "router", "pgbouncer"))
+    return [
+        comparison.load.protocol,
+        str(comparison.load.clients),
+        *(_number(comparison.tps(name), ",.0f") for name in ("direct", "router", "pgbouncer")),
+        _number(comparison.tps_ratio("router", "pgbouncer"), ".2f"),
+        _number(comparison.tps_ratio("router", "direct"), ".2f"),
+        _number(max(spread for spread in spreads if spread is not None), ".0%"),
+        *(_number(comparison.latency_p99(name), ".2f") for name in ("router", "pgbouncer")),
+        *(_cpu(comparison.cpu(name)) for name in ("router", "pgbouncer")),
+        _number(comparison.cpu_ratio("router", "pgbouncer"), ".2f"),
+    ]
+
+
+def memory_table(measured: Sequence[Memory]) -> Table:
+    """Resident memory, a row per proxy."""
+    table = Table(title="Resident memory of idle clients, each after one query")
+    table.add_column("proxy")
+    for header in ("clients", "before MB", "with them MB", "after MB", "kB per client"):
+        table.add_column(header, justify="right")
+    for memory in measured:
+        sizes = (memory.before, memory.connected, memory.after)
+        table.add_row(
+            memory.target,
+            str(memory.clients),
+            *(f"{size / 1e6:.1f}" for size in sizes),
+            f"{memory.per_client / 1e3:.1f}",
+        )
+    return table
+
+
+def write_json(
+    path: Path,
+    *,
+    options: Mapping[str, object],
+    targets: Sequence[Target],
+    results: Sequence[Comparison | Memory],
+) -> None:
+    """Write every single run, and what is needed to judge it."""
+    document = {
+        "machine": machine_facts(),
+        "options": {name: _plain(value) for name, value in options.items()},
+        "targets": {target.name: target.version for target in targets},
+        "results": [dataclasses.asdict(result) for result in results],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, bool | int | str | tuple | None) else str(value)
+
+
+def machine_facts() -> dict[str, object]:
+    """What the numbers depend on."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpu": platform.machine() if model is None else model[1],
+        "processors": processors(),
+        "load_average": os.getloadavg(),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+    }
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
+
+
+def _cpu(value: CpuTime | None) -> str:
+    if value is None:
+        return NOTHING
+    return f"{value.total:.1f} ({value.user:.1f}+{value.system:.1f})"

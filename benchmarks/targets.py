@@ -1,0 +1,240 @@
+"""What is measured: PostgreSQL itself, the router and PgBouncer before it, all on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from router.demo.cluster import Cluster
+from router.demo.server import HOST, SUPERUSER, free_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from router.demo.server import Server
+
+DATABASE = "bench"
+START_SECONDS = 30.0
+# The first release that keeps prepared statements in transaction mode.
+PREPARED_SINCE = (1, 21)
+
+
+class BenchmarkError(Exception):
+    """A target could not be started or measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to connect to.
+
+    Attributes:
+        log_path: where its complaints are.
+        pid: of the proxy, None for PostgreSQL itself, whose cost is not told apart.
+        protocols: the values of pgbench's `-M` that it can serve.
+    """
+
+    name: str
+    version: str
+    port: int
+    log_path: Path
+    pid: int | None
+    protocols: frozenset[str] = frozenset({"simple", "extended", "prepared"})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How both proxies are set up."""
+
+    pool_size: int
+    max_clients: int
+    is_parser_on: bool
+    router_command: tuple[str, ...]
+    pgbouncer: str | None
+
+
+@contextlib.contextmanager
+def postgres(connections: int, bin_dir: Path | None) -> Iterator[Server]:
+    """A throw-away PostgreSQL server with an empty database for the benchmark."""
+    settings = {
+        "max_connections": str(connections),
+        "shared_buffers": "128MB",
+        "checkpoint_timeout": "1h",
+        "max_wal_size": "2GB",
+    }
+    with Cluster(shards=1, replicas=0, settings=settings, bin_dir=bin_dir) as cluster:
+        cluster.primary.execute(f"CREATE DATABASE {DATABASE}")
+        yield cluster.primary
+
+
+@contextlib.contextmanager
+def all_targets(server: Server, options: Options) -> Iterator[list[Target]]:
+    """PostgreSQL, the router and, where there is one, PgBouncer, all up."""
+    raise_file_limit()
+    with contextlib.ExitStack() as stack:
+        version = server.execute("SHOW server_version")[0][0]
+        targets = [
+            Target("direct", f"PostgreSQL {version}", server.port, server.log_path, None)
+        ]
+        targets.append(stack.enter_context(router(server, options)))
+        if options.pgbouncer is not None:
+            targets.append(stack.enter_context(pgbouncer(server, options)))
+        yield targets
+
+
+def raise_file_limit() -> None:
+    """Allow as many connections as the system lets us have; the proxies inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def router(server: Server, options: Options) -> Iterator[Target]:
+    """The router in transaction mode, as a process of its own."""
+    port = free_port()
+    config_path = server.installation.cwd / "pgcat.toml"
+    config_path.write_text(router_config(port, server.port, options))
+    log_path = config_path.with_suffix(".log")
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [*options.router_command, str(config_path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    with _running(process, port, log_path):
+        command = " ".join(map(os.path.basename, options.router_command))
+        yield Target("router", command, port, log_path, process.pid)
+
+
+def router_config(port: int, server_port: int, options: Options) -> str:
+    """The router's pgcat.toml: PgBouncer's settings below, in other words."""
+    parser = str(options.is_parser_on).lower()
+    return f"""\
+[general]
+host = "{HOST}"
+port = {port}
+admin_username = "admin"
+admin_password = "admin"
+connect_timeout = 10000
+
+[pools.{DATABASE}]
+pool_mode = "transaction"
+default_role = "any"
+query_parser_enabled = {parser}
+query_parser_read_write_splitting = {parser}
+primary_reads_enabled = true
+prepared_statements_cache_size = 500
+
+[pools.{DATABASE}.users.0]
+username = "{SUPERUSER}"
+password = "unused"
+auth_type = "trust"
+pool_size = {options.pool_size}
+
+[pools.{DATABASE}.shards.0]
+database = "{DATABASE}"
+servers = [["{HOST}", {server_port}, "primary"]]
+"""
+
+
+@contextlib.contextmanager
+def pgbouncer(server: Server, options: Options) -> Iterator[Target]:
+    """PgBouncer with the same pool, under the account that PostgreSQL runs under."""
+    assert options.pgbouncer is not None
+    version = pgbouncer_version(options.pgbouncer)
+    protocols = {"simple", "extended"} | ({"prepared"} if version >= PREPARED_SINCE else set())
+    port = free_port()
+    installation = server.installation
+    directory = installation.cwd
+    config_path = directory / "pgbouncer.ini"
+    installation.write(
+        config_path, pgbouncer_config(port, server.port, directory, options, version)
+    )
+    installation.write(directory / "users.txt", [f'"{SUPERUSER}" "unused"'])
+    log_path = directory / "pgbouncer.out"
+    with log_path.open("wb") as log:
+        process = installation.popen(options.pgbouncer, "-q", config_path, stdout=log.fileno())
+    with _running(process, port, log_path):
+        name = "PgBouncer " + ".".join(map(str, version))
+        yield Target("pgbouncer", name, port, log_path, process.pid, frozenset(protocols))
+
+
+def pgbouncer_config(
+    port: int, server_port: int, directory: Path, options: Options, version: tuple[int, ...]
+) -> list[str]:
+    """The lines of pgbouncer.ini."""
+    lines = [
+        "[databases]",
+        f"{DATABASE} = host={HOST} port={server_port} dbname={DATABASE}",
+        "[pgbouncer]",
+        f"listen_addr = {HOST}",
+        f"listen_port = {port}",
+        "unix_socket_dir =",
+        "auth_type = trust",
+        f"auth_file = {directory / 'users.txt'}",
+        "pool_mode = transaction",
+        f"default_pool_size = {options.pool_size}",
+        f"max_client_conn = {options.max_clients}",
+        "ignore_startup_parameters = extra_float_digits",
+        "log_connections = 0",
+        "log_disconnections = 0",
+        "log_stats = 0",
+    ]
+    return lines + ["max_prepared_statements = 500"] * (version >= PREPARED_SINCE)
+
+
+def find_pgbouncer() -> str | None:
+    """PgBouncer on the PATH, or where distributions hide it."""
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+def pgbouncer_version(program: str) -> tuple[int, ...]:
+    """The numbers after the name in what `--version` prints."""
+    text = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    match = re.search(r"PgBouncer (\d+)\.(\d+)\.(\d+)", text)
+    if match is None:
+        raise BenchmarkError(f"cannot read the version of {program} from {text!r}")
+    return tuple(map(int, match.groups()))
+
+
+@contextlib.contextmanager
+def _running(process: subprocess.Popen[bytes], port: int, log_path: Path) -> Iterator[None]:
+    """Wait until a process listens on its port; end it on exit."""
+
+    def is_listening() -> bool:
+        if process.poll() is not None:
+            raise BenchmarkError(_complaint(process.args, "has ended", log_path))
+        with socket.socket() as probe:
+            return probe.connect_ex((HOST, port)) == 0
+
+    try:
+        if not wait_until(is_listening, START_SECONDS):
+            raise BenchmarkError(_complaint(process.args, "does not listen", log_path))
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _complaint(command: object, what: str, log_path: Path) -> str:
+    words = command if isinstance(command, list) else [command]
+    return f"{' '.join(map(str, words))} {what}:\n{log_tail(log_path)}"
+
+
+def log_tail(log_path: Path) -> str:
+    """The end of a log."""
+    return "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
