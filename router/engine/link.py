@@ -22,6 +22,7 @@ MAX_RECV: Final = 128 * 1024
 # A link that was told to close may take so long to send what is left, in seconds.
 LINGER_TIMEOUT: Final = 10.0
 
+_IN: Final = select.EPOLLIN
 _READ: Final = select.EPOLLIN | select.EPOLLRDHUP
 _HANGUP: Final = select.EPOLLHUP | select.EPOLLERR
 
@@ -58,6 +59,7 @@ class Link:
         "_out",
         "_out_size",
         "_patient",
+        "_queue",
         "_paused",
         "_recv_size",
         "_sock",
@@ -77,6 +79,8 @@ class Link:
         self._fd: Final = sock.fileno()
         self.handler = handler
         self._out: list[bytes | memoryview] = []
+        # Where `write` puts what the next flush is to send.
+        self._queue = self._out
         self._out_size = 0
         self._recv_size = MIN_RECV
         self._paused = False
@@ -117,6 +121,9 @@ class Link:
 
     def on_ready(self, mask: int) -> None:
         """Called by the engine: the socket is ready for what `mask` says."""
+        if mask == _IN:
+            self._read()
+            return
         if mask & select.EPOLLOUT:
             self.flush()
         if self.closed:
@@ -156,16 +163,13 @@ class Link:
         """Queue bytes; they are sent at the end of the engine's round."""
         if self.closed or self._closing:
             return
+        queue = self._queue
+        queue.append(data)
         self._out_size += len(data)
-        if self._queue(data):
+        if len(queue) == 1:
             self._engine.flush_soon(self)
         if self._out_size > HIGH_WATER and not self.congested:
             self.congested = True
-
-    def _queue(self, data: bytes) -> bool:
-        """Keep bytes for the next flush; returns whether it has to be asked for."""
-        self._out.append(data)
-        return len(self._out) == 1
 
     def flush(self) -> None:
         """Send what can be sent without waiting."""
@@ -189,7 +193,7 @@ class Link:
                 return
         else:
             # A view, so that a slow reader of a large block does not make us copy it each time.
-            self._out = [memoryview(data)[sent:] if sent else data]
+            out[:] = [memoryview(data)[sent:] if sent else data]
         if self._out or self._events & select.EPOLLOUT:
             self._watch()
         if self.congested and self._out_size < LOW_WATER:
@@ -225,7 +229,8 @@ class Link:
     def _close_now(self) -> None:
         if not self.closed:
             self.closed = True
-            self._out = []
+            self._queue.clear()
+            self._out.clear()
             self._out_size = 0
             self._engine.unregister(self._fd)
             self._sock.close()
@@ -246,8 +251,9 @@ class TlsLink(Link):
         patient: bool = False,
     ) -> None:
         self._tls: Final = tls
-        self._plain: list[bytes] = []
         super().__init__(engine, sock, handler, patient=patient)
+        self._plain: list[bytes | memoryview] = []
+        self._queue = self._plain
 
     def _take(self, data: bytes) -> None:
         plain, ended = self._tls.decrypt(data)
@@ -258,10 +264,6 @@ class TlsLink(Link):
             self._engine.flush_soon(self)
         if ended:
             self._lost("connection closed by peer")
-
-    def _queue(self, data: bytes) -> bool:
-        self._plain.append(data)
-        return len(self._plain) == 1
 
     def flush(self) -> None:
         """Encrypt what is queued, as one block, and send what can be sent without waiting."""

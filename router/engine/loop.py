@@ -176,7 +176,11 @@ class Engine:
             while dirty:
                 self._dirty = []
                 for link in dirty:
-                    self._guard(link.flush)
+                    try:
+                        link.flush()
+                    except Exception:
+                        log.exception("internal error, closing %r", link)
+                        link.abort("internal error")
                 dirty = self._dirty
         finally:
             self._in_round = False
