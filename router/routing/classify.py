@@ -7,14 +7,18 @@ that knows PostgreSQL's grammar: text that it does not understand goes to the pr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .cache import bind
 from .shape import UnknownLexeme, shape_of
-from .sql import keys, trees
+from .sql.keys import KeyColumn, Keys
+from .sql.reader import Reading, read
 from .tokens import fold, statements_of
 from .types import Analysis, Statement, Verdict
 from .verdicts import FunctionRules, Judgement, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_PARSED: Final = 16 << 10
 """Longest shape of a statement that is given to the parser, which takes its time."""
@@ -31,7 +35,7 @@ class ClassifierOptions:
     """How one pool wants its statements classified."""
 
     rules: FunctionRules = field(default_factory=FunctionRules)
-    sharding_key: keys.KeyColumn | None = None
+    sharding_key: KeyColumn | None = None
 
     @property
     def max_parsed(self) -> int:
@@ -65,14 +69,14 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         return Analysis((), Verdict.WRITE, "no statement")
     judgements: list[Judgement] = []
     tables: dict[str, None] = {}
-    found = keys.Keys()
+    found = Keys()
     for text, tokens in pieces:
-        judgement, tree = _confirm(judge(tokens, options.rules), text, tokens, options)
+        judgement, reading = _confirm(judge(tokens, options.rules), text, tokens, options)
         judgements.append(judgement)
-        if tree is not None:
-            tables.update(dict.fromkeys(trees.tables(tree)))
-            if options.sharding_key is not None:
-                found = found.joined(keys.extract(tree, options.sharding_key))
+        tables.update(dict.fromkeys(judgement.tables))
+        if reading is not None:
+            tables.update(dict.fromkeys(reading.tables))
+            found = found.joined(reading.keys)
     statements = _in_context(judgements)
     decisive = next((s for s in statements if s.verdict is Verdict.WRITE), statements[0])
     return Analysis(
@@ -87,16 +91,19 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
 
 
 def _confirm(
-    judgement: Judgement, text: str, tokens: list[str], options: ClassifierOptions
-) -> tuple[Judgement, trees.Tree | None]:
-    """Have the parser confirm a judgement on a query, and fetch the statement's tree."""
-    if not judgement.is_query and tokens[0] not in _PARSED_KINDS:
+    judgement: Judgement, text: str, tokens: Sequence[str], options: ClassifierOptions
+) -> tuple[Judgement, Reading | None]:
+    """Have the parser confirm the judgement on a query, and read what only it can read."""
+    if judgement.inner:
+        tokens = judgement.inner
+        text = " ".join(tokens)
+    elif not judgement.is_query and tokens[0] not in _PARSED_KINDS:
         return judgement, None
     if len(text) > options.max_parsed:
         return judgement, None
-    tree = trees.parse(text, tokens)
-    if not judgement.is_query or (tree is not None and trees.is_query(tree)):
-        return judgement, tree
+    reading = read(text, tokens, options.sharding_key)
+    if not judgement.is_query or (reading is not None and reading.is_query):
+        return judgement, reading
     kind = judgement.statement.kind
     statement = Statement(kind, Verdict.WRITE, "cannot be parsed")
     return replace(judgement, statement=statement, is_contained=False), None

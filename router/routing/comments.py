@@ -38,12 +38,14 @@ class CommentRouter:
             written = match[1] or ""
             if written.isascii() and written.isdigit() and len(written) <= _SHARD_DIGITS:
                 return replace(analysis, comment_shard=int(written))
-            return replace(analysis, error=InvalidShard(f'invalid shard "{written[:40]}"'))
+            return replace(
+                analysis, comment_error=InvalidShard(f'invalid shard "{written[:40]}"')
+            )
         if self._sharding_key is not None and (match := self._sharding_key.search(head)):
             try:
                 return replace(analysis, comment_key=parse_key(match[1] or ""))
             except InvalidShardingKey as error:
-                return replace(analysis, error=error)
+                return replace(analysis, comment_error=error)
         return analysis
 
 

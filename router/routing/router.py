@@ -168,9 +168,9 @@ class QueryRouter:
         self, analysis: Analysis, state: RoutingState, parameters: Mapping[int, int | None]
     ) -> int | None:
         count = self.options.shard_count
-        if analysis.error is not None:
+        if analysis.comment_error is not None:
             # One exception is raised many times: it must not collect tracebacks.
-            raise analysis.error.with_traceback(None)
+            raise analysis.comment_error.with_traceback(None)
         if count == 1:
             return 0
         if analysis.comment_shard is not None:
@@ -179,6 +179,8 @@ class QueryRouter:
             return self._hash(analysis.comment_key, count)
         if state.shard is not None:
             return self._checked(state.shard)
+        if analysis.error is not None:
+            raise analysis.error.with_traceback(None)
         found = self._shard_of_keys(analysis.keys, parameters) if analysis.keys else None
         return self._default_shard if found is None else found
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 from .functions import BEFORE_PARENTHESIS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _TOKEN: Final = re.compile(
     r"""[a-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*  # a word
-    |"(?:[^"]|"")*"|'[0-9]*'|[0-9]+|\$[0-9]+|::|[^\s]""",
+    |"(?:[^"]|"")*"|'[0-9]*'|[0-9]+|\$[0-9]+
+    |::|[-+*/<>=~!@\#%^&|`?]+  # an operator, whether there is such a one or not
+    |[^\s]""",
     re.VERBOSE,
 )
 _QUERY_STARTS: Final = frozenset(
@@ -76,7 +78,7 @@ def unquoted(token: str) -> str:
     return token[1:-1].replace('""', '"') if token[0] == '"' else token
 
 
-def deepest(tokens: list[str]) -> int:
+def deepest(tokens: Sequence[str]) -> int:
     """Return how deeply brackets are nested, or -1 if they do not match."""
     level = deepest_level = 0
     for token in tokens:

@@ -154,7 +154,8 @@ class Analysis:
         keys: for each table with an automatic sharding key, what the text says about its key.
         comment_shard: the shard that a comment asks for.
         comment_key: the sharding key that a comment gives.
-        error: why the text cannot be given a place to run.
+        comment_error: why what a comment says cannot be followed.
+        error: why the text belongs to no shard, unless somebody chooses one for it.
     """
 
     statements: tuple[Statement, ...]
@@ -165,6 +166,7 @@ class Analysis:
     keys: tuple[KeyConditions, ...] = ()
     comment_shard: int | None = None
     comment_key: int | None = None
+    comment_error: RoutingError | None = None
     error: RoutingError | None = None
 
     @classmethod

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .functions import CONTAINED_WRITES, HARMLESS, HARMLESS_VOLATILE, SLEEPING
-from .tokens import Call, calls, closing
+from .tokens import Call, calls, closing, unquoted
 from .types import Statement, Verdict
 
 QUERIES: Final = frozenset(("select", "values", "table", "with", "("))
@@ -59,6 +59,8 @@ class Judgement:
         is_query: whether a parser is to confirm it.
         opens_read_only: whether it begins a read-only transaction block.
         closes: whether it ends a transaction block.
+        inner: tokens of the query inside the statement, for the parser to read.
+        tables: the relations that it names outside of any query.
     """
 
     statement: Statement
@@ -66,6 +68,8 @@ class Judgement:
     is_query: bool = False
     opens_read_only: bool = False
     closes: bool = False
+    inner: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def judge(tokens: list[str], rules: FunctionRules) -> Judgement:
@@ -162,10 +166,10 @@ def _judge_explain(tokens: list[str], rules: FunctionRules) -> Judgement:
     if not inner or (inner[0] not in QUERIES and inner[0] not in CHANGES):
         return Judgement(_write("EXPLAIN", "EXPLAIN of what is no query"))
     if not analysed:
-        return Judgement(_read("EXPLAIN", "EXPLAIN without ANALYZE"))
+        return Judgement(_read("EXPLAIN", "EXPLAIN without ANALYZE"), inner=tuple(inner))
     verdict = _judge_query(inner, rules).statement
     reason = f"EXPLAIN ANALYZE: {verdict.reason}"
-    return Judgement(Statement("EXPLAIN", verdict.verdict, reason))
+    return Judgement(Statement("EXPLAIN", verdict.verdict, reason), inner=tuple(inner))
 
 
 def _analyses(options: list[str]) -> bool:
@@ -177,24 +181,32 @@ def _analyses(options: list[str]) -> bool:
 
 
 def _judge_copy(tokens: list[str], rules: FunctionRules) -> Judgement:
-    inner: list[str] = []
-    if tokens[1:2] == ["("]:
-        end = closing(tokens, 1)
-        inner = tokens[2:end]
-        after = end + 1
-    else:
-        after = 2
-        while after + 1 < len(tokens) and tokens[after] == ".":
-            after += 2
-        if tokens[after : after + 1] == ["("]:
-            after = closing(tokens, after) + 1
-    if tokens[after : after + 2] != ["to", "stdout"]:
-        return Judgement(_write("COPY", "COPY other than TO STDOUT"))
-    if inner:
-        verdict = _judge_query(inner, rules).statement
-        if verdict.verdict is Verdict.WRITE or inner[0] not in QUERIES:
-            return Judgement(_write("COPY", f"COPY: {verdict.reason}"))
-    return Judgement(_read("COPY", "COPY TO STDOUT"))
+    if tokens[1:2] != ["("]:
+        return _judge_copy_table(tokens)
+    end = closing(tokens, 1)
+    inner = tokens[2:end]
+    statement = _copy(tokens[end + 1 :])
+    verdict = _judge_query(inner, rules).statement if inner else statement
+    if verdict.verdict is Verdict.WRITE:
+        statement = _write("COPY", f"COPY: {verdict.reason}")
+    return Judgement(statement, inner=tuple(inner))
+
+
+def _judge_copy_table(tokens: list[str]) -> Judgement:
+    start = 2 if tokens[1:2] == ["binary"] and tokens[2:3] != ["to"] else 1
+    end = start + 1
+    while end + 1 < len(tokens) and tokens[end] == ".":
+        end += 2
+    table = ".".join(map(unquoted, tokens[start:end:2]))
+    if tokens[end : end + 1] == ["("]:
+        end = closing(tokens, end) + 1
+    return Judgement(_copy(tokens[end:]), tables=(table,) if table else ())
+
+
+def _copy(direction: list[str]) -> Statement:
+    if direction[:2] == ["to", "stdout"]:
+        return _read("COPY", "COPY TO STDOUT")
+    return _write("COPY", "COPY other than TO STDOUT")
 
 
 def _judge_begin(tokens: list[str]) -> Judgement:

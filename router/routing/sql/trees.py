@@ -8,12 +8,15 @@ like trouble is refused by its tokens before it is parsed.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 
 from ..tokens import deepest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # It would log every statement that it leaves unparsed.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -30,22 +33,16 @@ _DIALECT: Final = Postgres()
 
 _QUERIES: Final = (exp.Query, exp.Values, exp.Insert, exp.Update, exp.Delete, exp.Merge)
 
-Tree = exp.Expression
+Tree = exp.Expr
 
 
-def parse(text: str, tokens: list[str]) -> Tree | None:
-    """Parse one statement of a folded shape; None if it cannot be parsed, or not safely."""
-    if not is_safe(tokens):
-        return None
-    try:
-        trees = _DIALECT.parse(text)
-    except Exception:  # sqlglot may fail in any way on hostile text; none of it is our affair
-        return None
-    tree = trees[0] if len(trees) == 1 else None
-    return tree if isinstance(tree, exp.Expression) else None
+def parse(text: str) -> Tree | None:
+    """Parse one statement of a folded shape; None if it is not exactly one."""
+    trees = _DIALECT.parse(text)
+    return trees[0] if len(trees) == 1 else None
 
 
-def is_safe(tokens: list[str]) -> bool:
+def is_safe(tokens: Sequence[str]) -> bool:
     """Say whether sqlglot parses these tokens in a time that grows with their number only."""
     depth = deepest(tokens)
     if depth < 0 or depth > MAX_DEPTH:
@@ -78,12 +75,13 @@ def is_query(tree: Tree) -> bool:
 def tables(tree: Tree) -> tuple[str, ...]:
     """Name the relations in a tree, each once, without those that WITH makes."""
     named: dict[str, None] = {}
-    made = {cte.alias for cte in tree.find_all(exp.CTE)}
-    for table in tree.find_all(exp.Table, bfs=False):
-        name = table_name(table)
-        if name and name not in made:
-            named[name] = None
-    return tuple(named)
+    made: set[str] = set()
+    for node in tree.walk(bfs=False):
+        if isinstance(node, exp.Table):
+            named[table_name(node)] = None
+        elif isinstance(node, exp.CTE):
+            made.add(node.alias)
+    return tuple(name for name in named if name and name not in made)
 
 
 def table_name(table: exp.Table) -> str:

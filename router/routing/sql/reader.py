@@ -1,0 +1,41 @@
+"""Reads from one statement what only its syntax tree tells, and never fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import trees
+from .keys import KeyColumn, Keys, extract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a syntax tree tells.
+
+    Attributes:
+        is_query: whether it is that of a query or of a change of data.
+        tables: the relations, by name.
+        keys: what it says about the sharding key.
+    """
+
+    is_query: bool
+    tables: tuple[str, ...]
+    keys: Keys
+
+
+def read(text: str, tokens: Sequence[str], key: KeyColumn | None) -> Reading | None:
+    """Read a statement of a folded shape; None if it cannot be parsed, or not safely."""
+    if not trees.is_safe(tokens):
+        return None
+    try:
+        tree = trees.parse(text)
+        if tree is None:
+            return None
+        keys = Keys() if key is None else extract(tree, key)
+        return Reading(trees.is_query(tree), trees.tables(tree), keys)
+    except Exception:  # hostile text can make sqlglot fail in any way, and trees take any form
+        return None
