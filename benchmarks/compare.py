@@ -85,9 +85,9 @@ class Comparison:
         return None if one is None or two is None else one.total / two.total
 
     def spread(self, target: str) -> float | None:
-        """How far the rounds lie apart, as a share of their median: the noise."""
+        """How far the rounds lie apart, as a share of their median; one alone tells nothing."""
         values = [run.outcome.tps for run in self._of(target)]
-        return (max(values) - min(values)) / median(values) if values else None
+        return (max(values) - min(values)) / median(values) if len(values) > 1 else None
 
     def _of(self, target: str) -> list[Run]:
         return [run for run in self.runs if run.target == target]

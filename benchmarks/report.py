@@ -59,7 +59,7 @@ def _cells(comparison: Comparison) -> list[str]:
         *(_number(comparison.tps(name), ",.0f") for name in ("direct", "router", "pgbouncer")),
         _number(comparison.tps_ratio("router", "pgbouncer"), ".2f"),
         _number(comparison.tps_ratio("router", "direct"), ".2f"),
-        _number(max(spread for spread in spreads if spread is not None), ".0%"),
+        _number(max((one for one in spreads if one is not None), default=None), ".0%"),
         *(_number(comparison.latency_p99(name), ".2f") for name in ("router", "pgbouncer")),
         *(_cpu(comparison.cpu(name)) for name in ("router", "pgbouncer")),
         _number(comparison.cpu_ratio("router", "pgbouncer"), ".2f"),
