@@ -23,11 +23,16 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 MAX_DEPTH: Final = 40
 MAX_OPEN_JOINS: Final = 5
-MAX_ARRAY_DEPTH: Final = 6
+MAX_TYPE_DEPTH: Final = 6
 MAX_SUBSCRIPTS: Final = 60
 
-_CONDITIONS: Final = frozenset(("on", "using", "cross", "natural"))
 _SET_OPERATORS: Final = frozenset(("union", "intersect", "except"))
+_UNCONDITIONAL: Final = frozenset(("cross", "natural"))
+_TYPES: Final = frozenset(
+    word.lower()
+    for word, token in Postgres.Tokenizer.KEYWORDS.items()
+    if token in Postgres.Parser.TYPE_TOKENS
+)
 
 _DIALECT: Final = Postgres()
 
@@ -44,27 +49,49 @@ def parse(text: str) -> Tree | None:
 
 def is_safe(tokens: Sequence[str]) -> bool:
     """Say whether sqlglot parses these tokens in a time that grows with their number only."""
-    depth = deepest(tokens)
-    if depth < 0 or depth > MAX_DEPTH:
-        return False
-    joins = conditions = subscripts = array_depth = 0
+    return (
+        0 <= deepest(tokens) <= MAX_DEPTH and _joins_are_safe(tokens) and _nests_safely(tokens)
+    )
+
+
+def _joins_are_safe(tokens: Sequence[str]) -> bool:
+    """Say whether few joins wait for their condition at a time."""
+    waiting = 0
+    for i, token in enumerate(tokens):
+        if token == "join":
+            waiting += not _is_unconditional(tokens, i)
+            if waiting > MAX_OPEN_JOINS:
+                return False
+        elif token in ("on", "using") and waiting:
+            waiting -= 1
+    return True
+
+
+def _is_unconditional(tokens: Sequence[str], join: int) -> bool:
+    """Say whether a JOIN is a CROSS JOIN or a NATURAL [LEFT [OUTER]] JOIN."""
+    for i in range(join - 1, max(join - 4, 0), -1):
+        if tokens[i] in _UNCONDITIONAL:
+            return tokens[i - 1] != "join"
+    return False
+
+
+def _nests_safely(tokens: Sequence[str]) -> bool:
+    """Say whether few brackets are open at a time that could belong to a type."""
+    subscripts = 0
+    brackets: list[bool] = []
     previous = ""
     for token in tokens:
-        if token == "join":
-            joins += 1
-        elif token in _CONDITIONS:
-            conditions += 1
-        elif token == "[":
-            subscripts += 1
-            array_depth += 1
-            if array_depth > MAX_ARRAY_DEPTH:
+        if token in ("(", "["):
+            subscripts += token == "["
+            brackets.append(token == "[" or previous in _TYPES)
+            if brackets[-1] and sum(brackets) > MAX_TYPE_DEPTH:
                 return False
-        elif token == "]":
-            array_depth -= 1
+        elif token in (")", "]"):
+            brackets.pop()
         elif token in _SET_OPERATORS and previous in ("(", "union"):
             return False
         previous = token
-    return joins - conditions <= MAX_OPEN_JOINS and subscripts <= MAX_SUBSCRIPTS
+    return subscripts <= MAX_SUBSCRIPTS
 
 
 def is_query(tree: Tree) -> bool:
