@@ -1,0 +1,248 @@
+"""The virtual admin database: one administrator's session, from bytes to bytes.
+
+It speaks the simple and the extended protocol, has no transactions, and answers at once:
+nothing here waits. Output that the client does not take stops the work until it does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ClientProtocolError, ConfigError, RouterError
+from ..protocol import codes, framing, messages
+from ..stats import ClientSnapshot, View
+from . import encoding
+from .commands import AdminActions, Console, find, unsupported
+from .extended import Body, Extended
+from .statements import Words, is_blank, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..engine.link import Link
+    from .show import ConfigRow
+
+# No command is longer than a line, so there is no need to collect more of a message.
+MESSAGE_LIMIT: Final = 64 * 1024
+
+_COPY: Final = frozenset((codes.COPY_DATA, codes.COPY_DONE, codes.COPY_FAIL))
+
+
+def parameters(application_name: str) -> dict[str, str]:
+    """The ParameterStatus set of admin connections, as PgCat has it.
+
+    server_version is PgCat's own, for drivers expect a number there and tools know this one.
+    """
+    return {
+        "application_name": application_name,
+        "client_encoding": "UTF8",
+        "server_encoding": "UTF8",
+        "DateStyle": "ISO, MDY",
+        "TimeZone": "Etc/UTC",
+        "standard_conforming_strings": "on",
+        "server_version": "1.3.0",
+    }
+
+
+class AdminSession:
+    """One administrator. Set `link` before the first data arrives."""
+
+    def __init__(
+        self,
+        view: View,
+        actions: AdminActions,
+        *,
+        settings: Callable[[], list[ConfigRow]],
+        peer: str,
+        user: str,
+        database: str,
+        application_name: str,
+        on_end: Callable[[AdminSession, str], None],
+    ) -> None:
+        self.link: Link | None = None
+        self.peer: Final = peer
+        self.user: Final = user
+        self.database: Final = database
+        self.application_name: Final = application_name
+        self._on_end: Final = on_end
+        self._console: Final = Console(f"admin {user} at {peer}", view, actions, settings)
+        self._extended: Final = Extended(self._console)
+        self._input = bytearray()
+        self._statements: deque[Words] = deque()  # of the simple query that is being answered
+        self._skips_to_sync = False
+        self._ended = False
+        self._opened_at: Final = time.monotonic()
+        self._query_count = 0
+        self._error_count = 0
+
+    def __repr__(self) -> str:
+        return f"<AdminSession {self.user}@{self.peer}{' ended' if self._ended else ''}>"
+
+    def snapshot(self, client_id: int) -> ClientSnapshot:
+        """The row of SHOW CLIENTS."""
+        return ClientSnapshot(
+            client_id=client_id,
+            database=self.database,
+            user=self.user,
+            application_name=self.application_name,
+            state="idle",  # it never holds a server
+            addr=self.peer,
+            tls="",
+            transaction_count=self._query_count,
+            query_count=self._query_count,
+            error_count=self._error_count,
+            age_seconds=int(time.monotonic() - self._opened_at),
+            maxwait_us=0,
+        )
+
+    # --- what the link tells
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self._input += data
+        self._work()
+
+    def on_drained(self) -> None:
+        """The client takes its output again."""
+        if self.link is not None:
+            self.link.resume()
+        self._work()
+
+    def on_closed(self, reason: str) -> None:
+        """The client or the network ended the link."""
+        self._end(reason)
+
+    # --- messages
+
+    def _work(self) -> None:
+        link = self.link
+        while link is not None and not self._ended:
+            if link.congested:
+                link.pause()
+                return
+            if self._statements:
+                self._run_next()
+            elif not self._take_message():
+                return
+
+    def _take_message(self) -> bool:
+        """Act on the next message, if it is there as a whole."""
+        if len(self._input) < framing.HEADER_SIZE:
+            return False
+        kind, length = framing.HEADER.unpack_from(self._input)
+        if kind not in framing.CLIENT_KINDS:
+            self._fail(ClientProtocolError(f"invalid frontend message type {kind}"))
+            return True
+        if not 4 <= length <= MESSAGE_LIMIT:
+            self._fail(ClientProtocolError(f"invalid message length {length}"))
+            return True
+        if len(self._input) < 1 + length:
+            return False
+        body = bytes(self._input[framing.HEADER_SIZE : 1 + length])
+        del self._input[: 1 + length]
+        self._dispatch(kind, body)
+        return True
+
+    def _dispatch(self, kind: int, body: bytes) -> None:
+        if kind == codes.TERMINATE:
+            self._close("client disconnected")
+        elif kind == codes.SYNC:
+            self._skips_to_sync = False
+            self._extended.sync()
+            self._write(messages.READY_IDLE)
+        elif self._skips_to_sync or kind in _COPY or kind == codes.FLUSH:
+            # Nothing is ever held back, so there is nothing to flush; and copy messages outside
+            # of a COPY are to be ignored, says the manual.
+            return
+        elif kind == codes.QUERY:
+            self._query(body)
+        elif kind == codes.FUNCTION_CALL:
+            self._refuse(RouterError("function calls are not supported", sqlstate="0A000"))
+            self._write(messages.READY_IDLE)
+        else:
+            self._answer(kind, body)
+
+    def _query(self, data: bytes) -> None:
+        self._query_count += 1
+        self._extended.forget_unnamed()
+        try:
+            body = Body(data)
+            text = body.string()
+            body.end()
+            self._statements.extend(split(text))
+            if not self._statements and not is_blank(text):
+                raise unsupported()
+        except RouterError as error:
+            self._refuse(error)
+            self._write(messages.READY_IDLE)
+            return
+        if not self._statements:
+            self._write(messages.EMPTY_QUERY_RESPONSE + messages.READY_IDLE)
+
+    def _run_next(self) -> None:
+        words = self._statements.popleft()
+        try:
+            self._write(self._run(words))
+        except RouterError as error:
+            self._statements.clear()
+            self._refuse(error)
+        if not self._statements:
+            self._write(messages.READY_IDLE)
+
+    def _run(self, words: Words) -> bytes:
+        """Run one statement of a simple query; returns its whole answer."""
+        command = find(words)
+        reply = command.run(self._console, words)
+        parts = [reply.notice]
+        if command.headings is not None:
+            formats = (encoding.TEXT,) * len(command.headings)
+            parts.append(encoding.row_description(command.headings, formats))
+            parts += [encoding.data_row(row, command.headings, formats) for row in reply.rows]
+        parts.append(messages.command_complete(command.tag))
+        return b"".join(parts)
+
+    def _answer(self, kind: int, body: bytes) -> None:
+        if kind == codes.EXECUTE:
+            self._query_count += 1
+        try:
+            self._write(self._extended.answer(kind, body))
+        except RouterError as error:
+            self._refuse(error)
+            self._skips_to_sync = True
+
+    # --- answers
+
+    def _write(self, data: bytes) -> None:
+        if self.link is not None:
+            self.link.write(data)
+
+    def _refuse(self, error: RouterError) -> None:
+        """Tell of an error after which the session goes on."""
+        self._error_count += 1
+        if isinstance(error, ConfigError):
+            # Its message has a line for each problem; clients show that much of a detail only.
+            first, *_ = error.message.splitlines()
+            self._write(
+                messages.error_response(first, error.sqlstate, detail="\n".join(error.problems))
+            )
+        else:
+            self._write(messages.error_from(error))
+
+    def _fail(self, error: RouterError) -> None:
+        """Tell of an error after which no message boundary can be trusted."""
+        self._write(messages.error_from(error, severity="FATAL"))
+        self._close(error.message)
+
+    def _close(self, reason: str) -> None:
+        if self.link is not None:
+            self.link.close()
+        self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        if not self._ended:
+            self._ended = True
+            self._input.clear()
+            self._statements.clear()
+            self._on_end(self, reason)

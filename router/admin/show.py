@@ -1,0 +1,240 @@
+"""The tables of the admin database: columns, and how their values come out of snapshots.
+
+The first columns of each table are PgCat's, in PgCat's order and types; columns that PgCat does
+not have come after them, so that whatever reads by position goes on to work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ..stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot
+
+S = TypeVar("S")
+
+Value = str | int
+Row = tuple[Value, ...]
+
+_SECOND: Final = 1_000_000
+# PgCat tells the times of queries in milliseconds, but waits in microseconds.
+_MILLISECOND: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A column as clients see it."""
+
+    name: str
+    oid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[S]):
+    """A column, and the function that finds its value in a snapshot."""
+
+    heading: Heading
+    value: Callable[[S], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRow:
+    """A row of SHOW CONFIG."""
+
+    key: str
+    value: str
+    default: str
+    changeable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """A row of SHOW LISTS."""
+
+    name: str
+    items: int
+
+
+def text(name: str, value: Callable[[S], str]) -> Column[S]:
+    """A column of type text."""
+    return Column(Heading(name, TEXT_OID), value)
+
+
+def int4(name: str, value: Callable[[S], int]) -> Column[S]:
+    """A column of type int4."""
+    return Column(Heading(name, INT4_OID), value)
+
+
+def numeric(name: str, value: Callable[[S], int]) -> Column[S]:
+    """A column of type numeric, whose values are whole all the same."""
+    return Column(Heading(name, NUMERIC_OID), value)
+
+
+def headings(columns: Iterable[Column[S]]) -> tuple[Heading, ...]:
+    """What RowDescription tells."""
+    return tuple(column.heading for column in columns)
+
+
+def rows(columns: Sequence[Column[S]], snapshots: Iterable[S]) -> list[Row]:
+    """One row for each snapshot, in their order."""
+    return [tuple(column.value(snapshot) for column in columns) for snapshot in snapshots]
+
+
+def _identifier(number: int) -> str:
+    return f"0x{number:08X}"
+
+
+POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
+    text("database", lambda pool: pool.database),
+    text("user", lambda pool: pool.user),
+    text("pool_mode", lambda pool: pool.pool_mode),
+    numeric("cl_idle", lambda pool: pool.cl_idle),
+    numeric("cl_active", lambda pool: pool.cl_active),
+    numeric("cl_waiting", lambda pool: pool.cl_waiting),
+    numeric("cl_cancel_req", lambda pool: pool.cl_cancel_req),
+    numeric("sv_active", lambda pool: pool.sv_active),
+    numeric("sv_idle", lambda pool: pool.sv_idle),
+    numeric("sv_used", lambda pool: pool.sv_used),
+    numeric("sv_tested", lambda pool: pool.sv_tested),
+    numeric("sv_login", lambda pool: pool.sv_login),
+    numeric("maxwait", lambda pool: pool.maxwait_us // _SECOND),
+    numeric("maxwait_us", lambda pool: pool.maxwait_us % _SECOND),
+    int4("paused", lambda pool: pool.paused),
+)
+
+DATABASES: Final[tuple[Column[AddressSnapshot], ...]] = (
+    text("name", lambda address: address.name),
+    text("host", lambda address: address.host),
+    text("port", lambda address: str(address.port)),
+    text("database", lambda address: address.database),
+    text("force_user", lambda address: address.user),
+    int4("pool_size", lambda address: address.pool_size),
+    int4("min_pool_size", lambda address: address.min_pool_size),
+    int4("reserve_pool", lambda _: 0),
+    text("pool_mode", lambda address: address.pool_mode),
+    int4("max_connections", lambda address: address.pool_size),
+    int4("current_connections", lambda address: address.current_connections),
+    int4("paused", lambda address: address.paused),
+    int4("disabled", lambda address: address.banned),
+    text("pool", lambda address: address.pool),
+    int4("shard", lambda address: address.shard),
+    text("role", lambda address: address.role),
+)
+
+STATS: Final[tuple[Column[AddressSnapshot], ...]] = (
+    text("instance", lambda address: address.name),
+    text("database", lambda address: address.pool),
+    text("user", lambda address: address.user),
+    numeric("total_xact_count", lambda address: address.xact_count),
+    numeric("total_query_count", lambda address: address.query_count),
+    numeric("total_received", lambda address: address.received),
+    numeric("total_sent", lambda address: address.sent),
+    numeric("total_xact_time", lambda address: address.xact_time // _MILLISECOND),
+    numeric("total_query_time", lambda address: address.query_time // _MILLISECOND),
+    numeric("total_wait_time", lambda address: address.wait_time),
+    numeric("total_errors", lambda address: address.errors),
+    numeric("avg_xact_count", lambda address: address.average.xact_count),
+    numeric("avg_query_count", lambda address: address.average.query_count),
+    numeric("avg_recv", lambda address: address.average.received),
+    numeric("avg_sent", lambda address: address.average.sent),
+    numeric("avg_errors", lambda address: address.average.errors),
+    numeric("avg_xact_time", lambda address: address.average.xact_time // _MILLISECOND),
+    numeric("avg_query_time", lambda address: address.average.query_time // _MILLISECOND),
+    numeric("avg_wait_time", lambda address: address.average.wait_time),
+    numeric("total_xact_time_us", lambda address: address.xact_time),
+    numeric("total_query_time_us", lambda address: address.query_time),
+    numeric("avg_xact_time_us", lambda address: address.average.xact_time),
+    numeric("avg_query_time_us", lambda address: address.average.query_time),
+)
+
+CLIENTS: Final[tuple[Column[ClientSnapshot], ...]] = (
+    text("client_id", lambda client: _identifier(client.client_id)),
+    text("database", lambda client: client.database),
+    text("user", lambda client: client.user),
+    text("application_name", lambda client: client.application_name),
+    text("state", lambda client: client.state),
+    numeric("transaction_count", lambda client: client.transaction_count),
+    numeric("query_count", lambda client: client.query_count),
+    numeric("error_count", lambda client: client.error_count),
+    numeric("age_seconds", lambda client: client.age_seconds),
+    numeric("maxwait", lambda client: client.maxwait_us // _SECOND),
+    numeric("maxwait_us", lambda client: client.maxwait_us % _SECOND),
+    text("addr", lambda client: client.addr),
+    text("tls", lambda client: client.tls),
+)
+
+SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
+    text("server_id", lambda server: _identifier(server.server_id)),
+    text("database_name", lambda server: server.pool),
+    text("user", lambda server: server.user),
+    text("address_id", lambda server: server.address),
+    text("application_name", lambda server: server.application_name),
+    text("state", lambda server: server.state),
+    numeric("transaction_count", lambda server: server.transaction_count),
+    numeric("query_count", lambda server: server.query_count),
+    numeric("bytes_sent", lambda server: server.bytes_sent),
+    numeric("bytes_received", lambda server: server.bytes_received),
+    numeric("age_seconds", lambda server: server.age_seconds),
+    numeric("prepare_cache_hit", lambda server: server.prepare_cache_hit),
+    numeric("prepare_cache_miss", lambda server: server.prepare_cache_miss),
+    numeric("prepare_cache_eviction", lambda server: server.prepare_cache_eviction),
+    numeric("prepare_cache_size", lambda server: server.prepare_cache_size),
+    int4("remote_pid", lambda server: server.pid),
+    text("tls", lambda server: server.tls),
+)
+
+USERS: Final[tuple[Column[PoolSnapshot], ...]] = (
+    text("name", lambda pool: pool.user),
+    text("pool_mode", lambda pool: pool.pool_mode),
+    text("database", lambda pool: pool.database),
+)
+
+LISTS: Final[tuple[Column[ListRow], ...]] = (
+    text("list", lambda row: row.name),
+    int4("items", lambda row: row.items),
+)
+
+CONFIG: Final[tuple[Column[ConfigRow], ...]] = (
+    text("key", lambda row: row.key),
+    text("value", lambda row: row.value),
+    text("default", lambda row: row.default),
+    text("changeable", lambda row: "yes" if row.changeable else "no"),
+)
+
+VERSION: Final[tuple[Column[str], ...]] = (text("version", lambda version: version),)
+
+SHUTDOWN: Final[tuple[Column[bool], ...]] = (
+    text("success", lambda success: "t" if success else "f"),
+)
+
+
+def lists(
+    pools: Sequence[PoolSnapshot],
+    addresses: Sequence[AddressSnapshot],
+    clients: Iterable[ClientSnapshot],
+) -> list[ListRow]:
+    """How much there is of everything.
+
+    The admin database and its user count as one each, which is where the ones come from.
+    """
+    states = [client.state for client in clients]
+    return [
+        ListRow("databases", len(addresses) + 1),
+        ListRow("users", len(pools) + 1),
+        ListRow("pools", len(addresses) + 1),
+        ListRow("free_clients", states.count("idle")),
+        ListRow("used_clients", states.count("active")),
+        ListRow("login_clients", 0),
+        ListRow("free_servers", sum(address.sv_idle for address in addresses)),
+        ListRow("used_servers", sum(address.sv_active for address in addresses)),
+        ListRow("dns_names", 0),
+        ListRow("dns_zones", 0),
+        ListRow("dns_queries", 0),
+        ListRow("dns_pending", 0),
+        ListRow("waiting_clients", states.count("waiting")),
+    ]

@@ -1,0 +1,222 @@
+"""Prometheus metrics over snapshots, under PgCat's names.
+
+PgCat's counters have no `_total` at the end, which prometheus_client would add. So the samples
+are made with their names as they are, and written by a function of our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from prometheus_client import ProcessCollector
+from prometheus_client.core import Metric
+
+from .. import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from ..stats import AddressSnapshot, PoolSnapshot, View
+
+S = TypeVar("S")
+
+_SECOND: Final = 1_000_000
+# PgCat tells the times of queries in milliseconds, but waits in microseconds.
+_MILLISECOND: Final = 1000
+
+_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_HELP_ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n"})
+
+
+@dataclass(frozen=True, slots=True)
+class Family(Generic[S]):
+    """A metric, and the function that finds its value in a snapshot."""
+
+    name: str
+    kind: str
+    help: str
+    value: Callable[[S], int]
+
+
+def counter(name: str, meaning: str, value: Callable[[S], int]) -> Family[S]:
+    """A metric that only grows while the router runs."""
+    return Family(f"pgcat_{name}", "counter", meaning, value)
+
+
+def gauge(name: str, meaning: str, value: Callable[[S], int]) -> Family[S]:
+    """A metric that goes up and down."""
+    return Family(f"pgcat_{name}", "gauge", meaning, value)
+
+
+# Of the addresses, not of their connections: they stay when a connection goes.
+ADDRESS_FAMILIES: Final[tuple[Family[AddressSnapshot], ...]] = (
+    counter("stats_total_query_count", "Queries.", lambda a: a.query_count),
+    counter(
+        "stats_total_query_time",
+        "Time in queries, in milliseconds.",
+        lambda a: a.query_time // _MILLISECOND,
+    ),
+    counter("stats_total_received", "Bytes received from the server.", lambda a: a.received),
+    counter("stats_total_sent", "Bytes sent to the server.", lambda a: a.sent),
+    counter("stats_total_xact_count", "Transactions.", lambda a: a.xact_count),
+    counter(
+        "stats_total_xact_time",
+        "Time in transactions, in milliseconds.",
+        lambda a: a.xact_time // _MILLISECOND,
+    ),
+    counter(
+        "stats_total_wait_time",
+        "Time that clients waited for a connection, in microseconds.",
+        lambda a: a.wait_time,
+    ),
+    counter(
+        "stats_total_query_time_us",
+        "Time in queries, in microseconds.",
+        lambda a: a.query_time,
+    ),
+    counter(
+        "stats_total_xact_time_us",
+        "Time in transactions, in microseconds.",
+        lambda a: a.xact_time,
+    ),
+    counter("stats_total_errors", "Failed checkouts and connections.", lambda a: a.errors),
+    gauge("stats_avg_query_count", "Queries per second.", lambda a: a.average.query_count),
+    gauge(
+        "stats_avg_query_time",
+        "Milliseconds per query.",
+        lambda a: a.average.query_time // _MILLISECOND,
+    ),
+    gauge("stats_avg_recv", "Bytes received per second.", lambda a: a.average.received),
+    gauge("stats_avg_sent", "Bytes sent per second.", lambda a: a.average.sent),
+    gauge("stats_avg_errors", "Errors per second.", lambda a: a.average.errors),
+    gauge("stats_avg_xact_count", "Transactions per second.", lambda a: a.average.xact_count),
+    gauge(
+        "stats_avg_xact_time",
+        "Milliseconds per transaction.",
+        lambda a: a.average.xact_time // _MILLISECOND,
+    ),
+    gauge(
+        "stats_avg_wait_time", "Microseconds waited per second.", lambda a: a.average.wait_time
+    ),
+    counter("servers_bytes_received", "Bytes received from the server.", lambda a: a.received),
+    counter("servers_bytes_sent", "Bytes sent to the server.", lambda a: a.sent),
+    counter("servers_transaction_count", "Transactions on the server.", lambda a: a.xact_count),
+    counter("servers_query_count", "Queries on the server.", lambda a: a.query_count),
+    counter("servers_error_count", "Failed checkouts and connections.", lambda a: a.errors),
+    gauge("servers_idle_count", "Connections that are nobody's.", lambda a: a.sv_idle),
+    gauge("servers_active_count", "Connections that serve a client.", lambda a: a.sv_active),
+    gauge("servers_tested_count", "Connections being checked.", lambda a: a.sv_tested),
+    gauge("servers_login_count", "Connections being opened.", lambda a: a.sv_login),
+    gauge("servers_is_banned", "1 while the server gets no clients.", lambda a: a.banned),
+    gauge("servers_is_paused", "1 while its pool is paused.", lambda a: a.paused),
+    gauge("databases_pool_size", "Connections that there may be.", lambda a: a.pool_size),
+    gauge(
+        "databases_current_connections",
+        "Connections that there are.",
+        lambda a: a.current_connections,
+    ),
+)
+
+POOL_FAMILIES: Final[tuple[Family[PoolSnapshot], ...]] = (
+    gauge("pools_cl_idle", "Clients between transactions.", lambda p: p.cl_idle),
+    gauge("pools_cl_active", "Clients that have a server.", lambda p: p.cl_active),
+    gauge("pools_cl_waiting", "Clients that wait for a server.", lambda p: p.cl_waiting),
+    gauge("pools_sv_idle", "Connections that are nobody's.", lambda p: p.sv_idle),
+    gauge("pools_sv_active", "Connections that serve a client.", lambda p: p.sv_active),
+    gauge("pools_sv_login", "Connections being opened.", lambda p: p.sv_login),
+    gauge("pools_sv_tested", "Connections being checked.", lambda p: p.sv_tested),
+    gauge(
+        "pools_maxwait",
+        "How long the first client in the queue has waited, whole seconds.",
+        lambda p: p.maxwait_us // _SECOND,
+    ),
+    gauge(
+        "pools_maxwait_us",
+        "The rest of pools_maxwait, in microseconds.",
+        lambda p: p.maxwait_us % _SECOND,
+    ),
+)
+
+BUILD_INFO: Final = "pgcat_build_info"
+
+
+class Exporter:
+    """A collector of prometheus_client: metrics of the router, then of its process."""
+
+    def __init__(self, view: View) -> None:
+        self._view: Final = view
+        # Not registered anywhere: the process may have other metrics than the router's.
+        self._process: Final = ProcessCollector(registry=None)
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        yield from _metrics(ADDRESS_FAMILIES, self._view.addresses(), _address_labels)
+        yield from _metrics(POOL_FAMILIES, self._view.pools(), _pool_labels)
+        info = Metric(BUILD_INFO, "The version that runs.", "gauge")
+        info.add_sample(BUILD_INFO, {"version": __version__}, 1)
+        yield info
+        yield from self._process.collect()
+
+    def render(self) -> bytes:
+        """The metrics in the text format 0.0.4."""
+        return "".join(_text(metric) for metric in self.collect()).encode()
+
+
+def _address_labels(address: AddressSnapshot) -> dict[str, str]:
+    return {
+        "database": address.database,
+        "host": address.host,
+        "index": str(address.index),
+        "pool": address.pool,
+        "role": address.role,
+        "shard": str(address.shard),
+        "username": address.user,
+    }
+
+
+def _pool_labels(pool: PoolSnapshot) -> dict[str, str]:
+    return {"pool": pool.database, "user": pool.user}
+
+
+def _metrics(
+    families: Iterable[Family[S]],
+    snapshots: Iterable[S],
+    labels_of: Callable[[S], dict[str, str]],
+) -> Iterator[Metric]:
+    labelled = [(snapshot, labels_of(snapshot)) for snapshot in snapshots]
+    for family in families:
+        metric = Metric(family.name, family.help, family.kind)
+        for snapshot, labels in labelled:
+            metric.add_sample(family.name, labels, family.value(snapshot))
+        yield metric
+
+
+def _text(metric: Metric) -> str:
+    if not metric.samples:
+        return ""
+    # A family is called what its samples are called; of prometheus_client's own counters only
+    # the samples have the `_total`.
+    name = metric.samples[0].name
+    lines = [
+        "",
+        f"# HELP {name} {metric.documentation.translate(_HELP_ESCAPES)}",
+        f"# TYPE {name} {metric.type}",
+    ]
+    lines += [
+        f"{sample.name}{_label_text(sample.labels)} {_number(sample.value)}"
+        for sample in metric.samples
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _label_text(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    pairs = (f'{name}="{value.translate(_ESCAPES)}"' for name, value in sorted(labels.items()))
+    return "{" + ",".join(pairs) + "}"
+
+
+def _number(value: float) -> str:
+    # A bool is the number that it stands for; what is not whole keeps all its digits.
+    return str(int(value)) if value % 1 == 0 else repr(value)
