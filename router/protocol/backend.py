@@ -471,7 +471,7 @@ class BackendStream:
     def _idle_message(self, data: bytes, pos: int, end: int) -> int:
         """Deal with a message that answers nothing; returns where the next one begins."""
         kind, length = HEADER.unpack_from(data, pos)
-        after = pos + 1 + length
+        after: int = pos + 1 + length
         if kind not in b"NAES" or length < 4:
             raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from an idle server")
         if after > end and kind in b"ES":

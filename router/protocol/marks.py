@@ -58,11 +58,11 @@ _TAGS: Final = {
 _SCHEMA_CHANGE: Final = (b"CREATE ", b"ALTER ", b"DROP ", b"GRANT", b"REVOKE", b"IMPORT ", b"SECURITY ")
 
 _TEXT: Final = (
-    (re.compile(rb"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
-    (re.compile(rb"pg_(?:try_)?advisory_lock"), LOCK),
-    (re.compile(rb"\bset_config\b"), SET),
-    (re.compile(rb"\bwith\s+hold\b"), CURSOR),
-    (re.compile(rb"\bsetseed\b|\bdblink_connect\b|\blo_(?:open|creat)"), UNKNOWN),
+    (re.compile(r"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
+    (re.compile(r"pg_(?:try_)?advisory_lock"), LOCK),
+    (re.compile(r"\bset_config\b"), SET),
+    (re.compile(r"\bwith\s+hold\b"), CURSOR),
+    (re.compile(r"\bsetseed\b|\bdblink_connect\b|\blo_(?:open|creat)"), UNKNOWN),
 )
 
 
@@ -76,17 +76,18 @@ def of_tag(tag: bytes) -> int:
 
 def of_text(sql: bytes) -> int:
     """What the text may leave behind without any tag telling; MAY_COPY besides."""
-    low = sql.lower()
-    marks = MAY_COPY if b"copy" in low else 0
+    # As text, because looking for bytes in bytes raises and drops an exception each time.
+    low = sql.decode("latin-1").lower()
+    marks = MAY_COPY if "copy" in low else 0
     # `in` costs a tenth of a regular expression.
     if not (
-        b"temp" in low
-        or b"advisory" in low
-        or b"set_config" in low
-        or b"hold" in low
-        or b"setseed" in low
-        or b"dblink_" in low
-        or b"lo_" in low
+        "temp" in low
+        or "advisory" in low
+        or "set_config" in low
+        or "hold" in low
+        or "setseed" in low
+        or "dblink_" in low
+        or "lo_" in low
     ):
         return marks
     for pattern, mark in _TEXT:

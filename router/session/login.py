@@ -194,8 +194,8 @@ class Login:
             if kind != codes.PASSWORD:
                 raise ClientProtocolError(f"expected password response, got message type {kind}")
             step = authenticator.receive(body)
-            if step.body is not None:
-                await wire.send(messages.authentication(step.body))
+            if step.send is not None:
+                await wire.send(messages.authentication(step.send))
             if step.done:
                 return
 

@@ -1,0 +1,51 @@
+"""Compiles the data plane with mypyc where that is possible; the package works the same without.
+
+PGCAT_COMPILE=1 insists on compiling, PGCAT_COMPILE=0 leaves it; by default an ordinary build compiles
+if it can, and an editable one does not, since the compiled modules would hide later edits.
+"""
+
+import os
+import sys
+
+from setuptools import Extension, setup
+
+# The hot path, and nothing else: what runs for every message.
+MODULES = [
+    "router/protocol/framing.py",
+    "router/protocol/backend.py",
+    "router/protocol/frontend.py",
+    "router/protocol/prepared.py",
+    "router/protocol/marks.py",
+    "router/engine/link.py",
+    "router/engine/loop.py",
+    "router/pool/server.py",
+    "router/pool/address_pool.py",
+    "router/pool/balancer.py",
+    "router/pool/pool.py",
+    "router/session/intercept.py",
+    "router/session/extended.py",
+    "router/session/session.py",
+]
+
+
+def extensions() -> list[Extension]:
+    """The compiled modules, or none."""
+    wanted = os.environ.get("PGCAT_COMPILE", "")
+    is_editable = any(word in sys.argv for word in ("editable_wheel", "develop"))
+    if wanted == "0" or (not wanted and is_editable):
+        return []
+    try:
+        from mypyc.build import mypycify
+
+        found: list[Extension] = mypycify(MODULES, opt_level="3")
+    except (ImportError, SystemExit):
+        if wanted:
+            raise
+        return []
+    for extension in found:
+        # Without a C compiler the plain modules serve.
+        extension.optional = not wanted
+    return found
+
+
+setup(ext_modules=extensions())
