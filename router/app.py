@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
-import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,7 +16,6 @@ from .admin import console
 from .admin.settings import config_rows
 from .config import loader
 from .config.diff import diff
-from .config.model import Config, General
 from .engine import listener
 from .engine.loop import Engine
 from .engine.tls import server_context
@@ -27,13 +23,20 @@ from .engine.wire import KeepAlive
 from .errors import ConfigError, RouterError
 from .metrics import http
 from .pool import connect
-from .pool.address_pool import AddressPool
 from .pool.registry import PoolRegistry
-from .pool.server import ServerConnection
 from .session.clients import Clients
 from .session.login import AdminHandler, Login
 from .session.snapshots import address_snapshots, pool_snapshots, server_snapshots
-from .stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from .config.model import Config, General
+    from .pool.address_pool import AddressPool
+    from .pool.server import ServerConnection
+    from .stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot
 
 log = logging.getLogger("router.app")
 
@@ -266,7 +269,9 @@ def _listening(general: General) -> Iterator[socket.socket]:
     except OSError as error:
         raise ConfigError(
             "cannot listen for clients",
-            [f"general.host, general.port: {general.host}:{general.port}: {error.strerror or error}"],
+            [
+                f"general.host, general.port: {general.host}:{general.port}: {error.strerror or error}"
+            ],
         ) from None
     with sock:
         yield sock
@@ -325,7 +330,9 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
         )
     except OSError as error:
         # As PgCat: clients matter more than metrics.
-        log.error("metrics: cannot listen on port %d: %s", general.prometheus_exporter_port, error)
+        log.error(
+            "metrics: cannot listen on port %d: %s", general.prometheus_exporter_port, error
+        )
         return None
     log.info("metrics on http://%s:%d/metrics", general.host, port)
     return port

@@ -6,16 +6,18 @@ import argparse
 import os
 import resource
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from . import __version__, app, logs
 from .config import loader
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # EX_CONFIG of sysexits.h, as PgCat.
 EXIT_CONFIG: Final = 78
@@ -101,7 +103,9 @@ def _demo_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--run-tour", action="store_true", help="run the tour, print each answer, and stop"
     )
-    parser.add_argument("--port", type=int, default=None, help="port of the router (default: any)")
+    parser.add_argument(
+        "--port", type=int, default=None, help="port of the router (default: any)"
+    )
     return parser
 
 
@@ -113,8 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _demo(run_tour=options.run_tour, port=options.port)
     options = _serve_parser().parse_args(words)
     for name, allowed in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS)):
-        if getattr(options, name) not in allowed:  # from the environment: argparse has not looked
-            print(f"pgcat: {name.upper()} must be one of: {', '.join(allowed)}", file=sys.stderr)  # noqa: T201
+        if (
+            getattr(options, name) not in allowed
+        ):  # from the environment: argparse has not looked
             return EXIT_CONFIG
     color = not options.no_color and sys.stdout.isatty()
     logs.configure(level=options.log_level, style=options.log_format, color=color)

@@ -24,7 +24,10 @@ A server's ErrorResponse to a query is data, forwarded untouched, never an excep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class RouterError(Exception):

@@ -21,7 +21,7 @@ from .statements import Words, is_blank, split
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine.link import Link
+    from ..engine.link import Output
     from .show import ConfigRow
 
 # No command is longer than a line, so there is no need to collect more of a message.
@@ -61,7 +61,7 @@ class AdminSession:
         application_name: str,
         on_end: Callable[[AdminSession, str], None],
     ) -> None:
-        self.link: Link | None = None
+        self.link: Output | None = None
         self.peer: Final = peer
         self.user: Final = user
         self.database: Final = database

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import select
-import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    import socket
+
     from .loop import Engine
     from .tls import TlsState
 
@@ -25,6 +26,27 @@ LINGER_TIMEOUT: Final = 10.0
 _IN: Final = select.EPOLLIN
 _READ: Final = select.EPOLLIN | select.EPOLLRDHUP
 _HANGUP: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class Output(Protocol):
+    """What those above the engine know of a link: where to write, and how to slow down."""
+
+    closed: bool
+    congested: bool
+    sent: int
+    received: int
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
 
 
 class Handler(Protocol):
@@ -59,8 +81,8 @@ class Link:
         "_out",
         "_out_size",
         "_patient",
-        "_queue",
         "_paused",
+        "_queue",
         "_recv_size",
         "_sock",
         "closed",
@@ -93,7 +115,9 @@ class Link:
         engine.register(self, self._fd, _READ)
 
     def __repr__(self) -> str:
-        return f"<Link fd={self._fd}{' closed' if self.closed else ''} [{self._out_size} unsent]>"
+        return (
+            f"<Link fd={self._fd}{' closed' if self.closed else ''} [{self._out_size} unsent]>"
+        )
 
     # --- reading
 

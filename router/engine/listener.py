@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from .wire import KeepAlive, Wire, configure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 log = logging.getLogger("router.listener")
 
@@ -55,7 +57,9 @@ async def serve(
             except OSError as error:
                 if error.errno not in _OUT_OF_FILES:
                     raise
-                log.error("cannot accept clients: %s; raise the limit of open files", error.strerror)
+                log.error(
+                    "cannot accept clients: %s; raise the limit of open files", error.strerror
+                )
                 await trio.sleep(_OUT_OF_FILES_PAUSE)
                 continue
             try:

@@ -20,13 +20,14 @@ import logging
 import math
 import select
 import time
-from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .link import Link
 
 log = logging.getLogger("router.engine")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ssl
 from functools import lru_cache
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # How much plain text one read takes out of the TLS state, in bytes.
 _CHUNK: Final = 256 * 1024

@@ -5,14 +5,16 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ..errors import ClientProtocolError
 from .link import Handler, Link, TlsLink
-from .loop import Engine
 from .tls import TlsState
+
+if TYPE_CHECKING:
+    from .loop import Engine
 
 _RECV: Final = 4096
 

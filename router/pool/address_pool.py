@@ -19,17 +19,20 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ..config.settings import PoolSettings
-from ..engine.loop import Engine, Timer
 from ..errors import PoolTimeout, RouterError, ServerRefused
 from ..protocol import codes, marks
-from ..protocol.passwords import UserSecret
 from ..stats import Counters
-from .address import Address
 from .server import ServerConnection, ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config.settings import PoolSettings
+    from ..engine.loop import Engine, Timer
+    from ..protocol.passwords import UserSecret
+    from .address import Address
 
 log = logging.getLogger("router.pool")
 
@@ -46,6 +49,7 @@ _LIFETIME_JITTER: Final = 0.1
 
 # How long a clean-up may take, in seconds.
 _CLEANUP_TIMEOUT: Final = 10.0
+
 
 class WaitingClient(Protocol):
     """What the pool needs of a client that waits."""
@@ -268,7 +272,7 @@ class AddressPool:
             return
         lifetime = self.settings.server_lifetime
         server.expires_at = server.opened_at + lifetime * (
-            1 - random.random() * _LIFETIME_JITTER  # noqa: S311 - spreads load, guards nothing
+            1 - random.random() * _LIFETIME_JITTER
         )
         server.used_at = self._engine.now
         self._move(server, ServerState.ACTIVE)
@@ -332,7 +336,12 @@ class AddressPool:
         server.detach()
         server.used_at = self._engine.now
         if server.is_clean:
-            if self.waiters or self.retired or self.oversized or server.expires_at <= server.used_at:
+            if (
+                self.waiters
+                or self.retired
+                or self.oversized
+                or server.expires_at <= server.used_at
+            ):
                 self._give_on(server)
             else:
                 self._move(server, ServerState.IDLE)
@@ -340,9 +349,11 @@ class AddressPool:
             self._clean(server)
 
     def _give_on(self, server: ServerConnection) -> None:
-        if self.retired or server.expires_at <= self._engine.now:
-            server.close()
-        elif self.oversized and self.size > self.settings.pool_size:
+        if (
+            self.retired
+            or server.expires_at <= self._engine.now
+            or (self.oversized and self.size > self.settings.pool_size)
+        ):
             server.close()
         else:
             if server.state is not ServerState.ACTIVE:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .address_pool import AddressPool
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .address_pool import AddressPool
 
 
 def order(candidates: Sequence[AddressPool], *, least_busy: bool) -> list[AddressPool]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .address import Address
+if TYPE_CHECKING:
+    from .address import Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,10 @@ import logging
 import ssl
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
-from ..config.settings import PoolSettings
-from ..engine.loop import Engine
 from ..engine.tls import client_context
 from ..engine.wire import KeepAlive, Wire, WireClosed, connect
 from ..errors import (
@@ -23,8 +22,12 @@ from ..errors import (
 )
 from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
-from .address_pool import AddressPool
 from .server import ServerConnection
+
+if TYPE_CHECKING:
+    from ..config.settings import PoolSettings
+    from ..engine.loop import Engine
+    from .address_pool import AddressPool
 
 log = logging.getLogger("router.server")
 

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..config.settings import PoolSettings
-from ..engine.loop import Engine
 from ..errors import InvalidShard, RouterError, ServerUnavailable
 from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
-from ..routing.router import QueryRouter
 from ..routing.types import Analysis, Role
 from . import balancer
-from .address import Address
 from .address_pool import AddressPool, Connector, Waiter, WaitingClient
 from .bans import Bans
-from .server import ServerConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..config.settings import PoolSettings
+    from ..engine.loop import Engine
     from ..protocol.prepared import Statement
+    from ..routing.router import QueryRouter
+    from .address import Address
+    from .server import ServerConnection
 
 log = logging.getLogger("router.pool")
 
@@ -132,7 +133,7 @@ class Pool:
                 raise self._no_server(shard, role)
             if shard is None:
                 # Any shard: pick one, so that a retry stays on it.
-                number = random.choice(candidates).address.shard  # noqa: S311 - not a secret
+                number = random.choice(candidates).address.shard
                 candidates = self._candidates(number, role)
             healthy = self._healthy(candidates)
             ordered = balancer.order(healthy, least_busy=self.settings.routing.least_busy)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..config.model import Config, PoolConfig, Role
 from ..config.settings import PoolSettings, pool_settings
-from ..engine.loop import Engine
 from ..routing import types as routing
 from ..routing.router import QueryRouter
 from ..stats import AVERAGE_WINDOW
 from .address import Address
-from .address_pool import Connector
 from .pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..engine.loop import Engine
+    from .address_pool import Connector
 
 log = logging.getLogger("router.pool")
 
@@ -81,9 +84,7 @@ class PoolRegistry:
         self, key: tuple[str, str], addresses: list[list[Address]], settings: PoolSettings
     ) -> Pool:
         router = QueryRouter(router_options(settings))
-        return Pool(
-            self._engine, key[0], key[1], addresses, settings, router, self._connector
-        )
+        return Pool(self._engine, key[0], key[1], addresses, settings, router, self._connector)
 
     def maintain(self) -> None:
         """Upkeep; call it about every second, inside a round of the engine."""

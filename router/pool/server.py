@@ -14,7 +14,7 @@ from ..protocol.prepared import ServerStatements
 from ..protocol.variables import EMPTY, Variables
 
 if TYPE_CHECKING:
-    from ..engine.link import Link
+    from ..engine.link import Output
     from .address_pool import AddressPool
 
 log = logging.getLogger("router.server")
@@ -102,7 +102,7 @@ class ServerConnection(BackendStream):
         self.baseline: Final = dict(parameters)
         self.statements: Final = ServerStatements(statement_capacity)
         self.serial: Final = secrets.randbits(31)
-        self.link: Link | None = None
+        self.link: Output | None = None
         self.state = ServerState.CLOSED
         self.client: Client | None = None
         self.variables: Variables = EMPTY

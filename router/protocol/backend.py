@@ -24,13 +24,15 @@ That is an error, never ignored: the server connection must then be given up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED
 from .messages import parse_error_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # --- steps of a script
 
@@ -133,8 +135,26 @@ class Segment:
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
 _HARMLESS_TAGS: Final = frozenset(
-    (b"SEL", b"INS", b"UPD", b"DEL", b"MER", b"FET", b"MOV", b"COP")
-    + (b"BEG", b"COM", b"ROL", b"SAV", b"REL", b"STA", b"TRU", b"SHO", b"EXP", b"CLO")
+    (
+        b"SEL",
+        b"INS",
+        b"UPD",
+        b"DEL",
+        b"MER",
+        b"FET",
+        b"MOV",
+        b"COP",
+        b"BEG",
+        b"COM",
+        b"ROL",
+        b"SAV",
+        b"REL",
+        b"STA",
+        b"TRU",
+        b"SHO",
+        b"EXP",
+        b"CLO",
+    )
 )
 
 
@@ -262,10 +282,14 @@ class BackendStream:
                     start = self._message_end(segment, kind, data, start, pos)
                 continue
             if kind not in SERVER_COLLECTED:
-                raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from the server")
+                raise ServerProtocolError(
+                    f"unexpected message type {chr(kind)!r} from the server"
+                )
             if after > end:
                 if length > COLLECT_LIMIT:
-                    raise ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
+                    raise ServerProtocolError(
+                        f"message type {chr(kind)!r} of {length} bytes is too long"
+                    )
                 break
             if kind == codes.READY_FOR_QUERY:
                 self.status = data[pos + 5]
@@ -325,7 +349,11 @@ class BackendStream:
         """Give out the made-up replies whose turn it is; returns the new start of the run."""
         steps = segment.steps
         assert steps is not None
-        while segment.step < len(steps) and steps[segment.step].order == EMIT and not segment.failed:
+        while (
+            segment.step < len(steps)
+            and steps[segment.step].order == EMIT
+            and not segment.failed
+        ):
             if segment.sink is not None:
                 if start < pos:
                     segment.sink.reply(data[start:pos])
@@ -342,7 +370,12 @@ class BackendStream:
 
     def emit_due(self, segment: Segment) -> None:
         """Give out made-up replies now: the client asked for a Flush and may wait for them."""
-        if self.queue and self.queue[0] is segment and segment.steps is not None and not self._passing:
+        if (
+            self.queue
+            and self.queue[0] is segment
+            and segment.steps is not None
+            and not self._passing
+        ):
             self._emit_due(segment, b"", 0, 0)
 
     @staticmethod
@@ -363,7 +396,9 @@ class BackendStream:
             segment.sink.reply(data[start:pos])
         return after
 
-    def _message_end(self, segment: Segment, kind: int, data: bytes, start: int, pos: int) -> int:
+    def _message_end(
+        self, segment: Segment, kind: int, data: bytes, start: int, pos: int
+    ) -> int:
         """Go on in the script now that a message is complete; returns the new start of the run."""
         if kind == codes.ERROR_RESPONSE:
             start = self._abort_script(segment, data, start, pos)
@@ -473,10 +508,14 @@ class BackendStream:
         kind, length = HEADER.unpack_from(data, pos)
         after: int = pos + 1 + length
         if kind not in b"NAES" or length < 4:
-            raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from an idle server")
+            raise ServerProtocolError(
+                f"unexpected message type {chr(kind)!r} from an idle server"
+            )
         if after > end and kind in b"ES":
             if length > COLLECT_LIMIT:
-                raise ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
+                raise ServerProtocolError(
+                    f"message type {chr(kind)!r} of {length} bytes is too long"
+                )
             self._pending = data[pos:]
             return end
         if kind == codes.PARAMETER_STATUS:

@@ -126,7 +126,9 @@ class ClientStream:
             if length <= _LONGEST_WHOLE.get(kind, _DEFAULT_WHOLE):
                 break
             if kind not in _STREAMED:
-                raise ClientProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
+                raise ClientProtocolError(
+                    f"message type {chr(kind)!r} of {length} bytes is too long"
+                )
             if not self.on_long_message(kind, data[pos:], after - end):
                 break
             self._passing = after - end

@@ -55,7 +55,15 @@ _TAGS: Final = {
     b"REFRESH MATERIALIZED VIEW": 0,
 }
 # Schema changes leave nothing, but that a table may be a temporary one is in the text only.
-_SCHEMA_CHANGE: Final = (b"CREATE ", b"ALTER ", b"DROP ", b"GRANT", b"REVOKE", b"IMPORT ", b"SECURITY ")
+_SCHEMA_CHANGE: Final = (
+    b"CREATE ",
+    b"ALTER ",
+    b"DROP ",
+    b"GRANT",
+    b"REVOKE",
+    b"IMPORT ",
+    b"SECURITY ",
+)
 
 _TEXT: Final = (
     (re.compile(r"\b(?:pg_)?temp(?:orary)?\b"), TEMP),

@@ -6,11 +6,14 @@ Forwarded traffic never comes through here: it is sliced, not built.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError
 from . import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..errors import RouterError
 
 _HEADER = struct.Struct("!BI")
 _INT16 = struct.Struct("!H")

@@ -7,9 +7,11 @@ share one server-side statement, and any server can be brought to have it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 A = TypeVar("A")
 

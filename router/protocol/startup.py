@@ -148,9 +148,9 @@ def split_options(text: str) -> dict[str, str]:
         if word == "-c" and position < len(words):
             assignment = words[position]
             position += 1
-        elif word.startswith("-c") and len(word) > 2:
-            assignment = word[2:]
-        elif word.startswith("--") and len(word) > 2:
+        elif (word.startswith("-c") and len(word) > 2) or (
+            word.startswith("--") and len(word) > 2
+        ):
             assignment = word[2:]
         else:
             raise _bad_option(word)

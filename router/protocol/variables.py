@@ -7,9 +7,11 @@ Equal settings are one object, so that comparing them costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # The settings that PostgreSQL reports whenever they change, and that clients may change: a
 # ParameterStatus for one of these becomes part of the client's settings.
@@ -100,7 +102,12 @@ def quote_literal(text: str) -> str:
     return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), 'UTF8')"
 
 
-_ENCODINGS: Final = {"UNICODE": "UTF8", "LATIN1": "LATIN1", "ISO88591": "LATIN1", "ASCII": "SQL_ASCII"}
+_ENCODINGS: Final = {
+    "UNICODE": "UTF8",
+    "LATIN1": "LATIN1",
+    "ISO88591": "LATIN1",
+    "ASCII": "SQL_ASCII",
+}
 
 
 def as_reported(name: str, value: str, baseline: Mapping[str, str]) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..stats import ClientSnapshot
-from .session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .session import Session
 
 _SECRET_SIZE: Final = 4
 

@@ -212,7 +212,9 @@ class Extended:
             return False
         name = head[5:split]
         if self._renames and is_reserved(name):
-            raise ClientProtocolError(f"prepared statement names must not begin with {name[:6]!r}")
+            raise ClientProtocolError(
+                f"prepared statement names must not begin with {name[:6]!r}"
+            )
         if name:
             self._session.pinned = True
         else:
@@ -282,7 +284,9 @@ class Extended:
         statement = self.statements.get(name)
         if statement is None:
             if is_reserved(name):
-                return Operation(kind, b"", error=None if kind == codes.CLOSE else _unknown(name))
+                return Operation(
+                    kind, b"", error=None if kind == codes.CLOSE else _unknown(name)
+                )
             return Operation(kind, data[start:end])
         if kind == codes.CLOSE:
             self._forget(name)
@@ -515,16 +519,12 @@ def _malformed() -> RouterError:
 
 def _exists(name: bytes) -> RouterError:
     text = name.decode("utf-8", "replace")
-    return ClientProtocolError(
-        f'prepared statement "{text}" already exists', sqlstate="42P05"
-    )
+    return ClientProtocolError(f'prepared statement "{text}" already exists', sqlstate="42P05")
 
 
 def _unknown(name: bytes) -> RouterError:
     text = name.decode("utf-8", "replace")
-    return ClientProtocolError(
-        f'prepared statement "{text}" does not exist', sqlstate="26000"
-    )
+    return ClientProtocolError(f'prepared statement "{text}" does not exist', sqlstate="26000")
 
 
 def _too_many() -> RouterError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import product
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..protocol import messages
-from ..routing.commands import Command
-from ..routing.types import CommandReply
+
+if TYPE_CHECKING:
+    from ..routing.commands import Command
+    from ..routing.types import CommandReply
 
 # DEALLOCATE and DISCARD ALL, as a single statement.
 _DEALLOCATE: Final = re.compile(

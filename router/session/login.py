@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
-from pydantic import SecretStr
 
-from ..config.model import AuthType, Config, User
-from ..engine.link import Handler, Link
-from ..engine.loop import Engine
+from ..engine.link import Handler, Output
 from ..engine.wire import Wire, WireClosed
 from ..errors import (
     AuthenticationError,
@@ -21,7 +18,6 @@ from ..errors import (
     RouterError,
     ShuttingDown,
 )
-from ..pool.registry import PoolRegistry
 from ..protocol import codes, messages
 from ..protocol.auth import ClientAuthenticator
 from ..protocol.passwords import UserSecret
@@ -35,11 +31,16 @@ from ..protocol.startup import (
     split_options,
 )
 from ..protocol.variables import TRACKED, Variables, as_reported
-from .clients import Clients
 from .session import Session
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from ..config.model import AuthType, Config, User
+    from ..engine.loop import Engine
     from ..pool.pool import Pool
+    from ..pool.registry import PoolRegistry
+    from .clients import Clients
 
 log = logging.getLogger("router.login")
 
@@ -55,7 +56,7 @@ _NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
 class AdminHandler(Handler, Protocol):
     """A session of the admin database."""
 
-    link: Link | None
+    link: Output | None
 
 
 class AdminFactory(Protocol):
@@ -121,10 +122,8 @@ class Login:
     @staticmethod
     async def _say(wire: Wire, error: RouterError) -> None:
         with trio.move_on_after(1):
-            try:
+            with contextlib.suppress(WireClosed):
                 await wire.send(messages.error_from(error, severity="FATAL"))
-            except WireClosed:
-                pass
 
     # --- first packets
 
@@ -148,7 +147,9 @@ class Login:
         return await self._log_in_client(wire, packet)
 
     @staticmethod
-    async def _first_packet(wire: Wire) -> SSLRequest | GSSENCRequest | CancelRequest | StartupMessage:
+    async def _first_packet(
+        wire: Wire,
+    ) -> SSLRequest | GSSENCRequest | CancelRequest | StartupMessage:
         length = packet_length(await wire.read_exactly(4))
         return parse_first_packet(await wire.read_exactly(length - 4))
 
@@ -164,7 +165,12 @@ class Login:
 
     def _cancel(self, wire: Wire, packet: CancelRequest) -> None:
         known = self._clients.cancel(packet.pid, packet.secret)
-        log.debug("client %s: cancel request for %d%s", wire.peer, packet.pid, "" if known else ", wrong key")
+        log.debug(
+            "client %s: cancel request for %d%s",
+            wire.peer,
+            packet.pid,
+            "" if known else ", wrong key",
+        )
 
     # --- authentication
 
@@ -192,7 +198,9 @@ class Login:
         while True:
             kind, body = await wire.read_message(_PASSWORD_LIMIT)
             if kind != codes.PASSWORD:
-                raise ClientProtocolError(f"expected password response, got message type {kind}")
+                raise ClientProtocolError(
+                    f"expected password response, got message type {kind}"
+                )
             step = authenticator.receive(body)
             if step.send is not None:
                 await wire.send(messages.authentication(step.send))
@@ -310,5 +318,3 @@ def _welcome(parameters: dict[str, str], pid: int, secret: bytes) -> bytes:
             messages.READY_IDLE,
         )
     )
-
-

@@ -16,16 +16,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..config.model import PoolMode
-from ..engine.link import Link
-from ..engine.loop import Engine
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
-from ..pool.address_pool import Waiter
-from ..pool.pool import Pool
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
 from ..protocol.backend import Segment
@@ -38,9 +33,17 @@ from ..routing.types import Role, RoleChoice, Route
 from . import intercept
 from .extended import Extended
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..engine.link import Output
+    from ..engine.loop import Engine
+    from ..pool.address_pool import Waiter
+    from ..pool.pool import Pool
+
 log = logging.getLogger("router.session")
 
-_random: Final = random.Random()  # noqa: S311 - spreads load, guards nothing
+_random: Final = random.Random()
 
 # So many segments of one client may be on their way at a time.
 _MAX_PIPELINE: Final = 2000
@@ -86,8 +89,8 @@ class Session(ClientStream):
         "error_count",
         "extended",
         "link",
-        "may_pipeline",
         "max_wait",
+        "may_pipeline",
         "opened_at",
         "peer",
         "pid",
@@ -125,7 +128,7 @@ class Session(ClientStream):
         self.tls: Final = tls
         self._find_pool: Final = find_pool
         self._on_end: Final = on_end
-        self.link: Link | None = None
+        self.link: Output | None = None
         self.server: ServerConnection | None = None
         self._waiter: Waiter | None = None
         self.routing = RoutingState()
@@ -314,7 +317,9 @@ class Session(ClientStream):
         server.marks |= found & ~marks.MAY_COPY
         server.send(message)
 
-    def _query_in_batch(self, server: ServerConnection, segment: Segment, message: bytes) -> bool:
+    def _query_in_batch(
+        self, server: ServerConnection, segment: Segment, message: bytes
+    ) -> bool:
         """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
 
         Whether it has failed must be known first, because a failed batch makes the server skip it.
@@ -580,7 +585,9 @@ class Session(ClientStream):
     def _start_work(self, server: ServerConnection) -> None:
         if self._pending:
             message, self._pending = self._pending, b""
-            found = marks.UNKNOWN if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
+            found = (
+                marks.UNKNOWN if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
+            )
             self._send_query(server, message, found)
         elif self.extended.operations:
             self.extended.replay(server)
@@ -797,4 +804,7 @@ class Session(ClientStream):
 def _renames(pool: Pool) -> bool:
     """Whether prepared statements follow their text; in session mode they are the server's own."""
     settings = pool.settings
-    return settings.pool_mode is not PoolMode.SESSION and settings.prepared_statements_cache_size > 0
+    return (
+        settings.pool_mode is not PoolMode.SESSION
+        and settings.prepared_statements_cache_size > 0
+    )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from ..pool.address_pool import AddressPool
-from ..pool.pool import Pool
 from ..stats import AddressSnapshot, PoolSnapshot, ServerSnapshot, microseconds
 from .session import ClientState, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..pool.address_pool import AddressPool
+    from ..pool.pool import Pool
 
 
 def pool_snapshots(

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 # It would log every statement that it leaves unparsed.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
-MAX_DEPTH: Final = 40
+MAX_DEPTH: Final = 30
 MAX_OPEN_JOINS: Final = 5
-MAX_TYPE_DEPTH: Final = 6
+MAX_COSTLY_DEPTH: Final = 6
 MAX_SUBSCRIPTS: Final = 60
 
 _SET_OPERATORS: Final = frozenset(("union", "intersect", "except"))
 _UNCONDITIONAL: Final = frozenset(("cross", "natural"))
+_LIMITS: Final = frozenset(("limit", "offset", "fetch", "first", "next"))
 _TYPES: Final = frozenset(
     word.lower()
     for word, token in Postgres.Tokenizer.KEYWORDS.items()
@@ -55,16 +56,16 @@ def is_safe(tokens: Sequence[str]) -> bool:
 
 
 def _joins_are_safe(tokens: Sequence[str]) -> bool:
-    """Say whether few joins wait for their condition at a time."""
-    waiting = 0
+    """Say whether few joins lack a condition before the next join begins."""
+    open_joins = 0
+    lacks_condition = False
     for i, token in enumerate(tokens):
         if token == "join":
-            waiting += not _is_unconditional(tokens, i)
-            if waiting > MAX_OPEN_JOINS:
-                return False
-        elif token in ("on", "using") and waiting:
-            waiting -= 1
-    return True
+            open_joins += lacks_condition
+            lacks_condition = not _is_unconditional(tokens, i)
+        elif token in ("on", "using") and tokens[i - 1] not in ("as", "on", "join"):
+            lacks_condition = False
+    return open_joins <= MAX_OPEN_JOINS
 
 
 def _is_unconditional(tokens: Sequence[str], join: int) -> bool:
@@ -76,21 +77,24 @@ def _is_unconditional(tokens: Sequence[str], join: int) -> bool:
 
 
 def _nests_safely(tokens: Sequence[str]) -> bool:
-    """Say whether few brackets are open at a time that could belong to a type."""
+    """Say whether few brackets are open at a time that sqlglot reads more than once."""
     subscripts = 0
-    brackets: list[bool] = []
-    previous = ""
-    for token in tokens:
+    is_costly: list[bool] = []
+    for i, token in enumerate(tokens):
+        previous = tokens[i - 1] if i else ""
         if token in ("(", "["):
             subscripts += token == "["
-            brackets.append(token == "[" or previous in _TYPES)
-            if brackets[-1] and sum(brackets) > MAX_TYPE_DEPTH:
+            is_costly.append(
+                token == "["
+                or previous in _TYPES
+                or not _LIMITS.isdisjoint(tokens[max(i - 2, 0) : i])
+            )
+            if is_costly[-1] and sum(is_costly) > MAX_COSTLY_DEPTH:
                 return False
         elif token in (")", "]"):
-            brackets.pop()
+            is_costly.pop()
         elif token in _SET_OPERATORS and previous in ("(", "union"):
             return False
-        previous = token
     return subscripts <= MAX_SUBSCRIPTS
 
 
