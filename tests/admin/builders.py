@@ -1,0 +1,364 @@
+"""A view with snapshots made by hand, a link that only remembers, and a client for both."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+from router.admin.console import AdminSession
+from router.protocol import messages
+from router.protocol.messages import parse_error_fields
+from router.stats import (
+    AddressSnapshot,
+    Averages,
+    ClientSnapshot,
+    PoolSnapshot,
+    ServerSnapshot,
+)
+
+if TYPE_CHECKING:
+    from router.admin.show import ConfigRow
+    from router.engine.link import Link
+    from router.errors import RouterError
+
+POOL = PoolSnapshot(
+    database="app",
+    user="ann",
+    pool_mode="transaction",
+    cl_idle=1,
+    cl_active=2,
+    cl_waiting=3,
+    cl_cancel_req=4,
+    sv_active=5,
+    sv_idle=6,
+    sv_used=7,
+    sv_tested=8,
+    sv_login=9,
+    maxwait_us=2_345_678,
+    paused=True,
+)
+
+ADDRESS = AddressSnapshot(
+    name="app_shard_0_primary",
+    pool="app",
+    user="ann",
+    host="db1",
+    port=5433,
+    database="app0",
+    shard=0,
+    index=0,
+    role="primary",
+    pool_mode="transaction",
+    pool_size=20,
+    min_pool_size=2,
+    current_connections=11,
+    sv_idle=6,
+    sv_active=5,
+    sv_tested=1,
+    sv_login=3,
+    paused=False,
+    banned=True,
+    xact_count=100,
+    query_count=200,
+    received=300_000,
+    sent=40_000,
+    xact_time=5_000_999,
+    query_time=600_999,
+    wait_time=7000,
+    errors=8,
+    average=Averages(
+        xact_count=11,
+        query_count=12,
+        received=13,
+        sent=14,
+        errors=15,
+        xact_time=16_999,
+        query_time=17_999,
+        wait_time=18,
+    ),
+)
+
+CLIENT = ClientSnapshot(
+    client_id=0xBEEF,
+    database="app",
+    user="ann",
+    application_name="web",
+    state="idle",
+    addr="10.0.0.7:4711",
+    tls="TLSv1.3",
+    transaction_count=4,
+    query_count=7,
+    error_count=1,
+    age_seconds=61,
+    maxwait_us=1_500_000,
+)
+
+SERVER = ServerSnapshot(
+    server_id=0x1A,
+    pool="app",
+    user="ann",
+    address="app_shard_0_primary",
+    application_name="web",
+    state="active",
+    pid=4242,
+    tls="",
+    transaction_count=9,
+    query_count=10,
+    bytes_sent=11,
+    bytes_received=12,
+    age_seconds=13,
+    prepare_cache_hit=14,
+    prepare_cache_miss=15,
+    prepare_cache_eviction=16,
+    prepare_cache_size=17,
+)
+
+
+@dataclass
+class FakeView:
+    """Snapshots that a test has put together."""
+
+    pool_rows: list[PoolSnapshot] = field(default_factory=lambda: [POOL])
+    address_rows: list[AddressSnapshot] = field(default_factory=lambda: [ADDRESS])
+    client_rows: list[ClientSnapshot] = field(default_factory=lambda: [CLIENT])
+    server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
+
+    def pools(self) -> list[PoolSnapshot]:
+        """The pools."""
+        return self.pool_rows
+
+    def addresses(self) -> list[AddressSnapshot]:
+        """The addresses."""
+        return self.address_rows
+
+    def clients(self) -> list[ClientSnapshot]:
+        """The clients."""
+        return self.client_rows
+
+    def servers(self) -> list[ServerSnapshot]:
+        """The server connections."""
+        return self.server_rows
+
+
+def many_clients(count: int) -> FakeView:
+    """A view whose SHOW CLIENTS is long."""
+    return FakeView(client_rows=[replace(CLIENT, client_id=number) for number in range(count)])
+
+
+@dataclass
+class FakeActions:
+    """Notes what it was asked for; `reload_error` makes a reload fail."""
+
+    done: list[str] = field(default_factory=list)
+    reload_error: RouterError | None = None
+
+    def reload(self) -> None:
+        """Note it, or fail."""
+        if self.reload_error is not None:
+            raise self.reload_error
+        self.done.append("reload")
+
+    def shutdown(self) -> None:
+        """Note it."""
+        self.done.append("shutdown")
+
+
+@dataclass
+class FakeLink:
+    """Keeps what is written; above `room` bytes it is congested."""
+
+    room: int = 1 << 30
+    out: bytearray = field(default_factory=bytearray)
+    closed: bool = False
+    congested: bool = False
+    paused: bool = False
+
+    def write(self, data: bytes) -> None:
+        """Keep it."""
+        assert not self.closed
+        self.out += data
+        self.congested = len(self.out) > self.room
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+    def pause(self) -> None:
+        """Note it."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Note it."""
+        self.paused = False
+
+    def take(self) -> bytes:
+        """All that was written since the last time; there is room again."""
+        data = bytes(self.out)
+        self.out.clear()
+        self.congested = False
+        return data
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Messages from the admin database, and what they say."""
+
+    messages: tuple[tuple[str, bytes], ...]
+
+    @property
+    def kinds(self) -> str:
+        """Their type bytes."""
+        return "".join(kind for kind, _ in self.messages)
+
+    def _bodies(self, kind: str) -> list[bytes]:
+        return [body for found, body in self.messages if found == kind]
+
+    @property
+    def columns(self) -> list[tuple[str, int, int]]:
+        """Name, type oid and format of each column of the last RowDescription."""
+        body = self._bodies("T")[-1]
+        columns: list[tuple[str, int, int]] = []
+        position = 2
+        while position < len(body):
+            end = body.index(b"\0", position)
+            _table, _number, oid, _size, _modifier, fmt = struct.unpack_from(
+                "!IhIhih", body, end + 1
+            )
+            columns.append((body[position:end].decode(), oid, fmt))
+            position = end + 19
+        return columns
+
+    @property
+    def raw_rows(self) -> list[list[bytes]]:
+        """The values of each DataRow."""
+        return [_values(body) for body in self._bodies("D")]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The same as text."""
+        return [[value.decode() for value in row] for row in self.raw_rows]
+
+    @property
+    def row(self) -> dict[str, str]:
+        """The only row, by column name."""
+        [row] = self.rows
+        return {name: value for (name, _, _), value in zip(self.columns, row, strict=True)}
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags of CommandComplete."""
+        return [body[:-1].decode() for body in self._bodies("C")]
+
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """The fields of each ErrorResponse."""
+        return [parse_error_fields(body) for body in self._bodies("E")]
+
+    @property
+    def error(self) -> dict[str, str]:
+        """The fields of the only one."""
+        [error] = self.errors
+        return error
+
+
+def _values(body: bytes) -> list[bytes]:
+    [count] = struct.unpack_from("!H", body)
+    values: list[bytes] = []
+    position = 2
+    for _ in range(count):
+        [size] = struct.unpack_from("!i", body, position)
+        values.append(body[position + 4 : position + 4 + size])
+        position += 4 + size
+    assert position == len(body)
+    return values
+
+
+def decode(data: bytes) -> Answer:
+    """Cut bytes into messages; nothing may be left."""
+    found: list[tuple[str, bytes]] = []
+    position = 0
+    while position < len(data):
+        kind, length = struct.unpack_from("!BI", data, position)
+        body = data[position + 5 : position + 1 + length]
+        assert len(body) == length - 4
+        found.append((chr(kind), body))
+        position += 1 + length
+    return Answer(tuple(found))
+
+
+class AdminClient:
+    """A session with everything around it, and a client's end of its link."""
+
+    def __init__(
+        self,
+        view: FakeView | None = None,
+        *,
+        settings: list[ConfigRow] | None = None,
+        room: int = 1 << 30,
+    ) -> None:
+        self.actions = FakeActions()
+        self.link = FakeLink(room)
+        self.ends: list[str] = []
+        self.session = AdminSession(
+            view or FakeView(),
+            self.actions,
+            settings=lambda: settings or [],
+            peer="10.0.0.9:5000",
+            user="admin",
+            database="pgcat",
+            application_name="psql",
+            on_end=lambda _session, reason: self.ends.append(reason),
+        )
+        self.session.link = cast("Link", self.link)
+
+    def send(self, *parts: bytes) -> Answer:
+        """Send bytes all at once; returns what came back."""
+        self.session.on_data(b"".join(parts))
+        return decode(self.link.take())
+
+    def ask(self, sql: str) -> Answer:
+        """A simple query, to which some answer and ReadyForQuery have to come."""
+        answer = self.send(messages.query(sql.encode()))
+        assert answer.kinds.count("Z") == 1
+        assert answer.kinds.endswith("Z")
+        return answer
+
+    def prepare(self, sql: str, *formats: int, limit: int = 0) -> Answer:
+        """The usual batch of the extended protocol, with unnamed statement and portal."""
+        return self.send(
+            parse(sql), bind(formats=formats), DESCRIBE, execute(limit=limit), messages.SYNC
+        )
+
+
+def _message(kind: str, *parts: bytes) -> bytes:
+    return messages.message(ord(kind), b"".join(parts))
+
+
+def parse(sql: str, name: str = "") -> bytes:
+    """A Parse without parameter types."""
+    return _message("P", name.encode(), b"\0", sql.encode(), b"\0\0\0")
+
+
+def bind(portal: str = "", name: str = "", formats: tuple[int, ...] = ()) -> bytes:
+    """A Bind without parameters."""
+    head = portal.encode() + b"\0" + name.encode() + b"\0\0\0\0\0"
+    return _message("B", head, struct.pack(f"!{len(formats) + 1}H", len(formats), *formats))
+
+
+def describe(kind: str, name: str = "") -> bytes:
+    """A Describe of a statement "S" or a portal "P"."""
+    return _message("D", kind.encode(), name.encode(), b"\0")
+
+
+def execute(portal: str = "", limit: int = 0) -> bytes:
+    """An Execute."""
+    return _message("E", portal.encode(), b"\0", struct.pack("!i", limit))
+
+
+def close(kind: str, name: str = "") -> bytes:
+    """A Close of a statement "S" or a portal "P"."""
+    return _message("C", kind.encode(), name.encode(), b"\0")
+
+
+DESCRIBE = describe("P")

@@ -1,0 +1,289 @@
+"""The admin session over the simple protocol, and its limits."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.admin.console import MESSAGE_LIMIT, parameters
+from router.errors import ConfigError
+from router.protocol import messages
+from router.protocol.framing import CLIENT_KINDS
+
+from .builders import ADDRESS, CLIENT, POOL, AdminClient, FakeView, decode, many_clients
+
+HELP = messages.query(b"SHOW HELP")
+VERSION = messages.query(b"SHOW VERSION")
+
+
+def test_a_show_describes_its_columns_sends_its_rows_and_is_ready() -> None:
+    view = FakeView(pool_rows=[POOL, replace(POOL, user="bob")])
+    answer = AdminClient(view).ask("SHOW POOLS")
+    assert answer.kinds == "TDDCZ"
+    assert answer.tags == ["SHOW"]
+    assert [row[1] for row in answer.rows] == ["ann", "bob"]
+    assert answer.messages[-1] == ("Z", b"I")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "show pools",
+        "SHOW POOLS;",
+        "SHOW POOLS ; ",
+        "  Show\n\tPools;;  ;",
+        "SHOW POOLS please",
+        "-- how are they?\nSHOW POOLS",
+        "SHOW /* all */ POOLS -- now",
+    ],
+)
+def test_case_spaces_semicolons_and_comments_do_not_matter(sql: str) -> None:
+    assert AdminClient().ask(sql).row["database"] == "app"
+
+
+def test_several_statements_run_in_order() -> None:
+    client = AdminClient()
+    answer = client.ask("SHOW VERSION; RELOAD; SET a = ';'; SHUTDOWN; SHOW USERS")
+    assert answer.tags == ["SHOW", "RELOAD", "SET", "SHUTDOWN", "SHOW"]
+    assert client.actions.done == ["reload", "shutdown"]
+
+
+def test_an_error_ends_the_statements_of_its_query_but_not_the_session() -> None:
+    client = AdminClient()
+    answer = client.ask("RELOAD; SELECT 1; SHUTDOWN")
+    assert answer.kinds == "CEZ"
+    assert client.actions.done == ["reload"]
+    assert client.ask("SHOW VERSION").kinds == "TDCZ"
+    assert not client.link.closed
+
+
+@pytest.mark.parametrize("sql", ["SHOW ME THE MONEY", "SHOW ", "SHOW     ", "SHOW 1", "show ;"])
+def test_an_unknown_show_is_a_syntax_error(sql: str) -> None:
+    error = AdminClient().ask(sql).error
+    assert error["S"] == error["V"] == "ERROR"
+    assert error["C"] == "42601"
+    assert error["M"] == "Unsupported SHOW query against the admin database"
+
+
+@pytest.mark.parametrize(
+    "sql", ["SHOWTIME", "HAMMER TIME", "SELECT 1", ";;;;;", "'", '"', ",", "SHOW,POOLS"]
+)
+def test_an_unknown_command_is_a_syntax_error(sql: str) -> None:
+    error = AdminClient().ask(sql).error
+    assert error["C"] == "42601"
+    assert error["M"].startswith("Unsupported ")
+    assert error["M"].endswith("query against the admin database")
+
+
+@pytest.mark.parametrize("sql", ["", " ", ";", " ; ", "-- ping", "/* ping */;"])
+def test_a_query_for_nothing_gets_an_empty_response(sql: str) -> None:
+    assert AdminClient().ask(sql).kinds == "IZ"
+
+
+@pytest.mark.parametrize("sql", ["PAUSE", "PAUSE app,ann", "RESUME", "BAN h 5", "UNBAN h"])
+def test_commands_to_come_are_named_in_their_refusal(sql: str) -> None:
+    error = AdminClient().ask(sql).error
+    assert error["C"] == "0A000"
+    assert error["M"] == f"{sql.split()[0]} is not supported yet"
+
+
+def test_show_bans_is_a_command_to_come() -> None:
+    assert AdminClient().ask("SHOW BANS").error["M"] == "SHOW BANS is not supported yet"
+
+
+def test_help_comes_as_a_notice_without_rows() -> None:
+    answer = AdminClient().ask("SHOW HELP")
+    assert answer.kinds == "NCZ"
+    fields = messages.parse_error_fields(answer.messages[0][1])
+    assert (fields["S"], fields["C"], fields["M"]) == ("NOTICE", "00000", "Console usage")
+    assert fields["D"].startswith("\n\tSHOW HELP|CONFIG|DATABASES|POOLS|")
+
+
+def test_set_is_accepted_and_ignored() -> None:
+    assert AdminClient().ask("SET extra_float_digits = 3").tags == ["SET"]
+
+
+def test_shutdown_says_that_it_worked() -> None:
+    client = AdminClient()
+    answer = client.ask("SHUTDOWN")
+    assert answer.row == {"success": "t"}
+    assert answer.tags == ["SHUTDOWN"]
+    assert client.actions.done == ["shutdown"]
+
+
+def test_a_failed_reload_tells_every_problem_and_the_session_goes_on() -> None:
+    client = AdminClient()
+    client.actions.reload_error = ConfigError("pgcat.toml: 2 problems", ["a: is bad", "b: too"])
+    error = client.ask("RELOAD").error
+    assert error["S"] == "ERROR"
+    assert error["C"] == "F0000"
+    assert error["M"] == "pgcat.toml: 2 problems"
+    assert error["D"] == "a: is bad\nb: too"
+    client.actions.reload_error = None
+    assert client.ask("RELOAD").tags == ["RELOAD"]
+
+
+def test_a_function_call_is_refused_and_the_session_goes_on() -> None:
+    client = AdminClient()
+    answer = client.send(messages.message(ord("F"), b"whatever"))
+    assert answer.kinds == "EZ"
+    assert answer.error["C"] == "0A000"
+
+
+@pytest.mark.parametrize("kind", ["d", "c", "f"])
+def test_copy_messages_outside_of_a_copy_are_ignored(kind: str) -> None:
+    assert AdminClient().send(messages.message(ord(kind), b"x"), VERSION).kinds == "TDCZ"
+
+
+@pytest.mark.parametrize("body", [b"SHOW POOLS", b"SHOW POOLS\0\0", b""])
+def test_a_query_that_is_no_string_is_an_error(body: bytes) -> None:
+    answer = AdminClient().send(messages.message(ord("Q"), body), VERSION)
+    assert answer.kinds == "EZTDCZ"
+    assert answer.error["C"] == "08P01"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"!\0\0\0\4",
+        b"p\0\0\0\5x",
+        b"Q\0\0\0\3",
+        b"Q\xff\xff\xff\xff",
+        b"Q" + struct.pack("!I", MESSAGE_LIMIT + 1),
+    ],
+)
+def test_what_is_no_message_ends_the_session_with_a_reason(data: bytes) -> None:
+    client = AdminClient()
+    answer = client.send(data, VERSION)
+    assert answer.kinds == "E"
+    assert answer.error["S"] == "FATAL"
+    assert answer.error["C"] == "08P01"
+    assert client.link.closed
+    assert client.ends == [answer.error["M"]]
+
+
+def test_the_longest_message_that_is_allowed_is_answered() -> None:
+    sql = b"SHOW VERSION" + b" " * (MESSAGE_LIMIT - 17)
+    assert AdminClient().send(messages.query(sql)).kinds == "TDCZ"
+
+
+def test_terminate_ends_the_session() -> None:
+    client = AdminClient()
+    assert client.send(messages.TERMINATE, VERSION).kinds == ""
+    assert client.link.closed
+    assert client.ends == ["client disconnected"]
+
+
+def test_a_lost_link_ends_the_session_once() -> None:
+    client = AdminClient()
+    client.session.on_closed("connection closed by peer")
+    client.session.on_closed("again")
+    assert client.ends == ["connection closed by peer"]
+
+
+def test_bytes_may_come_one_by_one() -> None:
+    client = AdminClient()
+    for byte in VERSION:
+        client.session.on_data(bytes((byte,)))
+    assert decode(client.link.take()).kinds == "TDCZ"
+
+
+def test_a_client_that_does_not_read_is_not_written_to() -> None:
+    client = AdminClient(many_clients(100), room=5000)
+    client.session.on_data(messages.query(b"SHOW CLIENTS;" * 50) + VERSION)
+    assert client.link.paused
+    answers = [client.link.take()]
+    assert decode(answers[0]).tags == ["SHOW"]
+    while client.link.paused:
+        client.session.on_drained()
+        answers.append(client.link.take())
+    assert decode(b"".join(answers)).tags == ["SHOW"] * 51
+    assert len(answers) > 50
+
+
+def test_an_administrator_has_a_row_of_show_clients() -> None:
+    client = AdminClient()
+    client.ask("SHOW VERSION")
+    client.ask("NONSENSE")
+    row = client.session.snapshot(17)
+    assert (row.client_id, row.database, row.user) == (17, "pgcat", "admin")
+    assert (row.application_name, row.addr, row.state) == ("psql", "10.0.0.9:5000", "idle")
+    assert (row.query_count, row.error_count) == (2, 1)
+
+
+def test_the_login_parameters_have_a_version_that_drivers_can_read() -> None:
+    told = parameters("me")
+    assert told["application_name"] == "me"
+    assert [int(part) for part in told["server_version"].split(".")] == [1, 3, 0]
+    assert set(told) == {
+        "application_name",
+        "client_encoding",
+        "server_encoding",
+        "DateStyle",
+        "TimeZone",
+        "standard_conforming_strings",
+        "server_version",
+    }
+
+
+def test_show_lists_counts_the_admin_database_as_one() -> None:
+    view = FakeView(
+        pool_rows=[POOL, replace(POOL, user="bob")],
+        address_rows=[ADDRESS] * 3,
+        client_rows=[replace(CLIENT, state=state) for state in ("idle", "active", "waiting")],
+    )
+    assert AdminClient(view).ask("SHOW LISTS").rows == [
+        ["databases", "4"],
+        ["users", "3"],
+        ["pools", "4"],
+        ["free_clients", "1"],
+        ["used_clients", "1"],
+        ["login_clients", "0"],
+        ["free_servers", "18"],
+        ["used_servers", "15"],
+        ["dns_names", "0"],
+        ["dns_zones", "0"],
+        ["dns_queries", "0"],
+        ["dns_pending", "0"],
+        ["waiting_clients", "1"],
+    ]
+
+
+FRAMED = st.lists(
+    st.builds(messages.message, st.sampled_from(sorted(CLIENT_KINDS - {ord("X")})), st.binary())
+).map(b"".join)
+GARBAGE = st.one_of(st.binary(), FRAMED, st.tuples(FRAMED, st.binary()).map(b"".join))
+
+
+@given(data=GARBAGE, cuts=st.lists(st.integers(min_value=0, max_value=200), max_size=5))
+def test_the_answer_does_not_depend_on_where_the_bytes_are_cut(
+    data: bytes, cuts: list[int]
+) -> None:
+    whole, pieces = AdminClient(), AdminClient()
+    whole.session.on_data(data)
+    edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+    for start, end in itertools.pairwise(edges):
+        if not pieces.link.closed:
+            pieces.session.on_data(data[start:end])
+    assert pieces.link.take() == whole.link.take()
+    assert pieces.ends == whole.ends
+
+
+@given(FRAMED)
+def test_no_messages_whatever_break_a_session(data: bytes) -> None:
+    client = AdminClient()
+    client.send(data)
+    assert not client.link.closed
+    assert client.send(messages.SYNC, VERSION).kinds == "ZTDCZ"
+
+
+@given(st.text())
+def test_no_text_whatever_breaks_a_session(sql: str) -> None:
+    client = AdminClient()
+    client.ask(sql.replace("\0", ""))
+    assert client.ask("SHOW VERSION").kinds == "TDCZ"

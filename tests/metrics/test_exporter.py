@@ -1,0 +1,167 @@
+"""The metrics as text, read back by the parser of prometheus_client."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import CollectorRegistry
+
+from router.metrics.exporter import ADDRESS_FAMILIES, POOL_FAMILIES, Exporter
+from tests.admin.builders import ADDRESS, POOL, FakeView
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+ADDRESS_LABELS = {
+    "database": "app0",
+    "host": "db1",
+    "index": "0",
+    "pool": "app",
+    "role": "primary",
+    "shard": "0",
+    "username": "ann",
+}
+
+
+def scrape(view: FakeView) -> dict[str, Metric]:
+    """The metrics by their names in the text; the parser makes counters end in `_total`."""
+    text = Exporter(view).render().decode()
+    names = re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE)
+    assert len(set(names)) == len(names)
+    return dict(zip(names, text_string_to_metric_families(text), strict=True))
+
+
+def value(name: str) -> float:
+    """The value of the only sample."""
+    [sample] = scrape(FakeView())[f"pgcat_{name}"].samples
+    return sample.value
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("stats_total_query_count", 200),
+        ("stats_total_query_time", 600),
+        ("stats_total_query_time_us", 600_999),
+        ("stats_total_received", 300_000),
+        ("stats_total_sent", 40_000),
+        ("stats_total_xact_count", 100),
+        ("stats_total_xact_time", 5000),
+        ("stats_total_xact_time_us", 5_000_999),
+        ("stats_total_wait_time", 7000),
+        ("stats_total_errors", 8),
+        ("stats_avg_query_count", 12),
+        ("stats_avg_query_time", 17),
+        ("stats_avg_recv", 13),
+        ("stats_avg_sent", 14),
+        ("stats_avg_errors", 15),
+        ("stats_avg_xact_count", 11),
+        ("stats_avg_xact_time", 16),
+        ("stats_avg_wait_time", 18),
+        ("servers_bytes_received", 300_000),
+        ("servers_bytes_sent", 40_000),
+        ("servers_transaction_count", 100),
+        ("servers_query_count", 200),
+        ("servers_error_count", 8),
+        ("servers_idle_count", 6),
+        ("servers_active_count", 5),
+        ("servers_tested_count", 1),
+        ("servers_login_count", 3),
+        ("servers_is_banned", 1),
+        ("servers_is_paused", 0),
+        ("databases_pool_size", 20),
+        ("databases_current_connections", 11),
+        ("pools_cl_idle", 1),
+        ("pools_cl_active", 2),
+        ("pools_cl_waiting", 3),
+        ("pools_sv_idle", 6),
+        ("pools_sv_active", 5),
+        ("pools_sv_login", 9),
+        ("pools_sv_tested", 8),
+        ("pools_maxwait", 2),
+        ("pools_maxwait_us", 345_678),
+        ("build_info", 1),
+    ],
+)
+def test_a_metric_has_the_name_of_pgcat_and_the_value_of_its_snapshot(
+    name: str, expected: int
+) -> None:
+    assert value(name) == expected
+
+
+def test_counters_keep_their_names_and_are_called_counters() -> None:
+    lines = Exporter(FakeView()).render().decode().splitlines()
+    assert "# TYPE pgcat_stats_total_query_count counter" in lines
+    assert "# TYPE pgcat_servers_bytes_sent counter" in lines
+    assert "# TYPE pgcat_pools_cl_idle gauge" in lines
+    assert not [line for line in lines if "pgcat_" in line and "_total{" in line]
+
+
+def test_each_family_is_a_blank_line_its_help_its_type_and_its_samples() -> None:
+    text = Exporter(FakeView()).render().decode()
+    assert text.startswith(
+        "\n# HELP pgcat_stats_total_query_count Queries.\n"
+        "# TYPE pgcat_stats_total_query_count counter\n"
+        'pgcat_stats_total_query_count{database="app0",host="db1",index="0",pool="app",'
+        'role="primary",shard="0",username="ann"} 200\n'
+        "\n# HELP "
+    )
+    assert text.endswith("\n")
+
+
+def test_the_labels_are_those_of_pgcat() -> None:
+    found = scrape(FakeView())
+    for address_family in ADDRESS_FAMILIES:
+        assert found[address_family.name].samples[0].labels == ADDRESS_LABELS
+    for pool_family in POOL_FAMILIES:
+        assert found[pool_family.name].samples[0].labels == {"pool": "app", "user": "ann"}
+
+
+def test_users_of_one_server_are_kept_apart() -> None:
+    view = FakeView(address_rows=[ADDRESS, replace(ADDRESS, user="bob", query_count=5)])
+    samples = scrape(view)["pgcat_servers_query_count"].samples
+    assert {sample.labels["username"]: sample.value for sample in samples} == {
+        "ann": 200,
+        "bob": 5,
+    }
+
+
+def test_an_address_without_connections_keeps_its_counters_and_its_ban() -> None:
+    bare = replace(ADDRESS, current_connections=0, sv_idle=0, sv_active=0)
+    found = scrape(FakeView(address_rows=[bare], server_rows=[]))
+    assert found["pgcat_servers_bytes_sent"].samples[0].value == 40_000
+    assert found["pgcat_servers_is_banned"].samples[0].value == 1
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", 'a\\"\nb', "ä{}=,", ""])
+def test_a_label_may_hold_any_character(name: str) -> None:
+    [sample] = scrape(FakeView(pool_rows=[replace(POOL, user=name)]))[
+        "pgcat_pools_cl_idle"
+    ].samples
+    assert sample.labels["user"] == name
+
+
+def test_a_large_counter_keeps_its_last_digit() -> None:
+    view = FakeView(address_rows=[replace(ADDRESS, received=2**53 + 1)])
+    assert f"}} {2**53 + 1}\n" in Exporter(view).render().decode()
+
+
+def test_families_without_samples_are_left_out() -> None:
+    found = scrape(FakeView([], [], [], []))
+    assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
+
+
+def test_the_process_itself_is_measured() -> None:
+    found = scrape(FakeView())
+    assert found["process_resident_memory_bytes"].samples[0].value > 1e6
+    assert found["process_cpu_seconds_total"].type == "counter"
+
+
+def test_a_registry_of_prometheus_client_takes_the_exporter() -> None:
+    registry = CollectorRegistry()
+    registry.register(Exporter(FakeView()))
+    assert registry.get_sample_value("pgcat_pools_cl_idle", {"pool": "app", "user": "ann"}) == 1

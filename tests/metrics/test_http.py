@@ -1,0 +1,74 @@
+"""The metrics over real HTTP."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import urllib.error
+import urllib.request
+from dataclasses import replace
+
+import pytest
+import trio
+
+from router.metrics import http
+from tests.admin.builders import POOL, FakeView
+
+HOST = "127.0.0.1"
+
+
+def fetch(port: int, path: str, method: str = "GET") -> tuple[int, str, bytes]:
+    """Status, content type and body."""
+    request = urllib.request.Request(f"http://{HOST}:{port}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.headers["content-type"], response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers.get("content-type", ""), error.read()
+
+
+async def test_get_metrics_gives_the_snapshots_of_now() -> None:
+    view = FakeView()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(http.serve, HOST, 0, view)
+        status, content_type, body = await trio.to_thread.run_sync(fetch, port, "/metrics")
+        assert (status, content_type) == (200, "text/plain; version=0.0.4")
+        assert b'pgcat_pools_cl_waiting{pool="app",user="ann"} 3\n' in body
+        view.pool_rows = [replace(POOL, cl_waiting=7)]
+        _, _, body = await trio.to_thread.run_sync(fetch, port, "/metrics")
+        assert b'pgcat_pools_cl_waiting{pool="app",user="ann"} 7\n' in body
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/", "GET"), ("/metrics/x", "GET"), ("/metrics", "POST")]
+)
+async def test_anything_else_is_not_found(path: str, method: str) -> None:
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        assert await trio.to_thread.run_sync(fetch, port, path, method) == (404, "", b"")
+        nursery.cancel_scope.cancel()
+
+
+async def test_cancelling_frees_the_port() -> None:
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        nursery.cancel_scope.cancel()
+    with socket.socket() as probe:
+        assert probe.connect_ex((HOST, port)) != 0
+
+
+async def test_an_address_in_use_is_an_os_error() -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        with pytest.raises(OSError, match="in use"):
+            await http.serve(HOST, taken.getsockname()[1], FakeView())
+
+
+async def test_serving_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        await trio.to_thread.run_sync(fetch, port, "/metrics")
+        nursery.cancel_scope.cancel()
+    assert caplog.messages == []
