@@ -1,0 +1,35 @@
+"""The page docs/admin.md has every command and every column, in their order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from router.admin.commands import all_commands
+
+PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
+COMMANDS = all_commands()
+
+
+def section(title: str) -> str:
+    """What stands below a heading of the third level."""
+    found = re.search(rf"^### {title}\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"{title} has no section"
+    return found.group(1)
+
+
+@pytest.mark.parametrize(
+    "name", [command.name for command in COMMANDS if command.headings is not None]
+)
+def test_every_column_of_a_table_is_explained(name: str) -> None:
+    [headings] = [command.headings for command in COMMANDS if command.name == name]
+    assert headings is not None
+    explained = re.findall(r"^\| `(\w+)` \| .+ \|$", section(name), re.MULTILINE)
+    assert explained == [heading.name for heading in headings]
+
+
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_every_command_is_mentioned(name: str) -> None:
+    assert re.search(rf"`{name}( [^`]*)?`", PAGE)

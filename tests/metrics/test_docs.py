@@ -1,0 +1,19 @@
+"""The page docs/admin.md has every metric, with its type."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from router.metrics.exporter import ADDRESS_FAMILIES, BUILD_INFO, POOL_FAMILIES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
+
+
+def test_every_metric_is_explained_with_its_type() -> None:
+    explained = re.findall(r"^\| `(pgcat_\w+)` \| (\w+) \| .+ \|$", PAGE, re.MULTILINE)
+    assert explained == [
+        *((family.name, family.kind) for family in ADDRESS_FAMILIES),
+        *((family.name, family.kind) for family in POOL_FAMILIES),
+        (BUILD_INFO, "gauge"),
+    ]
