@@ -211,8 +211,8 @@ class Session(ClientStream):
         try:
             # Most of what arrives is one whole Query of a client that does nothing else.
             if (
-                data[0] == codes.QUERY
-                and len(data) > HEADER_SIZE
+                len(data) > HEADER_SIZE
+                and data[0] == codes.QUERY
                 and int.from_bytes(data[1:5]) == len(data) - 1
                 and self._can_act
             ):
