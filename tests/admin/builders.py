@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from router.admin.console import AdminSession
 from router.protocol import messages
@@ -19,7 +19,6 @@ from router.stats import (
 
 if TYPE_CHECKING:
     from router.admin.show import ConfigRow
-    from router.engine.link import Link
     from router.errors import RouterError
 
 POOL = PoolSnapshot(
@@ -173,6 +172,8 @@ class FakeLink:
     closed: bool = False
     congested: bool = False
     paused: bool = False
+    sent: int = 0
+    received: int = 0
 
     def write(self, data: bytes) -> None:
         """Keep it."""
@@ -310,7 +311,7 @@ class AdminClient:
             application_name="psql",
             on_end=lambda _session, reason: self.ends.append(reason),
         )
-        self.session.link = cast("Link", self.link)
+        self.session.link = self.link
 
     def send(self, *parts: bytes) -> Answer:
         """Send bytes all at once; returns what came back."""
