@@ -13,7 +13,8 @@ from .cache import bind
 from .shape import UnknownLexeme, shape_of
 from .sql.keys import KeyColumn, Keys
 from .sql.reader import Reading, read
-from .tokens import fold, statements_of
+from .sql.trees import MAX_DEPTH
+from .tokens import deepest, fold, statements_of
 from .types import Analysis, Statement, Verdict
 from .verdicts import FunctionRules, Judgement, judge
 
@@ -99,7 +100,7 @@ def _confirm(
         text = " ".join(tokens)
     elif not judgement.is_query and tokens[0] not in _PARSED_KINDS:
         return judgement, None
-    if len(text) > options.max_parsed:
+    if len(text) > options.max_parsed and 0 <= deepest(tokens) <= MAX_DEPTH:
         return judgement, None
     reading = read(text, tokens, options.sharding_key)
     if not judgement.is_query or (reading is not None and reading.is_query):

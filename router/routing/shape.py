@@ -23,6 +23,8 @@ def _block_comment(depth: int) -> bytes:
 
 
 _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = 1, 2, 4, 5, 6, 7
+# B'101' and X'1F' stay: a number in their place would not have their digits.
+_DIGIT_STRINGS: Final = frozenset((b"b", b"B", b"x", b"X"))
 _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
 
 # The empty groups tell by their number which alternative it was. The pattern begins with a set
@@ -75,6 +77,8 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
         if kind == _STRING and b"\\'" in token:
             # Where it ends depends on standard_conforming_strings.
             raise UnknownLexeme("backslash before a quote")
+        if kind == _STRING and text[match.start() - 1 : match.start()] in _DIGIT_STRINGS:
+            return token
         if kind in _STRINGS:
             literals.append(token)
             return b"'%d'" % (len(literals) - 1)

@@ -27,7 +27,7 @@ MAX_COSTLY_DEPTH: Final = 6
 MAX_SUBSCRIPTS: Final = 60
 
 _SET_OPERATORS: Final = frozenset(("union", "intersect", "except"))
-_UNCONDITIONAL: Final = frozenset(("cross", "natural"))
+_SIDES: Final = frozenset(("left", "right", "full", "inner", "outer"))
 _LIMITS: Final = frozenset(("limit", "offset", "fetch", "first", "next"))
 _TYPES: Final = frozenset(
     word.lower()
@@ -70,10 +70,10 @@ def _joins_are_safe(tokens: Sequence[str]) -> bool:
 
 def _is_unconditional(tokens: Sequence[str], join: int) -> bool:
     """Say whether a JOIN is a CROSS JOIN or a NATURAL [LEFT [OUTER]] JOIN."""
-    for i in range(join - 1, max(join - 4, 0), -1):
-        if tokens[i] in _UNCONDITIONAL:
-            return tokens[i - 1] != "join"
-    return False
+    i = join - 1
+    while i > 0 and tokens[i] in _SIDES:
+        i -= 1
+    return i > 0 and tokens[i] in ("cross", "natural") and tokens[i - 1] != "join"
 
 
 def _nests_safely(tokens: Sequence[str]) -> bool:

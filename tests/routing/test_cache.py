@@ -1,0 +1,128 @@
+"""What is remembered of texts and shapes."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.routing.cache import AnalysisCache, Generations, bind
+from router.routing.types import Analysis, KeyTerm, Verdict
+
+READ = Analysis((), Verdict.READ, "read")
+TOO_LONG = Analysis.unknown("too long")
+
+
+class Classifier:
+    """Notes the shapes that it is asked about."""
+
+    def __init__(self, analysis: Analysis = READ) -> None:
+        self.shapes: list[bytes] = []
+        self.analysis = analysis
+
+    def __call__(self, shape: bytes) -> Analysis:
+        self.shapes.append(shape)
+        return self.analysis
+
+
+def cache_of(
+    classifier: Classifier, *, entries: int = 100, size: int = 1 << 20, max_length: int = 1000
+) -> AnalysisCache[Analysis]:
+    return AnalysisCache(
+        classifier,
+        lambda text, analysis: analysis,
+        max_length=max_length,
+        too_long=TOO_LONG,
+        entries=entries,
+        size=size,
+    )
+
+
+def test_a_shape_is_classified_once() -> None:
+    classifier = Classifier()
+    cache = cache_of(classifier)
+    for n in (1, 1, 2, 3):
+        assert cache.look_up(b"SELECT %d" % n) is READ
+    assert classifier.shapes == [b"SELECT 0"]
+    assert (cache.misses, cache.shape_hits, cache.hits) == (1, 2, 1)
+
+
+def test_what_is_finished_is_remembered_by_the_text() -> None:
+    finished: list[bytes] = []
+
+    def finish(text: bytes, analysis: Analysis) -> int:
+        finished.append(text)
+        return len(finished)
+
+    cache = AnalysisCache(
+        Classifier(), finish, max_length=1000, too_long=TOO_LONG, entries=10, size=1 << 20
+    )
+    assert [cache.look_up(text) for text in (b"1", b"2", b"1", b"2")] == [1, 2, 1, 2]
+    assert finished == [b"1", b"2"]
+
+
+def test_a_long_text_is_not_looked_at() -> None:
+    classifier = Classifier()
+    cache = cache_of(classifier, max_length=8)
+    assert cache.look_up(b"SELECT 12") is TOO_LONG
+    assert cache.look_up(b"SELECT 1") is READ
+    assert classifier.shapes == [b"SELECT 0"]
+
+
+def test_a_text_that_cannot_be_cut_is_a_write_and_not_classified() -> None:
+    classifier = Classifier()
+    assert cache_of(classifier).look_up(b"SELECT 'x").verdict is Verdict.WRITE
+    assert classifier.shapes == []
+
+
+def test_texts_of_one_shape_have_their_own_keys() -> None:
+    key = KeyTerm(literal=1, negative=True)
+    cache = cache_of(Classifier(Analysis((), Verdict.READ, "", keys=(((key,),),))))
+    assert cache.look_up(b"LIMIT 9 id = -5").keys[0][0][0].key == -5
+    assert cache.look_up(b"LIMIT 8 id = -6").keys[0][0][0].key == -6
+    assert cache.shape_hits == 1
+
+
+@pytest.mark.parametrize(
+    ("literal", "key"),
+    [(b"5", 5), (b"'5'", 5), (b"$$5$$", 5), (b"'x'", None), (b"5.0", None), (b"9" * 20, None)],
+)
+def test_a_literal_gives_a_key_if_it_is_a_bigint(literal: bytes, key: int | None) -> None:
+    analysis = Analysis((), Verdict.READ, "", keys=(((KeyTerm(literal=0),),),))
+    assert bind(analysis, [literal]).keys[0][0][0].key == key
+
+
+def test_parameters_are_left_for_later() -> None:
+    analysis = Analysis((), Verdict.READ, "", keys=(((KeyTerm(parameter=2),),),))
+    assert bind(analysis, []) == analysis
+    assert analysis.key_parameters == (2,)
+
+
+def test_the_number_of_texts_is_bounded() -> None:
+    cache = cache_of(Classifier(), entries=10)
+    for n in range(1000):
+        cache.look_up(b"SELECT a%d" % n)
+        assert len(cache) <= 10
+
+
+def test_the_bytes_are_bounded() -> None:
+    kept: Generations[int] = Generations(1_000_000, 100_000)
+    for n in range(1000):
+        kept.put(b"%0600d" % n, n)
+    assert 10 < len(kept) <= 100
+
+
+def test_what_is_in_use_is_kept() -> None:
+    kept: Generations[int] = Generations(10, 1 << 20)
+    kept.put(b"in use", 1)
+    for n in range(1000):
+        kept.put(b"%d" % n, n)
+        assert kept.get(b"in use") == 1
+    assert kept.get(b"0") is None
+    assert kept.get(b"999") == 999
+
+
+def test_a_huge_text_does_not_drive_the_others_out() -> None:
+    kept: Generations[int] = Generations(100, 100_000)
+    kept.put(b"small", 1)
+    kept.put(b"x" * 50_000, 2)
+    assert kept.get(b"x" * 50_000) is None
+    assert kept.get(b"small") == 1

@@ -1,0 +1,141 @@
+"""The grammar of the routing commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.errors import InvalidShard, InvalidShardingKey, RoutingError
+from router.routing.commands import Command, Verb, parse
+from router.routing.types import RoleChoice
+
+KEY = Verb.SET_SHARDING_KEY
+SHARD = Verb.SET_SHARD
+ROLE = Verb.SET_SERVER_ROLE
+READS = Verb.SET_PRIMARY_READS
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        (b"SET SHARDING KEY TO '1'", Command(KEY, number=1)),
+        (b"SET SHARDING KEY TO 1", Command(KEY, number=1)),
+        (b"SET SHARDING KEY TO -1", Command(KEY, number=-1)),
+        (b"SET SHARD TO '1'", Command(SHARD, number=1)),
+        (b"SET SHARD TO 1;", Command(SHARD, number=1)),
+        (b"SET SHARD TO 1 ;", Command(SHARD, number=1)),
+        (b"  set shard to any  ", Command(SHARD)),
+        (b"SET SHARD TO 'ANY'", Command(SHARD)),
+        (b"SET SHARD TO '5", Command(SHARD, number=5)),
+        (b"SET SHARD TO 5'", Command(SHARD, number=5)),
+        (b'SET SHARD TO "5"', Command(SHARD, number=5)),
+        (b"SET SHARD TO ' 5 '", Command(SHARD, number=5)),
+        (b"SET SHARD = 5", Command(SHARD, number=5)),
+        (b"SET SHARD='5'", Command(SHARD, number=5)),
+        (b"SET SHARD TO'5'", Command(SHARD, number=5)),
+        (b"SeT\tsHaRd\nTO\r\n5\n;;\n", Command(SHARD, number=5)),
+        (b"/* a */ SET /* b */ SHARD -- c\n TO 5 -- d", Command(SHARD, number=5)),
+        (b";SET SHARD TO 5", Command(SHARD, number=5)),
+        (b"-- hi\nSHOW SHARD", Command(Verb.SHOW_SHARD)),
+        (b"SET SERVER ROLE TO 'primary'", Command(ROLE, role=RoleChoice.PRIMARY)),
+        (b"SET SERVER ROLE TO 'replica'", Command(ROLE, role=RoleChoice.REPLICA)),
+        (b"SET SERVER ROLE TO 'any'", Command(ROLE, role=RoleChoice.ANY)),
+        (b"SET SERVER ROLE TO 'auto'", Command(ROLE, role=RoleChoice.AUTO)),
+        (b"SET SERVER ROLE TO 'default'", Command(ROLE, role=RoleChoice.DEFAULT)),
+        (b"SET SERVER ROLE TO PRIMARY", Command(ROLE, role=RoleChoice.PRIMARY)),
+        (b"SET PRIMARY READS TO 'on'", Command(READS, switch=True)),
+        (b"SET PRIMARY READS TO OFF", Command(READS, switch=False)),
+        (b"SET PRIMARY READS TO default", Command(READS)),
+        (b"SHOW SHARD;", Command(Verb.SHOW_SHARD)),
+        (b"SHOW SERVER ROLE", Command(Verb.SHOW_SERVER_ROLE)),
+        (b"SHOW PRIMARY READS", Command(Verb.SHOW_PRIMARY_READS)),
+        (b"show\tprimary\treads", Command(Verb.SHOW_PRIMARY_READS)),
+        (b"SET LOCAL SHARD TO 5", Command(SHARD, number=5, local=True)),
+        (b"SET LOCAL SHARDING KEY TO 5", Command(KEY, number=5, local=True)),
+        (b"SET SESSION SHARD TO 5", Command(SHARD, number=5)),
+        (b"set local server role to any", Command(ROLE, role=RoleChoice.ANY, local=True)),
+        (b"set local primary reads to on", Command(READS, switch=True, local=True)),
+    ],
+)
+def test_a_command_is_recognised(text: bytes, command: Command) -> None:
+    assert parse(text) == command
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b" ",
+        b";",
+        b"SELECT 1",
+        b"SET application_name TO 'x'",
+        b"SET shard_count TO 1",
+        b"SET SHARDING KEYS TO 1",
+        b"SETSHARD TO 1",
+        b"SET SHARDTO 1",
+        b"SET SHARD",
+        b"SET SHARD TOO 1",
+        b"SHOW SHARDS",
+        b"SHOW SHARDING KEY",
+        b"SHOW shard.x",
+        b"SHOW ALL",
+        b"SHOW primary_reads",
+        b"SELECT 'SET SHARD TO 1'",
+        b"-- SET SHARD TO 1",
+        b"/* SET SHARD TO 1 */ SELECT 1",
+        b"/* SET SHARD TO 1",
+        b"SET LOCAL application_name TO 'shard to 5'",
+    ],
+)
+def test_other_sql_is_left_alone(text: bytes) -> None:
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize("value", [b"-1", b"1.5", b"x", b"", b"9" * 20, b"9" * 9999, b"\xff"])
+def test_a_shard_that_is_no_number_is_an_error_of_ours(value: bytes) -> None:
+    with pytest.raises(InvalidShard) as caught:
+        parse(b"SET SHARD TO " + value)
+    assert caught.value.sqlstate == "22023"
+    assert "ANY" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [b"any", b"9223372036854775808", b"9" * 9999, b"''", b"1.0"])
+def test_a_sharding_key_that_is_no_bigint_is_an_error_of_ours(value: bytes) -> None:
+    with pytest.raises(InvalidShardingKey):
+        parse(b"SET SHARDING KEY TO " + value)
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (b"SET SERVER ROLE TO 'master'", "primary, replica, any, auto, default"),
+        (b"SET PRIMARY READS TO maybe", "on, off, default"),
+    ],
+)
+def test_an_unknown_word_is_an_error_that_names_the_known_ones(
+    text: bytes, allowed: str
+) -> None:
+    with pytest.raises(RoutingError) as caught:
+        parse(text)
+    assert caught.value.sqlstate == "22023"
+    assert allowed in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SET SHARD TO 1; SELECT 1",
+        b"SHOW SHARD; SELECT 1",
+        b"SHOW SHARD x",
+        b"SET SHARD TO 1 2",
+    ],
+)
+def test_a_command_must_be_sent_alone(text: bytes) -> None:
+    with pytest.raises(RoutingError, match="only statement") as caught:
+        parse(text)
+    assert caught.value.sqlstate == "0A000"
+
+
+def test_a_hostile_text_costs_little() -> None:
+    assert parse(b"set " + b"/*" * 100_000) is None
+    assert parse(b"set " + b"/* x */" * 100_000) is None
+    assert parse(b" ;" * 200_000) is None

@@ -1,0 +1,113 @@
+"""Literals taken out of texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.routing.shape import UnknownLexeme, shape_of, string_value
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "literals"),
+    [
+        (b"", b"", []),
+        (b"SELECT a FROM t WHERE id = 7;", b"SELECT a FROM t WHERE id = 0;", [b"7"]),
+        (b"id=7 AND n='x'", b"id=0 AND n='1'", [b"7", b"'x'"]),
+        (b"'it''s'", b"'0'", [b"'it''s'"]),
+        (b"''", b"'0'", [b"''"]),
+        (b"'a;b--c/*d'", b"'0'", [b"'a;b--c/*d'"]),
+        (b" E'a\\'b' 1", b" E'0' 1", [b"'a\\'b'", b"1"]),
+        (b" e'\\\\' 1", b" e'0' 1", [b"'\\\\'", b"1"]),
+        (b"name'a\\b'", b"name'0'", [b"'a\\b'"]),
+        (b"U&'d\\0061'", b"U&'0'", [b"'d\\0061'"]),
+        (b"B'101' X'1F' x'2'", b"B'101' X'1F' x'2'", []),
+        (b"$$a$$ $t$b $$ $t$", b"'0' '1'", [b"$$a$$", b"$t$b $$ $t$"]),
+        (b"a$b$c$b$", b"a$b$c$b$", []),
+        (b"$1 = $23", b"$1 = $23", []),
+        (b"a1 b_2 c3d", b"a1 b_2 c3d", []),
+        ("é1".encode(), "é1".encode(), []),
+        (b"-5 +5 .5 5. 1.5 1e5 1.5e-5", b"-0 +1 .2 3 4 5 6",
+         [b"5", b"5", b"5", b"5.", b"1.5", b"1e5", b"1.5e-5"]),
+        (b"0x1F 0o17 0b11 1_000", b"0 1 2 3", [b"0x1F", b"0o17", b"0b11", b"1_000"]),
+        (b"a[1:2]", b"a[0:1]", [b"1", b"2"]),
+        (b"1,2,3", b"0,1,2", [b"1", b"2", b"3"]),
+        (b'"a 1 \'" 1', b'"a 1 \'" 0', [b"1"]),
+        (b'"a""1"', b'"a""1"', []),
+        (b"1 -- 2 '\n3", b"0  \n1", [b"1", b"3"]),
+        (b"1 -- 2\r3", b"0  \r1", [b"1", b"3"]),
+        (b"1 /* 2 ' */ 3", b"0   1", [b"1", b"3"]),
+        (b"1 /* /* 2 */ ' */ 3", b"0   1", [b"1", b"3"]),
+        (b"/**/1/***/2", b" 0 1", [b"1", b"2"]),
+        (b"5-3 5/3 5*3", b"0-1 2/3 4*5", [b"5", b"3", b"5", b"3", b"5", b"3"]),
+    ],
+)  # fmt: skip
+def test_literals_are_numbered_and_comments_dropped(
+    text: bytes, shape: bytes, literals: list[bytes]
+) -> None:
+    assert shape_of(text) == (shape, literals)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"'open",
+        b"'a''",
+        b" E'a\\'",
+        b'"open',
+        b"$$open",
+        b"$a$open$b$",
+        b"/* open",
+        b"/* /* */",
+        b"1abc",
+        b"0x",
+        b"1e5x",
+        b"$1abc",
+        b"a\0b",
+        b"'a\0b",
+        b"/*" * 9 + b"*/" * 9,
+    ],
+)
+def test_text_that_cannot_be_cut_is_refused(text: bytes) -> None:
+    with pytest.raises(UnknownLexeme):
+        shape_of(text)
+
+
+@pytest.mark.parametrize("text", [rb"'\'", rb"'\' OR 1=1 --'", rb"'a\''b'", rb"E'\\' 'x\' "])
+def test_a_string_that_standard_conforming_strings_decides_on_is_refused(text: bytes) -> None:
+    with pytest.raises(UnknownLexeme):
+        shape_of(text)
+
+
+def test_texts_that_differ_in_values_and_comments_share_a_shape() -> None:
+    one, _ = shape_of(b"SELECT * FROM t WHERE a = 1 AND b = 'x' -- 1")
+    other, _ = shape_of(b"SELECT * FROM t WHERE a = 22 AND b = $$y's$$ -- 2, by 'me'")
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"a = 1", b"a = '1'"),
+        (b"a = 1", b"a = -1"),
+        (b"a = 1", b"a = $1"),
+        (b"a IN (1)", b"a IN (1, 2)"),
+        (b'"a"', b"'a'"),
+        (b"SELECT 1 a", b"SELECT 1 b"),
+    ],
+)
+def test_texts_that_differ_in_more_do_not_share_a_shape(one: bytes, other: bytes) -> None:
+    assert shape_of(one)[0] != shape_of(other)[0]
+
+
+@pytest.mark.parametrize(
+    ("literal", "value"),
+    [
+        (b"'a'", b"a"),
+        (b"''", b""),
+        (b"$$a$$", b"a"),
+        (b"$t$a$$b$t$", b"a$$b"),
+        (b"'a''b'", b"a''b"),
+    ],
+)
+def test_a_string_has_a_value(literal: bytes, value: bytes) -> None:
+    assert string_value(literal) == value
