@@ -86,6 +86,12 @@ class PoolRegistry:
         router = QueryRouter(router_options(settings))
         return Pool(self._engine, key[0], key[1], addresses, settings, router, self._connector)
 
+    def open_spares(self) -> None:
+        """Open a connection to each server that has none, so that a bad one is found out early."""
+        for pool in self._pools.values():
+            for part in pool.address_pools():
+                part.open_spare()
+
     def maintain(self) -> None:
         """Upkeep; call it about every second, inside a round of the engine."""
         now = self._engine.now
