@@ -1,0 +1,356 @@
+"""Where statements go."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from router.errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
+from router.routing.commands import parse
+from router.routing.router import QueryRouter
+from router.routing.sharding import pg_bigint_hash, sha1
+from router.routing.state import RoutingState
+from router.routing.types import Role, RouterOptions
+
+SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+COMMENTS = RouterOptions(
+    shard_count=5,
+    shard_id_regex=r"/\* shard_id: (\d+) \*/",
+    sharding_key_regex=r"/\* sharding_key: (\d+) \*/",
+)
+KEYED = replace(SPLITTING, shard_count=3, automatic_sharding_key="data.id")
+READ = b"SELECT * FROM data"
+WRITE = b"DELETE FROM data"
+
+
+def state_of(*commands: str, options: RouterOptions = SPLITTING) -> RoutingState:
+    state = RoutingState()
+    for text in commands:
+        command = parse(text.encode())
+        assert command is not None
+        state.execute(command, options, random.Random(1))
+    return state
+
+
+def roles(options: RouterOptions, state: RoutingState | None = None) -> tuple[object, ...]:
+    """Return the roles of a read, a write and what nobody has looked at."""
+    router = QueryRouter(options)
+    state = state or RoutingState()
+    return (
+        router.route(READ, state).role,
+        router.route(WRITE, state).role,
+        router.route_unknown(state).role,
+    )
+
+
+# --- role
+
+
+@pytest.mark.parametrize("role", [None, Role.PRIMARY, Role.REPLICA])
+def test_without_the_parser_all_goes_to_the_default_role(role: Role | None) -> None:
+    assert roles(RouterOptions(default_role=role)) == (role, role, role)
+
+
+@pytest.mark.parametrize("role", [None, Role.PRIMARY, Role.REPLICA])
+def test_without_splitting_the_parser_does_not_choose_the_role(role: Role | None) -> None:
+    assert roles(RouterOptions(parser_enabled=True, default_role=role)) == (role, role, role)
+
+
+@pytest.mark.parametrize("role", [None, Role.PRIMARY, Role.REPLICA])
+def test_splitting_sends_reads_to_replicas_and_the_rest_to_the_primary(
+    role: Role | None,
+) -> None:
+    options = replace(SPLITTING, default_role=role)
+    assert roles(options) == (Role.REPLICA, Role.PRIMARY, Role.PRIMARY)
+
+
+def test_primary_reads_let_reads_go_anywhere() -> None:
+    options = replace(SPLITTING, primary_reads_enabled=True)
+    assert roles(options) == (None, Role.PRIMARY, Role.PRIMARY)
+
+
+def test_the_client_overrides_primary_reads() -> None:
+    on = replace(SPLITTING, primary_reads_enabled=True)
+    assert roles(on, state_of("SET PRIMARY READS TO off"))[0] is Role.REPLICA
+    assert roles(SPLITTING, state_of("SET PRIMARY READS TO on"))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("word", "role"), [("primary", Role.PRIMARY), ("replica", Role.REPLICA), ("any", None)]
+)
+@pytest.mark.parametrize("options", [SPLITTING, RouterOptions(default_role=Role.REPLICA)])
+def test_a_role_that_the_client_has_fixed_wins(
+    word: str, role: Role | None, options: RouterOptions
+) -> None:
+    assert roles(options, state_of(f"SET SERVER ROLE TO {word}")) == (role, role, role)
+
+
+@pytest.mark.parametrize("options", [SPLITTING, RouterOptions(default_role=Role.REPLICA)])
+def test_a_client_can_turn_the_parser_on(options: RouterOptions) -> None:
+    state = state_of("SET SERVER ROLE TO auto")
+    assert roles(options, state) == (Role.REPLICA, Role.PRIMARY, Role.PRIMARY)
+
+
+def test_a_client_with_the_parser_on_does_not_affect_the_others() -> None:
+    router = QueryRouter(RouterOptions(default_role=Role.REPLICA))
+    assert router.route(WRITE, state_of("SET SERVER ROLE TO auto")).role is Role.PRIMARY
+    assert router.route(WRITE, RoutingState()).role is Role.REPLICA
+
+
+def test_a_client_can_return_to_the_default() -> None:
+    state = state_of("SET SERVER ROLE TO primary", "SET SERVER ROLE TO default")
+    assert roles(SPLITTING, state) == roles(SPLITTING)
+
+
+def test_every_route_has_its_reason() -> None:
+    router = QueryRouter(SPLITTING)
+    assert router.route(READ, RoutingState()).reason == "SELECT without side effects"
+    assert router.route(WRITE, RoutingState()).reason == "DELETE writes"
+    assert router.route(READ, state_of("SET SERVER ROLE TO any")).reason == "SET SERVER ROLE"
+    assert QueryRouter(RouterOptions()).route(READ, RoutingState()).reason == "default_role"
+
+
+def test_the_operators_functions_count() -> None:
+    options = replace(
+        SPLITTING, read_functions=frozenset(("mine",)), write_functions=frozenset(("upper",))
+    )
+    router = QueryRouter(options)
+    assert router.route(b"SELECT mine(1)", RoutingState()).role is Role.REPLICA
+    assert router.route(b"SELECT upper('x')", RoutingState()).role is Role.PRIMARY
+    assert QueryRouter(SPLITTING).route(b"SELECT mine(1)", RoutingState()).role is Role.PRIMARY
+
+
+def test_a_text_over_the_length_limit_goes_to_the_primary() -> None:
+    router = QueryRouter(replace(SPLITTING, parser_max_length=len(READ)))
+    assert router.route(READ, RoutingState()).role is Role.REPLICA
+    longer = router.route(READ + b" ", RoutingState())
+    assert longer.role is Role.PRIMARY
+    assert "query_parser_max_length" in longer.reason
+
+
+def test_a_prepared_statement_keeps_its_own_role() -> None:
+    router = QueryRouter(SPLITTING)
+    write = router.analyse(WRITE)
+    read = router.analyse(READ)
+    assert router.route_analysis(write, RoutingState()).role is Role.PRIMARY
+    assert router.route_analysis(read, RoutingState()).role is Role.REPLICA
+    assert router.route_analysis(None, RoutingState()).role is Role.PRIMARY
+
+
+# --- shard
+
+
+def test_the_only_shard_takes_everything() -> None:
+    options = replace(COMMENTS, shard_count=1)
+    state = RoutingState()
+    state.shard = 3
+    state.is_default = False
+    for text in (READ, b"/* shard_id: 9 */ SELECT 1"):
+        assert QueryRouter(options).route(text, state).shard == 0
+
+
+@pytest.mark.parametrize(
+    ("default", "shard"),
+    [("shard_0", 0), ("shard_2", 2), ("random", None), ("random_healthy", None)],
+)
+def test_the_default_shard_takes_what_names_none(default: str, shard: int | None) -> None:
+    router = QueryRouter(RouterOptions(shard_count=3, default_shard=default))
+    assert router.route(READ, RoutingState()).shard == shard
+    assert router.route_unknown(RoutingState()).shard == shard
+    assert (
+        QueryRouter(RouterOptions(default_shard="random")).route(READ, RoutingState()).shard
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    "default", ["shard_3", "shard_99", "shard_", "shard_-1", "nowhere", ""]
+)
+def test_a_default_shard_that_is_not_there_is_the_operators_error(default: str) -> None:
+    with pytest.raises(ConfigError, match="default_shard"):
+        QueryRouter(RouterOptions(shard_count=3, default_shard=default))
+
+
+def test_an_unknown_sharding_function_is_the_operators_error() -> None:
+    with pytest.raises(ConfigError, match="sharding_function"):
+        QueryRouter(RouterOptions(sharding_function="md5"))
+
+
+def test_the_clients_shard_takes_all_its_statements() -> None:
+    router = QueryRouter(KEYED)
+    state = state_of("SET SHARD TO 1", options=KEYED)
+    assert router.route(READ, state).shard == 1
+    assert router.route(b"SELECT * FROM data WHERE id = 5", state).shard == 1
+    assert router.route_unknown(state).shard == 1
+
+
+def test_a_shard_that_a_reload_has_taken_away_is_an_error() -> None:
+    state = state_of("SET SHARD TO 2", options=KEYED)
+    router = QueryRouter(RouterOptions(shard_count=2))
+    with pytest.raises(InvalidShard, match="shard 2 is not configured"):
+        router.route(READ, state)
+    with pytest.raises(InvalidShard):
+        router.route_unknown(state)
+
+
+def test_a_comment_chooses_the_shard_of_its_statement_only() -> None:
+    router = QueryRouter(COMMENTS)
+    state = RoutingState()
+    assert router.route(b"/* shard_id: 1 */ SELECT 1", state).shard == 1
+    assert router.route(b"/* sharding_key: 6 */ SELECT 1", state).shard == pg_bigint_hash(6, 5)
+    assert router.route(b"SELECT 1", state).shard == 0
+
+
+def test_comments_work_without_the_parser_and_leave_the_role_alone() -> None:
+    router = QueryRouter(replace(COMMENTS, default_role=Role.REPLICA))
+    assert router.route(b"/* shard_id: 1 */ DELETE FROM t", RoutingState()).role is Role.REPLICA
+    assert not router.is_static
+
+
+def test_a_comment_outranks_the_clients_shard() -> None:
+    state = state_of("SET SHARD TO 2", options=COMMENTS)
+    router = QueryRouter(COMMENTS)
+    assert router.route(b"/* shard_id: 1 */ SELECT 1", state).shard == 1
+    assert router.route(b"SELECT 1", state).shard == 2
+
+
+def test_a_comment_of_a_prepared_statement_holds_for_its_executions() -> None:
+    router = QueryRouter(COMMENTS)
+    analysis = router.analyse(b"/* shard_id: 3 */ SELECT 1")
+    assert router.route_analysis(analysis, RoutingState()).shard == 3
+
+
+def test_comments_of_texts_with_one_shape_are_kept_apart() -> None:
+    router = QueryRouter(replace(COMMENTS, parser_enabled=True))
+    texts = [b"/* shard_id: %d */ SELECT 1" % n for n in range(5)]
+    assert [router.route(t, RoutingState()).shard for t in texts * 2] == [*range(5)] * 2
+
+
+def test_a_comment_with_a_shard_that_is_not_there_is_an_error() -> None:
+    router = QueryRouter(COMMENTS)
+    for _ in range(2):
+        with pytest.raises(InvalidShard, match="shard 5"):
+            router.route(b"/* shard_id: 5 */ SELECT 1", RoutingState())
+
+
+def test_an_error_that_is_remembered_does_not_grow() -> None:
+    router = QueryRouter(COMMENTS)
+    text = b"/* shard_id: " + b"9" * 40 + b" */"
+    depths = []
+    for _ in range(3):
+        with pytest.raises(RoutingError) as caught:
+            router.route(text, state_of("SET SHARD TO 1", options=COMMENTS))
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1
+
+
+# --- automatic sharding key
+
+
+def test_a_key_in_the_text_chooses_the_shard() -> None:
+    router = QueryRouter(KEYED)
+    for key in range(50):
+        route = router.route(b"SELECT * FROM data WHERE id = %d" % key, RoutingState())
+        assert route.shard == pg_bigint_hash(key, 3)
+        assert route.role is Role.REPLICA
+    assert router.cache.misses == 1
+
+
+def test_a_key_does_not_stick() -> None:
+    router = QueryRouter(KEYED)
+    state = RoutingState()
+    assert router.route(b"SELECT * FROM data WHERE id = 5", state).shard == 2
+    assert router.route(READ, state).shard == 0
+
+
+def test_the_sharding_function_is_the_configured_one() -> None:
+    router = QueryRouter(replace(KEYED, sharding_function="sha1"))
+    text = b"SELECT * FROM data WHERE id = 42"
+    assert router.route(text, RoutingState()).shard == sha1(42, 3)
+
+
+def test_keys_of_several_shards_are_ambiguous() -> None:
+    router = QueryRouter(KEYED)
+    with pytest.raises(AmbiguousShard, match="0, 2") as caught:
+        router.route(b"SELECT * FROM data WHERE id IN (5, 6)", RoutingState())
+    assert caught.value.sqlstate == "0A000"
+
+
+def test_a_chosen_shard_settles_an_ambiguity_and_allows_a_change_of_key() -> None:
+    router = QueryRouter(KEYED)
+    state = state_of("SET SHARD TO 1", options=KEYED)
+    assert router.route(b"SELECT * FROM data WHERE id IN (5, 6)", state).shard == 1
+    assert router.route(b"UPDATE data SET id = 6", state).shard == 1
+    with pytest.raises(RoutingError, match='sharding key "id" cannot be updated'):
+        router.route(b"UPDATE data SET id = 6", RoutingState())
+
+
+def test_bound_parameters_choose_the_shard_of_each_execution() -> None:
+    router = QueryRouter(KEYED)
+    analysis = router.analyse(b"SELECT * FROM data WHERE name = $1 AND id = $2")
+    assert analysis is not None
+    assert analysis.key_parameters == (2,)
+    for key in (5, 6, 7):
+        route = router.route_analysis(analysis, RoutingState(), {2: key})
+        assert route.shard == pg_bigint_hash(key, 3)
+    assert router.route_analysis(analysis, RoutingState(), {2: None}).shard == 0
+    assert router.route_analysis(analysis, RoutingState()).shard == 0
+
+
+def test_parameters_that_disagree_leave_nothing_to_find() -> None:
+    router = QueryRouter(KEYED)
+    analysis = router.analyse(b"SELECT * FROM data WHERE id = $1 AND id = $2")
+    assert router.route_analysis(analysis, RoutingState(), {1: 5, 2: 5}).shard == 2
+    assert router.route_analysis(analysis, RoutingState(), {1: 5, 2: 6}).shard == 0
+    assert router.route_analysis(analysis, RoutingState(), {1: 5}).shard == 2
+
+
+def test_rows_with_parameters_must_belong_together() -> None:
+    router = QueryRouter(KEYED)
+    analysis = router.analyse(b"INSERT INTO data (id) VALUES ($1), ($2)")
+    assert router.route_analysis(analysis, RoutingState(), {1: 5, 2: 5}).shard == 2
+    with pytest.raises(AmbiguousShard):
+        router.route_analysis(analysis, RoutingState(), {1: 5, 2: 6})
+
+
+def test_a_fixed_role_leaves_the_keys_in_force() -> None:
+    router = QueryRouter(KEYED)
+    state = state_of("SET SERVER ROLE TO primary", options=KEYED)
+    route = router.route(b"SELECT * FROM data WHERE id = 5", state)
+    assert (route.role, route.shard) == (Role.PRIMARY, 2)
+
+
+# --- the hot path
+
+
+def test_a_static_router_knows_its_route_beforehand() -> None:
+    router = QueryRouter(RouterOptions(shard_count=3, default_role=Role.PRIMARY))
+    assert router.is_static
+    assert router.route(READ, RoutingState()) is router.route(WRITE, RoutingState())
+    assert router.analyse(READ) is None
+    assert len(router.cache) == 0
+
+
+def test_a_known_text_gives_the_very_same_route() -> None:
+    router = QueryRouter(SPLITTING)
+    assert router.route(READ, RoutingState()) is router.route(READ, RoutingState())
+    assert (router.cache.misses, router.cache.hits) == (1, 1)
+
+
+def test_routes_are_shared_by_texts_but_bounded_in_number() -> None:
+    router = QueryRouter(SPLITTING)
+    router.route(READ, RoutingState())
+    for n in range(3000):
+        router.route(b"SELECT f%d(1)" % n, RoutingState())
+    assert router.route(b"SELECT a", RoutingState()) is router.route(
+        b"SELECT b", RoutingState()
+    )
+    assert len(router._routes) <= 1000
+
+
+def test_its_repr_tells_its_size() -> None:
+    router = QueryRouter(KEYED)
+    router.route(READ, RoutingState())
+    assert repr(router) == "<QueryRouter 3 shards, 1 texts>"
