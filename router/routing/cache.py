@@ -92,7 +92,7 @@ class AnalysisCache(Generic[V]):
     def __init__(
         self,
         classify: Callable[[bytes], Analysis],
-        finish: Callable[[bytes, Analysis], V],
+        finish: Callable[[bytes, Analysis, Sequence[bytes]], V],
         *,
         max_length: int,
         too_long: Analysis,
@@ -103,7 +103,7 @@ class AnalysisCache(Generic[V]):
 
         Args:
             classify: analyses a shape.
-            finish: makes the value of a text and its analysis.
+            finish: makes the value of a text, the analysis of its shape, and its literals.
             max_length: longest text that is analysed.
             too_long: the analysis of longer ones.
             entries: bound on the texts and on the shapes.
@@ -128,18 +128,18 @@ class AnalysisCache(Generic[V]):
         if found is not None:
             self.hits += 1
             return found
-        value = self._finish(text, self._analyse(text))
+        value = self._finish(text, *self._analyse(text))
         self._texts.put(text, value)
         return value
 
-    def _analyse(self, text: bytes) -> Analysis:
+    def _analyse(self, text: bytes) -> tuple[Analysis, Sequence[bytes]]:
         if len(text) > self._max_length:
-            return self._too_long
+            return self._too_long, ()
         try:
             shape, literals = shape_of(text)
         except UnknownLexeme:
             self.misses += 1
-            return _UNREADABLE
+            return _UNREADABLE, ()
         analysis = self._shapes.get(shape)
         if analysis is None:
             self.misses += 1
@@ -147,24 +147,30 @@ class AnalysisCache(Generic[V]):
             self._shapes.put(shape, analysis)
         else:
             self.shape_hits += 1
-        return bind(analysis, literals) if analysis.keys else analysis
+        return analysis, literals
 
 
 def bind(analysis: Analysis, literals: Sequence[bytes]) -> Analysis:
     """Put the values of a text's literals into the analysis of its shape."""
+    if not analysis.keys:
+        return analysis
     return replace(
         analysis,
         keys=tuple(
-            tuple(tuple(_bound(term, literals) for term in terms) for terms in conditions)
+            tuple(
+                tuple(replace(term, key=key_of(term, literals), literal=-1) for term in terms)
+                for terms in conditions
+            )
             for conditions in analysis.keys
         ),
     )
 
 
-def _bound(term: KeyTerm, literals: Sequence[bytes]) -> KeyTerm:
+def key_of(term: KeyTerm, literals: Sequence[bytes]) -> int | None:
+    """Return the key that a term gives, if it is known and a bigint."""
     if term.literal < 0:
-        return term
+        return term.key
     written = literals[term.literal]
     if written[:1] in (b"'", b"$"):
         written = string_value(written)
-    return replace(term, key=integer(written, negative=term.negative))
+    return integer(written, negative=term.negative)

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
-from .cache import AnalysisCache
+from .cache import AnalysisCache, bind, key_of
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .comments import CommentRouter
 from .sharding import FUNCTIONS
@@ -23,7 +23,7 @@ from .types import Analysis, Role, RoleChoice, Route
 from .verdicts import FunctionRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .types import KeyConditions, RouterOptions
 
@@ -37,11 +37,17 @@ _MAX_ROUTES: Final = 1000
 class _Entry:
     """What is remembered of one text: its analysis, and its route for most clients."""
 
-    __slots__ = ("analysis", "route")
+    __slots__ = ("_literals", "_shape", "route")
 
-    def __init__(self, analysis: Analysis, route: Route | None) -> None:
-        self.analysis: Final = analysis
+    def __init__(self, shape: Analysis, literals: Sequence[bytes], route: Route | None) -> None:
+        self._shape: Final = shape
+        self._literals: Final = literals
         self.route: Final = route
+
+    @property
+    def analysis(self) -> Analysis:
+        """The text's own analysis, which few ask for."""
+        return bind(self._shape, self._literals)
 
 
 class QueryRouter:
@@ -165,7 +171,11 @@ class QueryRouter:
         return state.role, "SET SERVER ROLE"
 
     def _shard(
-        self, analysis: Analysis, state: RoutingState, parameters: Mapping[int, int | None]
+        self,
+        analysis: Analysis,
+        state: RoutingState,
+        parameters: Mapping[int, int | None],
+        literals: Sequence[bytes] = (),
     ) -> int | None:
         count = self.options.shard_count
         if analysis.comment_error is not None:
@@ -181,7 +191,9 @@ class QueryRouter:
             return self._checked(state.shard)
         if analysis.error is not None:
             raise analysis.error.with_traceback(None)
-        found = self._shard_of_keys(analysis.keys, parameters) if analysis.keys else None
+        if not analysis.keys:
+            return self._default_shard
+        found = self._shard_of_keys(analysis.keys, parameters, literals)
         return self._default_shard if found is None else found
 
     def _checked(self, shard: int) -> int:
@@ -194,7 +206,10 @@ class QueryRouter:
         return shard
 
     def _shard_of_keys(
-        self, keys: tuple[KeyConditions, ...], parameters: Mapping[int, int | None]
+        self,
+        keys: tuple[KeyConditions, ...],
+        parameters: Mapping[int, int | None],
+        literals: Sequence[bytes],
     ) -> int | None:
         """Return the one shard that all sharding keys belong to; None if none is known."""
         count = self.options.shard_count
@@ -202,7 +217,10 @@ class QueryRouter:
         for conditions in keys:
             possible: set[int] | None = None
             for terms in conditions:
-                values = [parameters.get(t.parameter) if t.parameter else t.key for t in terms]
+                values = [
+                    parameters.get(term.parameter) if term.parameter else key_of(term, literals)
+                    for term in terms
+                ]
                 found = {self._hash(key, count) for key in values if key is not None}
                 if None not in values:
                     possible = found if possible is None else possible & found
@@ -240,13 +258,17 @@ class QueryRouter:
             size=options.cache_bytes,
         )
 
-    def _entry(self, text: bytes, analysis: Analysis) -> _Entry:
+    def _entry(self, text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> _Entry:
         if self._comments.is_needed:
             analysis = self._comments.note(text, analysis)
+        if not analysis.keys:
+            literals = ()
         try:
-            return _Entry(analysis, self.route_analysis(analysis, _NO_CHOICES))
+            shard = self._shard(analysis, _NO_CHOICES, _NO_PARAMETERS, literals)
         except RoutingError:
-            return _Entry(analysis, None)
+            return _Entry(analysis, literals, None)
+        role, reason = self._role(analysis, _NO_CHOICES)
+        return _Entry(analysis, literals, self._interned(role, shard, reason))
 
     def _interned(self, role: Role | None, shard: int | None, reason: str) -> Route:
         found = self._routes.get((role, shard, reason))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from router.routing.cache import AnalysisCache, Generations, bind
 from router.routing.types import Analysis, KeyTerm, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 READ = Analysis((), Verdict.READ, "read")
 TOO_LONG = Analysis.unknown("too long")
@@ -28,7 +33,7 @@ def cache_of(
 ) -> AnalysisCache[Analysis]:
     return AnalysisCache(
         classifier,
-        lambda text, analysis: analysis,
+        lambda text, analysis, literals: bind(analysis, literals),
         max_length=max_length,
         too_long=TOO_LONG,
         entries=entries,
@@ -48,7 +53,7 @@ def test_a_shape_is_classified_once() -> None:
 def test_what_is_finished_is_remembered_by_the_text() -> None:
     finished: list[bytes] = []
 
-    def finish(text: bytes, analysis: Analysis) -> int:
+    def finish(text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> int:
         finished.append(text)
         return len(finished)
 
