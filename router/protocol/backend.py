@@ -96,7 +96,9 @@ class Segment:
         step: how many steps are done.
         failed: an ErrorResponse has arrived.
         copying: CopyInResponse has arrived, and the client has not ended the copy.
-        copy_done: while this was the last segment, a CopyDone or CopyFail was sent.
+        copies: CopyInResponses that have arrived.
+        dones: CopyDones and CopyFails that were sent while this was the last segment;
+            `dones_at_sync` of them before the Sync.
         synced: the Sync has been sent; False for a batch that is still open.
         empty: a Sync alone.
         orphaned: its client has left; what it says does not matter any more.
@@ -111,7 +113,9 @@ class Segment:
     step = 0
     failed = False
     copying = False
-    copy_done = False
+    copies = 0
+    dones = 0
+    dones_at_sync = 0
     empty = False
     orphaned = False
     started = 0.0
@@ -474,26 +478,30 @@ class BackendStream:
     def _copy_in(self, segment: Segment) -> None:
         """The server reads CopyData from here on, and ignores every Sync until the copy is over.
 
-        So in the extended protocol the Sync that this segment and any that follow have been
-        sent is void, and the next one that the client sends is what ends it. A batch
-        that was sent behind makes the server fail the copy and skip to that batch's Sync.
+        So in the extended protocol, unless the end of the copy was sent before it, the Sync that
+        this segment and any that follow have been sent is void, and the next one that the
+        client sends is what ends it. A batch that was sent behind makes the server fail the copy
+        and skip to that batch's Sync.
         """
-        segment.copying = not segment.copy_done
-        if segment.extended and segment.synced:
+        segment.copies += 1
+        segment.copying = segment.copies > segment.dones
+        if segment.extended and segment.synced and segment.copies > segment.dones_at_sync:
             self._void_syncs(segment)
         if segment.orphaned:
             self.on_orphaned_copy(segment)
 
     def _void_syncs(self, segment: Segment) -> None:
         segment.synced = False
-        done = segment.copy_done  # CopyDone was sent before the next segment
+        done = segment.dones >= segment.copies  # it was ended before the next segment
         while len(self.queue) > 1 and self.queue[1].sink is segment.sink:
             follower = self.queue[1]
             del self.queue[1]
             if not done and follower.empty:
-                done = follower.copy_done
+                done = follower.dones > 0
+                segment.dones += follower.dones
                 continue
             segment.synced = follower.synced
+            segment.dones_at_sync = segment.dones
             if done:
                 if segment.steps is not None:
                     segment.steps.extend(follower.steps or ())

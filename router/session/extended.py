@@ -48,6 +48,7 @@ MAX_STATEMENT_BYTES: Final = 64 << 20
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 _POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
+_COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
 _RAW_STEPS: Final = {
     codes.PARSE: FORWARD_PARSE,
@@ -153,12 +154,9 @@ class Extended:
         if last is not None and last.copying and kind in b"SH":
             server.send(data[start:end])  # means nothing to a server that reads CopyData
             return True
-        segment = self._open_segment(server)
-        if segment is None:
-            if server.queue and (self._unproven or not session.may_pipeline):
-                return False
-            self._unproven = False
-        elif segment.failed and kind != codes.SYNC:
+        if not self.admits(server):
+            return False
+        if self.segment is not None and self.segment.failed and kind != codes.SYNC:
             return True
         if kind == codes.SYNC:
             self._sync(server)
@@ -168,6 +166,14 @@ class Extended:
             self._apply(server, self._operation(kind, data, start, end))
             if self._out_size > _BATCH_LIMIT:
                 self._send(server)
+        return True
+
+    def admits(self, server: ServerConnection) -> bool:
+        """Whether the open batch may go on, or a new one begin behind what is not answered yet."""
+        if self._open_segment(server) is None:
+            if server.queue and (self._unproven or not self._session.may_pipeline):
+                return False
+            self._unproven = False
         return True
 
     def _collect(self, kind: int, data: bytes, start: int, end: int) -> bool:
@@ -470,6 +476,7 @@ class Extended:
         if not segment.steps and not segment.prefix and not segment.copying:
             segment.empty = True
         segment.synced = True
+        segment.dones_at_sync = segment.dones
         # A batch that has begun to be answered keeps its script: it counts from the start.
         if not self._keep_script and segment.step == 0 and segment.steps is not None:
             if not segment.failed:
@@ -505,6 +512,19 @@ class Extended:
         """Send what has been translated and not sent yet."""
         if self._out:
             self._send(server)
+
+    def give_up(self, server: ServerConnection) -> None:
+        """The client leaves: no batch may take effect that it has not ended by a Sync."""
+        self.send_pending(server)
+        last = server.queue[-1]
+        if not last.synced:
+            last.synced = True
+            last.dones += 1
+            last.dones_at_sync = last.dones
+            # The one fails a copy that is under way, or about to be; the other fails anything else.
+            server.send(_COPY_FAIL + _POISON + messages.SYNC)
+        elif last.copying:
+            server.send(_COPY_FAIL)
 
     def reset(self) -> None:
         """The server is gone or given back: no batch is open any more."""

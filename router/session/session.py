@@ -287,7 +287,7 @@ class Session(ClientStream):
             return True
         if extended.operations:
             self.dispatch_batch(complete=False)
-            return False
+            return self.on_message(codes.QUERY, data, start, end)
         server = self.server
         if server is not None and extended.segment is not None:
             return self._query_in_batch(server, extended.segment, data[start:end])
@@ -335,26 +335,33 @@ class Session(ClientStream):
         segment.synced = True
         self.extended.reset()
         server.marks |= marks.of_text(message) & ~marks.MAY_COPY
+        # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
+        server.marks |= marks.BARRIER
         server.send(message)
         return True
 
     def _on_copy(self, server: ServerConnection | None, message: bytes) -> bool:
         """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
+        if self.extended.operations:
+            self.dispatch_batch(complete=False)
+            return self.on_message(message[0], message, 0, len(message))
         if server is not None and server.queue:
             self.extended.send_pending(server)
             server.send(message)
             if message[0] != codes.COPY_DATA:
                 server.queue[-1].copying = False
-                server.queue[-1].copy_done = True
+                server.queue[-1].dones += 1
         return True
 
     def _on_function_call(self, message: bytes) -> bool:
-        server = self.server
-        if self.extended.skipping:
+        server, extended = self.server, self.extended
+        if extended.skipping:
             return True
-        if self.extended.operations:
+        if extended.operations:
             self.dispatch_batch(complete=False)
-            return False
+            return self.on_message(codes.FUNCTION_CALL, message, 0, len(message))
+        if server is not None and extended.segment is not None:
+            return self._query_in_batch(server, extended.segment, message)
         if server is None:
             self._pending = message
             self._checkout(self.pool.router.route_unknown(self.routing))
@@ -386,21 +393,21 @@ class Session(ClientStream):
         if extended.skipping and kind != codes.COPY_DATA:
             self._long_refused = True
             return True
+        if extended.operations:
+            self.dispatch_batch(complete=False)
+            return self.on_long_message(kind, head, missing)
         if kind == codes.COPY_DATA:
-            if server is not None and server.queue:
-                server.send(head)
-            else:
-                self._long_refused = True
-            return True
+            self._long_refused = server is None or not server.queue
+            return self._long_refused or self._on_copy(server, head)
         if server is None:
-            if extended.operations:
-                self.dispatch_batch(complete=False)
-            else:
-                self._checkout(self.pool.router.route_unknown(self.routing))
-            return False
+            self._checkout(self.pool.router.route_unknown(self.routing))
+            return self.on_long_message(kind, head, missing)
         if kind in b"QF":
             return self._long_query(server, head)
-        if extended.segment is None and server.queue and not self.may_pipeline:
+        if extended.segment is not None and extended.segment.failed:
+            self._long_refused = True
+            return True
+        if not extended.admits(server):
             return False
         extended.send_pending(server)
         if kind == codes.BIND:
@@ -788,13 +795,7 @@ class Session(ClientStream):
             # It waits for the rest of a message that will never come.
             server.close()
         elif server.queue:
-            self.extended.send_pending(server)
-            last = server.queue[-1]
-            if last.copying:
-                server.send(messages.copy_fail("client disconnected"))
-            if not last.synced:
-                last.synced = True
-                server.send(messages.SYNC)
+            self.extended.give_up(server)
             server.pool.abandon(server, cancel=not polite)
         else:
             server.pool.release(server)
