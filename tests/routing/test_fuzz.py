@@ -17,8 +17,8 @@ KEYED = ClassifierOptions(sharding_key=KeyColumn.of("*.id"))
 WORDS = """
 select from where id = 5 'x' $1 ( ) , . * ; and or not in any array [ ] join on left using
 with as insert into update set delete merge values union limit for share case when then end
-null is between like cast :: - + "q" t u count( lower( f( $$ -- /* */ ' " order by group having exists
-distinct begin read only commit explain analyze copy to stdout show returning conflict do
+null is between like cast :: - + "q" t u count( lower( f( $$ -- /* */ ' " order by group having
+exists distinct begin read only commit explain analyze copy to stdout show returning conflict do
 """
 
 soup = st.lists(st.sampled_from(WORDS.split()), max_size=25).map(" ".join)
