@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 # The hot path, and nothing else: what runs for every message.
 MODULES = [
     "router/protocol/framing.py",
+    "router/protocol/segments.py",
     "router/protocol/backend.py",
     "router/protocol/frontend.py",
     "router/protocol/prepared.py",

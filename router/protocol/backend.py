@@ -24,143 +24,19 @@ That is an error, never ignored: the server connection must then be given up.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED
 from .messages import parse_error_fields
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-# --- steps of a script
-
-FORWARD: Final = 0
-SWALLOW: Final = 1
-EMIT: Final = 2
-REPLACE_ERROR: Final = 3
-
-
-class Step:
-    """What one message to the server will be answered with, and what becomes of the answer.
-
-    Attributes:
-        order: FORWARD, SWALLOW, EMIT (no message was sent: `payload` is the reply), or
-            REPLACE_ERROR (the message is bound to fail: `payload` stands in for the error).
-        completes: the types of reply that complete it.
-        undo: takes back what was assumed about it, if it turns out not to happen.
-    """
-
-    __slots__ = ("completes", "order", "payload", "undo")
-
-    def __init__(
-        self,
-        order: int,
-        completes: bytes,
-        payload: bytes = b"",
-        undo: Callable[[], None] | None = None,
-    ) -> None:
-        self.order: Final = order
-        self.completes: Final = completes
-        self.payload: Final = payload
-        self.undo: Final = undo
-
-
-# The messages that need no undo share their steps.
-FORWARD_PARSE: Final = Step(FORWARD, b"1")
-FORWARD_BIND: Final = Step(FORWARD, b"2")
-FORWARD_CLOSE: Final = Step(FORWARD, b"3")
-FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
-FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
-
-
-class ReplySink(Protocol):
-    """Whoever gets the replies of a segment."""
-
-    def reply(self, data: bytes) -> None:
-        """Take bytes for the client, in order."""
-
-    def segment_done(self, segment: Segment, status: int) -> None:
-        """Learn that the segment's ReadyForQuery has been given out."""
-
-
-class Segment:
-    """All that one ReadyForQuery ends.
-
-    Attributes:
-        sink: who gets the replies; None swallows them.
-        extended: whether the server skips to the Sync after an error.
-        prefix: a reply of our own to give out before the server's first.
-        steps: the script, or None when everything is forwarded as it comes.
-        step: how many steps are done.
-        failed: an ErrorResponse has arrived.
-        copying: CopyInResponse has arrived, and the client has not ended the copy.
-        copies: CopyInResponses that have arrived.
-        dones: CopyDones and CopyFails that were sent while this was the last segment;
-            `dones_at_sync` of them before the Sync.
-        synced: the Sync has been sent; False for a batch that is still open.
-        empty: a Sync alone.
-        orphaned: its client has left; what it says does not matter any more.
-        started: when it was sent, as time.monotonic().
-        error: the ErrorResponse of a swallowed segment, by field code.
-    """
-
-    # Defaults are on the class: most segments change two or three of these, and one is made for
-    # every query.
-    prefix = b""
-    steps: list[Step] | None = None
-    step = 0
-    failed = False
-    copying = False
-    copies = 0
-    dones = 0
-    dones_at_sync = 0
-    empty = False
-    orphaned = False
-    started = 0.0
-    error: dict[str, str] | None = None
-    extended = False
-    synced = True
-
-    def __init__(self, sink: ReplySink | None) -> None:
-        self.sink = sink
-
-    @classmethod
-    def batch(cls, sink: ReplySink) -> Segment:
-        """An extended batch that waits for its Sync."""
-        segment = cls(sink)
-        segment.extended = True
-        segment.synced = False
-        segment.steps = []
-        return segment
-
+from .segments import EMIT, REPLACE_ERROR, SWALLOW, Segment, undo_steps, void_syncs
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
 _HARMLESS_TAGS: Final = frozenset(
-    (
-        b"SEL",
-        b"INS",
-        b"UPD",
-        b"DEL",
-        b"MER",
-        b"FET",
-        b"MOV",
-        b"COP",
-        b"BEG",
-        b"COM",
-        b"ROL",
-        b"SAV",
-        b"REL",
-        b"STA",
-        b"TRU",
-        b"SHO",
-        b"EXP",
-        b"CLO",
-    )
+    b"SEL INS UPD DEL MER FET MOV COP BEG COM ROL SAV REL STA TRU SHO EXP CLO".split()
 )
-
 
 # What needs no look at all in a segment without a script.
 _PLAIN: Final = SERVER_STREAMED - {codes.ERROR_RESPONSE}
@@ -175,6 +51,10 @@ def _next_plain(queue: deque[Segment]) -> frozenset[int]:
     if segment.steps is None and not segment.prefix and segment.sink is not None:
         return _PLAIN
     return _NONE
+
+
+def _too_long(kind: int, length: int) -> ServerProtocolError:
+    return ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
 
 
 class BackendStream:
@@ -200,7 +80,7 @@ class BackendStream:
     # --- hooks for the owner of the connection
 
     def on_segment_done(self, segment: Segment) -> None:
-        """A segment has been answered in full; its sink has been told already."""
+        """A segment of the router's own has been answered in full."""
 
     def on_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """A ParameterStatus arrived; `swallowed`: in answer to the router's own statement."""
@@ -254,84 +134,98 @@ class BackendStream:
                 if self._passing or self._pending:
                     return
                 continue
-            segment = queue[0]
-            if length < 4:
-                raise ServerProtocolError("message length is out of range")
-            scripted = segment.steps is not None
-            if segment.prefix and segment.sink is not None:
-                segment.sink.reply(segment.prefix)
-                segment.prefix = b""
-                plain = _NONE if scripted else _PLAIN
-            if scripted:
-                start = self._emit_due(segment, data, start, pos)
-            if kind in SERVER_STREAMED:
-                forward = segment.sink is not None
-                if kind == codes.ERROR_RESPONSE:
-                    # Its code is among the first fields: wait for those.
-                    if end - pos < 64 and after > end:
-                        break
-                    self._note_error(segment, data, pos, min(after, end))
-                if forward and scripted:
-                    forward = self._is_forwarded(segment, kind)
-                if not forward:
-                    start = self._drop(segment, data, start, pos, min(after, end))
-                if after > end:
-                    self._passing = after - end
-                    self._passing_kind = kind
-                    self._passing_on = forward
-                    pos = end
-                    break
-                pos = after
-                if scripted or kind == codes.ERROR_RESPONSE:
-                    start = self._message_end(segment, kind, data, start, pos)
-                continue
-            if kind not in SERVER_COLLECTED:
-                raise ServerProtocolError(
-                    f"unexpected message type {chr(kind)!r} from the server"
-                )
-            if after > end:
-                if length > COLLECT_LIMIT:
-                    raise ServerProtocolError(
-                        f"message type {chr(kind)!r} of {length} bytes is too long"
-                    )
-                break
-            if kind == codes.READY_FOR_QUERY:
-                self.status = data[pos + 5]
-                self._check_script_done(segment)
-                if segment.sink is not None:
-                    segment.sink.reply(data[start:after] if start or after < end else data)
-                start = pos = after
-                queue.popleft()
-                if segment.sink is not None:
-                    segment.sink.segment_done(segment, self.status)
-                    plain = _next_plain(queue)
-                    continue
-                self.on_segment_done(segment)
-                plain = _next_plain(queue)
-                continue
-            if kind == codes.COMMAND_COMPLETE:
-                if data[pos + 5 : pos + 8] not in _HARMLESS_TAGS:
-                    self.on_tag(data[pos + 5 : after - 1])
-                segment.copying = False
-            elif kind == codes.PARAMETER_STATUS:
-                if start < pos and segment.sink is not None:
-                    segment.sink.reply(data[start:pos])
-                start = pos = after
-                self._parameter(data, after - length + 4, after, segment)
-                continue
-            elif kind == codes.COPY_IN_RESPONSE:
-                self._copy_in(segment)
-            if segment.sink is None or (scripted and not self._is_forwarded(segment, kind)):
-                start = self._drop(segment, data, start, pos, after)
-            pos = after
-            if scripted:
-                start = self._message_end(segment, kind, data, start, pos)
+            before = pos
+            start, pos = self._message(queue[0], kind, length, data, start, pos)
+            if pos == before:
+                break  # more of it has to come first
+            plain = _next_plain(queue)
         if start < pos and queue:
             sink = queue[0].sink
             if sink is not None:
                 sink.reply(data[start:pos] if start or pos < end else data)
         if pos < end:
             self._pending = data[pos:]
+
+    def _message(
+        self, segment: Segment, kind: int, length: int, data: bytes, start: int, pos: int
+    ) -> tuple[int, int]:
+        """Deal with one message of a segment.
+
+        Returns:
+            The new start of the run and where to go on: where it was, if more has to come first.
+        """
+        if length < 4:
+            raise ServerProtocolError("message length is out of range")
+        if segment.prefix and segment.sink is not None:
+            segment.sink.reply(segment.prefix)
+            segment.prefix = b""
+        scripted = segment.steps is not None
+        if scripted:
+            start = self._emit_due(segment, data, start, pos)
+        if kind in SERVER_STREAMED:
+            return self._streamed(segment, kind, length, data, start, pos)
+        if kind not in SERVER_COLLECTED:
+            raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from the server")
+        after = pos + 1 + length
+        if after > len(data):
+            if length > COLLECT_LIMIT:
+                raise _too_long(kind, length)
+            return start, pos
+        if kind == codes.READY_FOR_QUERY:
+            return self._ready(segment, data, start, after)
+        if kind == codes.PARAMETER_STATUS:
+            start = self._drop(segment, data, start, pos, after)
+            self._parameter(data, pos + 5, after, segment)
+            return start, after
+        if kind == codes.COMMAND_COMPLETE:
+            if data[pos + 5 : pos + 8] not in _HARMLESS_TAGS:
+                self.on_tag(data[pos + 5 : after - 1])
+            segment.copying = False
+        elif kind == codes.COPY_IN_RESPONSE:
+            self._copy_in(segment)
+        if segment.sink is None or (scripted and not self._is_forwarded(segment, kind)):
+            start = self._drop(segment, data, start, pos, after)
+        if scripted:
+            start = self._message_end(segment, kind, data, start, after)
+        return start, after
+
+    def _streamed(
+        self, segment: Segment, kind: int, length: int, data: bytes, start: int, pos: int
+    ) -> tuple[int, int]:
+        """Deal with a message that may be passed on in pieces; returns as `_message` does."""
+        end = len(data)
+        after = pos + 1 + length
+        if kind == codes.ERROR_RESPONSE:
+            # Its code is among the first fields: wait for those.
+            if end - pos < 64 and after > end:
+                return start, pos
+            self._note_error(segment, data, pos, min(after, end))
+        forward = segment.sink is not None and (
+            segment.steps is None or self._is_forwarded(segment, kind)
+        )
+        if not forward:
+            start = self._drop(segment, data, start, pos, min(after, end))
+        if after > end:
+            self._passing = after - end
+            self._passing_kind = kind
+            self._passing_on = forward
+            return start, end
+        if segment.steps is not None or kind == codes.ERROR_RESPONSE:
+            start = self._message_end(segment, kind, data, start, after)
+        return start, after
+
+    def _ready(self, segment: Segment, data: bytes, start: int, after: int) -> tuple[int, int]:
+        """Deal with the ReadyForQuery that ends a segment; returns as `_message` does."""
+        self.status = data[after - 1]
+        self._check_script_done(segment)
+        self.queue.popleft()
+        sink = segment.sink
+        if sink is None:
+            self.on_segment_done(segment)
+        else:
+            sink.reply(data[start:after] if start or after < len(data) else data)
+            sink.segment_done(segment, self.status)
+        return after, after
 
     def _pass_on(self, data: bytes, end: int) -> tuple[int, int]:
         """Deal with more of a message whose head is done; returns where to go on and the run's start."""
@@ -442,9 +336,7 @@ class BackendStream:
                 start = pos
             if segment.sink is not None:
                 segment.sink.reply(steps[segment.step].payload)
-        for step in reversed(steps[segment.step :]):
-            if step.undo is not None:
-                step.undo()
+        undo_steps(steps[segment.step :])
         del steps[segment.step :]
         return start
 
@@ -486,30 +378,9 @@ class BackendStream:
         segment.copies += 1
         segment.copying = segment.copies > segment.dones
         if segment.extended and segment.synced and segment.copies > segment.dones_at_sync:
-            self._void_syncs(segment)
+            void_syncs(self.queue)
         if segment.orphaned:
             self.on_orphaned_copy(segment)
-
-    def _void_syncs(self, segment: Segment) -> None:
-        segment.synced = False
-        done = segment.dones >= segment.copies  # it was ended before the next segment
-        while len(self.queue) > 1 and self.queue[1].sink is segment.sink:
-            follower = self.queue[1]
-            del self.queue[1]
-            if not done and follower.empty:
-                done = follower.dones > 0
-                segment.dones += follower.dones
-                continue
-            segment.synced = follower.synced
-            segment.dones_at_sync = segment.dones
-            if done:
-                if segment.steps is not None:
-                    segment.steps.extend(follower.steps or ())
-            else:
-                for step in reversed(follower.steps or ()):
-                    if step.undo is not None:
-                        step.undo()
-            break
 
     def _idle_message(self, data: bytes, pos: int, end: int) -> int:
         """Deal with a message that answers nothing; returns where the next one begins."""
@@ -521,9 +392,7 @@ class BackendStream:
             )
         if after > end and kind in b"ES":
             if length > COLLECT_LIMIT:
-                raise ServerProtocolError(
-                    f"message type {chr(kind)!r} of {length} bytes is too long"
-                )
+                raise _too_long(kind, length)
             self._pending = data[pos:]
             return end
         if kind == codes.PARAMETER_STATUS:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes, marks, messages
-from ..protocol.backend import (
+from ..protocol.segments import (
     EMIT,
     FORWARD,
     FORWARD_BIND,

@@ -23,7 +23,7 @@ from ..config.model import PoolMode
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
-from ..protocol.backend import Segment
+from ..protocol.segments import Segment
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.frontend import HOLD_LIMIT, ClientStream
 from ..protocol.variables import TRACKED, Variables

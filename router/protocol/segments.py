@@ -1,0 +1,145 @@
+"""What a server is asked, and what becomes of each answer: segments, and the steps of a script.
+
+`backend` explains how they are used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+
+# --- steps of a script
+
+FORWARD: Final = 0
+SWALLOW: Final = 1
+EMIT: Final = 2
+REPLACE_ERROR: Final = 3
+
+
+class Step:
+    """What one message to the server will be answered with, and what becomes of the answer.
+
+    Attributes:
+        order: FORWARD, SWALLOW, EMIT (no message was sent: `payload` is the reply), or
+            REPLACE_ERROR (the message is bound to fail: `payload` stands in for the error).
+        completes: the types of reply that complete it.
+        undo: takes back what was assumed about it, if it turns out not to happen.
+    """
+
+    __slots__ = ("completes", "order", "payload", "undo")
+
+    def __init__(
+        self,
+        order: int,
+        completes: bytes,
+        payload: bytes = b"",
+        undo: Callable[[], None] | None = None,
+    ) -> None:
+        self.order: Final = order
+        self.completes: Final = completes
+        self.payload: Final = payload
+        self.undo: Final = undo
+
+
+# The messages that need no undo share their steps.
+FORWARD_PARSE: Final = Step(FORWARD, b"1")
+FORWARD_BIND: Final = Step(FORWARD, b"2")
+FORWARD_CLOSE: Final = Step(FORWARD, b"3")
+FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
+FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
+
+
+class ReplySink(Protocol):
+    """Whoever gets the replies of a segment."""
+
+    def reply(self, data: bytes) -> None:
+        """Take bytes for the client, in order."""
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """Learn that the segment's ReadyForQuery has been given out."""
+
+
+class Segment:
+    """All that one ReadyForQuery ends.
+
+    Attributes:
+        sink: who gets the replies; None swallows them.
+        extended: whether the server skips to the Sync after an error.
+        prefix: a reply of our own to give out before the server's first.
+        steps: the script, or None when everything is forwarded as it comes.
+        step: how many steps are done.
+        failed: an ErrorResponse has arrived.
+        copying: CopyInResponse has arrived, and the client has not ended the copy.
+        copies: CopyInResponses that have arrived.
+        dones: CopyDones and CopyFails that were sent while this was the last segment;
+            `dones_at_sync` of them before the Sync.
+        synced: the Sync has been sent; False for a batch that is still open.
+        empty: a Sync alone.
+        orphaned: its client has left; what it says does not matter any more.
+        started: when it was sent, as time.monotonic().
+        error: the ErrorResponse of a swallowed segment, by field code.
+    """
+
+    # Defaults are on the class: most segments change two or three of these, and one is made for
+    # every query.
+    prefix = b""
+    steps: list[Step] | None = None
+    step = 0
+    failed = False
+    copying = False
+    copies = 0
+    dones = 0
+    dones_at_sync = 0
+    empty = False
+    orphaned = False
+    started = 0.0
+    error: dict[str, str] | None = None
+    extended = False
+    synced = True
+
+    def __init__(self, sink: ReplySink | None) -> None:
+        self.sink = sink
+
+    @classmethod
+    def batch(cls, sink: ReplySink) -> Segment:
+        """An extended batch that waits for its Sync."""
+        segment = cls(sink)
+        segment.extended = True
+        segment.synced = False
+        segment.steps = []
+        return segment
+
+
+def undo_steps(steps: list[Step] | None) -> None:
+    """Take back, last first, what was assumed about steps that will not happen."""
+    for step in reversed(steps or ()):
+        if step.undo is not None:
+            step.undo()
+
+
+def void_syncs(queue: deque[Segment]) -> None:
+    """The first segment's server reads CopyData: see which of the next Syncs mean nothing.
+
+    The first segment is open again, until the Sync that counts. A batch behind it that is not
+    empty makes the server fail the copy, and skip to the Sync of that batch.
+    """
+    segment = queue[0]
+    segment.synced = False
+    done = segment.dones >= segment.copies  # the copy was ended before the next segment
+    while len(queue) > 1 and queue[1].sink is segment.sink:
+        follower = queue[1]
+        del queue[1]
+        if not done and follower.empty:
+            done = follower.dones > 0
+            segment.dones += follower.dones
+            continue
+        segment.synced = follower.synced
+        segment.dones_at_sync = segment.dones
+        if not done:
+            undo_steps(follower.steps)
+        elif segment.steps is not None:
+            segment.steps.extend(follower.steps or ())
+        break
