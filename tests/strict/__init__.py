@@ -1,0 +1,1 @@
+"""What separates a router that one can trust from a toy: real sockets and servers, no mercy."""
