@@ -64,7 +64,7 @@ class Clients:
                 client_id=session.pid,
                 database=session.pool.database,
                 user=session.pool.user,
-                application_name=session.application_name,
+                application_name=session.settings.application_name,
                 state=session.state.value,
                 addr=session.peer,
                 tls=session.tls,

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, RouterError
+from ..errors import ClientProtocolError
 from ..protocol import codes, marks, messages
+from ..protocol.prepared import is_reserved
 from ..protocol.segments import (
     EMIT,
     FORWARD,
@@ -32,8 +33,7 @@ from ..protocol.segments import (
     Segment,
     Step,
 )
-from ..protocol.prepared import Statement, is_reserved
-from ..routing.types import Analysis
+from .operations import Names, Operation, PreparedStatement, unknown_statement
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 
 # Operations are sent on without waiting for a Sync when they hold so many bytes.
 _BATCH_LIMIT: Final = 64 * 1024
-
-# What one client may have prepared at a time.
-MAX_STATEMENTS: Final = 20_000
-MAX_STATEMENT_BYTES: Final = 64 << 20
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 _POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
@@ -58,45 +54,12 @@ _RAW_STEPS: Final = {
     codes.CLOSE: FORWARD_CLOSE,
 }
 
-PreparedStatement = Statement[Analysis | None]
-
-
-class Operation:
-    """One message of a batch, with its names resolved.
-
-    Attributes:
-        kind: the message's type.
-        data: the whole message if it is forwarded as it is; of a Bind, what follows the names.
-        statement: the statement that it prepares, uses or closes.
-        name: the client's name for it; of a Bind, the portal.
-        previous: what the name meant before a Parse.
-        error: the router's own objection.
-    """
-
-    __slots__ = ("data", "error", "kind", "name", "previous", "statement")
-
-    def __init__(
-        self,
-        kind: int,
-        data: bytes,
-        statement: PreparedStatement | None = None,
-        name: bytes = b"",
-        previous: PreparedStatement | None = None,
-        error: RouterError | None = None,
-    ) -> None:
-        self.kind = kind
-        self.data = data
-        self.statement = statement
-        self.name = name
-        self.previous = previous
-        self.error = error
-
 
 class Extended:
     """What one client has prepared, and the batch that it is sending.
 
     Attributes:
-        statements: by the client's names; b"" is the unnamed one.
+        names: what it has prepared, by its own names.
         operations: collected while there is no server.
         segment: the batch that the server is being sent, until its Sync.
         skipping: the batch has failed here; everything up to the Sync is ignored.
@@ -106,22 +69,18 @@ class Extended:
         "_keep_script",
         "_out",
         "_out_size",
-        "_renames",
         "_session",
         "_size",
-        "_statement_bytes",
         "_unproven",
+        "names",
         "operations",
         "segment",
         "skipping",
-        "statements",
     )
 
     def __init__(self, session: Session, *, renames: bool) -> None:
         self._session: Final = session
-        self._renames: Final = renames
-        self.statements: dict[bytes, PreparedStatement] = {}
-        self._statement_bytes = 0
+        self.names: Final = Names(session.shared_statement, renames=renames)
         self.operations: list[Operation] = []
         self._size = 0
         self.segment: Segment | None = None
@@ -163,7 +122,7 @@ class Extended:
         elif kind == codes.FLUSH:
             self.flush(server)
         else:
-            self._apply(server, self._operation(kind, data, start, end))
+            self._apply(server, self.names.operation(kind, data, start, end))
             if self._out_size > _BATCH_LIMIT:
                 self._send(server)
         return True
@@ -182,7 +141,7 @@ class Extended:
             return True
         if kind == codes.FLUSH and not self.operations:
             return True
-        self.operations.append(self._operation(kind, data, start, end))
+        self.operations.append(self.names.operation(kind, data, start, end))
         self._size += end - start
         if kind in (codes.SYNC, codes.FLUSH) or self._size > _BATCH_LIMIT:
             self._session.dispatch_batch(complete=kind == codes.SYNC)
@@ -194,10 +153,10 @@ class Extended:
         if len(fields) < 3:
             return False
         portal, name, rest = fields
-        statement = self.statements.get(name)
+        statement = self.names.get(name)
         if statement is None:
-            if self._renames and is_reserved(name):
-                raise _unknown(name)
+            if self.names.renames and is_reserved(name):
+                raise unknown_statement(name)
             self._begin(server)
             self._add(head, FORWARD_BIND)
         else:
@@ -217,118 +176,19 @@ class Extended:
         if split < 0:
             return False
         name = head[5:split]
-        if self._renames and is_reserved(name):
+        if self.names.renames and is_reserved(name):
             raise ClientProtocolError(
                 f"prepared statement names must not begin with {name[:6]!r}"
             )
         if name:
             self._session.pinned = True
         else:
-            self._forget(b"")
+            self.names.forget(b"")
         server.marks |= marks.UNKNOWN
         self._begin(server)
         self._add(head, FORWARD_PARSE)
         self._send(server)
         return True
-
-    # --- operations
-
-    def _operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
-        if not self._renames or kind in (codes.EXECUTE, codes.SYNC, codes.FLUSH):
-            return Operation(kind, data[start:end])
-        if kind == codes.BIND:
-            return self._bind_operation(data, start, end)
-        if kind == codes.PARSE:
-            return self._parse_operation(data, start, end)
-        return self._named_operation(kind, data, start, end)
-
-    def _parse_operation(self, data: bytes, start: int, end: int) -> Operation:
-        split = data.find(b"\0", start + 5, end)
-        text_end = data.find(b"\0", split + 1, end) if split >= 0 else -1
-        if text_end < 0 or text_end + 3 > end:
-            return Operation(codes.PARSE, b"", error=_malformed())
-        name = data[start + 5 : split]
-        body = data[split + 1 : end]
-        previous = self.statements.get(name)
-        if name and previous is not None:
-            return Operation(codes.PARSE, b"", error=_exists(name))
-        if (
-            len(self.statements) >= MAX_STATEMENTS
-            or self._statement_bytes + len(body) > MAX_STATEMENT_BYTES
-        ):
-            return Operation(codes.PARSE, b"", error=_too_many())
-        session = self._session
-        statement = session.pool.statement(body, session.statement_context)
-        self.statements[name] = statement
-        self._statement_bytes += len(body)
-        if previous is not None:
-            self._statement_bytes -= len(previous.body)
-        return Operation(codes.PARSE, b"", statement, name, previous)
-
-    def _bind_operation(self, data: bytes, start: int, end: int) -> Operation:
-        portal_end = data.find(b"\0", start + 5, end)
-        name_end = data.find(b"\0", portal_end + 1, end) if portal_end >= 0 else -1
-        if name_end < 0:
-            return Operation(codes.BIND, b"", error=_malformed())
-        name = data[portal_end + 1 : name_end]
-        statement = self.statements.get(name)
-        if statement is not None:
-            portal = data[start + 5 : portal_end]
-            return Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
-        if is_reserved(name):
-            return Operation(codes.BIND, b"", error=_unknown(name))
-        # The server says in its own words that it does not know it, or it does: PREPARE.
-        return Operation(codes.BIND, data[start:end])
-
-    def _named_operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
-        """A Describe or Close of a statement; those of a portal are forwarded."""
-        if end - start < 7 or data[end - 1]:
-            return Operation(kind, b"", error=_malformed())
-        if data[start + 5] != 0x53:  # 'S'
-            return Operation(kind, data[start:end])
-        name = data[start + 6 : end - 1]
-        statement = self.statements.get(name)
-        if statement is None:
-            if is_reserved(name):
-                return Operation(
-                    kind, b"", error=None if kind == codes.CLOSE else _unknown(name)
-                )
-            return Operation(kind, data[start:end])
-        if kind == codes.CLOSE:
-            self._forget(name)
-        return Operation(kind, b"", statement, name)
-
-    def _forget(self, name: bytes) -> None:
-        statement = self.statements.pop(name, None)
-        if statement is not None:
-            self._statement_bytes -= len(statement.body)
-
-    def forget(self, name: bytes) -> bool:
-        """DEALLOCATE: returns whether the client had a statement of that name."""
-        known = name in self.statements
-        self._forget(name)
-        return known
-
-    def forget_all(self) -> None:
-        """DEALLOCATE ALL or DISCARD ALL."""
-        self.statements.clear()
-        self._statement_bytes = 0
-
-    def _undo(self, operation: Operation) -> None:
-        """Bring names back to what they were: the operation was skipped."""
-        statement = operation.statement
-        if statement is None:
-            return
-        if operation.kind == codes.PARSE:
-            self._forget(operation.name)
-            if operation.previous is not None:
-                self._restore(operation.name, operation.previous)
-        elif operation.kind == codes.CLOSE:
-            self._restore(operation.name, statement)
-
-    def _restore(self, name: bytes, statement: PreparedStatement) -> None:
-        self.statements[name] = statement
-        self._statement_bytes += len(statement.body)
 
     # --- without a server
 
@@ -342,7 +202,7 @@ class Extended:
         """Give the collected batch up; returns whether its Sync was among it."""
         operations = self.take_operations()
         for operation in reversed(operations):
-            self._undo(operation)
+            self.names.undo(operation)
         synced = bool(operations) and operations[-1].kind == codes.SYNC
         self.skipping = not synced
         return synced
@@ -414,7 +274,8 @@ class Extended:
             self._add(messages.describe_statement(statement.name), FORWARD_DESCRIBE)
         else:  # Close: the server keeps it for others
             self._special(
-                b"", Step(EMIT, b"", messages.CLOSE_COMPLETE, lambda: self._undo(operation))
+                b"",
+                Step(EMIT, b"", messages.CLOSE_COMPLETE, lambda: self.names.undo(operation)),
             )
 
     def _apply_raw(self, server: ServerConnection, operation: Operation) -> None:
@@ -439,13 +300,13 @@ class Extended:
                 # Nothing before it can fail, so that it needs no script.
                 segment.prefix = messages.PARSE_COMPLETE
             else:
-                undo = lambda: self._undo(operation)  # noqa: E731
+                undo = lambda: self.names.undo(operation)  # noqa: E731
                 self._special(b"", Step(EMIT, b"", messages.PARSE_COMPLETE, undo))
             return
 
         def undo_all() -> None:
             server.statements.discard(statement.name)
-            self._undo(operation)
+            self.names.undo(operation)
 
         self._make_room(server, statement)
         self._special(
@@ -531,26 +392,3 @@ class Extended:
         self.segment = None
         self._out.clear()
         self._out_size = 0
-
-
-def _malformed() -> RouterError:
-    return ClientProtocolError("invalid message format")
-
-
-def _exists(name: bytes) -> RouterError:
-    text = name.decode("utf-8", "replace")
-    return ClientProtocolError(f'prepared statement "{text}" already exists', sqlstate="42P05")
-
-
-def _unknown(name: bytes) -> RouterError:
-    text = name.decode("utf-8", "replace")
-    return ClientProtocolError(f'prepared statement "{text}" does not exist', sqlstate="26000")
-
-
-def _too_many() -> RouterError:
-    return ClientProtocolError(
-        f"too many prepared statements: a client may have {MAX_STATEMENTS} of them "
-        f"and {MAX_STATEMENT_BYTES >> 20} MB of text",
-        sqlstate="54000",
-        hint="Close statements that are not needed any more.",
-    )

@@ -1,18 +1,22 @@
-"""Statements that the router answers itself: recognising them, and the bytes of the answers."""
+"""Statements that the router answers itself: recognising them and answering them."""
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
-from ..protocol import messages
+from ..protocol import codes, messages
+from ..routing import commands
 
 if TYPE_CHECKING:
-    from ..routing.commands import Command
     from ..routing.types import CommandReply
+    from .session import Session
+
+_random: Final = random.Random()
 
 # DEALLOCATE and DISCARD ALL, as a single statement.
 _DEALLOCATE: Final = re.compile(
@@ -67,7 +71,7 @@ def deallocation(sql: bytes) -> Deallocation | None:
     return Deallocation(name, False, "DEALLOCATE")
 
 
-def in_transaction(command: Command) -> RoutingError:
+def _in_transaction(command: commands.Command) -> RoutingError:
     """Why a routing command cannot be run now."""
     return RoutingError(
         f"{command.verb.value} cannot run inside a transaction block",
@@ -76,7 +80,7 @@ def in_transaction(command: Command) -> RoutingError:
     )
 
 
-def command_reply(answer: CommandReply) -> bytes:
+def _command_reply(answer: CommandReply) -> bytes:
     """What a client gets for a routing command, without the ReadyForQuery."""
     parts = []
     if answer.column is not None:
@@ -84,3 +88,59 @@ def command_reply(answer: CommandReply) -> bytes:
         parts.append(messages.data_row([answer.value]))
     parts.append(messages.command_complete(answer.tag))
     return b"".join(parts)
+
+
+def answer(session: Session, sql: bytes) -> bool | None:
+    """Answer a routing command, DEALLOCATE or DISCARD ALL.
+
+    Returns:
+        None: it is for the server. False: not before the replies of what was sent earlier.
+    """
+    busy = session.server is not None and bool(session.server.queue)
+    try:
+        command = commands.parse(sql)
+    except RoutingError as error:
+        if not busy:
+            session.refuse(error)
+        return not busy
+    if command is not None:
+        if not busy:
+            _run_command(session, command)
+        return not busy
+    wanted = deallocation(sql)
+    if wanted is None or not session.extended.names.renames:
+        return None
+    if busy:
+        return False
+    if session.status == codes.IN_FAILED_TRANSACTION:
+        return None  # the server refuses it
+    return _deallocate(session, wanted)
+
+
+def _run_command(session: Session, command: commands.Command) -> None:
+    if session.status != codes.IDLE:
+        session.refuse(_in_transaction(command))
+        return
+    try:
+        reply = session.routing.execute(command, session.pool.router.options, _random)
+    except RoutingError as error:
+        session.refuse(error)
+        return
+    session.set_pipelining()
+    session.reply(_command_reply(reply) + messages.ready_for_query(session.status))
+
+
+def _deallocate(session: Session, wanted: Deallocation) -> bool | None:
+    names = session.extended.names
+    if wanted.name is not None:
+        if not names.forget(wanted.name):
+            return None  # the server has it, or says that nobody has
+    else:
+        names.forget_all()
+        if session.server is not None:
+            return None
+        if wanted.discard:
+            session.settings.discard(session.pool)
+    tag = messages.command_complete(wanted.tag)
+    session.reply(tag + messages.ready_for_query(session.status))
+    return True

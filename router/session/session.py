@@ -15,7 +15,6 @@ given back, abandoned or closed.
 from __future__ import annotations
 
 import logging
-import random
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -23,15 +22,16 @@ from ..config.model import PoolMode
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
-from ..protocol.segments import Segment
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.frontend import HOLD_LIMIT, ClientStream
-from ..protocol.variables import TRACKED, Variables
-from ..routing import commands
+from ..protocol.segments import Segment
 from ..routing.state import RoutingState
-from ..routing.types import Role, RoleChoice, Route
+from ..routing.types import RoleChoice, Route
 from . import intercept
+from .batch_route import batch_route
 from .extended import Extended
+from .long import LongMessages
+from .settings import ClientSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..pool.address_pool import Waiter
     from ..pool.pool import Pool
+    from ..protocol.variables import Variables
+    from .operations import PreparedStatement
 
 log = logging.getLogger("router.session")
-
-_random: Final = random.Random()
 
 # So many segments of one client may be on their way at a time.
 _MAX_PIPELINE: Final = 2000
@@ -64,7 +64,7 @@ class Session(ClientStream):
         pool: whose servers it uses; looked up again when it is retired.
         server: the one that it holds.
         routing: shard and role that it asked for.
-        variables: its settings.
+        settings: what it has set, which goes with it from server to server.
         pinned: it keeps its server until it leaves.
         pid, secret: the key of its cancel requests.
     """
@@ -73,17 +73,12 @@ class Session(ClientStream):
         "_await_settings",
         "_draining",
         "_find_pool",
-        "_long_kind",
-        "_long_refused",
+        "_long",
         "_on_end",
-        "_overlay",
         "_pending",
         "_queued_since",
-        "_reported",
-        "_startup_variables",
         "_waiter",
         "_xact_started",
-        "application_name",
         "closed",
         "engine",
         "error_count",
@@ -100,9 +95,9 @@ class Session(ClientStream):
         "routing",
         "secret",
         "server",
+        "settings",
         "tls",
         "transaction_count",
-        "variables",
     )
 
     def __init__(
@@ -132,20 +127,13 @@ class Session(ClientStream):
         self.server: ServerConnection | None = None
         self._waiter: Waiter | None = None
         self.routing = RoutingState()
-        self.variables = variables
-        self._startup_variables: Final = variables
-        # What the client has been told and the pool's parameters do not say.
-        self._overlay: dict[str, str] = overlay
-        self._reported: dict[str, str] | None = None
-        self.application_name = variables.values.get("application_name", "pgcat")
+        self.settings: Final = ClientSettings(variables, overlay, self._tell)
         self.extended = Extended(self, renames=_renames(pool))
         self.may_pipeline = pool.router.is_static
         # A whole Query that waits for a server.
         self._pending = b""
         self._await_settings = False
-        # The long message that waits for a server, and whether the rest of it is to be ignored.
-        self._long_kind = 0
-        self._long_refused = False
+        self._long: Final = LongMessages(self)
         self._draining = False
         self.pinned = False
         self.closed = False
@@ -188,7 +176,7 @@ class Session(ClientStream):
     @property
     def label(self) -> str:
         """For SHOW SERVERS."""
-        return self.application_name
+        return self.settings.application_name
 
     @property
     def congested(self) -> bool:
@@ -196,12 +184,13 @@ class Session(ClientStream):
         return self.link is not None and self.link.congested
 
     @property
-    def statement_context(self) -> str:
-        """What, besides its text, a statement of this client means."""
-        return self.variables.values.get("search_path", "")
+    def is_waiting(self) -> bool:
+        """Whether nothing can be done for the client now."""
+        return self.closed or self._waiter is not None or self._await_settings
 
     @property
-    def _status(self) -> int:
+    def status(self) -> int:
+        """The transaction status that a ReadyForQuery would have now."""
         return codes.IDLE if self.server is None else self.server.status
 
     # --- from the client's link
@@ -266,7 +255,7 @@ class Session(ClientStream):
 
     def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
         """Act on one whole message; False holds it back."""
-        if self.closed or self._waiter is not None or self._await_settings:
+        if self.is_waiting:
             return False
         server = self.server
         if server is not None and (server.congested or len(server.queue) > _MAX_PIPELINE):
@@ -276,7 +265,7 @@ class Session(ClientStream):
         if kind in b"PBDECSH":
             return self.extended.on_message(kind, data, start, end)
         if kind in b"dcf":
-            return self._on_copy(server, data[start:end])
+            return self.on_copy(server, data[start:end])
         if kind == codes.FUNCTION_CALL:
             return self._on_function_call(data[start:end])
         return self._on_terminate(server)
@@ -290,34 +279,35 @@ class Session(ClientStream):
             return self.on_message(codes.QUERY, data, start, end)
         server = self.server
         if server is not None and extended.segment is not None:
-            return self._query_in_batch(server, extended.segment, data[start:end])
+            return self.query_in_batch(server, extended.segment, data[start:end])
         sql = data[start + HEADER_SIZE : end - 1]
         if intercept.may_concern(sql):
-            handled = self._intercept(sql)
+            handled = intercept.answer(self, sql)
             if handled is not None:
                 return handled
         if server is None:
             try:
                 route = self.pool.router.route(sql, self.routing)
             except RoutingError as error:
-                self._refuse(error)
+                self.refuse(error)
                 return True
             self._pending = data[start:end]
-            self._checkout(route)
+            self.checkout(route)
             return True
         if server.queue and not self.may_pipeline:
             return False
-        self._send_query(server, data[start:end], marks.of_text(sql))
+        self.send_query(server, data[start:end], marks.of_text(sql))
         return True
 
-    def _send_query(self, server: ServerConnection, message: bytes, found: int) -> None:
+    def send_query(self, server: ServerConnection, message: bytes, found: int) -> None:
+        """Send a whole Query or FunctionCall, or its head, and expect its replies."""
         segment = Segment(self)
         segment.started = self.engine.now
         server.queue.append(segment)
         server.marks |= found & ~marks.MAY_COPY
         server.send(message)
 
-    def _query_in_batch(
+    def query_in_batch(
         self, server: ServerConnection, segment: Segment, message: bytes
     ) -> bool:
         """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
@@ -340,7 +330,7 @@ class Session(ClientStream):
         server.send(message)
         return True
 
-    def _on_copy(self, server: ServerConnection | None, message: bytes) -> bool:
+    def on_copy(self, server: ServerConnection | None, message: bytes) -> bool:
         """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
         if self.extended.operations:
             self.dispatch_batch(complete=False)
@@ -361,14 +351,14 @@ class Session(ClientStream):
             self.dispatch_batch(complete=False)
             return self.on_message(codes.FUNCTION_CALL, message, 0, len(message))
         if server is not None and extended.segment is not None:
-            return self._query_in_batch(server, extended.segment, message)
+            return self.query_in_batch(server, extended.segment, message)
         if server is None:
             self._pending = message
-            self._checkout(self.pool.router.route_unknown(self.routing))
+            self.checkout(self.pool.router.route_unknown(self.routing))
             return True
         if server.queue and not self.may_pipeline:
             return False
-        self._send_query(server, message, marks.UNKNOWN)
+        self.send_query(server, message, marks.UNKNOWN)
         return True
 
     def _on_terminate(self, server: ServerConnection | None) -> bool:
@@ -384,165 +374,42 @@ class Session(ClientStream):
 
     def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
         """Pass on the head of a message that is too long to hold."""
-        if self.closed or self._waiter is not None or self._await_settings:
-            return False
-        if self._long_refused:
-            return True
-        self._long_kind = kind
-        extended, server = self.extended, self.server
-        if extended.skipping and kind != codes.COPY_DATA:
-            self._long_refused = True
-            return True
-        if extended.operations:
-            self.dispatch_batch(complete=False)
-            return self.on_long_message(kind, head, missing)
-        if kind == codes.COPY_DATA:
-            self._long_refused = server is None or not server.queue
-            return self._long_refused or self._on_copy(server, head)
-        if server is None:
-            self._checkout(self.pool.router.route_unknown(self.routing))
-            return self.on_long_message(kind, head, missing)
-        if kind in b"QF":
-            return self._long_query(server, head)
-        if extended.segment is not None and extended.segment.failed:
-            self._long_refused = True
-            return True
-        if not extended.admits(server):
-            return False
-        extended.send_pending(server)
-        if kind == codes.BIND:
-            return extended.on_long_bind(server, head, missing)
-        return extended.on_long_parse(server, head)
-
-    def _long_query(self, server: ServerConnection, head: bytes) -> bool:
-        if self.extended.segment is not None:
-            if not self._query_in_batch(server, self.extended.segment, head):
-                return False
-            server.marks |= marks.UNKNOWN
-            return True
-        if server.queue and not self.may_pipeline:
-            return False
-        self._send_query(server, head, marks.UNKNOWN)
-        return True
+        return self._long.begin(kind, head, missing)
 
     def on_piece(self, data: bytes) -> bool:
-        """Pass on more of a long message."""
-        if self.closed:
-            return False
-        server = self.server
-        if self._long_refused or server is None:
-            return True
-        if server.congested:
-            return False
-        server.send(data)
-        return True
+        """Pass on more of it."""
+        return not self.closed and self._long.go_on(data)
 
     def on_long_end(self) -> None:
-        """A long message is complete."""
-        self._long_refused = False
+        """It is complete."""
+        self._long.end()
 
-    # --- statements that the router answers itself
+    # --- checkout
 
-    def _intercept(self, sql: bytes) -> bool | None:
-        """Answer a routing command, DEALLOCATE or DISCARD; None: it is for the server."""
-        try:
-            command = commands.parse(sql)
-        except RoutingError as error:
-            refusal = error
-            return self._answer_when_quiet(lambda: self._refuse(refusal))
-        if command is not None:
-            return self._answer_when_quiet(lambda: self._run_command(command))
-        wanted = intercept.deallocation(sql)
-        if wanted is None or not _renames(self.pool):
-            return None
-        if self.server is not None and self.server.queue:
-            return False
-        if self._status == codes.IN_FAILED_TRANSACTION:
-            return None  # the server refuses it
-        return self._deallocate(wanted)
-
-    def _answer_when_quiet(self, answer: Callable[[], None]) -> bool:
-        """Answer in order: not before the replies of what was sent earlier."""
-        if self.server is not None and self.server.queue:
-            return False
-        answer()
-        return True
-
-    def _run_command(self, command: commands.Command) -> None:
-        if self._status != codes.IDLE:
-            self._refuse(intercept.in_transaction(command))
-            return
-        try:
-            answer = self.routing.execute(command, self.pool.router.options, _random)
-        except RoutingError as error:
-            self._refuse(error)
-            return
-        self._set_pipelining()
-        self.reply(intercept.command_reply(answer) + messages.ready_for_query(self._status))
-
-    def _set_pipelining(self) -> None:
+    def set_pipelining(self) -> None:
         """Statements may follow each other unanswered if their text has no say in the route."""
         self.may_pipeline = (
             self.pool.router.is_static and self.routing.choice is not RoleChoice.AUTO
         )
 
-    def _deallocate(self, wanted: intercept.Deallocation) -> bool | None:
-        if wanted.name is not None:
-            if not self.extended.forget(wanted.name):
-                return None  # the server has it, or says that nobody has
-        elif self.server is not None:
-            self.extended.forget_all()
-            return None
-        else:
-            self.extended.forget_all()
-            if wanted.discard:
-                self._discard_settings()
-        tag = messages.command_complete(wanted.tag)
-        self.reply(tag + messages.ready_for_query(self._status))
-        return True
-
-    def _discard_settings(self) -> None:
-        """DISCARD ALL: back to what the client asked for at start-up."""
-        self.variables = self._startup_variables
-        for name, value in self._startup_variables.values.items():
-            shown = TRACKED.get(name, name)
-            if self._told(shown) not in (None, value) and name in TRACKED:
-                self._tell(shown, value)
-
-    def _refuse(self, error: RouterError) -> None:
+    def refuse(self, error: RouterError) -> None:
         """Answer a Query with an error; the session goes on."""
         self.error_count += 1
-        self.reply(messages.error_from(error) + messages.ready_for_query(self._status))
-
-    # --- checkout
+        self.reply(messages.error_from(error) + messages.ready_for_query(self.status))
 
     def dispatch_batch(self, *, complete: bool) -> None:
         """Ask for a server for the operations collected so far."""
         try:
-            route = self._batch_route(complete=complete)
+            route = batch_route(
+                self.pool.router, self.routing, self.extended.operations, complete=complete
+            )
         except RoutingError as error:
             self.checkout_failed(error)
             return
-        self._checkout(route)
+        self.checkout(route)
 
-    def _batch_route(self, *, complete: bool) -> Route:
-        router = self.pool.router
-        if not complete or router.is_static:
-            # More is to come that must run in the same place: be ready for anything.
-            return router.route_unknown(self.routing)
-        found: Route | None = None
-        for operation in self.extended.operations:
-            if operation.statement is not None and operation.kind in b"PBD":
-                route = router.route_analysis(operation.statement.analysis, self.routing)
-            elif operation.kind in b"BF":
-                route = router.route_unknown(self.routing)
-            else:
-                continue
-            if found is None or route.role is Role.PRIMARY:
-                found = route
-        return router.route_unknown(self.routing) if found is None else found
-
-    def _checkout(self, route: Route) -> None:
+    def checkout(self, route: Route) -> None:
+        """Get a server for a route, or wait for one, or fail."""
         if self.pool.retired and not self._change_pool():
             return
         self._queued_since = self.engine.now
@@ -568,7 +435,7 @@ class Session(ClientStream):
             self.end(messages.error_from(error, severity="FATAL"), error.message)
             return False
         self.pool = pool
-        self._set_pipelining()
+        self.set_pipelining()
         return True
 
     def take_server(self, server: ServerConnection) -> bool:
@@ -584,7 +451,9 @@ class Session(ClientStream):
         self.server = server
         server.attach(self)
         self._xact_started = self.engine.now
-        if self.variables is not server.variables and server.apply(self.variables):
+        if self.settings.variables is not server.variables and server.apply(
+            self.settings.variables
+        ):
             self._await_settings = True
             return
         self._start_work(server)
@@ -595,7 +464,7 @@ class Session(ClientStream):
             found = (
                 marks.UNKNOWN if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
             )
-            self._send_query(server, message, found)
+            self.send_query(server, message, found)
         elif self.extended.operations:
             self.extended.replay(server)
         if self.held:
@@ -614,17 +483,8 @@ class Session(ClientStream):
             synced = self.extended.fail_collected()
             self.reply(answer + (messages.READY_IDLE if synced else b""))
         else:
-            self._refuse_long(answer)
+            self._long.refuse(answer)
         self._go_on()
-
-    def _refuse_long(self, answer: bytes) -> None:
-        """The message that waited is a long one."""
-        self._long_refused = True
-        if self._long_kind in b"QF":
-            self.reply(answer + messages.READY_IDLE)
-        else:
-            self.extended.skipping = True
-            self.reply(answer)
 
     def pool_retired(self) -> None:
         """The pool in whose queue we waited is gone: ask the new one."""
@@ -634,7 +494,7 @@ class Session(ClientStream):
                 self.dispatch_batch(complete=self.extended.operations[-1].kind == codes.SYNC)
             else:
                 text = self._pending[HEADER_SIZE:-1]
-                self._checkout(self.pool.router.route(text, self.routing))
+                self.checkout(self.pool.router.route(text, self.routing))
 
     # --- from the server
 
@@ -650,8 +510,8 @@ class Session(ClientStream):
         counters.query_time += now - segment.started
         if segment.failed:
             self.error_count += 1
-        if self._reported is not None:
-            self._adopt_reported(server)
+        if self.settings.has_reports:
+            self.settings.adopt(by_client=bool(server.marks & (marks.SET | marks.UNKNOWN)))
         if status == codes.IDLE:
             self.transaction_count += 1
             server.transaction_count += 1
@@ -679,31 +539,18 @@ class Session(ClientStream):
         )
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """The server reports a setting: by the client's doing, or because we applied its settings."""
-        if swallowed and self._told(name) == value:
-            return
-        self._tell(name, value)
-        if not swallowed and name.lower() in TRACKED:
-            if self._reported is None:
-                self._reported = {}
-            self._reported[name] = value
-
-    def _told(self, name: str) -> str | None:
-        return self._overlay.get(name) or self.pool.parameters.get(name)
+        """The server reports a setting; `swallowed`: because we gave it the client's settings."""
+        if not swallowed:
+            self.settings.changed(name, value)
+        elif self.settings.told(name, self.pool) != value:
+            self.settings.report(name, value)
 
     def _tell(self, name: str, value: str) -> None:
-        self._overlay[name] = value
         self.reply(messages.parameter_status(name, value))
 
-    def _adopt_reported(self, server: ServerConnection) -> None:
-        """What the client has set goes with it to its next server."""
-        reported, self._reported = self._reported, None
-        if server.marks & (marks.SET | marks.UNKNOWN) and reported:
-            for name, value in reported.items():
-                self.variables = self.variables.replaced(name, value)
-            self.application_name = self.variables.values.get(
-                "application_name", self.application_name
-            )
+    def shared_statement(self, body: bytes) -> PreparedStatement:
+        """The statement that stands for the body of a Parse, for this client."""
+        return self.pool.statement(body, self.settings.search_path)
 
     def server_drained(self) -> None:
         """The server takes input again, or has accepted our settings."""

@@ -1,0 +1,111 @@
+"""Where an extended batch goes: decided by the statements in it and the values bound to them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ..errors import AmbiguousShard
+from ..protocol import codes
+from ..routing.sharding import parameter_key
+from ..routing.types import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..routing.router import QueryRouter
+    from ..routing.state import RoutingState
+    from ..routing.types import Analysis, Route
+    from .operations import Operation
+
+_INT16: Final = struct.Struct("!H")
+_INT32: Final = struct.Struct("!i")
+
+
+def batch_route(
+    router: QueryRouter,
+    state: RoutingState,
+    operations: Sequence[Operation],
+    *,
+    complete: bool,
+) -> Route:
+    """Find the place for a batch.
+
+    Args:
+        router: the pool's.
+        state: the client's choices.
+        operations: what has been collected.
+        complete: whether the Sync is among them; else more is to come that must run in the
+            same place, so that the batch must be ready for anything.
+
+    Raises:
+        RoutingError: there is no such place.
+    """
+    if not complete or router.is_static:
+        return router.route_unknown(state)
+    found: Route | None = None
+    prepared: Analysis | None = None
+    for operation in operations:
+        statement = operation.statement
+        if operation.kind == codes.BIND:
+            if statement is None or statement.analysis is None:
+                route = router.route_unknown(state)
+            else:
+                wanted = statement.analysis.key_parameters
+                values = bound_keys(operation.data, wanted) if wanted else {}
+                route = router.route_analysis(statement.analysis, state, values)
+            found = route if found is None else _both(found, route)
+        elif statement is not None and operation.kind in b"PD":
+            prepared = statement.analysis
+    if found is not None:
+        return found
+    # Nothing is run: a statement can be prepared and described wherever it could be read.
+    return router.route_analysis(prepared, state)
+
+
+def _both(one: Route, other: Route) -> Route:
+    """The place where both can run."""
+    if one.shard is not None and other.shard is not None and one.shard != other.shard:
+        raise AmbiguousShard(
+            f"the statements of the batch belong to shards {one.shard} and {other.shard}",
+            hint="Send a Sync between them.",
+        )
+    if one.role is Role.PRIMARY or (one.role is not None and other.role is None):
+        one, other = other, one
+    # `other` now has the stricter role.
+    return other if other.shard is not None else replace(other, shard=one.shard)
+
+
+def bound_keys(data: bytes, wanted: Sequence[int]) -> dict[int, int | None]:
+    """Read the sharding keys among the values of a Bind.
+
+    Args:
+        data: what follows the names: formats, then values.
+        wanted: numbers of the parameters, counted from 1 and ascending.
+
+    Returns:
+        The keys by number; those that are not there, or that the message is too short for, are
+        missing: the server will say what is wrong with it.
+
+    Raises:
+        InvalidShardingKey: a value is no key.
+    """
+    found: dict[int, int | None] = {}
+    try:
+        (count,) = _INT16.unpack_from(data)
+        formats = [_INT16.unpack_from(data, 2 + 2 * i)[0] for i in range(count)]
+        pos = 2 + 2 * count
+        (values,) = _INT16.unpack_from(data, pos)
+        pos += 2
+        for number in range(1, min(values, wanted[-1]) + 1):
+            (length,) = _INT32.unpack_from(data, pos)
+            pos += 4
+            if number in wanted:
+                value = None if length < 0 else data[pos : pos + length]
+                binary = formats[number - 1 if count > 1 else 0] == 1 if count else False
+                found[number] = parameter_key(value, binary=binary)
+            pos += max(length, 0)
+    except (struct.error, IndexError):
+        pass
+    return found

@@ -1,0 +1,96 @@
+"""Messages that are too long to hold: passed on in pieces, with nothing known but their heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..protocol import codes, marks, messages
+
+if TYPE_CHECKING:
+    from ..pool.server import ServerConnection
+    from .session import Session
+
+
+class LongMessages:
+    """The long message that a client is sending, if it is.
+
+    Attributes:
+        refused: the rest of it is to be ignored.
+    """
+
+    __slots__ = ("_kind", "_session", "refused")
+
+    def __init__(self, session: Session) -> None:
+        self._session: Final = session
+        self._kind = 0
+        self.refused = False
+
+    def begin(self, kind: int, head: bytes, missing: int) -> bool:
+        """Pass on the head; False declines it for now, be it to wait or because it is too short."""
+        session = self._session
+        if session.is_waiting:
+            return False
+        if self.refused:
+            return True
+        self._kind = kind
+        extended, server = session.extended, session.server
+        if extended.skipping and kind != codes.COPY_DATA:
+            self.refused = True
+            return True
+        if extended.operations:
+            session.dispatch_batch(complete=False)
+            return self.begin(kind, head, missing)
+        if kind == codes.COPY_DATA:
+            self.refused = server is None or not server.queue
+            return self.refused or session.on_copy(server, head)
+        if server is None:
+            session.checkout(session.pool.router.route_unknown(session.routing))
+            return self.begin(kind, head, missing)
+        if kind in b"QF":
+            return self._query(server, head)
+        if extended.segment is not None and extended.segment.failed:
+            self.refused = True
+            return True
+        if not extended.admits(server):
+            return False
+        extended.send_pending(server)
+        if kind == codes.BIND:
+            return extended.on_long_bind(server, head, missing)
+        return extended.on_long_parse(server, head)
+
+    def _query(self, server: ServerConnection, head: bytes) -> bool:
+        session = self._session
+        segment = session.extended.segment
+        if segment is not None:
+            if not session.query_in_batch(server, segment, head):
+                return False
+            server.marks |= marks.UNKNOWN
+            return True
+        if server.queue and not session.may_pipeline:
+            return False
+        session.send_query(server, head, marks.UNKNOWN)
+        return True
+
+    def go_on(self, data: bytes) -> bool:
+        """Pass on more of it; False declines it for now."""
+        server = self._session.server
+        if self.refused or server is None:
+            return True
+        if server.congested:
+            return False
+        server.send(data)
+        return True
+
+    def end(self) -> None:
+        """It is complete."""
+        self.refused = False
+
+    def refuse(self, answer: bytes) -> None:
+        """There is no server for it: answer with an error and ignore the rest."""
+        session = self._session
+        self.refused = True
+        if self._kind in b"QF":
+            session.reply(answer + messages.READY_IDLE)
+        else:
+            session.extended.skipping = True
+            session.reply(answer)

@@ -1,0 +1,85 @@
+"""What a client has asked for by SET and at start-up, and what it has been told of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..protocol.variables import TRACKED, Variables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..pool.pool import Pool
+
+
+class ClientSettings:
+    """The settings of one client.
+
+    Attributes:
+        variables: what a server must be given before it works for the client.
+    """
+
+    __slots__ = ("_overlay", "_reported", "_startup", "_tell", "variables")
+
+    def __init__(
+        self, variables: Variables, overlay: dict[str, str], tell: Callable[[str, str], None]
+    ) -> None:
+        """Begin with what the client asked for at start-up.
+
+        Args:
+            variables: that, as a value.
+            overlay: what it was told at login that the pool's parameters do not say.
+            tell: sends a ParameterStatus to the client.
+        """
+        self._startup: Final = variables
+        self.variables = variables
+        self._overlay = overlay
+        self._reported: dict[str, str] | None = None
+        self._tell: Final = tell
+
+    @property
+    def application_name(self) -> str:
+        """For SHOW CLIENTS and SHOW SERVERS."""
+        return self.variables.values.get("application_name", "pgcat")
+
+    @property
+    def search_path(self) -> str:
+        """The client's own search_path, or ""."""
+        return self.variables.values.get("search_path", "")
+
+    def told(self, name: str, pool: Pool) -> str | None:
+        """What the client believes the setting to be."""
+        return self._overlay.get(name) or pool.parameters.get(name)
+
+    def report(self, name: str, value: str) -> None:
+        """Tell the client of a value."""
+        self._overlay[name] = value
+        self._tell(name, value)
+
+    def changed(self, name: str, value: str) -> None:
+        """The server reports a setting while it works for the client."""
+        self.report(name, value)
+        if name.lower() in TRACKED:
+            if self._reported is None:
+                self._reported = {}
+            self._reported[name] = value
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether there is something for `adopt`."""
+        return self._reported is not None
+
+    def adopt(self, *, by_client: bool) -> None:
+        """Keep what was reported for the client's next server, if it was the client's doing."""
+        reported, self._reported = self._reported, None
+        if by_client and reported:
+            for name, value in reported.items():
+                self.variables = self.variables.replaced(name, value)
+
+    def discard(self, pool: Pool) -> None:
+        """DISCARD ALL: back to what the client asked for at start-up."""
+        self.variables = self._startup
+        for name, value in self._startup.values.items():
+            shown = TRACKED.get(name)
+            if shown is not None and self.told(shown, pool) not in (None, value):
+                self.report(shown, value)
