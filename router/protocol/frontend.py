@@ -61,6 +61,10 @@ class ClientStream:
         """Whether the rest of a long message is still to come."""
         return self._passing > 0
 
+    def ends_with(self, message: bytes) -> bool:
+        """Whether what is held ends with a message."""
+        return self._held.endswith(message) and not self._passing
+
     @property
     def is_quiet(self) -> bool:
         """Whether whatever comes next begins a message, and nothing is held before it."""
