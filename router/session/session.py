@@ -235,8 +235,9 @@ class Session(ClientStream):
     def on_closed(self, reason: str) -> None:
         """The client has gone without a word."""
         self.link = None
-        if self.server is not None and self.server.queue and self.ends_with(messages.TERMINATE):
-            return  # it has said all that it wanted, and is waiting for its turn to be acted on
+        busy = self._waiter is not None or (self.server is not None and self.server.queue)
+        if busy and self.ends_with(messages.TERMINATE):
+            return  # as in PostgreSQL, what was sent before the goodbye is still acted on
         self._leave(reason, polite=False)
 
     def reply(self, data: bytes) -> None:
