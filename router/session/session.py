@@ -398,6 +398,7 @@ class Session(ClientStream):
     def refuse(self, error: RouterError) -> None:
         """Answer a Query with an error; the session goes on."""
         self.error_count += 1
+        log.info("client %s: %s", self.peer, error.message)
         self.reply(messages.error_from(error) + messages.ready_for_query(self.status))
 
     def dispatch_batch(self, *, complete: bool) -> None:
@@ -571,6 +572,7 @@ class Session(ClientStream):
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server does not take what the client asked for at start-up."""
         text, code = fields.get("M", "invalid setting"), fields.get("C", "22023")
+        log.warning("client %s: %s", self.peer, text)
         self.end(messages.error_response(text, code, severity="FATAL"), text)
 
     def server_lost(self, error: RouterError) -> None:

@@ -203,12 +203,12 @@ class WireClient:
         database: str,
         user: str = "postgres",
         *,
+        parameters: Mapping[str, str] | None = None,
         receive_buffer: int = 0,
-        **parameters: str,
     ) -> Self:
         """Connect and log in without a password."""
         client = cls(port, receive_buffer=receive_buffer)
-        client.send(startup({"user": user, "database": database, **parameters}))
+        client.send(startup({"user": user, "database": database, **(parameters or {})}))
         for answer in client.read_until("Z"):
             if answer.kind == "K":
                 client.pid = int.from_bytes(answer.body[:4], "big")
