@@ -39,8 +39,10 @@ class Statement(Generic[A]):
 
     __slots__ = ("analysis", "body", "marks", "name")
 
-    def __init__(self, body: bytes, analysis: A, marks: int) -> None:
-        self.name: Final = NAME_PREFIX + b"%d" % next(_serial)
+    def __init__(
+        self, body: bytes, analysis: A, marks: int, *, name: bytes | None = None
+    ) -> None:
+        self.name: Final = NAME_PREFIX + b"%d" % next(_serial) if name is None else name
         self.body: Final = body
         self.analysis: Final = analysis
         self.marks: Final = marks

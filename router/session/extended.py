@@ -33,10 +33,13 @@ from ..protocol.segments import (
     Segment,
     Step,
 )
-from .operations import Names, Operation, PreparedStatement, unknown_statement
+from .intercept import in_transaction
+from .operations import Names, Operation, unknown_statement
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
+    from .dropping import PreparedStatement
+    from .intercept import Deallocation
     from .session import Session
 
 # Operations are sent on without waiting for a Sync when they hold so many bytes.
@@ -257,6 +260,8 @@ class Extended:
         if operation.error is not None:
             payload = messages.error_from(operation.error)
             self._special(_POISON, Step(REPLACE_ERROR, b"", payload))
+        elif operation.wanted is not None:
+            self._apply_drop(server, operation, operation.wanted)
         elif statement is None:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
@@ -287,6 +292,24 @@ class Extended:
             text_start = operation.data.find(b"\0", 5) + 1
             server.marks |= marks.of_text(operation.data[text_start:]) & ~marks.MAY_COPY
         self._add(operation.data, _RAW_STEPS[operation.kind])
+
+    def _apply_drop(
+        self, server: ServerConnection, operation: Operation, wanted: Deallocation
+    ) -> None:
+        """Execute a DEALLOCATE or DISCARD ALL, which is an empty statement to the server."""
+        undo = lambda: self.names.undo(operation)  # noqa: E731
+        if wanted.discard and server.status != codes.IDLE:
+            payload = messages.error_from(in_transaction(wanted.tag))
+            self._special(_POISON, Step(REPLACE_ERROR, b"", payload, undo))
+            return
+        if wanted.discard:
+            self._session.settings.discard(self._session.pool)
+        self._special(operation.data, Step(SWALLOW, b"I", undo=undo))
+        self._special(b"", Step(EMIT, b"", messages.command_complete(wanted.tag)))
+
+    def distrust(self) -> None:
+        """The server is dropping statements: know which before the next batch."""
+        self._unproven = True
 
     def _apply_parse(
         self,

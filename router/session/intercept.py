@@ -71,12 +71,12 @@ def deallocation(sql: bytes) -> Deallocation | None:
     return Deallocation(name, False, "DEALLOCATE")
 
 
-def _in_transaction(command: commands.Command) -> RoutingError:
-    """Why a routing command cannot be run now."""
+def in_transaction(command: str) -> RoutingError:
+    """Why a command cannot be run now."""
     return RoutingError(
-        f"{command.verb.value} cannot run inside a transaction block",
+        f"{command} cannot run inside a transaction block",
         sqlstate="25001",
-        hint="A transaction stays on its server: send it before BEGIN.",
+        hint="Send it before BEGIN or after the transaction.",
     )
 
 
@@ -119,7 +119,7 @@ def answer(session: Session, sql: bytes) -> bool | None:
 
 def _run_command(session: Session, command: commands.Command) -> None:
     if session.status != codes.IDLE:
-        session.refuse(_in_transaction(command))
+        session.refuse(in_transaction(command.verb.value))
         return
     try:
         reply = session.routing.execute(command, session.pool.router.options, _random)
@@ -135,9 +135,12 @@ def _deallocate(session: Session, wanted: Deallocation) -> bool | None:
     if wanted.name is not None:
         if not names.forget(wanted.name):
             return None  # the server has it, or says that nobody has
+    elif wanted.discard and session.status != codes.IDLE:
+        return None  # the server refuses it
     else:
         names.forget_all()
         if session.server is not None:
+            session.extended.distrust()
             return None
         if wanted.discard:
             session.settings.discard(session.pool)

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes
-from ..protocol.prepared import Statement, is_reserved
-from ..routing.types import Analysis
+from ..protocol.prepared import is_reserved
+from .dropping import DroppingStatement, PreparedStatement, dropping_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .intercept import Deallocation
 
 # What one client may have prepared at a time.
 MAX_STATEMENTS: Final = 20_000
 MAX_STATEMENT_BYTES: Final = 64 << 20
 
-PreparedStatement = Statement[Analysis | None]
+_NONE: Final[dict[bytes, PreparedStatement]] = {}
 
 
 class Operation:
@@ -29,9 +31,20 @@ class Operation:
         name: the client's name for it; of a Bind, the portal.
         previous: what the name meant before a Parse.
         error: the router's own objection.
+        dropped: the statements that it drops, if it executes a DEALLOCATE or DISCARD ALL.
+        wanted: that DEALLOCATE or DISCARD ALL.
     """
 
-    __slots__ = ("data", "error", "kind", "name", "previous", "statement")
+    __slots__ = (
+        "data",
+        "dropped",
+        "error",
+        "kind",
+        "name",
+        "previous",
+        "statement",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -48,6 +61,8 @@ class Operation:
         self.name = name
         self.previous = previous
         self.error = error
+        self.dropped: dict[bytes, PreparedStatement] = _NONE
+        self.wanted: Deallocation | None = None
 
 
 class Names:
@@ -58,7 +73,7 @@ class Names:
         statements: what each name means at this point of the client's stream.
     """
 
-    __slots__ = ("_bytes", "_find", "renames", "statements")
+    __slots__ = ("_bytes", "_dropping", "_find", "renames", "statements")
 
     def __init__(self, find: Callable[[bytes], PreparedStatement], *, renames: bool) -> None:
         """`find` gives the shared statement for the body of a Parse."""
@@ -66,6 +81,8 @@ class Names:
         self.renames: Final = renames
         self.statements: dict[bytes, PreparedStatement] = {}
         self._bytes = 0
+        # Portals that drop statements when they are executed.
+        self._dropping: dict[bytes, Deallocation] = {}
 
     def get(self, name: bytes) -> PreparedStatement | None:
         """What a name means now."""
@@ -74,6 +91,8 @@ class Names:
     def operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """Read the message data[start:end]; what it prepares or closes is so from here on."""
         if not self.renames or kind in (codes.EXECUTE, codes.SYNC, codes.FLUSH):
+            if kind == codes.EXECUTE and self._dropping:
+                return self._execute_operation(data[start:end])
             return Operation(kind, data[start:end])
         if kind == codes.BIND:
             return self._bind_operation(data, start, end)
@@ -96,7 +115,7 @@ class Names:
             or self._bytes + len(body) > MAX_STATEMENT_BYTES
         ):
             return Operation(codes.PARSE, b"", error=_too_many())
-        statement = self._find(body)
+        statement = dropping_statement(body, self.statements) or self._find(body)
         self.statements[name] = statement
         self._bytes += len(body)
         if previous is not None:
@@ -109,14 +128,35 @@ class Names:
         if name_end < 0:
             return Operation(codes.BIND, b"", error=_malformed())
         name = data[portal_end + 1 : name_end]
+        portal = data[start + 5 : portal_end]
         statement = self.statements.get(name)
+        if isinstance(statement, DroppingStatement):
+            self._dropping[portal] = statement.wanted
+        elif self._dropping:
+            self._dropping.pop(portal, None)
         if statement is not None:
-            portal = data[start + 5 : portal_end]
             return Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
         if is_reserved(name):
             return Operation(codes.BIND, b"", error=unknown_statement(name))
         # The server says in its own words that it does not know it, or it does: PREPARE.
         return Operation(codes.BIND, data[start:end])
+
+    def _execute_operation(self, message: bytes) -> Operation:
+        """An Execute, perhaps of a statement that drops others."""
+        operation = Operation(codes.EXECUTE, message)
+        wanted = self._dropping.get(message[5 : message.find(b"\0", 5)])
+        if wanted is None:
+            return operation
+        operation.wanted = wanted
+        if wanted.name is None:
+            operation.dropped = dict(self.statements)
+            self.forget_all()
+        elif wanted.name in self.statements:
+            operation.dropped = {wanted.name: self.statements[wanted.name]}
+            self._drop(wanted.name)
+        else:
+            operation.error = unknown_statement(wanted.name)
+        return operation
 
     def _named_operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """A Describe or Close of a statement; those of a portal are forwarded."""
@@ -154,6 +194,9 @@ class Names:
 
     def undo(self, operation: Operation) -> None:
         """Bring names back to what they were: the operation was skipped."""
+        for name, dropped in operation.dropped.items():
+            self._drop(name)
+            self._restore(name, dropped)
         statement = operation.statement
         if statement is None:
             return

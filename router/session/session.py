@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..pool.address_pool import Waiter
     from ..pool.pool import Pool
     from ..protocol.variables import Variables
-    from .operations import PreparedStatement
+    from .dropping import PreparedStatement
 
 log = logging.getLogger("router.session")
 
