@@ -188,11 +188,11 @@ class Router:
         """Reload whenever the file has changed, as `autoreload` asks."""
         seen = self._config_stamp()
         while True:
-            interval = self.config.general.autoreload
+            interval = self.config.general.autoreload or 0  # milliseconds
             # Whether it is wanted may change with a reload.
-            await trio.sleep(_UPKEEP if interval is None else interval / 1000)
+            await trio.sleep(interval / 1000 or _UPKEEP)
             stamp = self._config_stamp()
-            if interval is not None and stamp != seen:
+            if interval and stamp != seen:
                 reload_logged(self.reload)
             seen = stamp
 

@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 State is membership: a server connection that is logged in is in exactly one of `idle`, `active` and
-`tested`; `_move` is the only function that changes that, and SHOW POOLS prints the lengths.
+`tested`; `move` is the only function that changes that, and SHOW POOLS prints the lengths.
 Connections that are being opened are a number, since there is nothing yet to put anywhere.
 
 A client that finds nothing idle waits in `waiters`, first come first served. Whatever becomes
@@ -17,13 +17,15 @@ or `open_failed`.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import PoolTimeout, RouterError, ServerRefused
-from ..protocol import codes, marks
+from ..protocol import marks
 from ..stats import Counters
+from . import cleaning
 from .server import ServerConnection, ServerState
 
 if TYPE_CHECKING:
@@ -166,7 +168,7 @@ class AddressPool:
 
     # --- states
 
-    def _move(self, server: ServerConnection, to: ServerState) -> None:
+    def move(self, server: ServerConnection, to: ServerState) -> None:
         """The one place where a connection changes its state."""
         was = server.state
         if to not in was.successors:
@@ -195,7 +197,7 @@ class AddressPool:
         if not self.idle or self.waiters:
             return None
         server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
-        self._move(server, ServerState.ACTIVE)
+        self.move(server, ServerState.ACTIVE)
         return server
 
     def enqueue(self, waiter: Waiter) -> None:
@@ -275,8 +277,8 @@ class AddressPool:
             1 - random.random() * _LIFETIME_JITTER
         )
         server.used_at = self._engine.now
-        self._move(server, ServerState.ACTIVE)
-        self._give_on(server)
+        self.move(server, ServerState.ACTIVE)
+        self.give_on(server)
 
     @staticmethod
     def _discard_new(server: ServerConnection) -> None:
@@ -342,13 +344,14 @@ class AddressPool:
                 or self.oversized
                 or server.expires_at <= server.used_at
             ):
-                self._give_on(server)
+                self.give_on(server)
             else:
-                self._move(server, ServerState.IDLE)
+                self.move(server, ServerState.IDLE)
         else:
-            self._clean(server)
+            cleaning.clean(self, server)
 
-    def _give_on(self, server: ServerConnection) -> None:
+    def give_on(self, server: ServerConnection) -> None:
+        """Give a clean connection to whoever waits, or keep it idle, or close it."""
         if (
             self.retired
             or server.expires_at <= self._engine.now
@@ -357,60 +360,32 @@ class AddressPool:
             server.close()
         else:
             if server.state is not ServerState.ACTIVE:
-                self._move(server, ServerState.ACTIVE)
+                self.move(server, ServerState.ACTIVE)
             if not self._hand_over(server) and server.state is ServerState.ACTIVE:
                 server.client = None
-                self._move(server, ServerState.IDLE)
-
-    def _clean(self, server: ServerConnection) -> None:
-        """Make a connection fit for the next client, or give it up."""
-        if server.doomed or server.queue:
-            server.close()
-            return
-        if server.state is not ServerState.TESTED:
-            self._move(server, ServerState.TESTED)
-            server.used_at = self._engine.now
-        if server.cancels:
-            return  # `cancel_done` comes back here
-        if server.status != codes.IDLE:
-            server.send_query(b"ROLLBACK")
-        else:
-            self._clean_marks(server)
-
-    def _clean_marks(self, server: ServerConnection) -> None:
-        found, server.marks = server.marks, 0
-        if found & marks.BARRIER:
-            server.marks = found & ~marks.BARRIER
-            server.send_query(b"")
-        elif found and self.settings.cleanup_server_connections:
-            if marks.drops_statements(found):
-                server.statements.clear()
-            if found & (marks.SET | marks.UNKNOWN):
-                server.forget_variables()
-            server.send_query(marks.cleanup(found))
-        else:
-            self._give_on(server)
+                self.move(server, ServerState.IDLE)
 
     def tested(self, server: ServerConnection) -> None:
-        """A clean-up that was sent has been answered."""
+        """A clean-up that was sent, or what an abandoned connection did, is over."""
         if server.state is not ServerState.TESTED or server.queue:
             return
+        server.used_at = self._engine.now
         if server.is_clean:
-            self._give_on(server)
+            self.give_on(server)
         else:
-            self._clean(server)
+            cleaning.clean(self, server)
 
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Take back a connection that is at work for a client that has left.
 
-        It finishes, unheard; `cancel` asks the server to hurry.
+        It finishes, unheard; `cancel` asks the server to hurry, and gives it a limited time.
         """
         if server.state is ServerState.CLOSED:
             return
         server.orphan()
         server.detach()
-        self._move(server, ServerState.TESTED)
-        server.used_at = self._engine.now
+        self.move(server, ServerState.TESTED)
+        server.used_at = self._engine.now if cancel else math.inf
         if cancel:
             self.cancel(server)
 
@@ -425,12 +400,12 @@ class AddressPool:
         # PostgreSQL may act on it late: an empty query of our own takes the blow.
         server.marks |= marks.BARRIER
         if server.state is ServerState.TESTED and not server.cancels and not server.queue:
-            self._clean(server)
+            cleaning.clean(self, server)
 
     def remove(self, server: ServerConnection) -> None:
         """Forget a connection that is closed."""
         if server.state is not ServerState.CLOSED:
-            self._move(server, ServerState.CLOSED)
+            self.move(server, ServerState.CLOSED)
             self._open_for_waiters()
 
     # --- upkeep

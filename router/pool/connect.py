@@ -72,10 +72,20 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
         raise ServerUnavailable(f"TLS with {address.label} failed: {reason}") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ServerUnavailable(f"cannot connect to {address.label}: {reason}") from None
+        raise ServerUnavailable(
+            f"cannot connect to {address.label}: {_system_reason(error)}"
+        ) from None
     except ClientProtocolError as error:
         raise ServerProtocolError(f"{address.label}: {error.message}") from None
+
+
+def _system_reason(error: BaseException) -> str:
+    """The system's words for why there is no connection; trio keeps them in the causes."""
+    if isinstance(error, BaseExceptionGroup):
+        return _system_reason(error.exceptions[0])
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) if error.__cause__ is None else _system_reason(error.__cause__)
 
 
 async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:

@@ -157,10 +157,9 @@ class Pool:
 
     def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
         log.warning(
-            "[%s/%s] cannot connect to %s: %s",
+            "[%s/%s] no connection: %s",
             self.database,
             self.user,
-            address_pool.address.label,
             error.message,
         )
         self._tell_news()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..errors import RouterError, ServerLost, ServerProtocolError
 from ..protocol import codes, marks, messages
 from ..protocol.backend import BackendStream
-from ..protocol.segments import ReplySink, Segment
 from ..protocol.prepared import ServerStatements
+from ..protocol.segments import ReplySink, Segment
 from ..protocol.variables import EMPTY, Variables
 
 if TYPE_CHECKING:

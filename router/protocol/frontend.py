@@ -61,9 +61,14 @@ class ClientStream:
         """Whether the rest of a long message is still to come."""
         return self._passing > 0
 
-    def ends_with(self, message: bytes) -> bool:
-        """Whether what is held ends with a message."""
-        return self._held.endswith(message) and not self._passing
+    @property
+    def holds_goodbye(self) -> bool:
+        """Whether the last of the whole messages that are held is Terminate."""
+        held, pos, kind = self._held, 0, 0
+        while not self._passing and len(held) - pos >= 5:
+            kind, length = HEADER.unpack_from(held, pos)
+            pos += 1 + length
+        return kind == codes.TERMINATE and pos == len(held)
 
     @property
     def is_quiet(self) -> bool:

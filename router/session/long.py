@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, marks, messages
+from . import simple
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -42,7 +43,7 @@ class LongMessages:
             return self.begin(kind, head, missing)
         if kind == codes.COPY_DATA:
             self.refused = server is None or not server.queue
-            return self.refused or session.on_copy(server, head)
+            return self.refused or simple.on_copy(session, server, head)
         if server is None:
             session.checkout(session.pool.router.route_unknown(session.routing))
             return self.begin(kind, head, missing)
@@ -62,7 +63,7 @@ class LongMessages:
         session = self._session
         segment = session.extended.segment
         if segment is not None:
-            if not session.query_in_batch(server, segment, head):
+            if not simple.query_in_batch(session, server, segment, head):
                 return False
             server.marks |= marks.UNKNOWN
             return True

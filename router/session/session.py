@@ -15,7 +15,6 @@ given back, abandoned or closed.
 from __future__ import annotations
 
 import logging
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..config.model import PoolMode
@@ -23,11 +22,10 @@ from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDow
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
-from ..protocol.frontend import HOLD_LIMIT, ClientStream
+from ..protocol.frontend import HOLD_LIMIT
 from ..protocol.segments import Segment
-from ..routing.state import RoutingState
-from ..routing.types import RoleChoice, Route
-from . import intercept
+from . import simple
+from .attachment import Attachment
 from .batch_route import batch_route
 from .extended import Extended
 from .long import LongMessages
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 
     from ..engine.link import Output
     from ..engine.loop import Engine
-    from ..pool.address_pool import Waiter
     from ..pool.pool import Pool
     from ..protocol.variables import Variables
     from .dropping import PreparedStatement
@@ -49,53 +46,28 @@ log = logging.getLogger("router.session")
 _MAX_PIPELINE: Final = 2000
 
 
-class ClientState(Enum):
-    """What SHOW CLIENTS says."""
-
-    IDLE = "idle"
-    WAITING = "waiting"
-    ACTIVE = "active"
-
-
-class Session(ClientStream):
+class Session(Attachment):
     """The state of one client.
 
     Attributes:
-        pool: whose servers it uses; looked up again when it is retired.
-        server: the one that it holds.
-        routing: shard and role that it asked for.
-        settings: what it has set, which goes with it from server to server.
+        extended: what it has prepared, and the batch that it is sending.
         pinned: it keeps its server until it leaves.
         pid, secret: the key of its cancel requests.
     """
 
     __slots__ = (
-        "_await_settings",
         "_draining",
-        "_find_pool",
         "_long",
         "_on_end",
-        "_pending",
-        "_queued_since",
-        "_waiter",
-        "_xact_started",
-        "closed",
-        "engine",
         "error_count",
         "extended",
         "link",
-        "max_wait",
-        "may_pipeline",
         "opened_at",
         "peer",
         "pid",
         "pinned",
-        "pool",
         "query_count",
-        "routing",
         "secret",
-        "server",
-        "settings",
         "tls",
         "transaction_count",
     )
@@ -114,36 +86,23 @@ class Session(ClientStream):
         find_pool: Callable[[str, str], Pool | None],
         on_end: Callable[[Session, str], None],
     ) -> None:
-        super().__init__()
-        self.engine: Final = engine
-        self.pool = pool
+        super().__init__(
+            engine, pool, ClientSettings(variables, overlay, self._tell), find_pool
+        )
         self.pid: Final = pid
         self.secret: Final = secret
         self.peer: Final = peer
         self.tls: Final = tls
-        self._find_pool: Final = find_pool
         self._on_end: Final = on_end
         self.link: Output | None = None
-        self.server: ServerConnection | None = None
-        self._waiter: Waiter | None = None
-        self.routing = RoutingState()
-        self.settings: Final = ClientSettings(variables, overlay, self._tell)
-        self.extended = Extended(self, renames=_renames(pool))
-        self.may_pipeline = pool.router.is_static
-        # A whole Query that waits for a server.
-        self._pending = b""
-        self._await_settings = False
+        self.extended: Final = Extended(self, renames=_renames(pool))
         self._long: Final = LongMessages(self)
         self._draining = False
         self.pinned = False
-        self.closed = False
-        self.opened_at = engine.now
+        self.opened_at: Final = engine.now
         self.transaction_count = 0
         self.query_count = 0
         self.error_count = 0
-        self.max_wait = 0.0
-        self._xact_started = 0.0
-        self._queued_since = 0.0
 
     def __repr__(self) -> str:
         return f"<Session {self.pid} {self.pool.database}/{self.pool.user} {self.state.value}>"
@@ -156,24 +115,6 @@ class Session(ClientStream):
         return self.engine.now
 
     @property
-    def state(self) -> ClientState:
-        """What it is doing."""
-        if self._waiter is not None:
-            return ClientState.WAITING
-        return ClientState.IDLE if self.server is None else ClientState.ACTIVE
-
-    @property
-    def waiting_since(self) -> float | None:
-        """When it began to wait for a server, as time.monotonic()."""
-        return None if self._waiter is None else self._queued_since
-
-    def longest_wait(self, now: float) -> float:
-        """The longest time that it waited for a server, in seconds; it may still be waiting."""
-        if self._waiter is None:
-            return self.max_wait
-        return max(self.max_wait, now - self._queued_since)
-
-    @property
     def label(self) -> str:
         """For SHOW SERVERS."""
         return self.settings.application_name
@@ -182,16 +123,6 @@ class Session(ClientStream):
     def congested(self) -> bool:
         """Whether the client is slow to take what it asked for."""
         return self.link is not None and self.link.congested
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether nothing can be done for the client now."""
-        return self.closed or self._waiter is not None or self._await_settings
-
-    @property
-    def status(self) -> int:
-        """The transaction status that a ReadyForQuery would have now."""
-        return codes.IDLE if self.server is None else self.server.status
 
     # --- from the client's link
 
@@ -205,13 +136,13 @@ class Session(ClientStream):
                 and int.from_bytes(data[1:5]) == len(data) - 1
                 and self._can_act
             ):
-                if not self._on_query(data, 0, len(data)):
+                if not simple.on_query(self, data, 0, len(data)):
                     self.hold(data)
             else:
                 self.feed(data)
         except ClientProtocolError as error:
             log.warning("client %s: %s; closing the connection", self.peer, error.message)
-            self.end(messages.error_from(error, severity="FATAL"), error.message)
+            self.end_with(error)
             return
         if self.held > HOLD_LIMIT and self.link is not None:
             self.link.pause()
@@ -236,7 +167,7 @@ class Session(ClientStream):
         """The client has gone without a word."""
         self.link = None
         busy = self._waiter is not None or (self.server is not None and self.server.queue)
-        if busy and self.ends_with(messages.TERMINATE):
+        if busy and self.holds_goodbye:
             return  # as in PostgreSQL, what was sent before the goodbye is still acted on
         self._leave(reason, polite=False)
 
@@ -264,43 +195,14 @@ class Session(ClientStream):
         if server is not None and (server.congested or len(server.queue) > _MAX_PIPELINE):
             return False
         if kind == codes.QUERY:
-            return self._on_query(data, start, end)
+            return simple.on_query(self, data, start, end)
         if kind in b"PBDECSH":
             return self.extended.on_message(kind, data, start, end)
         if kind in b"dcf":
-            return self.on_copy(server, data[start:end])
+            return simple.on_copy(self, server, data[start:end])
         if kind == codes.FUNCTION_CALL:
-            return self._on_function_call(data[start:end])
+            return simple.on_function_call(self, data[start:end])
         return self._on_terminate(server)
-
-    def _on_query(self, data: bytes, start: int, end: int) -> bool:
-        extended = self.extended
-        if extended.skipping:
-            return True
-        if extended.operations:
-            self.dispatch_batch(complete=False)
-            return self.on_message(codes.QUERY, data, start, end)
-        server = self.server
-        if server is not None and extended.segment is not None:
-            return self.query_in_batch(server, extended.segment, data[start:end])
-        sql = data[start + HEADER_SIZE : end - 1]
-        if intercept.may_concern(sql):
-            handled = intercept.answer(self, sql)
-            if handled is not None:
-                return handled
-        if server is None:
-            try:
-                route = self.pool.router.route(sql, self.routing)
-            except RoutingError as error:
-                self.refuse(error)
-                return True
-            self._pending = data[start:end]
-            self.checkout(route)
-            return True
-        if server.queue and not self.may_pipeline:
-            return False
-        self.send_query(server, data[start:end], marks.of_text(sql))
-        return True
 
     def send_query(self, server: ServerConnection, message: bytes, found: int) -> None:
         """Send a whole Query or FunctionCall, or its head, and expect its replies."""
@@ -309,60 +211,6 @@ class Session(ClientStream):
         server.queue.append(segment)
         server.marks |= found & ~marks.MAY_COPY
         server.send(message)
-
-    def query_in_batch(
-        self, server: ServerConnection, segment: Segment, message: bytes
-    ) -> bool:
-        """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
-
-        Whether it has failed must be known first, because a failed batch makes the server skip it.
-        """
-        if segment.failed:
-            return True
-        steps = segment.steps
-        if steps is None or segment.step < len(steps) or server.queue[0] is not segment:
-            self.extended.flush(server)
-            return False  # `script_done` comes back here
-        segment.steps = None
-        segment.extended = False
-        segment.synced = True
-        self.extended.reset()
-        server.marks |= marks.of_text(message) & ~marks.MAY_COPY
-        # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
-        server.marks |= marks.BARRIER
-        server.send(message)
-        return True
-
-    def on_copy(self, server: ServerConnection | None, message: bytes) -> bool:
-        """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
-        if self.extended.operations:
-            self.dispatch_batch(complete=False)
-            return self.on_message(message[0], message, 0, len(message))
-        if server is not None and server.queue:
-            self.extended.send_pending(server)
-            server.send(message)
-            if message[0] != codes.COPY_DATA:
-                server.queue[-1].copying = False
-                server.queue[-1].dones += 1
-        return True
-
-    def _on_function_call(self, message: bytes) -> bool:
-        server, extended = self.server, self.extended
-        if extended.skipping:
-            return True
-        if extended.operations:
-            self.dispatch_batch(complete=False)
-            return self.on_message(codes.FUNCTION_CALL, message, 0, len(message))
-        if server is not None and extended.segment is not None:
-            return self.query_in_batch(server, extended.segment, message)
-        if server is None:
-            self._pending = message
-            self.checkout(self.pool.router.route_unknown(self.routing))
-            return True
-        if server.queue and not self.may_pipeline:
-            return False
-        self.send_query(server, message, marks.UNKNOWN)
-        return True
 
     def _on_terminate(self, server: ServerConnection | None) -> bool:
         if server is not None and server.queue and self.extended.segment is None:
@@ -389,12 +237,6 @@ class Session(ClientStream):
 
     # --- checkout
 
-    def set_pipelining(self) -> None:
-        """Statements may follow each other unanswered if their text has no say in the route."""
-        self.may_pipeline = (
-            self.pool.router.is_static and self.routing.choice is not RoleChoice.AUTO
-        )
-
     def refuse(self, error: RouterError) -> None:
         """Answer a Query with an error; the session goes on."""
         self.error_count += 1
@@ -412,57 +254,11 @@ class Session(ClientStream):
             return
         self.checkout(route)
 
-    def checkout(self, route: Route) -> None:
-        """Get a server for a route, or wait for one, or fail."""
-        if self.pool.retired and not self._change_pool():
-            return
-        self._queued_since = self.engine.now
-        try:
-            outcome = self.pool.checkout(self, route.shard, route.role)
-        except RouterError as error:
-            self.checkout_failed(error)
-            return
-        if isinstance(outcome, ServerConnection):
-            self._attach(outcome)
-        else:
-            self._waiter = outcome
-
-    def _change_pool(self) -> bool:
-        """The configuration has changed; returns whether there still is a pool."""
-        pool = self._find_pool(self.pool.database, self.pool.user)
-        if pool is None:
-            error = RoutingError(
-                f'No pool configured for database: "{self.pool.database}", '
-                f'user: "{self.pool.user}"',
-                sqlstate="3D000",
-            )
-            self.end(messages.error_from(error, severity="FATAL"), error.message)
-            return False
-        self.pool = pool
-        self.set_pipelining()
-        return True
-
-    def take_server(self, server: ServerConnection) -> bool:
-        """A server is free for us; False if we do not want it any more."""
-        if self.closed:
-            return False
-        self._waiter = None
-        self.max_wait = max(self.max_wait, self.engine.now - self._queued_since)
-        self._attach(server)
-        return True
-
-    def _attach(self, server: ServerConnection) -> None:
-        self.server = server
+    def attached(self, server: ServerConnection) -> None:
+        """There is a server: be its client."""
         server.attach(self)
-        self._xact_started = self.engine.now
-        if self.settings.variables is not server.variables and server.apply(
-            self.settings.variables
-        ):
-            self._await_settings = True
-            return
-        self._start_work(server)
 
-    def _start_work(self, server: ServerConnection) -> None:
+    def start_work(self, server: ServerConnection) -> None:
         if self._pending:
             message, self._pending = self._pending, b""
             found = (
@@ -493,12 +289,12 @@ class Session(ClientStream):
     def pool_retired(self) -> None:
         """The pool in whose queue we waited is gone: ask the new one."""
         self._waiter = None
-        if self._change_pool():
+        if self.change_pool():
             if self.extended.operations:
                 self.dispatch_batch(complete=self.extended.operations[-1].kind == codes.SYNC)
             else:
                 text = self._pending[HEADER_SIZE:-1]
-                self.checkout(self.pool.router.route(text, self.routing))
+                self.checkout(self.pool.router.route(text, self.routing), self._pending)
 
     # --- from the server
 
@@ -530,7 +326,7 @@ class Session(ClientStream):
             error = ClientProtocolError(
                 "transaction blocks are not allowed in statement pooling mode", sqlstate="0A000"
             )
-            self.end(messages.error_from(error, severity="FATAL"), error.message)
+            self.end_with(error)
             return
         if self._draining and self.server is None:
             self.drain()
@@ -560,7 +356,7 @@ class Session(ClientStream):
         """The server takes input again, or has accepted our settings."""
         if self._await_settings and self.server is not None and not self.server.applying:
             self._await_settings = False
-            self._start_work(self.server)
+            self.start_work(self.server)
         else:
             self._go_on()
 
@@ -598,22 +394,17 @@ class Session(ClientStream):
         elif self.server is not None and self.server.queue:
             self.server.pool.cancel(self.server)
 
+    def end_with(self, error: RouterError) -> None:
+        """Close the connection with an error."""
+        self.end(messages.error_from(error, severity="FATAL"), error.message)
+
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""
         self._draining = True
         server = self.server
-        if server is None and self._waiter is None:
-            error = ShuttingDown("terminating connection due to administrator command")
-            self.end(messages.error_from(error, severity="FATAL"), error.message)
-        elif server is not None and not server.queue and server.status == codes.IDLE:
-            self.end(
-                messages.error_response(
-                    "terminating connection due to administrator command",
-                    "57P01",
-                    severity="FATAL",
-                ),
-                "shutting down",
-            )
+        is_idle = server is None or (not server.queue and server.status == codes.IDLE)
+        if is_idle and self._waiter is None:
+            self.end_with(ShuttingDown("terminating connection due to administrator command"))
 
     def end(self, last_words: bytes, reason: str) -> None:
         """Close the connection, with an ErrorResponse if there is one."""

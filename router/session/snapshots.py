@@ -6,13 +6,14 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from ..stats import AddressSnapshot, PoolSnapshot, ServerSnapshot, microseconds
-from .session import ClientState, Session
+from .attachment import ClientState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..pool.address_pool import AddressPool
     from ..pool.pool import Pool
+    from .session import Session
 
 
 def pool_snapshots(

@@ -1,0 +1,44 @@
+"""Making a server connection fit for its next client, step by step, or giving it up.
+
+Each step is a statement of the router's own, whose answer comes back here through
+`AddressPool.tested`: first the late cancel requests are waited for, then a transaction that is
+open is rolled back, then a barrier takes the blow of a cancel that may still be on its way, and
+last what the client may have left behind is removed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..protocol import codes, marks
+from .server import ServerState
+
+if TYPE_CHECKING:
+    from .address_pool import AddressPool
+    from .server import ServerConnection
+
+
+def clean(pool: AddressPool, server: ServerConnection) -> None:
+    """Take the next step; a connection that is clean is given on."""
+    if server.doomed or server.queue:
+        server.close()
+        return
+    if server.state is not ServerState.TESTED:
+        pool.move(server, ServerState.TESTED)
+    if server.cancels:
+        return  # `AddressPool.cancel_done` comes back here
+    if server.status != codes.IDLE:
+        server.send_query(b"ROLLBACK")
+        return
+    found, server.marks = server.marks, 0
+    if found & marks.BARRIER:
+        server.marks = found & ~marks.BARRIER
+        server.send_query(b"")
+    elif found and pool.settings.cleanup_server_connections:
+        if marks.drops_statements(found):
+            server.statements.clear()
+        if found & (marks.SET | marks.UNKNOWN):
+            server.forget_variables()
+        server.send_query(marks.cleanup(found))
+    else:
+        pool.give_on(server)

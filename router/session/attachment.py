@@ -1,0 +1,196 @@
+"""A client's hold on a server: asking the pool for one, waiting for it, taking it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RouterError, RoutingError
+from ..pool.server import ServerConnection
+from ..protocol import codes
+from ..protocol.frontend import ClientStream
+from ..routing.state import RoutingState
+from ..routing.types import RoleChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..engine.loop import Engine
+    from ..pool.address_pool import Waiter
+    from ..pool.pool import Pool
+    from ..routing.types import Route
+    from .settings import ClientSettings
+
+
+class ClientState(Enum):
+    """What SHOW CLIENTS says."""
+
+    IDLE = "idle"
+    WAITING = "waiting"
+    ACTIVE = "active"
+
+
+class Attachment(ClientStream):
+    """What a session has to do with its pool.
+
+    Attributes:
+        pool: whose servers it uses; looked up again when it is retired.
+        server: the one that it holds.
+        routing: shard and role that it asked for.
+        settings: what it has set, which goes with it from server to server.
+        may_pipeline: whether a statement may be sent behind one that is not answered.
+        max_wait: the longest time that it waited for a server, in seconds.
+    """
+
+    __slots__ = (
+        "_await_settings",
+        "_find_pool",
+        "_pending",
+        "_queued_since",
+        "_waiter",
+        "_xact_started",
+        "closed",
+        "engine",
+        "max_wait",
+        "may_pipeline",
+        "pool",
+        "routing",
+        "server",
+        "settings",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        pool: Pool,
+        settings: ClientSettings,
+        find_pool: Callable[[str, str], Pool | None],
+    ) -> None:
+        super().__init__()
+        self.engine: Final = engine
+        self.pool = pool
+        self.settings: Final = settings
+        self._find_pool: Final = find_pool
+        self.server: ServerConnection | None = None
+        self.routing = RoutingState()
+        self.may_pipeline = pool.router.is_static
+        self.closed = False
+        self.max_wait = 0.0
+        self._waiter: Waiter | None = None
+        self._queued_since = 0.0
+        self._xact_started = 0.0
+        # A whole Query or FunctionCall that waits for a server.
+        self._pending = b""
+        # The server has been sent the settings, and may not accept them.
+        self._await_settings = False
+
+    # --- what the session does about it
+
+    def attached(self, server: ServerConnection) -> None:
+        """There is a server: be its client."""
+        raise NotImplementedError
+
+    def pool_retired(self) -> None:
+        """The pool in whose queue it waited is gone: ask the new one."""
+        raise NotImplementedError
+
+    def start_work(self, server: ServerConnection) -> None:
+        """The server has the client's settings: send it what waited for it."""
+        raise NotImplementedError
+
+    def checkout_failed(self, error: RouterError) -> None:
+        """There is none: answer with an error."""
+        raise NotImplementedError
+
+    def end_with(self, error: RouterError) -> None:
+        """The session cannot go on."""
+        raise NotImplementedError
+
+    # --- facts
+
+    @property
+    def state(self) -> ClientState:
+        """What it is doing."""
+        if self._waiter is not None:
+            return ClientState.WAITING
+        return ClientState.IDLE if self.server is None else ClientState.ACTIVE
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When it began to wait for a server, as time.monotonic()."""
+        return None if self._waiter is None else self._queued_since
+
+    def longest_wait(self, now: float) -> float:
+        """The longest time that it waited for a server, in seconds; it may still be waiting."""
+        if self._waiter is None:
+            return self.max_wait
+        return max(self.max_wait, now - self._queued_since)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing can be done for the client now."""
+        return self.closed or self._waiter is not None or self._await_settings
+
+    @property
+    def status(self) -> int:
+        """The transaction status that a ReadyForQuery would have now."""
+        return codes.IDLE if self.server is None else self.server.status
+
+    # --- checkout
+
+    def set_pipelining(self) -> None:
+        """Statements may follow each other unanswered if their text has no say in the route."""
+        self.may_pipeline = (
+            self.pool.router.is_static and self.routing.choice is not RoleChoice.AUTO
+        )
+
+    def checkout(self, route: Route, message: bytes = b"") -> None:
+        """Get a server for a route, or wait for one, or fail; `message` is sent to it then."""
+        self._pending = message
+        if self.pool.retired and not self.change_pool():
+            return
+        self._queued_since = self.engine.now
+        try:
+            outcome = self.pool.checkout(self, route.shard, route.role)
+        except RouterError as error:
+            self.checkout_failed(error)
+            return
+        if isinstance(outcome, ServerConnection):
+            self._attach(outcome)
+        else:
+            self._waiter = outcome
+
+    def change_pool(self) -> bool:
+        """The configuration has changed; returns whether there still is a pool."""
+        pool = self._find_pool(self.pool.database, self.pool.user)
+        if pool is None:
+            error = RoutingError(
+                f'No pool configured for database: "{self.pool.database}", '
+                f'user: "{self.pool.user}"',
+                sqlstate="3D000",
+            )
+            self.end_with(error)
+            return False
+        self.pool = pool
+        self.set_pipelining()
+        return True
+
+    def take_server(self, server: ServerConnection) -> bool:
+        """A server is free for us; False if we do not want it any more."""
+        if self.closed:
+            return False
+        self._waiter = None
+        self.max_wait = max(self.max_wait, self.engine.now - self._queued_since)
+        self._attach(server)
+        return True
+
+    def _attach(self, server: ServerConnection) -> None:
+        self.server = server
+        self.attached(server)
+        self._xact_started = self.engine.now
+        if self.settings.variables is not server.variables and server.apply(
+            self.settings.variables
+        ):
+            self._await_settings = True
+            return
+        self.start_work(server)

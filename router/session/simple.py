@@ -1,0 +1,102 @@
+"""The messages of the simple protocol, FunctionCall and CopyData: whole segments of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import RoutingError
+from ..protocol import codes, marks
+from ..protocol.framing import HEADER_SIZE
+from . import intercept
+
+if TYPE_CHECKING:
+    from ..pool.server import ServerConnection
+    from ..protocol.segments import Segment
+    from .session import Session
+
+
+def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
+    """Act on the Query data[start:end]; False declines it for now."""
+    extended = session.extended
+    if extended.skipping:
+        return True
+    if extended.operations:
+        session.dispatch_batch(complete=False)
+        return session.on_message(codes.QUERY, data, start, end)
+    server = session.server
+    if server is not None and extended.segment is not None:
+        return query_in_batch(session, server, extended.segment, data[start:end])
+    sql = data[start + HEADER_SIZE : end - 1]
+    if intercept.may_concern(sql):
+        handled = intercept.answer(session, sql)
+        if handled is not None:
+            return handled
+    if server is None:
+        try:
+            route = session.pool.router.route(sql, session.routing)
+        except RoutingError as error:
+            session.refuse(error)
+            return True
+        session.checkout(route, data[start:end])
+        return True
+    if server.queue and not session.may_pipeline:
+        return False
+    session.send_query(server, data[start:end], marks.of_text(sql))
+    return True
+
+
+def query_in_batch(
+    session: Session, server: ServerConnection, segment: Segment, message: bytes
+) -> bool:
+    """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
+
+    Whether it has failed must be known first, because a failed batch makes the server skip it.
+    """
+    if segment.failed:
+        return True
+    steps = segment.steps
+    if steps is None or segment.step < len(steps) or server.queue[0] is not segment:
+        session.extended.flush(server)
+        return False  # `script_done` comes back here
+    segment.steps = None
+    segment.extended = False
+    segment.synced = True
+    session.extended.reset()
+    server.marks |= marks.of_text(message) & ~marks.MAY_COPY
+    # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
+    server.marks |= marks.BARRIER
+    server.send(message)
+    return True
+
+
+def on_copy(session: Session, server: ServerConnection | None, message: bytes) -> bool:
+    """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
+    if session.extended.operations:
+        session.dispatch_batch(complete=False)
+        return session.on_message(message[0], message, 0, len(message))
+    if server is not None and server.queue:
+        session.extended.send_pending(server)
+        server.send(message)
+        if message[0] != codes.COPY_DATA:
+            server.queue[-1].copying = False
+            server.queue[-1].dones += 1
+    return True
+
+
+def on_function_call(session: Session, message: bytes) -> bool:
+    """Act on a FunctionCall; False declines it for now."""
+    server, extended = session.server, session.extended
+    if extended.skipping:
+        return True
+    if extended.operations:
+        session.dispatch_batch(complete=False)
+        return session.on_message(codes.FUNCTION_CALL, message, 0, len(message))
+    if server is not None and extended.segment is not None:
+        return query_in_batch(session, server, extended.segment, message)
+    if server is None:
+        session.checkout(session.pool.router.route_unknown(session.routing), message)
+        return True
+    if server.queue and not session.may_pipeline:
+        return False
+    session.send_query(server, message, marks.UNKNOWN)
+    return True

@@ -1,0 +1,142 @@
+"""The layers of the package, and who may import what."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "router"
+
+# A module may import from its own folder or from a name to the left.
+LAYERS = (
+    "errors",
+    "config",
+    "protocol",
+    "routing",
+    "stats",
+    "engine",
+    "pool",
+    "plugins",
+    "session",
+    "admin",
+    "metrics",
+    "logs",
+    "app",
+    "demo",
+    "cli",
+    "__main__",
+)
+# Below these, even one to the left is out of bounds.
+FORBIDDEN = {"protocol": {"config"}, "routing": {"config", "protocol"}}
+# Each of these libraries is the business of one place.
+LIBRARIES = {
+    "sqlglot": {"routing/sql"},
+    "tomli": {"config/loader.py"},
+    "prometheus_client": {"metrics/exporter.py"},
+    "hypercorn": {"metrics/http.py"},
+    "rich": {"demo"},
+    "psycopg": {"demo"},
+}
+WITHOUT_TRIO = ("protocol", "routing", "config", "stats.py", "errors.py", "admin")
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> tuple[str, ...]:
+    """The module's path below the package, a package's own for its __init__."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imports(path: Path, *, at_run_time_only: bool = False) -> list[tuple[str, ...]]:
+    """What a module imports: ("router", ...) for our own, else the library's parts."""
+    tree = ast.parse(path.read_text())
+    skipped: set[int] = set()
+    if at_run_time_only:
+        for node in ast.walk(tree):
+            is_guard = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            if is_guard or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                skipped |= {id(inner) for inner in ast.walk(node)}
+    found: list[tuple[str, ...]] = []
+    package = ("router", *module_name(path))
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found += [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            found += [(*base, alias.name) for alias in node.names]
+    return found
+
+
+def layer(parts: tuple[str, ...]) -> str:
+    """The layer of something of ours; the version belongs to nobody."""
+    return parts[1] if len(parts) > 1 and parts[1] != "__version__" else "errors"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_its_own_layer_or_from_those_to_the_left(path: Path) -> None:
+    name = module_name(path)
+    if not name:
+        return
+    own = name[0]
+    for imported in imports(path):
+        if imported[0] != "router":
+            continue
+        target = layer(imported)
+        assert LAYERS.index(target) <= LAYERS.index(own), f"{own} imports {imported}"
+        assert target == own or target not in FORBIDDEN.get(own, ()), f"{own} imports {target}"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_imported_in_one_place(library: str) -> None:
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(imported[0] == library for imported in imports(path))
+    }
+    assert users, f"nobody imports {library}"
+    for user in users:
+        assert any(
+            user == place or user.startswith(f"{place}/") for place in LIBRARIES[library]
+        )
+
+
+@pytest.mark.parametrize("part", WITHOUT_TRIO)
+def test_a_layer_does_without_trio(part: str) -> None:
+    for path in MODULES:
+        if str(path.relative_to(PACKAGE)).split("/")[0] == part:
+            assert all(imported[0] != "trio" for imported in imports(path)), path
+
+
+def test_there_is_no_import_cycle_at_run_time() -> None:
+    modules = {module_name(path): path for path in MODULES}
+    edges: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for name, path in modules.items():
+        targets = {
+            imported[1:]
+            for imported in imports(path, at_run_time_only=True)
+            if imported[0] == "router"
+        }
+        # `from .a import b`: b is a module of a, or a name in it.
+        edges[name] = {target if target in modules else target[:-1] for target in targets} - {
+            name,
+            (),
+        }
+    done: set[tuple[str, ...]] = set()
+
+    def visit(name: tuple[str, ...], above: tuple[tuple[str, ...], ...]) -> None:
+        assert name not in above, f"import cycle: {[*above, name]}"
+        if name not in done:
+            for target in edges.get(name, ()):
+                visit(target, (*above, name))
+            done.add(name)
+
+    for name in modules:
+        visit(name, ())

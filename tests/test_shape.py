@@ -1,0 +1,29 @@
+"""Limits that keep the code readable."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "router"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+# Lines.
+LONGEST_FILE = 450
+LONGEST_FUNCTION = 60
+# Generated from PostgreSQL's catalogue.
+TABLES = {"routing/functions.py"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_says_what_it_is_for_and_stays_short(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree) or path.name == "__main__.py", "no module docstring"
+    if str(path.relative_to(PACKAGE)) not in TABLES:
+        assert len(text.splitlines()) <= LONGEST_FILE
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{node.name} has {length} lines"
