@@ -44,7 +44,7 @@ def extensions() -> list[Extension]:
         from mypyc.build import mypycify
 
         # What the package depends on is not there in an isolated build, and need not be.
-        flags = ["--config-file=", "--ignore-missing-imports"]
+        flags = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
         found: list[Extension] = mypycify([*flags, *MODULES], opt_level="3")
     except (ImportError, SystemExit):
         if wanted:
