@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ..config.values import PoolMode
 from ..errors import InvalidShard, RouterError, ServerUnavailable
 from ..protocol import marks
 from ..protocol.passwords import UserSecret
@@ -86,6 +87,15 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
+
+    @property
+    def renames_statements(self) -> bool:
+        """Whether prepared statements follow their text; in session mode they are the server's."""
+        settings = self.settings
+        return (
+            settings.pool_mode is not PoolMode.SESSION
+            and settings.prepared_statements_cache_size > 0
+        )
 
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""

@@ -18,13 +18,20 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..config.model import PoolMode
-from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
+from ..errors import (
+    ClientProtocolError,
+    PoolError,
+    RouterError,
+    RoutingError,
+    ServerError,
+    ShuttingDown,
+)
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.frontend import HOLD_LIMIT
 from ..protocol.segments import Segment
-from . import simple
+from . import limits, simple
 from .attachment import Attachment
 from .batch_route import batch_route
 from .extended import Extended
@@ -51,6 +58,7 @@ class Session(Attachment):
 
     Attributes:
         extended: what it has prepared, and the batch that it is sending.
+        failures: checkouts that have failed since the last one that did not.
         pinned: it keeps its server until it leaves.
         pid, secret: the key of its cancel requests.
     """
@@ -61,6 +69,7 @@ class Session(Attachment):
         "_on_end",
         "error_count",
         "extended",
+        "failures",
         "link",
         "opened_at",
         "peer",
@@ -95,9 +104,10 @@ class Session(Attachment):
         self.tls: Final = tls
         self._on_end: Final = on_end
         self.link: Output | None = None
-        self.extended: Final = Extended(self, renames=_renames(pool))
+        self.extended: Final = Extended(self, renames=pool.renames_statements)
         self._long: Final = LongMessages(self)
         self._draining = False
+        self.failures = 0
         self.pinned = False
         self.opened_at: Final = engine.now
         self.transaction_count = 0
@@ -257,6 +267,7 @@ class Session(Attachment):
     def attached(self, server: ServerConnection) -> None:
         """There is a server: be its client."""
         server.attach(self)
+        self.failures = 0
 
     def start_work(self, server: ServerConnection) -> None:
         if self._pending:
@@ -284,6 +295,8 @@ class Session(Attachment):
             self.reply(answer + (messages.READY_IDLE if synced else b""))
         else:
             self._long.refuse(answer)
+        if isinstance(error, PoolError | ServerError) and limits.fails_too_often(self):
+            return
         self._go_on()
 
     def pool_retired(self) -> None:
@@ -328,6 +341,8 @@ class Session(Attachment):
             )
             self.end_with(error)
             return
+        elif not server.queue and self.pool.settings.idle_client_in_transaction_timeout:
+            limits.watch_idleness(self, server)
         if self._draining and self.server is None:
             self.drain()
         elif self.held:
@@ -342,6 +357,8 @@ class Session(Attachment):
         """The server reports a setting; `swallowed`: because we gave it the client's settings."""
         if not swallowed:
             self.settings.changed(name, value)
+            if self.pool.settings.log_client_parameter_status_changes:
+                log.info("client %s: %s is now %s", self.peer, name, value)
         elif self.settings.told(name, self.pool) != value:
             self.settings.report(name, value)
 
@@ -443,12 +460,3 @@ class Session(Attachment):
         else:
             server.pool.release(server)
         self.extended.reset()
-
-
-def _renames(pool: Pool) -> bool:
-    """Whether prepared statements follow their text; in session mode they are the server's own."""
-    settings = pool.settings
-    return (
-        settings.pool_mode is not PoolMode.SESSION
-        and settings.prepared_statements_cache_size > 0
-    )
