@@ -310,7 +310,10 @@ class BackendStream:
             if kind in b"dDcHt":
                 return start
             raise ServerProtocolError(f"unexpected reply {chr(kind)!r} from the server")
-        if kind in steps[segment.step].completes:
+        step = steps[segment.step]
+        if kind in step.completes:
+            if step.done is not None:
+                step.done()
             segment.step += 1
             start = self._emit_due(segment, data, start, pos)
             if not segment.synced and segment.step == len(steps):

@@ -34,10 +34,11 @@ class Statement(Generic[A]):
         name: its name on every server, made once.
         body: what follows the name in Parse: text, NUL, Int16 count, Int32 type oids.
         analysis: what routing found out about the text.
-        marks: what executing it may leave behind on a server (see `session.marks`).
+        marks: what executing it may leave behind on a server (see `marks`).
+        proven: the last server that was asked to parse it did so.
     """
 
-    __slots__ = ("analysis", "body", "marks", "name")
+    __slots__ = ("analysis", "body", "marks", "name", "proven")
 
     def __init__(
         self, body: bytes, analysis: A, marks: int, *, name: bytes | None = None
@@ -46,6 +47,11 @@ class Statement(Generic[A]):
         self.body: Final = body
         self.analysis: Final = analysis
         self.marks: Final = marks
+        self.proven = False
+
+    def prove(self) -> None:
+        """A server has parsed it."""
+        self.proven = True
 
     @property
     def text(self) -> bytes:

@@ -27,9 +27,10 @@ class Step:
             REPLACE_ERROR (the message is bound to fail: `payload` stands in for the error).
         completes: the types of reply that complete it.
         undo: takes back what was assumed about it, if it turns out not to happen.
+        done: told when it has happened.
     """
 
-    __slots__ = ("completes", "order", "payload", "undo")
+    __slots__ = ("completes", "done", "order", "payload", "undo")
 
     def __init__(
         self,
@@ -37,11 +38,13 @@ class Step:
         completes: bytes,
         payload: bytes = b"",
         undo: Callable[[], None] | None = None,
+        done: Callable[[], None] | None = None,
     ) -> None:
         self.order: Final = order
         self.completes: Final = completes
         self.payload: Final = payload
         self.undo: Final = undo
+        self.done: Final = done
 
 
 # The messages that need no undo share their steps.

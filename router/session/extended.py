@@ -57,6 +57,24 @@ _RAW_STEPS: Final = {
     codes.CLOSE: FORWARD_CLOSE,
 }
 
+_ANSWERS: Final = {
+    codes.PARSE: messages.PARSE_COMPLETE,
+    codes.CLOSE: messages.CLOSE_COMPLETE,
+}
+
+
+def _needs_no_server(operation: Operation) -> bool:
+    """Whether it is a Close, or a Parse of what the servers are known to accept.
+
+    A batch of these is answered at once. Not only because that is faster: a client that prepares
+    its statements one by one, and does nothing else meanwhile, could otherwise wait for a
+    server that is held by a transaction that waits for that very client.
+    """
+    statement = operation.statement
+    if operation.error is not None or statement is None:
+        return False
+    return operation.kind == codes.CLOSE or (operation.kind == codes.PARSE and statement.proven)
+
 
 class Extended:
     """What one client has prepared, and the batch that it is sending.
@@ -143,6 +161,10 @@ class Extended:
             self._session.reply(messages.READY_IDLE)
             return True
         if kind == codes.FLUSH and not self.operations:
+            return True
+        if kind == codes.SYNC and all(map(_needs_no_server, self.operations)):
+            replies = [_ANSWERS[operation.kind] for operation in self.take_operations()]
+            self._session.reply(b"".join(replies) + messages.READY_IDLE)
             return True
         self.operations.append(self.names.operation(kind, data, start, end))
         self._size += end - start
@@ -329,12 +351,13 @@ class Extended:
 
         def undo_all() -> None:
             server.statements.discard(statement.name)
+            statement.proven = False
             self.names.undo(operation)
 
         self._make_room(server, statement)
         self._special(
             messages.parse(statement.name, statement.body),
-            Step(FORWARD, b"1", undo=undo_all),
+            Step(FORWARD, b"1", undo=undo_all, done=statement.prove),
         )
 
     def _prepare(self, server: ServerConnection, statement: PreparedStatement) -> None:
@@ -342,10 +365,15 @@ class Extended:
         self._begin(server)
         if server.statements.use(statement.name):
             return
+
+        def undo() -> None:
+            server.statements.discard(statement.name)
+            statement.proven = False
+
         self._make_room(server, statement)
         self._special(
             messages.parse(statement.name, statement.body),
-            Step(SWALLOW, b"1", undo=lambda: server.statements.discard(statement.name)),
+            Step(SWALLOW, b"1", undo=undo, done=statement.prove),
         )
 
     def _make_room(self, server: ServerConnection, statement: PreparedStatement) -> None:
