@@ -289,10 +289,20 @@ class TlsLink(Link):
         if ended:
             self._lost("connection closed by peer")
 
+    def close(self) -> None:
+        """Send what is queued and the end of the stream, then close."""
+        if not self.closed and not self._closing:
+            self._encrypt()
+            self._tls.end()
+        super().close()
+
     def flush(self) -> None:
         """Encrypt what is queued, as one block, and send what can be sent without waiting."""
-        if self.closed:
-            return
+        if not self.closed:
+            self._encrypt()
+            super().flush()
+
+    def _encrypt(self) -> None:
         if self._plain:
             plain = b"".join(self._plain)
             self._plain.clear()
@@ -302,4 +312,3 @@ class TlsLink(Link):
             data = self._tls.take_output()
             self._out.append(data)
             self._out_size += len(data)
-        super().flush()

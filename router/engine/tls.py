@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -66,6 +67,11 @@ class TlsState:
     def encrypt(self, data: bytes) -> None:
         """Encrypt bytes; `take_output` has the result."""
         self._object.write(data)
+
+    def end(self) -> None:
+        """Say that nothing more will come (close_notify); `take_output` has it."""
+        with suppress(ssl.SSLError):  # it wants the peer's answer, which nobody waits for
+            self._object.unwrap()
 
     def has_output(self) -> bool:
         """Whether there is something to send."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -152,7 +153,11 @@ class Wire:
         return data
 
     def close(self) -> None:
-        """Close the socket at once."""
+        """Close the socket at once, under TLS with a last word if it fits."""
+        if self.tls is not None:
+            self.tls.end()
+            with contextlib.suppress(OSError):
+                self._sock.send(self.tls.take_output())
         self._sock.close()
 
 

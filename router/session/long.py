@@ -62,6 +62,9 @@ class LongMessages:
     def _query(self, server: ServerConnection, head: bytes) -> bool:
         session = self._session
         segment = session.extended.segment
+        if segment is not None and segment.failed:
+            self.refused = True
+            return True
         if segment is not None:
             if not simple.query_in_batch(session, server, segment, head):
                 return False
@@ -81,6 +84,11 @@ class LongMessages:
             return False
         server.send(data)
         return True
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a server waits for the rest of it."""
+        return self._session.passing and not self.refused
 
     def end(self) -> None:
         """It is complete."""

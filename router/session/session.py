@@ -244,6 +244,9 @@ class Session(Attachment):
     def on_long_end(self) -> None:
         """It is complete."""
         self._long.end()
+        server = self.server
+        if server is not None and not server.queue and server.status == codes.IDLE:
+            self._let_go(server)  # a COPY failed before all of its data was here
 
     # --- checkout
 
@@ -332,9 +335,7 @@ class Session(Attachment):
             counters.xact_time += now - self._xact_started
             self._xact_started = now
             self.routing.end_transaction()
-            if not server.queue and not self._keeps_server():
-                self.server = None
-                server.pool.release(server)
+            self._let_go(server)
         elif self.pool.settings.pool_mode is PoolMode.STATEMENT:
             error = ClientProtocolError(
                 "transaction blocks are not allowed in statement pooling mode", sqlstate="0A000"
@@ -348,9 +349,17 @@ class Session(Attachment):
         elif self.held:
             self._go_on()
 
+    def _let_go(self, server: ServerConnection) -> None:
+        """Give the server back if nothing is on its way any more."""
+        if not server.queue and not self._keeps_server():
+            self.server = None
+            server.pool.release(server)
+
     def _keeps_server(self) -> bool:
-        return self.pinned or (
-            self.pool.settings.pool_mode is PoolMode.SESSION and not self._draining
+        return (
+            self.pinned
+            or self._long.is_under_way
+            or (self.pool.settings.pool_mode is PoolMode.SESSION and not self._draining)
         )
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
@@ -451,7 +460,7 @@ class Session(Attachment):
         """Give the server back in whatever state it is."""
         if self.pool.settings.pool_mode is PoolMode.SESSION or self.pinned:
             server.marks |= marks.UNKNOWN
-        if self.passing or self._await_settings:
+        if self._long.is_under_way or self._await_settings:
             # It waits for the rest of a message that will never come.
             server.close()
         elif server.queue:

@@ -22,6 +22,7 @@ from .scripts import INSERT, Script
 
 COPY_IN = "COPY t FROM STDIN"
 COPY_OUT = "COPY (SELECT g FROM generate_series(1, 3) g) TO STDOUT"
+ROWS = copy_data(b"2\tb\n" * 1000)
 INT4PL = 177  # pg_proc's oid of int4pl
 INT4DIV = 154
 
@@ -89,6 +90,14 @@ COPY: dict[str, Script] = {
     "in extended, error early and client goes on": (
         *(run(COPY_IN) + FLUSH, "G", copy_data(b"nonsense\n") * 2, FLUSH, "E"),
         *(copy_data(b"2\tb\n") * 50, COPY_DONE + SYNC, "Z", query("TABLE t"), "Z"),
+    ),
+    "in, error early and a row is cut in two": (
+        *(query(COPY_IN), "G", copy_data(b"nonsense\n") + ROWS[:2000], "Z", ROWS[2000:]),
+        *(COPY_DONE, query("TABLE t"), "Z"),
+    ),
+    "in extended, error early and a row is cut in two": (
+        *(run(COPY_IN) + FLUSH, "G", copy_data(b"nonsense\n") + ROWS[:2000], "E"),
+        *(ROWS[2000:], COPY_DONE + SYNC, "Z", query("TABLE t"), "Z"),
     ),
     "in, prepared": (
         *(parse(COPY_IN, "c") + SYNC, "Z", bind(name="c") + execute() + SYNC, "G"),
@@ -172,6 +181,9 @@ LONG: dict[str, Script] = {
         *(parse("SELECT length($1)") + bind(b"x") + execute() + SYNC, "Z"),
     ),
     "query behind an Execute": (run(INSERT) + query(f"SELECT '{'x' * 300_000}'") + SYNC, "ZZ"),
+    "query behind a known failure": (
+        *(run("SELECT 1/0") + FLUSH, "E", query(f"SELECT '{'x' * 300_000}'") + SYNC, "Z"),
+    ),
     "copy at once": (
         run(COPY_IN) + copy_data(b"1\t" + b"x" * 300_000 + b"\n") + COPY_DONE + SYNC,
         *("Z", query("SELECT length(v) FROM t"), "Z"),

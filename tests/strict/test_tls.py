@@ -1,0 +1,266 @@
+"""TLS on both sides, with OpenSSL's own programs and the system's PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.support.router import PoolText, RouterProcess, primary_of, wait_until
+from tests.support.wire import SSL_REQUEST, SYNC, Message, WireClient, query, run, startup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from router.demo.server import Server
+    from tests.strict.conftest import ModuleRouter
+    from tests.support.postgres import PostgresRun
+
+MB = 1 << 20
+
+
+class Certificates:
+    """A certificate authority, a certificate for 127.0.0.1 by it, and a stranger."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.ca = self._authority("ca")
+        self.stranger = self._authority("stranger")
+        self.certificate, self.key = self._signed("server")
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(
+            ["openssl", *arguments], cwd=self._directory, check=True, capture_output=True
+        )
+
+    def _authority(self, name: str) -> Path:
+        self._openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}"),
+            *("-addext", "basicConstraints=critical,CA:TRUE", "-days", "2"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
+        return self._directory / f"{name}.crt"
+
+    def _signed(self, name: str) -> tuple[Path, Path]:
+        self._openssl(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=localhost"),
+        )
+        (self._directory / "extensions").write_text(
+            "subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+        )
+        self._openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-extfile", "extensions"),
+        )
+        return self._directory / f"{name}.crt", self._directory / f"{name}.key"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Made for this module."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl program")
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def tls_server(
+    postgres_run: PostgresRun, system_bin_dir: Path, certificates: Certificates
+) -> Iterator[Server]:
+    """A PostgreSQL that has TLS."""
+    cluster = postgres_run.private(bin_dir=system_bin_dir)
+    server = cluster.primary
+    for source, name in ((certificates.certificate, "tls.crt"), (certificates.key, "tls.key")):
+        server.installation.write(server.data_dir / name, source.read_text().splitlines())
+    (server.data_dir / "tls.key").chmod(0o600)
+    server.configure({"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"})
+    server.restart()
+    yield server
+    cluster.close()
+
+
+def trusting(authority: Path) -> str:
+    """The settings that have servers checked against an authority."""
+    return (
+        "server_tls = true\nverify_server_certificate = true\n"
+        f'server_tls_ca_file = "{authority}"\n'
+    )
+
+
+@pytest.fixture(scope="module")
+def router(
+    module_router: ModuleRouter, tls_server: Server, certificates: Certificates
+) -> RouterProcess:
+    """TLS towards clients, and verified TLS towards servers."""
+    return module_router(
+        {"db": PoolText([primary_of(tls_server)], pool_size=2)},
+        f'tls_certificate = "{certificates.certificate}"\n'
+        f'tls_private_key = "{certificates.key}"\n' + trusting(certificates.ca),
+    )
+
+
+def over_tls(client: WireClient, certificates: Certificates) -> None:
+    """Go over to TLS, checking whom we talk to."""
+    client.send(SSL_REQUEST)
+    assert client.read_byte() == b"S"
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    client.sock = context.wrap_socket(client.sock, server_hostname="localhost")
+
+
+@pytest.fixture
+def client(router: RouterProcess, certificates: Certificates) -> Iterator[WireClient]:
+    """A client by TLS, on a server by TLS."""
+    with WireClient(router.port) as made:
+        over_tls(made, certificates)
+        made.send(startup({"user": "postgres", "database": "db"}))
+        for answer in made.read_until("Z"):
+            if answer.kind == "K":
+                made.pid, made.secret = int.from_bytes(answer.body[:4], "big"), answer.body[4:]
+        yield made
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_clients_come_by_tls(
+    router: RouterProcess, certificates: Certificates, mode: str
+) -> None:
+    with psycopg.connect(
+        router.dsn("db"), sslmode=mode, sslrootcert=str(certificates.ca)
+    ) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert connection.pgconn.ssl_in_use
+
+
+def test_a_client_that_trusts_another_authority_does_not_come_in(
+    router: RouterProcess, certificates: Certificates
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        psycopg.connect(
+            router.dsn("db"), sslmode="verify-ca", sslrootcert=str(certificates.stranger)
+        )
+
+
+def test_clients_may_come_in_plain_text(router: RouterProcess) -> None:
+    with WireClient.login(router.port, "db") as client:
+        assert client.value("SELECT 1") == "1"
+
+
+def uses_tls(router: RouterProcess) -> bool:
+    """Whether the router's connection to the server is encrypted."""
+    with WireClient.login(router.port, "db") as client:
+        return client.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == "t"
+
+
+def test_a_verified_server_is_used_by_tls(router: RouterProcess) -> None:
+    assert uses_tls(router)
+
+
+@pytest.mark.parametrize(("general", "expected"), [("", False), ("server_tls = true", True)])
+def test_servers_are_reached_as_configured(
+    start_router: Callable[..., RouterProcess],
+    tls_server: Server,
+    general: str,
+    expected: bool,
+) -> None:
+    router = start_router({"db": PoolText([primary_of(tls_server)])}, general)
+    assert uses_tls(router) is expected
+
+
+def login_error(router: RouterProcess) -> Message:
+    """The one answer to a login that fails."""
+    with WireClient(router.port) as client:
+        client.send(startup({"user": "postgres", "database": "db"}))
+        [answer] = client.read_to_end()
+        return answer
+
+
+def test_a_server_of_another_authority_gets_no_login(
+    start_router: Callable[..., RouterProcess], tls_server: Server, certificates: Certificates
+) -> None:
+    pools = {"db": PoolText([primary_of(tls_server)])}
+    router = start_router(pools, trusting(certificates.stranger))
+    answer = login_error(router)
+    assert answer.sqlstate == "57P03"
+    assert "TLS" in answer.fields["M"]
+
+
+def test_a_server_that_refuses_tls_gets_no_login(
+    start_router: Callable[..., RouterProcess], postgres: Server
+) -> None:
+    router = start_router({"db": PoolText([primary_of(postgres)])}, "server_tls = true")
+    assert "refused TLS" in login_error(router).fields["M"]
+
+
+def test_cleartext_behind_the_request_for_tls_is_refused(router: RouterProcess) -> None:
+    with WireClient(router.port) as client:
+        client.send(SSL_REQUEST + startup({"user": "postgres", "database": "db"}))
+        found = client.sock.recv(1)
+        if found == b"S":  # the rest is no handshake
+            assert client.sock.recv(1024)[:1] != b"R"
+        else:
+            assert found == b"E"
+    with WireClient.login(router.port, "db") as client:
+        assert client.value("SELECT 1") == "1"
+
+
+def test_a_handshake_of_garbage_ends_the_connection(router: RouterProcess) -> None:
+    with WireClient(router.port) as client:
+        client.send(SSL_REQUEST)
+        assert client.read_byte() == b"S"
+        client.send(b"\x16\x03\x01" + b"garbage" * 100)
+        while client.sock.recv(1024):
+            pass  # an alert
+    with WireClient.login(router.port, "db") as client:
+        assert client.value("SELECT 1") == "1"
+
+
+def test_large_values_go_both_ways(client: WireClient) -> None:
+    value = b"x" * (30 * MB)
+    assert client.ask(run("SELECT length($1)", value), SYNC)[3].row == [b"%d" % len(value)]
+    [[found]] = client.query(f"SELECT repeat('x', {30 * MB})")
+    assert found == value
+    assert len(client.query("SELECT g FROM generate_series(1, 200000) g")) == 200_000
+
+
+def test_a_cancel_request_goes_by_tls(
+    router: RouterProcess, certificates: Certificates, client: WireClient, tls_server: Server
+) -> None:
+    connection = psycopg.connect(router.dsn("db"), sslmode="require", autocommit=True)
+
+    def is_running() -> bool:
+        return tls_server.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        ) == [(1,)]
+
+    def cancel_soon() -> None:
+        wait_until("it runs", is_running)
+        connection.cancel_safe(timeout=10)
+
+    canceller = threading.Thread(target=cancel_soon)
+    canceller.start()
+    try:
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("SELECT pg_sleep(60)")
+    finally:
+        canceller.join()
+        connection.close()
+    assert client.value("SELECT 1") == "1"
+
+
+def test_a_tls_client_that_breaks_off_leaves_a_clean_server(
+    router: RouterProcess, client: WireClient
+) -> None:
+    client.query("BEGIN")
+    client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)"))
+    client.read_until("D")
+    client.reset()
+    with WireClient.login(router.port, "db") as other:
+        assert other.ask(query("SELECT 1"))[-1].body == b"I"
+    wait_until("it is gone", lambda: router.pool("db")["cl_active"] == "0")
