@@ -1,7 +1,8 @@
-"""Compiles the data plane with mypyc where that is possible; the package works the same without.
+"""Compiles the data plane with mypyc where that is possible; it works the same without.
 
-PGCAT_COMPILE=1 insists on compiling, PGCAT_COMPILE=0 leaves it; by default an ordinary build compiles
-if it can, and an editable one does not, since the compiled modules would hide later edits.
+PGCAT_COMPILE=1 insists on compiling, PGCAT_COMPILE=0 leaves it; by default an ordinary build
+compiles if it can, and an editable one does not, since the compiled modules would hide later
+edits.
 """
 
 import os

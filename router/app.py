@@ -1,4 +1,4 @@
-"""The router as a whole: builds the parts, runs them, and acts on signals and admin commands."""
+"""The router as a whole: builds the parts, runs them, acts on signals and admin commands."""
 
 from __future__ import annotations
 
@@ -296,11 +296,10 @@ def _listening(general: General) -> Iterator[socket.socket]:
     try:
         sock = listener.listen(general.host, general.port, general.listen_backlog)
     except OSError as error:
+        where = f"{general.host}:{general.port}"
         raise ConfigError(
             "cannot listen for clients",
-            [
-                f"general.host, general.port: {general.host}:{general.port}: {error.strerror or error}"
-            ],
+            [f"general.host, general.port: {where}: {error.strerror or error}"],
         ) from None
     with sock:
         yield sock

@@ -96,7 +96,7 @@ def _serve_parser() -> argparse.ArgumentParser:
 def _demo_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pgcat demo",
-        description="Start three PostgreSQL shards with a replica each and the router in front.",
+        description="Start three PostgreSQL shards with replicas and the router in front.",
         epilog=_DEMO_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

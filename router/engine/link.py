@@ -59,7 +59,7 @@ class Handler(Protocol):
         """Output fell below LOW_WATER after `congested` was true."""
 
     def on_closed(self, reason: str) -> None:
-        """The peer or the network ended the link; it is closed already. Not called after `close`."""
+        """The peer or the network ended the link, which is closed; not called after `close`."""
 
 
 class Link:

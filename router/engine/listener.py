@@ -46,7 +46,7 @@ async def serve(
     handler: Callable[[Wire], Awaitable[None]],
     keepalive: Callable[[], KeepAlive],
 ) -> None:
-    """Accept for ever; each connection gets `handler` in a task of its own, which may not raise."""
+    """Accept for ever; `handler` gets each connection in a task, and may not raise."""
     async with trio.open_nursery() as nursery:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""TLS over memory buffers, so that the same state serves the login in trio and the link after it."""
+"""TLS over memory buffers: the same state serves the login in trio and the link after it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TlsState:
         return True
 
     def decrypt(self, data: bytes) -> tuple[bytes, bool]:
-        """Take bytes off the wire; returns the plain text in them, and whether the stream ended."""
+        """Take bytes off the wire; returns the plain text, and whether the stream ended."""
         if data:
             self._incoming.write(data)
         parts: list[bytes] = []

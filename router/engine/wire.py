@@ -142,7 +142,7 @@ class Wire:
         self._buffer, _ = state.decrypt(b"")
 
     def into_link(self, engine: Engine, handler: Handler, *, patient: bool = False) -> Link:
-        """Hand the socket over to the engine; call `take_input` for what has been read already."""
+        """Hand the socket over to the engine; `take_input` has what has been read already."""
         if self.tls is None:
             return Link(engine, self._sock, handler, patient=patient)
         return TlsLink(engine, self._sock, handler, self.tls, patient=patient)

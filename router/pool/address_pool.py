@@ -1,14 +1,13 @@
-"""The connections of one user to one server: their states, who waits for them, who may have them.
+"""The connections of one user to one server: their states, who waits, who may have them.
 
-Theory of operation
--------------------
-State is membership: a server connection that is logged in is in exactly one of `idle`, `active` and
-`tested`; `move` is the only function that changes that, and SHOW POOLS prints the lengths.
-Connections that are being opened are a number, since there is nothing yet to put anywhere.
+Theory of operation ------------------- State is membership: a server connection that is logged
+in is in exactly one of `idle`, `active` and `tested`; `move` is the only function that changes
+that, and SHOW POOLS prints the lengths. Connections that are being opened are a number, since
+there is nothing yet to put anywhere.
 
 A client that finds nothing idle waits in `waiters`, first come first served. Whatever becomes
-free goes to the first of them that takes it. Connections are opened on demand: never more of them
-in the making than there are waiters, and never more in all than pool_size.
+free goes to the first of them that takes it. Connections are opened on demand: never more of
+them in the making than there are waiters, and never more in all than pool_size.
 
 Nothing here does I/O: opening is asked of the `connector`, and its outcome is told by `opened`
 or `open_failed`.
@@ -114,6 +113,7 @@ class AddressPool:
         waiters: clients that wait, the first first.
         oversized: pool_size has been lowered, there may be too many.
         on_reached, on_unreachable: told of the outcome of opening a connection.
+        on_schema_change: told when prepared statements may have other columns than before.
         retired: the configuration has no place for it any more; what is released is closed.
     """
 
@@ -140,6 +140,7 @@ class AddressPool:
         self.oversized = False
         self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
+        self.on_schema_change: Callable[[], None] | None = None
         self.last_error: RouterError | None = None
         self._retry_delay = _RETRY_FIRST
         self._retry: Timer | None = None
@@ -147,7 +148,8 @@ class AddressPool:
 
     def __repr__(self) -> str:
         return (
-            f"<AddressPool {self.address.name} [{len(self.idle)} idle, {len(self.active)} active, "
+            f"<AddressPool {self.address.name} ["
+            f"{len(self.idle)} idle, {len(self.active)} active, "
             f"{len(self.tested_set)} tested, {self.connecting} connecting, "
             f"{len(self.waiters)} waiting]>"
         )
@@ -306,7 +308,7 @@ class AddressPool:
         self.fill()
 
     def _move_waiters_on(self, error: RouterError | None) -> None:
-        """Send waiters elsewhere; those with nowhere to go fail if there is an error, or stay."""
+        """Send waiters elsewhere; with nowhere to go they fail if there is an error."""
         waiting = list(self.waiters)
         self.waiters.clear()
         for waiter in waiting:

@@ -1,4 +1,4 @@
-"""Which of several servers a client should have: a plain decision over the state of their pools."""
+"""Which of several servers a client should have: a decision over the state of their pools."""
 
 from __future__ import annotations
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 def clean(pool: AddressPool, server: ServerConnection) -> None:
     """Take the next step; a connection that is clean is given on."""
+    if server.marks & marks.SCHEMA:
+        server.marks &= ~marks.SCHEMA
+        if pool.on_schema_change is not None:
+            pool.on_schema_change()
     if server.doomed or server.queue:
         server.close()
         return

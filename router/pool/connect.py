@@ -175,7 +175,8 @@ async def _start_tls(pool: AddressPool, wire: Wire) -> None:
     await wire.send(messages.ssl_request())
     answer = await wire.read_exactly(1)
     if answer != b"S":
-        # Going on in plain text would let anyone between us and the server undo the operator's wish.
+        # Going on in plain text would let anyone between us and the server undo the operator's
+        # wish.
         raise ServerUnavailable(
             f"{pool.address.label} refused TLS, which server_tls asks for",
             sqlstate="08001",
@@ -190,7 +191,7 @@ async def _start_tls(pool: AddressPool, wire: Wire) -> None:
 
 
 async def send_cancel(server: ServerConnection) -> None:
-    """Deliver a cancel request for what a server connection is doing, on a connection of its own.
+    """Deliver a cancel request for what a server connection is doing.
 
     Returns when the server has closed that connection, which is after it has sent the signal.
     """

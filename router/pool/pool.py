@@ -74,7 +74,8 @@ class Pool:
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse
         )
-        # Sets that the route decides alone, by (shard, role); shard None stands for all of them.
+        # Sets that the route decides alone, by (shard, role); shard None stands for all of
+        # them.
         self._sets: dict[tuple[int | None, Role | None], list[AddressPool]] = {}
         self._roles: dict[Role | None, Callable[[AddressPool], bool]] = {
             None: lambda pool: True,
@@ -84,13 +85,14 @@ class Pool:
         for address_pool in self.address_pools():
             address_pool.on_unreachable = self._unreachable
             address_pool.on_reached = self._reached
+            address_pool.on_schema_change = self.statements.clear
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
 
     @property
     def renames_statements(self) -> bool:
-        """Whether prepared statements follow their text; in session mode they are the server's."""
+        """Whether prepared statements follow their text; not so in session mode."""
         settings = self.settings
         return (
             settings.pool_mode is not PoolMode.SESSION

@@ -52,9 +52,9 @@ class PoolRegistry:
     def apply(self, config: Config) -> None:
         """Make the pools what the configuration says.
 
-        A pool that keeps its servers and its credentials keeps its connections and takes the new
-        sizes and times; any other change replaces it. Nobody is cut off: transactions finish
-        on the old one.
+        A pool that keeps its servers and its credentials keeps its connections and takes the
+        new sizes and times; any other change replaces it. Nobody is cut off: transactions
+        finish on the old one.
         """
         pools: dict[tuple[str, str], Pool] = {}
         replaced: list[Pool] = []
@@ -87,7 +87,7 @@ class PoolRegistry:
         return Pool(self._engine, key[0], key[1], addresses, settings, router, self._connector)
 
     def open_spares(self) -> None:
-        """Open a connection to each server that has none, so that a bad one is found out early."""
+        """Open a connection to each server that has none: a bad one is found out early."""
         for pool in self._pools.values():
             for part in pool.address_pools():
                 part.open_spare()

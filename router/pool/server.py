@@ -61,6 +61,9 @@ class Client(ReplySink, Protocol):
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server did not accept the client's settings; here is its ErrorResponse."""
 
+    def settings_reset(self) -> None:
+        """The client's statement has brought settings back to the server's defaults."""
+
     @property
     def congested(self) -> bool:
         """Whether the client's output is above its high-water mark."""
@@ -213,7 +216,10 @@ class ServerConnection(BackendStream):
         if segment.error is not None and not segment.orphaned:
             log.warning("%r: a clean-up failed: %s", self, segment.error.get("M", ""))
             self.doomed = True
-        self.pool.tested(self)
+        if self.client is not None:
+            self.client.server_drained()
+        else:
+            self.pool.tested(self)
 
     @property
     def applying(self) -> bool:
@@ -231,6 +237,12 @@ class ServerConnection(BackendStream):
             self.statements.clear()
         if self.queue[0].sink is not None:
             self.marks |= marks.of_tag(tag)
+            if tag in (b"RESET", b"DISCARD ALL"):
+                # To the client's defaults, it thinks; but they are set as values.
+                self.marks |= marks.SET
+                self.variables = EMPTY
+                if self.client is not None:
+                    self.client.settings_reset()
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""
@@ -238,7 +250,7 @@ class ServerConnection(BackendStream):
             sqlstate == b"0A000" and b"cached plan must not change result type" in head
         ):
             # Prepared statements are not as we thought: let them be prepared anew.
-            self.marks |= marks.PREPARE
+            self.marks |= marks.PREPARE | marks.SCHEMA
         elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
             self.doomed = True
             if self.client is None:

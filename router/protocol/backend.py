@@ -1,21 +1,20 @@
 """What a server sends, matched against what it was asked: the queue of expected replies.
 
-Theory of operation
--------------------
-Whatever is sent to a server belongs to a *segment*: all that one ReadyForQuery will end. A simple
-Query is a segment, so is an extended batch up to its Sync, and so is whatever the router sends on
-its own account (SET, ROLLBACK, a clean-up). Segments wait in a queue in the order of sending;
-the replies that arrive belong to the segment at its head, ReadyForQuery takes it off.
+Theory of operation ------------------- Whatever is sent to a server belongs to a *segment*: all
+that one ReadyForQuery will end. A simple Query is a segment, so is an extended batch up to its
+Sync, and so is whatever the router sends on its own account (SET, ROLLBACK, a clean-up).
+Segments wait in a queue in the order of sending; the replies that arrive belong to the segment
+at its head, ReadyForQuery takes it off.
 
 Each segment has a *sink*: the client whose replies they are, or None for "swallow". Nothing is
 ever given to anyone but the head's sink, which is what keeps clients apart.
 
-In most segments every reply goes to the client as it came. Then boundaries are all that matters, and
-runs of bytes are handed on uncopied. A segment in which the router left something out (a Parse
-that the server does not need) or put something in (a Parse or Close of its own) has a *script*:
-one step a message, saying which replies complete it, and whether they are forwarded, swallowed
-or made up. An ErrorResponse ends the script: the server skips to the Sync, and so the effects of
-all steps that did not happen are undone.
+In most segments every reply goes to the client as it came. Then boundaries are all that
+matters, and runs of bytes are handed on uncopied. A segment in which the router left something
+out (a Parse that the server does not need) or put something in (a Parse or Close of its own)
+has a *script*: one step a message, saying which replies complete it, and whether they are
+forwarded, swallowed or made up. An ErrorResponse ends the script: the server skips to the Sync,
+and so the effects of all steps that did not happen are undone.
 
 A reply that the queue does not expect means that the router's picture of the server is wrong.
 That is an error, never ignored: the server connection must then be given up.
@@ -152,7 +151,8 @@ class BackendStream:
         """Deal with one message of a segment.
 
         Returns:
-            The new start of the run and where to go on: where it was, if more has to come first.
+            The new start of the run and where to go on: where it was, if more has to come
+            first.
         """
         if length < 4:
             raise ServerProtocolError("message length is out of range")
@@ -228,7 +228,7 @@ class BackendStream:
         return after, after
 
     def _pass_on(self, data: bytes, end: int) -> tuple[int, int]:
-        """Deal with more of a message whose head is done; returns where to go on and the run's start."""
+        """Take more of a message whose head is done; returns where to go on, and the start."""
         taken = min(self._passing, end)
         self._passing -= taken
         if not self.queue:
@@ -297,7 +297,7 @@ class BackendStream:
     def _message_end(
         self, segment: Segment, kind: int, data: bytes, start: int, pos: int
     ) -> int:
-        """Go on in the script now that a message is complete; returns the new start of the run."""
+        """Go on in the script after a whole message; returns the new start of the run."""
         if kind == codes.ERROR_RESPONSE:
             start = self._abort_script(segment, data, start, pos)
             if not segment.synced:
@@ -371,12 +371,12 @@ class BackendStream:
         self.on_parameter(key, text, segment is not None and segment.sink is None)
 
     def _copy_in(self, segment: Segment) -> None:
-        """The server reads CopyData from here on, and ignores every Sync until the copy is over.
+        """The server reads CopyData from here on, and ignores every Sync until it is over.
 
-        So in the extended protocol, unless the end of the copy was sent before it, the Sync that
-        this segment and any that follow have been sent is void, and the next one that the
-        client sends is what ends it. A batch that was sent behind makes the server fail the copy
-        and skip to that batch's Sync.
+        So in the extended protocol, unless the end of the copy was sent before it, the Sync
+        that this segment and any that follow have been sent is void, and the next one that the
+        client sends is what ends it. A batch that was sent behind makes the server fail the
+        copy and skip to that batch's Sync.
         """
         segment.copies += 1
         segment.copying = segment.copies > segment.dones

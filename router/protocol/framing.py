@@ -1,4 +1,4 @@
-"""Message boundaries: the header, which messages may be passed on in pieces, and how long one may be."""
+"""Message boundaries: the header, what may be passed on in pieces, how long one may be."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a client sends, cut into messages: whole ones, and the pieces of those too long to hold.
 
 A handler may decline a message because it has to wait for something (a server, an answer); the
-stream then holds it, and everything behind it, until `resume_input`. What is held is bounded: the
-owner stops reading from the socket while `held` is above HOLD_LIMIT.
+stream then holds it, and everything behind it, until `resume_input`. What is held is bounded:
+the owner stops reading from the socket while `held` is above HOLD_LIMIT.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .framing import CLIENT_KINDS, HEADER, TEXT_LIMIT
 # Reading stops when so many bytes are held back.
 HOLD_LIMIT: Final = 64 * 1024
 
-# Messages that may be passed on before they are here as a whole; the others are short by nature.
+# Messages that may be passed on before they are here as a whole; the others are short by
+# nature.
 _STREAMED: Final = frozenset(
     (codes.QUERY, codes.PARSE, codes.BIND, codes.FUNCTION_CALL, codes.COPY_DATA)
 )

@@ -1,8 +1,9 @@
 """What a statement may leave behind on a server connection, as bits.
 
 A server connection may only be handed to another client when nothing of the last one is left on
-it. What PostgreSQL tells by the tag of CommandComplete is taken from there, since a tag cannot lie;
-the rest is looked for in the text, where a false alarm costs one clean-up and nothing else.
+it. What PostgreSQL tells by the tag of CommandComplete is taken from there, since a tag cannot
+lie; the rest is looked for in the text, where a false alarm costs one clean-up and nothing
+else.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ UNKNOWN: Final = 128
 MAY_COPY: Final = 256
 # Not a thing left behind either: a cancel request may still arrive, and must hit nobody.
 BARRIER: Final = 512
+# Nor this: prepared statements may return other columns than before.
+SCHEMA: Final = 1024
 
 ALL: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP
 
-# By the tag of CommandComplete; 0: leaves nothing behind. Every tag that is not here and that is
-# not one of a data or transaction command is UNKNOWN, unless it is one of a schema change.
+# By the tag of CommandComplete; 0: leaves nothing behind. Every tag that is not here and that
+# is not one of a data or transaction command is UNKNOWN, unless it is one of a schema change.
 _TAGS: Final = {
     b"SET": SET,
     b"RESET": SET,
@@ -65,6 +68,10 @@ _SCHEMA_CHANGE: Final = (
     b"SECURITY ",
 )
 
+# Those after which a statement that has been prepared may have other columns. CREATE TABLE is
+# not among them: a table that was there before has been dropped first.
+_RESHAPING: Final = (b"ALTER ", b"DROP ", b"CREATE VIEW")
+
 _TEXT: Final = (
     (re.compile(r"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
     (re.compile(r"pg_(?:try_)?advisory_lock"), LOCK),
@@ -79,6 +86,8 @@ def of_tag(tag: bytes) -> int:
     found = _TAGS.get(tag)
     if found is not None:
         return found
+    if tag.startswith(_RESHAPING):
+        return SCHEMA
     return 0 if tag.startswith(_SCHEMA_CHANGE) else UNKNOWN
 
 

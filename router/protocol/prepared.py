@@ -93,6 +93,10 @@ class StatementRegistry(Generic[A]):
             del self._statements[next(iter(self._statements))]
         return statement
 
+    def clear(self) -> None:
+        """Forget all: the schema has changed, what is parsed from now on is to be new."""
+        self._statements.clear()
+
 
 class ServerStatements:
     """Names of the statements that one server connection has, least recently used first.

@@ -1,8 +1,8 @@
 """A client's settings: what it asked for at start-up and what it has set since, as a value.
 
 Settings travel with the client: before a server connection works for a client, it is given the
-client's settings, and the router knows what it has by keeping the `Variables` that were last applied.
-Equal settings are one object, so that comparing them costs nothing.
+client's settings, and the router knows what it has by keeping the `Variables` that were last
+applied. Equal settings are one object, so that comparing them costs nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Variables:
     """An immutable set of settings; equal ones are the same object.
 
     Attributes:
-        values: by lower-case name.
-        proven: a server has accepted them, so they can be applied without waiting for the answer.
+        values: by lower-case name. proven: a server has accepted them, so they can be applied
+        without waiting for the answer.
     """
 
     __slots__ = ("__weakref__", "proven", "values")
@@ -91,7 +91,7 @@ def quote_identifier(name: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    r"""Quote a value so that no client_encoding and no setting of the server changes its meaning.
+    r"""Quote a value so that no client_encoding and no setting changes its meaning.
 
     Text that is not plain ASCII is written in hexadecimal: in encodings such as Big5 a quote
     may be the second byte of a character.

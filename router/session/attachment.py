@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, RoutingError
 from ..pool.server import ServerConnection
-from ..protocol import codes
+from ..protocol import codes, marks
 from ..protocol.frontend import ClientStream
 from ..routing.state import RoutingState
 from ..routing.types import RoleChoice
@@ -183,6 +183,24 @@ class Attachment(ClientStream):
         self.max_wait = max(self.max_wait, self.engine.now - self._queued_since)
         self._attach(server)
         return True
+
+    def settings_reset(self) -> None:
+        """A RESET or DISCARD ALL of the client has succeeded."""
+        self.settings.reset()
+
+    def _adopt_settings(self, server: ServerConnection, *, is_kept: bool) -> None:
+        """The server has reported settings while it worked for the client, or reset them."""
+        settings = self.settings
+        by_client = bool(server.marks & (marks.SET | marks.UNKNOWN))
+        settings.adopt(server.baseline, by_client=by_client)
+        if not settings.were_reset:
+            return
+        if server.queue:
+            settings.reset()  # until nothing is on its way
+            return
+        settings.were_reset = False
+        if is_kept and server.status != codes.IN_FAILED_TRANSACTION:
+            self._await_settings = server.apply(settings.variables)
 
     def _attach(self, server: ServerConnection) -> None:
         self.server = server

@@ -1,4 +1,4 @@
-"""Where an extended batch goes: decided by the statements in it and the values bound to them."""
+"""Where an extended batch goes: decided by its statements and the values bound to them."""
 
 from __future__ import annotations
 

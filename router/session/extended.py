@@ -1,15 +1,14 @@
-"""The extended query protocol of one client: names translated, batches built and matched to replies.
+"""The extended query protocol of one client: batches built, and matched to their replies.
 
-Theory of operation
--------------------
-A message is first turned into an *operation*: names are resolved against what the client has
-prepared at that point of its stream. While the client has no server, operations collect; what they
-need decides the route. With a server, each operation becomes messages for it and steps of the
-segment's script. A Parse that the server does not need becomes a made-up ParseComplete, a statement
-that the server lacks is parsed before it is used, and all replies come in PostgreSQL's order.
+Theory of operation ------------------- A message is first turned into an *operation*: names are
+resolved against what the client has prepared at that point of its stream. While the client has
+no server, operations collect; what they need decides the route. With a server, each operation
+becomes messages for it and steps of the segment's script. A Parse that the server does not need
+becomes a made-up ParseComplete, a statement that the server lacks is parsed before it is used,
+and all replies come in PostgreSQL's order.
 
-Errors that the router finds have to fail in the server too, so that the transaction comes to the
-state that PostgreSQL would be in. So such a message is sent as one that is bound to fail,
+Errors that the router finds have to fail in the server too, so that the transaction comes to
+the state that PostgreSQL would be in. So such a message is sent as one that is bound to fail,
 and the server's error is replaced by ours.
 """
 
@@ -66,9 +65,9 @@ _ANSWERS: Final = {
 def _needs_no_server(operation: Operation) -> bool:
     """Whether it is a Close, or a Parse of what the servers are known to accept.
 
-    A batch of these is answered at once. Not only because that is faster: a client that prepares
-    its statements one by one, and does nothing else meanwhile, could otherwise wait for a
-    server that is held by a transaction that waits for that very client.
+    A batch of these is answered at once. Not only because that is faster: a client that
+    prepares its statements one by one, and does nothing else meanwhile, could otherwise wait
+    for a server that is held by a transaction that waits for that very client.
     """
     statement = operation.statement
     if operation.error is not None or statement is None:
@@ -120,7 +119,7 @@ class Extended:
     # --- messages in
 
     def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        """Take Parse, Bind, Describe, Execute, Close, Sync or Flush; False declines it for now."""
+        """Take a message of the extended protocol; False declines it for now."""
         session = self._session
         if self.skipping:
             if kind == codes.SYNC:
@@ -149,7 +148,7 @@ class Extended:
         return True
 
     def admits(self, server: ServerConnection) -> bool:
-        """Whether the open batch may go on, or a new one begin behind what is not answered yet."""
+        """Whether the open batch may go on, or a new one begin behind what is unanswered."""
         if self._open_segment(server) is None:
             if server.queue and (self._unproven or not self._session.may_pipeline):
                 return False
@@ -173,7 +172,7 @@ class Extended:
         return True
 
     def on_long_bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
-        """Translate the head of a Bind that is too long to hold; False: the head is too short."""
+        """Translate the head of a Bind that is too long to hold; False: it is too short."""
         fields = head[5:].split(b"\0", 2)
         if len(fields) < 3:
             return False
@@ -390,9 +389,8 @@ class Extended:
         segment.synced = True
         segment.dones_at_sync = segment.dones
         # A batch that has begun to be answered keeps its script: it counts from the start.
-        if not self._keep_script and segment.step == 0 and segment.steps is not None:
-            if not segment.failed:
-                segment.steps = None
+        if not self._keep_script and segment.step == 0 and not segment.failed:
+            segment.steps = None
         self._out.append(messages.SYNC)
         self.segment = None
         self._send(server)
@@ -433,7 +431,8 @@ class Extended:
             last.synced = True
             last.dones += 1
             last.dones_at_sync = last.dones
-            # The one fails a copy that is under way, or about to be; the other fails anything else.
+            # The one fails a copy that is under way, or about to be; the other fails anything
+            # else.
             server.send(_COPY_FAIL + _POISON + messages.SYNC)
         elif last.copying:
             server.send(_COPY_FAIL)

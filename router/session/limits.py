@@ -25,7 +25,7 @@ def watch_idleness(session: Session, server: ServerConnection) -> None:
 
 
 def fails_too_often(session: Session) -> bool:
-    """Count a failed checkout, and end the session at checkout_failure_limit; returns whether."""
+    """Count a failed checkout; returns whether it was one too many, which ends the session."""
     session.failures += 1
     limit = session.pool.settings.checkout_failure_limit
     if limit is None or session.failures < limit:

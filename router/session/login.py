@@ -1,4 +1,4 @@
-"""From an accepted connection to a session: first packet, TLS, authentication. Control plane."""
+"""From an accepted connection to a session: first packet, TLS, authentication."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def _refuse_replication(packet: StartupMessage) -> None:
 
 
 def _settings(packet: StartupMessage) -> dict[str, str]:
-    """The settings in a StartupMessage, by lower-case name; `options` first, as in PostgreSQL."""
+    """The settings in a StartupMessage by lower-case name; `options` first, as PostgreSQL."""
     settings = {
         name.lower(): value
         for name, value in split_options(packet.parameters.get("options", "")).items()

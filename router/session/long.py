@@ -1,4 +1,4 @@
-"""Messages that are too long to hold: passed on in pieces, with nothing known but their heads."""
+"""Messages that are too long to hold: passed on in pieces, only their heads are known."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LongMessages:
         self.refused = False
 
     def begin(self, kind: int, head: bytes, missing: int) -> bool:
-        """Pass on the head; False declines it for now, be it to wait or because it is too short."""
+        """Pass on the head; False declines it, be it to wait or because it is too short."""
         session = self._session
         if session.is_waiting:
             return False

@@ -1,4 +1,4 @@
-"""What the messages of an extended batch mean: statement names resolved, one client's own names."""
+"""What the messages of an extended batch mean, and one client's names of statements."""
 
 from __future__ import annotations
 

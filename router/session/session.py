@@ -1,15 +1,14 @@
 """One client that is logged in: its messages, its server, its place in the queue.
 
-Theory of operation
--------------------
-A client holds no server while it is idle. A Query, or a batch that is complete or too long to hold,
-is given a route and asks the pool for a server. From then on its messages go to that server,
-one segment after another, until a ReadyForQuery says that the transaction is over and nothing else
-is on its way: then the server goes back (in session mode: when the client leaves). A
-message that has to wait for something is declined, and held by `ClientStream`.
+Theory of operation ------------------- A client holds no server while it is idle. A Query, or a
+batch that is complete or too long to hold, is given a route and asks the pool for a server.
+From then on its messages go to that server, one segment after another, until a ReadyForQuery
+says that the transaction is over and nothing else is on its way: then the server goes back (in
+session mode: when the client leaves). A message that has to wait for something is declined, and
+held by `ClientStream`.
 
-Whatever ends a session goes through `_leave`, which is the one place where the client's server is
-given back, abandoned or closed.
+Whatever ends a session goes through `_leave`, which is the one place where the client's server
+is given back, abandoned or closed.
 """
 
 from __future__ import annotations
@@ -327,7 +326,7 @@ class Session(Attachment):
         if segment.failed:
             self.error_count += 1
         if self.settings.has_reports:
-            self.settings.adopt(by_client=bool(server.marks & (marks.SET | marks.UNKNOWN)))
+            self._adopt_settings(server, is_kept=status != codes.IDLE or self._keeps_server())
         if status == codes.IDLE:
             self.transaction_count += 1
             server.transaction_count += 1
@@ -363,7 +362,7 @@ class Session(Attachment):
         )
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """The server reports a setting; `swallowed`: because we gave it the client's settings."""
+        """The server reports a setting; `swallowed`: because we gave it the client's."""
         if not swallowed:
             self.settings.changed(name, value)
             if self.pool.settings.log_client_parameter_status_changes:

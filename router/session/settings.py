@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..protocol.variables import TRACKED, Variables
+from ..protocol.variables import TRACKED, Variables, as_reported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..pool.pool import Pool
 
@@ -17,9 +17,10 @@ class ClientSettings:
 
     Attributes:
         variables: what a server must be given before it works for the client.
+        were_reset: a RESET has brought some of them to the server's defaults.
     """
 
-    __slots__ = ("_overlay", "_reported", "_startup", "_tell", "variables")
+    __slots__ = ("_overlay", "_reported", "_startup", "_tell", "variables", "were_reset")
 
     def __init__(
         self, variables: Variables, overlay: dict[str, str], tell: Callable[[str, str], None]
@@ -35,6 +36,7 @@ class ClientSettings:
         self.variables = variables
         self._overlay = overlay
         self._reported: dict[str, str] | None = None
+        self.were_reset = False
         self._tell: Final = tell
 
     @property
@@ -69,12 +71,27 @@ class ClientSettings:
         """Whether there is something for `adopt`."""
         return self._reported is not None
 
-    def adopt(self, *, by_client: bool) -> None:
-        """Keep what was reported for the client's next server, if it was the client's doing."""
+    def reset(self) -> None:
+        """A RESET has succeeded; `adopt` makes of it what the client means by it."""
+        self.were_reset = True
+        if self._reported is None:
+            self._reported = {}
+
+    def adopt(self, defaults: Mapping[str, str], *, by_client: bool) -> None:
+        """Keep what was reported for the client's next server, if it was the client's doing.
+
+        `defaults` are those of the server; to the client, RESET means what it began with.
+        """
         reported, self._reported = self._reported, None
-        if by_client and reported:
-            for name, value in reported.items():
-                self.variables = self.variables.replaced(name, value)
+        if not by_client or not reported:
+            return
+        for name, value in reported.items():
+            wanted = value
+            if self.were_reset and value == defaults.get(name):
+                wanted = self._startup.values.get(name.lower(), value)
+                if wanted != value:
+                    self.report(name, as_reported(name.lower(), wanted, defaults))
+            self.variables = self.variables.replaced(name, wanted)
 
     def discard(self, pool: Pool) -> None:
         """DISCARD ALL: back to what the client asked for at start-up."""

@@ -1,4 +1,4 @@
-"""The messages of the simple protocol, FunctionCall and CopyData: whole segments of their own."""
+"""The messages of the simple protocol, FunctionCall and CopyData."""
 
 from __future__ import annotations
 

@@ -51,6 +51,6 @@ def test_a_client_that_gets_no_server_again_and_again_is_ended(
         for _ in range(2):
             with pytest.raises(psycopg.errors.TooManyConnections):
                 client.execute("SELECT 1")
-        with pytest.raises(psycopg.OperationalError, match="checkout failure limit reached"):
+        with pytest.raises(psycopg.OperationalError):
             client.execute("SELECT 1")
         assert client.closed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 from router.demo.server import free_port
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterator, Sequence
 
     from router.demo.cluster import Shard
@@ -69,7 +69,9 @@ class PoolText:
             self.more_users,
         ]
         for number, servers in enumerate(self.shards):
-            rendered = ", ".join(f'["{host}", {port}, "{role}"]' for host, port, role in servers)
+            rendered = ", ".join(
+                f'["{host}", {port}, "{role}"]' for host, port, role in servers
+            )
             lines += [
                 f"[pools.{name}.shards.{number}]",
                 f'database = "{self.database}"',
@@ -119,7 +121,12 @@ class RouterProcess:
         return f"host={HOST} port={self.port} dbname={database} user={user} password={password}"
 
     def connect(
-        self, database: str, user: str = "postgres", password: str = "", *, autocommit: bool = True
+        self,
+        database: str,
+        user: str = "postgres",
+        password: str = "",
+        *,
+        autocommit: bool = True,
     ) -> psycopg.Connection[tuple[object, ...]]:
         """A psycopg 3 connection; close it."""
         return psycopg.connect(self.dsn(database, user, password), autocommit=autocommit)
@@ -204,7 +211,7 @@ def start(directory: Path, text: Callable[[int], str], *arguments: str) -> Route
 
 @pytest.fixture
 def start_router(tmp_path: Path) -> Iterator[Callable[..., RouterProcess]]:
-    """Return a function that starts a router for this test: `start_router({"db": PoolText(..)})`."""
+    """Return a function that starts a router for this test: `({"db": PoolText(..)})`."""
     started: list[RouterProcess] = []
 
     def begin(pools: dict[str, PoolText], general: str = "", *arguments: str) -> RouterProcess:
