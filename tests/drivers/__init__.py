@@ -1,0 +1,1 @@
+"""Real drivers and programs, through the router, to real PostgreSQL."""
