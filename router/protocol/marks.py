@@ -24,8 +24,6 @@ MAY_COPY: Final = 256
 BARRIER: Final = 512
 # Nor this: prepared statements may return other columns than before.
 SCHEMA: Final = 1024
-# Nor this: prepared statements may return other columns than before.
-SCHEMA: Final = 1024
 
 ALL: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP
 
@@ -74,10 +72,6 @@ _SCHEMA_CHANGE: Final = (
 # not among them: a table that was there before has been dropped first.
 _RESHAPING: Final = (b"ALTER ", b"DROP ", b"CREATE VIEW")
 
-# Those after which a statement that has been prepared may have other columns. CREATE TABLE is
-# not among them: a table that was there before has been dropped first.
-_RESHAPING: Final = (b"ALTER ", b"DROP ", b"CREATE VIEW")
-
 _TEXT: Final = (
     (re.compile(r"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
     (re.compile(r"pg_(?:try_)?advisory_lock"), LOCK),
@@ -92,8 +86,6 @@ def of_tag(tag: bytes) -> int:
     found = _TAGS.get(tag)
     if found is not None:
         return found
-    if tag.startswith(_RESHAPING):
-        return SCHEMA
     if tag.startswith(_RESHAPING):
         return SCHEMA
     return 0 if tag.startswith(_SCHEMA_CHANGE) else UNKNOWN
