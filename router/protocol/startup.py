@@ -105,7 +105,7 @@ def parse_first_packet(body: bytes) -> FirstPacket:
 
 def _startup_message(minor: int, body: bytes) -> StartupMessage:
     # Pairs of strings, ended by one more NUL.
-    if not body.endswith(b"\0"):
+    if not body.endswith(b"\0\0") and body[4:] != b"\0":
         raise ClientProtocolError(
             "invalid startup packet layout: expected terminator as last byte"
         )

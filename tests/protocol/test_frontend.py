@@ -1,0 +1,154 @@
+"""Cutting what a client sends into messages."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.errors import ClientProtocolError
+from router.protocol import codes
+from router.protocol.framing import TEXT_LIMIT
+from router.protocol.frontend import ClientStream
+from router.protocol.messages import TERMINATE
+
+
+def message(kind: str, body: bytes = b"") -> bytes:
+    """One message of a client."""
+    return kind.encode() + struct.pack("!I", len(body) + 4) + body
+
+
+class Stream(ClientStream):
+    """A stream that notes what it is given, and declines when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole: list[bytes] = []
+        self.long = b""
+        self.heads: list[tuple[int, int]] = []
+        self.ended = 0
+        self.declines = False
+
+    def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        assert data[start] == kind
+        if not self.declines:
+            self.whole.append(data[start:end])
+        return not self.declines
+
+    def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
+        if not self.declines:
+            self.heads.append((kind, len(head) + missing))
+            self.long += head
+        return not self.declines
+
+    def on_piece(self, data: bytes) -> bool:
+        if not self.declines:
+            self.long += data
+        return not self.declines
+
+    def on_long_end(self) -> None:
+        self.ended += 1
+
+
+MESSAGES = [
+    message("Q", b"SELECT 1\0"),
+    message("P", b"\0SELECT $1\0\0\0"),
+    message("B", b"\0\0\0\0\0\0\0\0"),
+    message("E", b"\0\0\0\0\0"),
+    message("S"),
+    message("Q", b"Q\0\0\0\5X" * 20 + b"\0"),
+    message("H"),
+    message("X"),
+]
+
+
+@given(st.lists(st.integers(0, sum(map(len, MESSAGES))), max_size=30))
+def test_any_split_of_the_bytes_gives_the_same_messages(cuts: list[int]) -> None:
+    data = b"".join(MESSAGES)
+    stream = Stream()
+    edges = [0, *sorted(cuts), len(data)]
+    for a, b in pairwise(edges):
+        stream.feed(data[a:b])
+    assert stream.whole == MESSAGES
+    assert stream.held == 0
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30))
+def test_what_is_declined_comes_again_in_order(answers: list[bool]) -> None:
+    stream = Stream()
+    for item, accepts in zip(MESSAGES, [*answers, *[True] * len(MESSAGES)], strict=False):
+        stream.declines = not accepts
+        stream.feed(item)
+    stream.declines = False
+    stream.resume_input()
+    assert stream.whole == MESSAGES
+
+
+def test_a_long_message_is_passed_on_in_pieces_and_never_held() -> None:
+    stream = Stream()
+    body = b"x" * (TEXT_LIMIT * 3)
+    data = message("Q", body) + message("S")
+    for start in range(0, len(data), 50_000):
+        stream.feed(data[start : start + 50_000])
+        assert stream.held <= 5
+    assert stream.heads == [(codes.QUERY, len(body) + 5)]
+    assert stream.long == message("Q", body)
+    assert stream.whole == [message("S")]
+    assert stream.ended == 1
+
+
+def test_a_long_message_whose_head_is_declined_is_held_until_it_is_taken() -> None:
+    stream = Stream()
+    data = message("Q", b"y" * (TEXT_LIMIT + 1))
+    stream.declines = True
+    stream.feed(data[:1000])
+    assert stream.held == 1000
+    stream.declines = False
+    stream.resume_input()
+    stream.feed(data[1000:])
+    assert stream.long == data
+
+
+def test_copy_data_is_passed_on_as_it_comes() -> None:
+    stream = Stream()
+    data = message("d", b"row\n" * 100)
+    stream.feed(data[:20])
+    assert stream.long == data[:20]
+    stream.feed(data[20:])
+    assert stream.long == data
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"Q\0\0\0\3", "invalid message length"),
+        (b"Q\x7f\xff\xff\xff", "invalid message length"),
+        (b"?\0\0\0\4", "invalid frontend message type"),
+        (b"p\0\0\0\4", "invalid frontend message type"),
+        (b"E\0\x7f\xff\xff", "too long"),
+    ],
+)
+def test_what_is_not_the_protocol_is_refused_by_its_header(data: bytes, text: str) -> None:
+    with pytest.raises(ClientProtocolError, match=text):
+        Stream().feed(data)
+
+
+@pytest.mark.parametrize(
+    ("held", "says_goodbye"),
+    [
+        (message("S") + TERMINATE, True),
+        (TERMINATE, True),
+        (message("S"), False),
+        (TERMINATE + b"S\0", False),
+        (message("Q", b"SELECT 1\0" + TERMINATE + b"\0"), False),
+        (message("Q", b"SELECT 1" + b" " * 30)[:20] + TERMINATE, False),
+    ],
+)
+def test_a_goodbye_is_the_last_whole_message(held: bytes, says_goodbye: bool) -> None:
+    stream = Stream()
+    stream.declines = True
+    stream.feed(held)
+    assert stream.holds_goodbye is says_goodbye

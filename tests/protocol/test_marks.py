@@ -1,0 +1,71 @@
+"""What statements may leave behind on a server connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.protocol import marks
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("CREATE TEMP TABLE t (a int)", marks.TEMP),
+        ("create\ttemporary table t as select 1", marks.TEMP),
+        ("SELECT 1 INTO TEMP t", marks.TEMP),
+        ("CREATE TABLE pg_temp.t (a int)", marks.TEMP),
+        ("SELECT pg_advisory_lock(1)", marks.LOCK),
+        ("SELECT pg_try_advisory_lock_shared(1)", marks.LOCK),
+        ("SELECT set_config('a.b', 'c', false)", marks.SET),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", marks.CURSOR),
+        ("SELECT setseed(0.5)", marks.UNKNOWN),
+        ("COPY t FROM STDIN", marks.MAY_COPY),
+    ],
+)
+def test_a_text_that_may_leave_something_behind_is_marked(text: str, mark: int) -> None:
+    assert marks.of_text(text.encode()) & mark
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT temperature FROM weather",
+        "SELECT 1",
+        "UPDATE holders SET a = 1",
+        "SELECT lo_price FROM t",
+        "",
+    ],
+)
+def test_a_harmless_text_is_not_marked(text: str) -> None:
+    assert marks.of_text(text.encode()) == 0
+
+
+@pytest.mark.parametrize(
+    ("tag", "mark"),
+    [
+        (b"SET", marks.SET),
+        (b"RESET", marks.SET),
+        (b"PREPARE", marks.PREPARE),
+        (b"LISTEN", marks.LISTEN),
+        (b"DECLARE CURSOR", marks.CURSOR),
+        (b"DO", marks.UNKNOWN),
+        (b"LOAD", marks.UNKNOWN),
+        (b"SOMETHING NEW", marks.UNKNOWN),
+        (b"CREATE TABLE", 0),
+        (b"VACUUM", 0),
+    ],
+)
+def test_a_tag_tells_what_its_command_has_left(tag: bytes, mark: int) -> None:
+    assert marks.of_tag(tag) & ~marks.SCHEMA == mark
+
+
+@pytest.mark.parametrize(
+    ("found", "sql"),
+    [
+        (marks.SET, b"RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL"),
+        (marks.LISTEN | marks.TEMP, b"UNLISTEN *;DISCARD TEMP"),
+        (marks.UNKNOWN | marks.SET, b"DISCARD ALL"),
+    ],
+)
+def test_a_clean_up_takes_away_what_was_left(found: int, sql: bytes) -> None:
+    assert marks.cleanup(found) == sql
