@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,12 +59,14 @@ def test_literals_mean_what_they_say_to_a_real_server(fresh_database: Database) 
         "\\'",
     ]
     sql = ", ".join(quote_literal(value) for value in values)
-    for setting in ("on", "off"):
-        [row] = fresh_database.execute(
-            f"SET standard_conforming_strings = {setting};"
-            f"SET escape_string_warning = off; SELECT {sql}"
-        )
-        assert list(row) == values
+    dsn = f"host={fresh_database.host} port={fresh_database.port} user=postgres"
+    with psycopg.connect(f"{dsn} dbname={fresh_database.name}") as connection:
+        for setting in ("on", "off"):
+            connection.execute(f"SET standard_conforming_strings = {setting}")
+            connection.execute("SET escape_string_warning = off")
+            row = connection.execute(f"SELECT {sql}").fetchone()
+            assert row is not None
+            assert list(row) == values
 
 
 @pytest.mark.parametrize(
