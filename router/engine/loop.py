@@ -1,6 +1,8 @@
 """The engine: the sockets of logged-in clients and servers, in an epoll that one task drains.
 
-Theory of operation ------------------- Trio waits on the engine's epoll as on any descriptor.
+Theory of operation
+-------------------
+Trio waits on the engine's epoll as on any descriptor.
 When something is ready, the engine takes over: it calls the links that are ready, sends what
 those calls have queued (one `send` a link and round), and looks again. Only when nothing has
 been ready for a millisecond, or when some milliseconds have passed, does it give control back

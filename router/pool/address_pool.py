@@ -1,6 +1,8 @@
 """The connections of one user to one server: their states, who waits, who may have them.
 
-Theory of operation ------------------- State is membership: a server connection that is logged
+Theory of operation
+-------------------
+State is membership: a server connection that is logged
 in is in exactly one of `idle`, `active` and `tested`; `move` is the only function that changes
 that, and SHOW POOLS prints the lengths. Connections that are being opened are a number, since
 there is nothing yet to put anywhere.

@@ -1,6 +1,8 @@
 """What a server sends, matched against what it was asked: the queue of expected replies.
 
-Theory of operation ------------------- Whatever is sent to a server belongs to a *segment*: all
+Theory of operation
+-------------------
+Whatever is sent to a server belongs to a *segment*: all
 that one ReadyForQuery will end. A simple Query is a segment, so is an extended batch up to its
 Sync, and so is whatever the router sends on its own account (SET, ROLLBACK, a clean-up).
 Segments wait in a queue in the order of sending; the replies that arrive belong to the segment

@@ -1,6 +1,8 @@
 """The extended query protocol of one client: batches built, and matched to their replies.
 
-Theory of operation ------------------- A message is first turned into an *operation*: names are
+Theory of operation
+-------------------
+A message is first turned into an *operation*: names are
 resolved against what the client has prepared at that point of its stream. While the client has
 no server, operations collect; what they need decides the route. With a server, each operation
 becomes messages for it and steps of the segment's script. A Parse that the server does not need

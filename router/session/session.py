@@ -1,6 +1,8 @@
 """One client that is logged in: its messages, its server, its place in the queue.
 
-Theory of operation ------------------- A client holds no server while it is idle. A Query, or a
+Theory of operation
+-------------------
+A client holds no server while it is idle. A Query, or a
 batch that is complete or too long to hold, is given a route and asks the pool for a server.
 From then on its messages go to that server, one segment after another, until a ReadyForQuery
 says that the transaction is over and nothing else is on its way: then the server goes back (in

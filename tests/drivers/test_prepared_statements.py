@@ -391,3 +391,64 @@ def test_a_known_statement_is_prepared_while_others_hold_all_servers(
     assert clients[1].exec_prepared(b"begin", None).status == COMMAND
     assert clients[1].transaction_status == pq.TransactionStatus.INTRANS
     clients[1].exec_(b"ROLLBACK")
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_discard_all_is_refused_in_a_transaction_and_then_forgets_nothing(
+    clients: list[PGconn], extended: bool
+) -> None:
+    client = clients[0]
+    prepare(client, "kept", "SELECT 'kept'")
+    client.exec_(b"BEGIN")
+    refused = (
+        client.exec_params(b"DISCARD ALL", None) if extended else client.exec_(b"DISCARD ALL")
+    )
+    assert sqlstate(refused) == "25001"
+    assert client.transaction_status == pq.TransactionStatus.INERROR
+    client.exec_(b"ROLLBACK")
+    assert execute(client, "kept") == "kept"
+
+
+def test_statements_that_follow_a_deallocate_all_in_a_pipeline_are_new(
+    clients: list[PGconn],
+) -> None:
+    client = clients[0]
+    prepare(client, "a", "SELECT 'old a'")
+    client.enter_pipeline_mode()
+    client.send_query_prepared(b"a", None)
+    client.send_query_params(b"DEALLOCATE ALL", None)
+    client.send_prepare(b"a", b"SELECT 'new a'", None)
+    client.send_query_prepared(b"a", None)
+    client.pipeline_sync()
+    client.send_query_prepared(b"a", None)
+    client.pipeline_sync()
+    assert answers(client, 2) == [
+        *("old a", "COMMAND_OK", "COMMAND_OK", "new a", "sync"),
+        *("new a", "sync"),
+    ]
+
+
+def test_a_deallocate_all_that_is_skipped_forgets_nothing(clients: list[PGconn]) -> None:
+    client = clients[0]
+    prepare(client, "a", "SELECT 'a'")
+    client.enter_pipeline_mode()
+    client.send_query_params(b"SELECT 1/0", None)
+    client.send_query_params(b"DEALLOCATE ALL", None)
+    client.pipeline_sync()
+    client.send_query_prepared(b"a", None)
+    client.pipeline_sync()
+    assert answers(client, 2) == ["22012", "PIPELINE_ABORTED", "sync", "a", "sync"]
+
+
+def test_a_table_that_is_changed_past_the_router_fails_a_statement_once_at_most(
+    proxied: Proxied, clients: list[PGconn]
+) -> None:
+    with proxied.direct() as directly:
+        directly.execute("CREATE TABLE changing_behind AS SELECT 1 AS a")
+        prepare(clients[0], "plan", "SELECT * FROM changing_behind")
+        assert execute(clients[0], "plan") == "1"
+        directly.execute("ALTER TABLE changing_behind ADD b int DEFAULT 2")
+        assert sqlstate(clients[0].exec_prepared(b"plan", None)) == "0A000"
+        # PostgreSQL would go on failing; here the statement is prepared anew.
+        assert clients[0].exec_prepared(b"plan", None).nfields == 2
+        directly.execute("DROP TABLE changing_behind")
