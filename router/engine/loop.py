@@ -2,13 +2,13 @@
 
 Theory of operation
 -------------------
-Trio waits on the engine's epoll as on any descriptor.
-When something is ready, the engine takes over: it calls the links that are ready, sends what
-those calls have queued (one `send` a link and round), and looks again. Only when nothing has
-been ready for a millisecond, or when some milliseconds have passed, does it give control back
-to trio, so that accepts, logins and timers get their turn. Trio's cost of waking up a task is
-so paid once for many messages, and while traffic lasts the process sleeps in the engine's
-epoll, one system call away from the next message.
+Trio waits on the engine's epoll as on any descriptor. When something is ready, the engine takes
+over: it calls the links that are ready, sends what those calls have queued (one `send` a link
+and round), and looks again. Only when nothing has been ready for a millisecond, or when some
+milliseconds have passed, does it give control back to trio, so that accepts, logins and timers
+get their turn. Trio's cost of waking up a task is so paid once for many messages, and while
+traffic lasts the process sleeps in the engine's epoll, one system call away from the next
+message.
 
 Nothing that the engine calls may await. Code that runs in trio tasks may call links at any
 time: outside of a round, what it writes is sent at once.

@@ -2,10 +2,9 @@
 
 Theory of operation
 -------------------
-State is membership: a server connection that is logged
-in is in exactly one of `idle`, `active` and `tested`; `move` is the only function that changes
-that, and SHOW POOLS prints the lengths. Connections that are being opened are a number, since
-there is nothing yet to put anywhere.
+State is membership: a server connection that is logged in is in exactly one of `idle`, `active`
+and `tested`; `move` is the only function that changes that, and SHOW POOLS prints the lengths.
+Connections that are being opened are a number, since there is nothing yet to put anywhere.
 
 A client that finds nothing idle waits in `waiters`, first come first served. Whatever becomes
 free goes to the first of them that takes it. Connections are opened on demand: never more of

@@ -2,11 +2,10 @@
 
 Theory of operation
 -------------------
-Whatever is sent to a server belongs to a *segment*: all
-that one ReadyForQuery will end. A simple Query is a segment, so is an extended batch up to its
-Sync, and so is whatever the router sends on its own account (SET, ROLLBACK, a clean-up).
-Segments wait in a queue in the order of sending; the replies that arrive belong to the segment
-at its head, ReadyForQuery takes it off.
+Whatever is sent to a server belongs to a *segment*: all that one ReadyForQuery will end. A
+simple Query is a segment, so is an extended batch up to its Sync, and so is whatever the router
+sends on its own account (SET, ROLLBACK, a clean-up). Segments wait in a queue in the order of
+sending; the replies that arrive belong to the segment at its head, ReadyForQuery takes it off.
 
 Each segment has a *sink*: the client whose replies they are, or None for "swallow". Nothing is
 ever given to anyone but the head's sink, which is what keeps clients apart.

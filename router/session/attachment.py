@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..pool.address_pool import Waiter
     from ..pool.pool import Pool
     from ..routing.types import Route
+    from .dropping import PreparedStatement
     from .settings import ClientSettings
 
 
@@ -135,6 +136,10 @@ class Attachment(ClientStream):
     def status(self) -> int:
         """The transaction status that a ReadyForQuery would have now."""
         return codes.IDLE if self.server is None else self.server.status
+
+    def shared_statement(self, body: bytes) -> PreparedStatement:
+        """The statement that stands for the body of a Parse, for this client."""
+        return self.pool.statement(body, self.settings.search_path)
 
     # --- checkout
 

@@ -2,12 +2,12 @@
 
 Theory of operation
 -------------------
-A message is first turned into an *operation*: names are
-resolved against what the client has prepared at that point of its stream. While the client has
-no server, operations collect; what they need decides the route. With a server, each operation
-becomes messages for it and steps of the segment's script. A Parse that the server does not need
-becomes a made-up ParseComplete, a statement that the server lacks is parsed before it is used,
-and all replies come in PostgreSQL's order.
+A message is first turned into an *operation*: names are resolved against what the client has
+prepared at that point of its stream. While the client has no server, operations collect; what
+they need decides the route. With a server, each operation becomes messages for it and steps of
+the segment's script. A Parse that the server does not need becomes a made-up ParseComplete, a
+statement that the server lacks is parsed before it is used, and all replies come in
+PostgreSQL's order.
 
 Errors that the router finds have to fail in the server too, so that the transaction comes to
 the state that PostgreSQL would be in. So such a message is sent as one that is bound to fail,

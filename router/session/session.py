@@ -2,12 +2,11 @@
 
 Theory of operation
 -------------------
-A client holds no server while it is idle. A Query, or a
-batch that is complete or too long to hold, is given a route and asks the pool for a server.
-From then on its messages go to that server, one segment after another, until a ReadyForQuery
-says that the transaction is over and nothing else is on its way: then the server goes back (in
-session mode: when the client leaves). A message that has to wait for something is declined, and
-held by `ClientStream`.
+A client holds no server while it is idle. A Query, or a batch that is complete or too long to
+hold, is given a route and asks the pool for a server. From then on its messages go to that
+server, one segment after another, until a ReadyForQuery says that the transaction is over and
+nothing else is on its way: then the server goes back (in session mode: when the client leaves).
+A message that has to wait for something is declined, and held by `ClientStream`.
 
 Whatever ends a session goes through `_leave`, which is the one place where the client's server
 is given back, abandoned or closed.
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..pool.pool import Pool
     from ..protocol.variables import Variables
-    from .dropping import PreparedStatement
 
 log = logging.getLogger("router.session")
 
@@ -375,10 +373,6 @@ class Session(Attachment):
     def _tell(self, name: str, value: str) -> None:
         self.reply(messages.parameter_status(name, value))
 
-    def shared_statement(self, body: bytes) -> PreparedStatement:
-        """The statement that stands for the body of a Parse, for this client."""
-        return self.pool.statement(body, self.settings.search_path)
-
     def server_drained(self) -> None:
         """The server takes input again, or has accepted our settings."""
         if self._await_settings and self.server is not None and not self.server.applying:
@@ -412,9 +406,8 @@ class Session(Attachment):
 
     def cancel(self) -> None:
         """The client asks, on another connection, to stop what it is doing."""
-        waiter = self._waiter
-        if waiter is not None:
-            waiter.cancel()
+        if self._waiter is not None:
+            self._waiter.cancel()
             self.checkout_failed(
                 RoutingError("canceling statement due to user request", sqlstate="57014")
             )
