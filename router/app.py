@@ -16,6 +16,7 @@ from .admin import console
 from .admin.settings import config_rows
 from .config import loader
 from .config.diff import diff
+from .config.unsupported import unsupported
 from .engine import listener
 from .engine.loop import Engine
 from .engine.tls import server_context
@@ -155,7 +156,7 @@ class Router:
         if self._config_path is None:
             raise ConfigError("the router was started without a configuration file")
         loaded = loader.load(self._config_path)
-        log_warnings(loaded.warnings)
+        log_warnings(loaded)
         self.apply(loaded.config)
         log.info("configuration reloaded from %s", self._config_path)
 
@@ -259,9 +260,9 @@ class RouterView:
         return [*router.clients.snapshots(time.monotonic()), *router.admins.snapshots()]
 
 
-def log_warnings(warnings: tuple[str, ...]) -> None:
-    """Tell the operator about keys that mean nothing."""
-    for warning in warnings:
+def log_warnings(loaded: loader.Loaded) -> None:
+    """Tell the operator about keys that mean nothing, or nothing yet."""
+    for warning in (*loaded.warnings, *unsupported(loaded.config)):
         log.warning("configuration: %s", warning)
 
 

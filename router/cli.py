@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(path: Path) -> int:
     try:
         loaded = loader.load(path)
-        app.log_warnings(loaded.warnings)
+        app.log_warnings(loaded)
         _raise_file_limit()
         trio.run(
             partial(app.serve, loaded.config, config_path=path, handle_signals=True),

@@ -1,0 +1,40 @@
+"""Keys of PgCat's file that are understood and do nothing yet: the operator must hear it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .plugins import Plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .model import Config
+
+
+def unsupported(config: Config) -> Iterator[str]:
+    """Name what the configuration asks for in vain, a line each."""
+    general = config.general
+    if general.dns_cache_enabled:
+        yield "general.dns_cache_enabled: has no effect: each connection looks names up"
+    yield from _plugins("plugins", config.plugins or Plugins())
+    for name, pool in config.pools.items():
+        base = f"pools.{name}"
+        if pool.plugins is not None:
+            yield from _plugins(f"{base}.plugins", pool.plugins)
+        if pool.db_activity_based_routing:
+            yield f"{base}.db_activity_based_routing: has no effect"
+        if pool.auth_query or general.auth_query:
+            yield f"{base}.auth_query: has no effect: users without a password cannot log in"
+        for number, shard in enumerate(pool.shards):
+            if shard.mirrors:
+                yield f"{base}.shards.{number}.mirrors: have no effect: nothing is mirrored"
+
+
+def _plugins(base: str, plugins: Plugins) -> Iterator[str]:
+    if plugins.table_access is not None and plugins.table_access.enabled:
+        yield f"{base}.table_access: IS NOT ENFORCED: no statement is denied because of it"
+    for name in ("query_logger", "intercept", "prewarmer"):
+        section = getattr(plugins, name)
+        if section is not None and section.enabled:
+            yield f"{base}.{name}: has no effect"
