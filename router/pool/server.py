@@ -256,6 +256,8 @@ class ServerConnection(BackendStream):
             if self.client is None:
                 fields = messages.parse_error_fields(head)
                 log.info("%r was ended by the server: %s", self, fields.get("M", ""))
+            if self.state is ServerState.IDLE:
+                self.close()  # its end of file may come too late for the next client
 
     def on_script_done(self) -> None:
         """A client may wait for this to know how its batch goes."""

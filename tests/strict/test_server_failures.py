@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from contextlib import closing
+import threading
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from router.demo.server import HOST, StopMode, free_port
-from tests.support.router import PoolText, RouterProcess, primary_of, servers_of, wait_until
+from router.protocol import messages
+from tests.support.router import (
+    PATIENCE,
+    PoolText,
+    RouterProcess,
+    primary_of,
+    servers_of,
+    wait_until,
+)
 from tests.support.wire import Ended, Message, WireClient, kinds, query, sqlstates, startup
 
 if TYPE_CHECKING:
@@ -86,6 +95,66 @@ def test_a_backend_that_ends_while_idle_is_not_noticed(
             assert backend_of(client) != pid
 
 
+class DyingServer:
+    """A server whose first connection says that it is ended, and does not end.
+
+    Each connection answers every query with its own number.
+    """
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server((HOST, 0))
+        self.port = int(self._listening.getsockname()[1])
+        self._connections: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End everything."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for sock in (*self._connections, self._listening):
+            sock.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            for number in (1, 2):
+                sock, _ = self._listening.accept()
+                sock.settimeout(PATIENCE)
+                self._connections.append(sock)
+                self._talk(sock, number)
+
+    @staticmethod
+    def _talk(sock: socket.socket, number: int) -> None:
+        sock.recv(4096)  # the StartupMessage
+        login = messages.AUTHENTICATION_OK + messages.parameter_status("server_version", "18")
+        login += messages.backend_key_data(number, b"abcd")
+        sock.sendall(login + messages.READY_IDLE)
+        sock.recv(4096)  # a Query
+        answer = messages.row_description([("number", messages.TEXT_OID)])
+        answer += messages.data_row([number]) + messages.command_complete("SELECT 1")
+        sock.sendall(answer + messages.READY_IDLE)
+        if number == 1:
+            sock.sendall(messages.error_response("goodbye", "57P01", severity="FATAL"))
+
+
+@pytest.fixture
+def dying() -> Iterator[DyingServer]:
+    """A server that is ended."""
+    server = DyingServer()
+    yield server
+    server.close()
+
+
+def test_an_idle_connection_that_is_said_to_end_is_used_no_more(
+    start_router: Callable[..., RouterProcess], dying: DyingServer
+) -> None:
+    router = start_router({"db": PoolText([[(HOST, dying.port, "primary")]], pool_size=1)})
+    with WireClient.login(router.port, "db") as client:
+        assert client.value("SELECT 1") == "1"
+        wait_until("it is closed", lambda: router.pool("db")["sv_idle"] == "0")
+        assert client.value("SELECT 1") == "2"
+
+
 def test_a_client_whose_backend_is_terminated_gets_the_servers_own_words(
     router: RouterProcess, database: Database
 ) -> None:
@@ -154,6 +223,8 @@ def test_a_restart_is_noticed_only_by_those_in_a_transaction(
     active.query("BEGIN")
     mortal.stop(mode)
     assert last_words(active).sqlstate in ("57P01", "57P02", "08006")
+    # Backends outlive a killed postmaster for a moment.
+    wait_until("all are lost", lambda: mortal_router.pool("two")["sv_idle"] == "0")
     for client in idle[:5]:
         client.send(query("SELECT 2"))  # they wait
     mortal.start()
@@ -229,7 +300,9 @@ def test_reads_go_on_when_a_replica_dies_and_come_back_to_it(
         client.query("SET SERVER ROLE TO 'replica'")
         ports = {str(first.port), str(second.port)}
         wait_until("both answer", lambda: replica_reads(client, 5) == ports)
+        servers = len(router.admin("SHOW SERVERS"))
         first.stop(StopMode.KILL)
+        wait_until("it is missed", lambda: len(router.admin("SHOW SERVERS")) < servers)
         assert replica_reads(client, 50) == {str(second.port)}
         first.start()
         wait_until("both answer again", lambda: replica_reads(client, 5) == ports)
