@@ -38,8 +38,9 @@ MODULES = [
 def extensions() -> list[Extension]:
     """The compiled modules, or none."""
     wanted = os.environ.get("PGCAT_COMPILE", "")
-    is_editable = any(word in sys.argv for word in ("editable_wheel", "develop"))
-    if wanted == "0" or (not wanted and is_editable):
+    # Build front ends also run this file to ask what it needs, or to install it as editable.
+    is_build = any(word in sys.argv for word in ("bdist_wheel", "build_ext", "build"))
+    if wanted == "0" or not is_build:
         return []
     try:
         from mypyc.build import mypycify
