@@ -27,6 +27,7 @@ MODULES = [
     "router/pool/pool.py",
     "router/session/settings.py",
     "router/session/operations.py",
+    "router/session/dropping.py",
     "router/session/intercept.py",
     "router/session/attachment.py",
     "router/session/simple.py",
