@@ -96,7 +96,13 @@ class ClientSettings:
     def discard(self, pool: Pool) -> None:
         """DISCARD ALL: back to what the client asked for at start-up."""
         self.variables = self._startup
-        for name, value in self._startup.values.items():
-            shown = TRACKED.get(name)
-            if shown is not None and self.told(shown, pool) not in (None, value):
-                self.report(shown, value)
+        for name, value in self._overlay.items():
+            asked = self._startup.values.get(name.lower())
+            defaults = pool.parameters
+            first = (
+                defaults.get(name)
+                if asked is None
+                else as_reported(name.lower(), asked, defaults)
+            )
+            if first not in (None, value):
+                self.report(name, first)

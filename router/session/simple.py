@@ -54,10 +54,10 @@ def query_in_batch(
     """
     if segment.failed:
         return True
-    steps = segment.steps
-    if steps is None or segment.step < len(steps) or server.queue[0] is not segment:
+    if not _is_answered(server, segment):
         session.extended.flush(server)
-        return False  # `script_done` comes back here
+        if not _is_answered(server, segment):  # else all that was missing was ours to make up
+            return False  # `script_done` comes back here
     segment.steps = None
     segment.extended = False
     segment.synced = True
@@ -67,6 +67,12 @@ def query_in_batch(
     server.marks |= marks.BARRIER
     server.send(message)
     return True
+
+
+def _is_answered(server: ServerConnection, segment: Segment) -> bool:
+    """Whether there is nothing of an open batch that has not been answered."""
+    steps = segment.steps
+    return steps is not None and segment.step == len(steps) and server.queue[0] is segment
 
 
 def on_copy(session: Session, server: ServerConnection | None, message: bytes) -> bool:

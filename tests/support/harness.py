@@ -1,0 +1,373 @@
+"""The data plane without sockets: sessions, pools and model servers, one step at a time.
+
+Nothing moves by itself. `Harness.run` lets everything move until all is quiet; a test that is
+about order calls the single steps instead. Time stands still but for `advance`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from router.config.settings import PoolSettings, pool_settings
+from router.engine.loop import Engine, Timer
+from router.pool.address import Address
+from router.pool.pool import Pool
+from router.pool.server import ServerConnection
+from router.protocol.variables import Variables
+from router.routing.router import QueryRouter
+from router.routing.types import Role, RouterOptions
+from router.session.session import Session
+from tests.config import builders
+
+from .model import DEFAULTS, ModelServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from router.errors import RouterError
+    from router.pool.address_pool import AddressPool
+
+START = 1000.0
+
+
+class FakeEngine(Engine):
+    """An engine without sockets, whose clock is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self._queue: list[tuple[float, int, Timer]] = []
+        self._serial = itertools.count()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Note a timer."""
+        timer = Timer(when, callback)
+        heapq.heappush(self._queue, (when, next(self._serial), timer))
+        return timer
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Note a timer."""
+        return self.call_at(self.now + delay, callback)
+
+    @property
+    def timers(self) -> int:
+        """How many timers are due some time."""
+        return sum(timer.callback is not None for _, _, timer in self._queue)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; what becomes due is called in its order and at its time."""
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            when, _, timer = heapq.heappop(self._queue)
+            self.now = max(self.now, when)
+            if timer.callback is not None:
+                timer.callback()
+        self.now = end
+
+
+class FakeLink:
+    """A link that leads nowhere: what is written to it waits to be taken."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.congested = False
+        self.paused = False
+        self.sent = 0
+        self.received = 0
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        """Keep bytes."""
+        if not self.closed:
+            self.written += data
+
+    def take(self, limit: int | None = None) -> bytes:
+        """Take bytes that were written, at most so many."""
+        taken = self.written[:limit]
+        self.written = self.written[len(taken) :]
+        return taken
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Read again."""
+        self.paused = False
+
+    def close(self) -> None:
+        """Close."""
+        self.closed = True
+
+
+class FakeServer:
+    """A server connection of a pool, with the model of a server at its other end."""
+
+    def __init__(self, pool: AddressPool, pid: int, now: float) -> None:
+        self.model = ModelServer()
+        self.link = FakeLink()
+        self.connection = ServerConnection(
+            pool,
+            pid=pid,
+            secret=b"key!",
+            parameters=dict(DEFAULTS),
+            statement_capacity=max(pool.settings.prepared_statements_cache_size, 1),
+            now=now,
+        )
+        self.connection.link = self.link
+
+    def work(self, limit: int | None = None) -> bool:
+        """Let the model act on what the router has sent; returns whether there was anything."""
+        data = self.link.take(limit)
+        self.model.feed(data)
+        return bool(data)
+
+    def answer(self, limit: int | None = None) -> bool:
+        """Let the model's answers reach the router; returns whether there were any."""
+        if self.link.paused or self.link.closed:
+            return False
+        data = self.model.take_output(limit)
+        if data:
+            self.connection.on_data(data)
+        return bool(data)
+
+    def die(self) -> None:
+        """The connection breaks."""
+        self.link.closed = True
+        self.connection.on_closed("connection closed by peer")
+
+
+class FakeClient:
+    """A client that is logged in.
+
+    Attributes:
+        got: all that it was sent.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.link = FakeLink()
+        session.link = self.link
+        self.unread = b""
+        self.got = b""
+        self.ended = ""
+
+    def send(self, *data: bytes) -> None:
+        """Send bytes; the router reads them at once unless it has paused the link."""
+        self.unread += b"".join(data)
+        self.deliver()
+
+    def deliver(self, limit: int | None = None) -> bool:
+        """Let the router read; returns whether it did."""
+        if self.link.paused or self.link.closed or not self.unread:
+            return False
+        data = self.unread[:limit]
+        self.unread = self.unread[len(data) :]
+        self.session.on_data(data)
+        return True
+
+    def receive(self) -> bytes:
+        """Take what has been sent to the client since the last call."""
+        data = self.link.take()
+        self.got += data
+        return data
+
+    def leave(self) -> None:
+        """The connection breaks."""
+        if not self.link.closed:
+            self.link.closed = True
+            self.session.on_closed("connection closed by peer")
+
+
+class Harness:
+    """A pool and its servers and clients.
+
+    Attributes:
+        opening: pools that have asked for a connection.
+        cancelling: connections for which a cancel request is on its way.
+    """
+
+    def __init__(
+        self,
+        *,
+        servers: Sequence[Sequence[bool]] = ((True,),),
+        options: RouterOptions | None = None,
+        **settings: object,
+    ) -> None:
+        """Make a pool.
+
+        Args:
+            servers: for each shard, whether each of its servers is a primary.
+            options: the router's.
+            settings: fields of PoolSettings to replace.
+        """
+        self.engine = FakeEngine()
+        self.opening: list[AddressPool] = []
+        self.cancelling: list[ServerConnection] = []
+        self.servers: list[FakeServer] = []
+        self.clients: list[FakeClient] = []
+        self._pids = itertools.count(1)
+        self.pool: Pool | None = self.new_pool(servers=servers, options=options, **settings)
+
+    def new_pool(
+        self,
+        *,
+        servers: Sequence[Sequence[bool]] = ((True,),),
+        options: RouterOptions | None = None,
+        **settings: object,
+    ) -> Pool:
+        """Make another pool, for `replace_pool`."""
+        chosen = replace(base_settings(), **settings)  # type: ignore[arg-type]
+        router = QueryRouter(options or RouterOptions(shard_count=len(servers)))
+        pool = Pool(self.engine, "app", "ann", _addresses(servers), chosen, router, self)
+        pool.parameters = dict(DEFAULTS)
+        return pool
+
+    def replace_pool(self, pool: Pool | None) -> None:
+        """Do what a reload does with a pool that has changed."""
+        old, self.pool = self.pool, pool
+        assert old is not None
+        old.retire()
+
+    @property
+    def part(self) -> AddressPool:
+        """The first address pool."""
+        assert self.pool is not None
+        return self.pool.address_pools()[0]
+
+    # --- the connector
+
+    def open(self, pool: AddressPool) -> None:
+        """A pool asks for a connection."""
+        self.opening.append(pool)
+
+    def cancel(self, server: ServerConnection) -> None:
+        """A pool asks for a cancel request."""
+        self.cancelling.append(server)
+
+    # --- steps
+
+    def connect(self, **settings: str) -> FakeClient:
+        """Log a client in that has asked for settings."""
+        assert self.pool is not None
+        number = next(self._pids)
+        reported = {name: value for name, value in settings.items() if name in DEFAULTS}
+        client = FakeClient(
+            Session(
+                self.engine,
+                self.pool,
+                pid=number,
+                secret=b"word",
+                peer=f"client:{number}",
+                tls="",
+                variables=Variables.of(settings),
+                overlay=reported,
+                find_pool=lambda database, user: self.pool,
+                on_end=self._ended,
+            )
+        )
+        self.clients.append(client)
+        return client
+
+    def _ended(self, session: Session, reason: str) -> None:
+        for client in self.clients:
+            if client.session is session:
+                client.ended = reason
+
+    def accept(self) -> FakeServer:
+        """The connection that was asked for first is there."""
+        pool = self.opening.pop(0)
+        server = FakeServer(pool, next(self._pids), self.engine.now)
+        self.servers.append(server)
+        pool.opened(server.connection)
+        return server
+
+    def refuse(self, error: RouterError) -> None:
+        """The connection that was asked for first cannot be had."""
+        self.opening.pop(0).open_failed(error)
+
+    def deliver_cancel(self) -> None:
+        """The cancel request that was asked for first arrives."""
+        connection = self.cancelling.pop(0)
+        for server in self.servers:
+            if server.connection is connection:
+                server.model.cancel()
+        connection.pool.cancel_done(connection)
+
+    def run(self) -> None:
+        """Let everything happen that can, until all is quiet."""
+        while self._step():
+            pass
+        for client in self.clients:
+            client.receive()
+
+    def _step(self) -> bool:
+        moved = False
+        for client in self.clients:
+            moved |= client.deliver()
+        while self.opening:
+            self.accept()
+            moved = True
+        for server in self.live_servers():
+            moved |= server.work()
+            moved |= server.answer()
+        while self.cancelling:
+            self.deliver_cancel()
+            moved = True
+        return moved
+
+    def live_servers(self) -> Iterator[FakeServer]:
+        """The servers whose connection is open, as of now."""
+        return iter([server for server in self.servers if not server.link.closed])
+
+    def check(self) -> None:
+        """All is quiet: nobody has what is not his."""
+        assert self.pool is not None
+        for part in self.pool.address_pools():
+            assert part.size <= part.settings.pool_size
+            for connection in part.servers():
+                assert connection in getattr(part, connection.state.value, part.tested_set)
+            for connection in part.idle:
+                assert connection.is_clean
+                assert connection.client is None
+            for connection in part.active:
+                assert isinstance(connection.client, Session)
+                assert connection.client.server is connection
+            if part.waiters:
+                assert part.size == part.settings.pool_size
+                assert not part.idle
+
+
+@lru_cache(maxsize=1)
+def base_settings() -> PoolSettings:
+    """Settings of a pool that differ from the defaults where a fake clock needs it."""
+    config = builders.config()
+    pool = config.pools["app"]
+    settings = pool_settings(config, pool, pool.users[0])
+    return replace(settings, pool_size=2, connect_timeout=5.0, server_lifetime=math.inf)
+
+
+def _addresses(servers: Sequence[Sequence[bool]]) -> list[list[Address]]:
+    return [
+        [
+            Address(
+                pool="app",
+                shard=shard,
+                index=index,
+                number=0 if is_primary else index,
+                is_primary=is_primary,
+                host=f"host{shard}{index}",
+                port=5432,
+                database="app",
+            )
+            for index, is_primary in enumerate(parts)
+        ]
+        for shard, parts in enumerate(servers)
+    ]
+
+
+PRIMARY, REPLICA = Role.PRIMARY, Role.REPLICA

@@ -1,0 +1,402 @@
+"""A model of a PostgreSQL server: the protocol and its states for real, a toy language for SQL.
+
+It knows prepared statements, portals, transactions, settings and COPY FROM STDIN, and fails
+where PostgreSQL would. What it does not know is data: every row says which statement asked for
+it, so that a row which reaches the wrong client is found out.
+
+Statements, of which a simple Query may hold several:
+    SELECT ...          one row: the statement, and the values bound to it
+    ROWS n ...          n such rows
+    SLEEP ...           the same as SELECT, once `wake` is called; `cancel` fails it
+    NOTICE ...          a NoticeResponse, and no row
+    FAIL ...            a syntax error
+    COPY ...            COPY FROM STDIN
+    SHOW name           the value of a setting
+    BEGIN, COMMIT, ROLLBACK, SET name TO 'value', RESET ALL, DEALLOCATE, DISCARD ALL, and what
+    the router sends to clean a connection and to give it a client's settings
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from router.protocol import messages
+from router.protocol.messages import TEXT_OID, message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What a server reports, with its defaults.
+DEFAULTS: Final = {
+    "DateStyle": "ISO, MDY",
+    "TimeZone": "UTC",
+    "application_name": "pgcat",
+    "client_encoding": "UTF8",
+}
+_CANONICAL: Final = {name.lower(): name for name in DEFAULTS}
+_COLUMN: Final = messages.row_description([("said", TEXT_OID)])
+_SET: Final = re.compile(r"SET (\w+) TO '([^']*)'")
+_SET_CONFIG: Final = re.compile(r"set_config\('(\w+)', '([^']*)', false\)")
+_RESET: Final = re.compile(r'RESET "(\w+)"')
+# Those that the model takes without doing anything.
+_NOTHING: Final = {
+    "CLOSE ALL": "CLOSE CURSOR",
+    "RESET SESSION AUTHORIZATION": "RESET",
+    "RESET ROLE": "RESET",
+    "UNLISTEN *": "UNLISTEN",
+}
+
+
+class ModelError(Exception):
+    """What the server answers with an ErrorResponse."""
+
+    def __init__(self, sqlstate: str, text: str) -> None:
+        super().__init__(text)
+        self.sqlstate = sqlstate
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """A bound statement."""
+
+    sql: str
+    values: tuple[str, ...]
+
+
+def _cut(body: bytes) -> tuple[str, bytes]:
+    """Take a String off the front."""
+    text, _, rest = body.partition(b"\0")
+    return text.decode(), rest
+
+
+def _bound(rest: bytes) -> tuple[str, ...]:
+    """The values in a Bind, which come after the formats."""
+    (formats,) = struct.unpack_from("!H", rest)
+    position = 2 + 2 * formats
+    (count,) = struct.unpack_from("!H", rest, position)
+    position += 2
+    values = []
+    for _ in range(count):
+        (length,) = struct.unpack_from("!i", rest, position)
+        values.append(rest[position + 4 : position + 4 + length].decode())
+        position += 4 + length
+    return tuple(values)
+
+
+class ModelServer:
+    """One server process.
+
+    Attributes:
+        output: what it has said, and nobody has taken.
+        status: its transaction status, as in ReadyForQuery.
+        statements: prepared statements by name.
+        sleeping: the statement that waits for `wake`, or None.
+        log: all statements that it has executed.
+    """
+
+    def __init__(self) -> None:
+        self.output = b""
+        self.status = "I"
+        self.statements: dict[str, str] = {}
+        self.sleeping: Portal | None = None
+        self.is_closed = False
+        self.log: list[str] = []
+        self.settings = dict(DEFAULTS)
+        self._reported = dict(DEFAULTS)
+        # The settings before the transaction, while there is one.
+        self._kept: dict[str, str] | None = None
+        self._portals: dict[str, Portal] = {}
+        self._input = b""
+        self._is_skipping = False
+        # In COPY FROM STDIN: the rows so far, and whether it was begun by a simple Query.
+        self._copied: int | None = None
+        self._is_simple = False
+        self._rest: list[str] = []
+
+    # --- input
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the client and act on the whole messages in them."""
+        self._input += data
+        while self.sleeping is None and not self.is_closed and len(self._input) >= 5:
+            kind, length = chr(self._input[0]), struct.unpack_from("!I", self._input, 1)[0]
+            if len(self._input) < length + 1:
+                return
+            body, self._input = self._input[5 : length + 1], self._input[length + 1 :]
+            self._message(kind, body)
+
+    def take_output(self, limit: int | None = None) -> bytes:
+        """Take what it has said, at most so many bytes."""
+        taken, self.output = self.output[:limit], self.output[len(self.output[:limit]) :]
+        return taken
+
+    def wake(self) -> None:
+        """Let the sleeping statement finish."""
+        portal, self.sleeping = self.sleeping, None
+        if portal is not None:
+            self._rows(portal, 1, described=self._is_simple)
+            self._after_sleep()
+
+    def cancel(self) -> None:
+        """A cancel request: it fails what is being executed, and does nothing otherwise."""
+        if self.sleeping is not None:
+            self.sleeping = None
+            self._fail(ModelError("57014", "canceling statement due to user request"))
+            self._after_sleep(failed=True)
+
+    def _after_sleep(self, *, failed: bool = False) -> None:
+        if self._is_simple:
+            self._go_on([] if failed else self._rest)
+        else:
+            self._is_skipping = failed
+        self.feed(b"")
+
+    def _message(self, kind: str, body: bytes) -> None:
+        if kind == "X":
+            self.is_closed = True
+        elif self._copied is not None:
+            self._copy_message(kind, body)
+        elif kind == "S":
+            self._is_skipping = False
+            self._end_implicit()
+            self._ready()
+        elif kind == "Q" and not self._is_skipping:
+            self._is_simple = True
+            self._portals.pop("", None)
+            parts = [part.strip() for part in _cut(body)[0].split(";")]
+            self._go_on([part for part in parts if part] or [""])
+        elif kind in "PBDEC" and not self._is_skipping:
+            self._is_simple = False
+            try:
+                self._extended(kind, body)
+            except ModelError as error:
+                self._fail(error)
+                self._is_skipping = True
+
+    def _extended(self, kind: str, body: bytes) -> None:
+        handlers: dict[str, Callable[[bytes], None]] = {
+            "P": self._parse,
+            "B": self._bind,
+            "D": self._describe,
+            "E": self._execute,
+            "C": self._close,
+        }
+        handlers[kind](body)
+
+    # --- output
+
+    def _say(self, *data: bytes) -> None:
+        self.output += b"".join(data)
+
+    def _fail(self, error: ModelError) -> None:
+        self._say(messages.error_response(error.text, error.sqlstate))
+        if self.status == "T":
+            self.status = "E"
+        elif self.status == "I":
+            self._end_implicit(failed=True)
+
+    def _ready(self) -> None:
+        for name, value in self.settings.items():
+            if self._reported[name] != value:
+                self._say(messages.parameter_status(name, value))
+        self._reported = dict(self.settings)
+        self._say(messages.ready_for_query(ord(self.status)))
+
+    def _rows(self, portal: Portal, count: int, *, described: bool) -> None:
+        if described:
+            self._say(_COLUMN)
+        row = messages.data_row([" ".join((portal.sql, *portal.values))])
+        self._say(row * count, messages.command_complete(f"SELECT {count}"))
+
+    # --- transactions
+
+    def _keep(self) -> None:
+        if self._kept is None:
+            self._kept = dict(self.settings)
+
+    def _end_implicit(self, *, failed: bool = False) -> None:
+        """The transaction that every statement has around it ends."""
+        if self.status == "I":
+            self._end(failed=failed)
+
+    def _end(self, *, failed: bool) -> None:
+        if failed and self._kept is not None:
+            self.settings = self._kept
+        self._kept = None
+        self._portals.clear()
+        self.status = "I"
+
+    def _transaction(self, verb: str) -> str:
+        if verb == "BEGIN":
+            if self.status == "I":
+                self.status = "T"
+            return verb
+        failed = verb == "ROLLBACK" or self.status == "E"
+        self._end(failed=failed)
+        return "ROLLBACK" if failed else "COMMIT"
+
+    # --- statements
+
+    def _go_on(self, parts: list[str]) -> None:
+        """Run the statements of a simple Query; SLEEP and COPY leave the rest for later."""
+        for number, part in enumerate(parts):
+            self._rest = parts[number + 1 :]
+            try:
+                self._run(Portal(part, ()), described=True)
+            except ModelError as error:
+                self._fail(error)
+                break
+            if self.sleeping is not None or self._copied is not None:
+                return
+        self._end_implicit()
+        self._ready()
+
+    def _run(self, portal: Portal, *, described: bool) -> None:
+        sql = portal.sql
+        verb = sql.split(" ", 1)[0]
+        if not sql:
+            self._say(messages.EMPTY_QUERY_RESPONSE)
+            return
+        self._check(sql)
+        self._keep()
+        self.log.append(sql)
+        if verb == "FAIL":
+            raise ModelError("42601", f"syntax error: {sql}")
+        if verb in ("BEGIN", "COMMIT", "ROLLBACK"):
+            self._say(messages.command_complete(self._transaction(verb)))
+        elif verb == "SELECT" and "set_config" in sql:
+            self._change(dict(_SET_CONFIG.findall(sql)))
+            self._rows(portal, 1, described=described)
+        elif verb == "SELECT" or verb == "ROWS":
+            count = 1 if verb == "SELECT" else int(sql.split()[1])
+            self._rows(portal, count, described=described)
+        elif verb == "SHOW":
+            shown = self.settings[_CANONICAL[sql.split()[1].lower()]]
+            self._rows(Portal(f"{sql} is {shown}", ()), 1, described=described)
+        elif verb == "NOTICE":
+            self._say(messages.notice_response(sql), messages.command_complete("DELETE 0"))
+        elif verb == "SLEEP":
+            self.sleeping = portal
+        elif verb == "COPY":
+            self._copied = 0
+            self._say(message(ord("G"), b"\0\0\0"))
+        else:
+            self._say(messages.command_complete(self._utility(sql)))
+
+    def _check(self, sql: str) -> None:
+        """In a transaction that has failed nothing is done but its end."""
+        if self.status == "E" and sql.split(" ", 1)[0] not in ("COMMIT", "ROLLBACK"):
+            raise ModelError("25P02", "current transaction is aborted")
+
+    def _utility(self, sql: str) -> str:
+        """Carry out what is left; returns the tag."""
+        if sql in _NOTHING:
+            return _NOTHING[sql]
+        if found := _SET.fullmatch(sql):
+            self._change({found[1]: found[2]})
+            return "SET"
+        if found := _RESET.fullmatch(sql):
+            self._change({found[1]: DEFAULTS[_CANONICAL[found[1].lower()]]})
+            return "RESET"
+        if sql == "RESET ALL":
+            self.settings = dict(DEFAULTS)
+            return "RESET"
+        if sql == "DISCARD ALL":
+            if self.status != "I":
+                raise ModelError("25001", "DISCARD ALL cannot run inside a transaction block")
+            self.settings = dict(DEFAULTS)
+            self.statements.clear()
+            self._portals.clear()
+            return "DISCARD ALL"
+        if sql == "DEALLOCATE ALL":
+            self.statements.clear()
+            return sql
+        verb, _, name = sql.partition(" ")
+        if verb == "DEALLOCATE":
+            self._statement(name)
+            del self.statements[name]
+            return verb
+        raise ModelError("42601", f"the model does not know {sql!r}")
+
+    def _change(self, values: dict[str, str]) -> None:
+        for name, value in values.items():
+            self.settings[_CANONICAL[name.lower()]] = value
+
+    # --- the extended protocol
+
+    def _statement(self, name: str) -> str:
+        if name not in self.statements:
+            raise ModelError("26000", f'prepared statement "{name}" does not exist')
+        return self.statements[name]
+
+    def _portal(self, name: str) -> Portal:
+        if name not in self._portals:
+            raise ModelError("34000", f'portal "{name}" does not exist')
+        return self._portals[name]
+
+    def _parse(self, body: bytes) -> None:
+        name, rest = _cut(body)
+        sql = _cut(rest)[0]
+        # PostgreSQL would see a syntax error first; the router cannot.
+        if name and name in self.statements:
+            raise ModelError("42P05", f'prepared statement "{name}" already exists')
+        if sql.startswith("FAIL"):
+            raise ModelError("42601", f"syntax error: {sql}")
+        self.statements[name] = sql
+        self._say(messages.PARSE_COMPLETE)
+
+    def _bind(self, body: bytes) -> None:
+        portal, rest = _cut(body)
+        name, rest = _cut(rest)
+        sql = self._statement(name)
+        self._check(sql)
+        if portal and portal in self._portals:
+            raise ModelError("42P03", f'cursor "{portal}" already exists')
+        self._portals[portal] = Portal(sql, _bound(rest))
+        self._say(messages.BIND_COMPLETE)
+
+    def _describe(self, body: bytes) -> None:
+        name, _ = _cut(body[1:])
+        if body[:1] == b"S":
+            sql = self._statement(name)
+            self._say(message(ord("t"), b"\0\0"))
+        else:
+            sql = self._portal(name).sql
+        has_rows = sql.startswith(("SELECT", "ROWS", "SLEEP", "SHOW"))
+        self._say(_COLUMN if has_rows else messages.NO_DATA)
+
+    def _execute(self, body: bytes) -> None:
+        self._run(self._portal(_cut(body)[0]), described=False)
+
+    def _close(self, body: bytes) -> None:
+        name = _cut(body[1:])[0]
+        if body[:1] == b"S":
+            self.statements.pop(name, None)
+        else:
+            self._portals.pop(name, None)
+        self._say(messages.CLOSE_COMPLETE)
+
+    # --- COPY FROM STDIN
+
+    def _copy_message(self, kind: str, body: bytes) -> None:
+        """Take a message during a COPY, when Sync and Flush mean nothing."""
+        if kind == "d":
+            self._copied = (self._copied or 0) + body.count(b"\n")
+        elif kind == "c":
+            self._say(messages.command_complete(f"COPY {self._copied}"))
+            self._copied = None
+            if self._is_simple:
+                self._go_on(self._rest)
+        elif kind == "f":
+            self._copied = None
+            self._fail(ModelError("57014", f"COPY from stdin failed: {_cut(body)[0]}"))
+            if self._is_simple:
+                self._go_on([])
+            else:
+                self._is_skipping = True
+        elif kind not in "SH":
+            raise AssertionError(f"{kind!r} during COPY is beyond the model")
