@@ -235,7 +235,8 @@ class ServerConnection(BackendStream):
         """Note what a command has left on the connection."""
         if tag in (b"DEALLOCATE ALL", b"DISCARD ALL"):
             self.statements.clear()
-        if self.queue[0].sink is not None:
+        segment = self.queue[0]
+        if segment.sink is not None or segment.orphaned:
             self.marks |= marks.of_tag(tag)
             if tag in (b"RESET", b"DISCARD ALL"):
                 # To the client's defaults, it thinks; but they are set as values.

@@ -270,6 +270,16 @@ def test_a_goodbye_right_behind_a_statement_lets_it_finish(
     assert witness.count() == 1
 
 
+def test_what_a_statement_does_after_its_client_has_left_is_cleaned_up(
+    router: RouterProcess, witness: Witness
+) -> None:
+    client = WireClient.login(router.port, "one")
+    client.send(query("SELECT pg_sleep(0.1);" + LITTER))
+    client.wait_consumed()
+    client.terminate()
+    assert witness.look() == {}
+
+
 def test_a_waiting_client_that_says_goodbye_is_served_first(
     router: RouterProcess, witness: Witness
 ) -> None:

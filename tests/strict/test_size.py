@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -196,7 +197,7 @@ def test_a_hundred_thousand_notices_come_down(client: WireClient, peak: Peak) ->
         )
     )
     answers = client.read_until("Z")
-    assert kinds(answers) == "N" * 100_000 + "CZ"
+    assert Counter(kinds(answers)) == {"N": 100_000, "C": 1, "Z": 1}
     assert peak.growth() < ALLOWED
 
 
