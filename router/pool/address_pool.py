@@ -222,7 +222,7 @@ class AddressPool:
                 self._move_on(waiter)  # no server answers here, another may
             else:
                 waiter.client.checkout_failed(self._timeout_error(now - waiter.since))
-        if self.waiters:
+        if self.waiters and self._expiry is None:
             self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
 
     def _timeout_error(self, waited: float) -> RouterError:

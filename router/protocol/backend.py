@@ -95,7 +95,7 @@ class BackendStream:
         """A whole message or a piece of one arrived that answers nothing."""
 
     def on_script_done(self) -> None:
-        """All that was sent of a batch that is still open has been answered."""
+        """All that was sent of an open batch is answered, or the server waits for CopyData."""
 
     def on_orphaned_copy(self, segment: Segment) -> None:
         """The server waits for CopyData from a client that has left."""
@@ -183,7 +183,7 @@ class BackendStream:
                 self.on_tag(data[pos + 5 : after - 1])
             segment.copying = False
         elif kind == codes.COPY_IN_RESPONSE:
-            self._copy_in(segment)
+            return self._copy_in(segment, data, start, after)
         if segment.sink is None or (scripted and not self._is_forwarded(segment, kind)):
             start = self._drop(segment, data, start, pos, after)
         if scripted:
@@ -371,13 +371,15 @@ class BackendStream:
         self.parameters[key] = text
         self.on_parameter(key, text, segment is not None and segment.sink is None)
 
-    def _copy_in(self, segment: Segment) -> None:
+    def _copy_in(
+        self, segment: Segment, data: bytes, start: int, after: int
+    ) -> tuple[int, int]:
         """The server reads CopyData from here on, and ignores every Sync until it is over.
 
         So in the extended protocol, unless the end of the copy was sent before it, the Sync
         that this segment and any that follow have been sent is void, and the next one that the
         client sends is what ends it. A batch that was sent behind makes the server fail the
-        copy and skip to that batch's Sync.
+        copy and skip to that batch's Sync. Returns as `_message` does.
         """
         segment.copies += 1
         segment.copying = segment.copies > segment.dones
@@ -385,6 +387,11 @@ class BackendStream:
             void_syncs(self.queue)
         if segment.orphaned:
             self.on_orphaned_copy(segment)
+        if segment.sink is not None:
+            segment.sink.reply(data[start:after])
+        if not segment.synced:
+            self.on_script_done()
+        return after, after
 
     def _idle_message(self, data: bytes, pos: int, end: int) -> int:
         """Deal with a message that answers nothing; returns where the next one begins."""

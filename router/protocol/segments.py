@@ -131,6 +131,8 @@ def void_syncs(queue: deque[Segment]) -> None:
     """
     segment = queue[0]
     segment.synced = False
+    if segment.steps is None:
+        segment.steps = [FORWARD_EXECUTE]  # the copy's own is all that is left
     done = segment.dones >= segment.copies  # the copy was ended before the next segment
     while len(queue) > 1 and queue[1].sink is segment.sink:
         follower = queue[1]
@@ -143,6 +145,8 @@ def void_syncs(queue: deque[Segment]) -> None:
         segment.dones_at_sync = segment.dones
         if not done:
             undo_steps(follower.steps)
-        elif segment.steps is not None:
-            segment.steps.extend(follower.steps or ())
+        elif follower.steps is None:
+            segment.steps = None
+        else:
+            segment.steps.extend(follower.steps)
         break

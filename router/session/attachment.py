@@ -95,6 +95,10 @@ class Attachment(ClientStream):
         """The pool in whose queue it waited is gone: ask the new one."""
         raise NotImplementedError
 
+    def pool_changed(self) -> None:
+        """The configuration has changed: what was found out about statements may be wrong."""
+        raise NotImplementedError
+
     def start_work(self, server: ServerConnection) -> None:
         """The server has the client's settings: send it what waited for it."""
         raise NotImplementedError
@@ -149,11 +153,29 @@ class Attachment(ClientStream):
             self.pool.router.is_static and self.routing.choice is not RoleChoice.AUTO
         )
 
-    def checkout(self, route: Route, message: bytes = b"") -> None:
-        """Get a server for a route, or wait for one, or fail; `message` is sent to it then."""
+    def dispatch(self, message: bytes, sql: bytes | None = None) -> None:
+        """Ask for a server for a Query or FunctionCall, which is sent to it then.
+
+        Args:
+            message: all of it; b"" if it is too long to hold.
+            sql: the text, which may have a say in where it goes.
+        """
         self._pending = message
         if self.pool.retired and not self.change_pool():
             return
+        router = self.pool.router
+        try:
+            if sql is None:
+                route = router.route_unknown(self.routing)
+            else:
+                route = router.route(sql, self.routing)
+        except RoutingError as error:
+            self.checkout_failed(error)
+            return
+        self.checkout(route)
+
+    def checkout(self, route: Route) -> None:
+        """Get a server for a route, or wait for one, or fail."""
         self._queued_since = self.engine.now
         try:
             outcome = self.pool.checkout(self, route.shard, route.role)
@@ -178,6 +200,7 @@ class Attachment(ClientStream):
             return False
         self.pool = pool
         self.set_pipelining()
+        self.pool_changed()
         return True
 
     def take_server(self, server: ServerConnection) -> bool:

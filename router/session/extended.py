@@ -218,6 +218,15 @@ class Extended:
 
     # --- without a server
 
+    def rebind(self) -> None:
+        """Look up anew the statements that the client has, and those that it waits to use."""
+        found = self.names.rebind()
+        for operation in self.operations:
+            if operation.statement is not None:
+                operation.statement = found(operation.statement)
+            if operation.previous is not None:
+                operation.previous = found(operation.previous)
+
     def take_operations(self) -> list[Operation]:
         """The collected operations, which are then the caller's."""
         operations, self.operations = self.operations, []
@@ -291,7 +300,8 @@ class Extended:
             self._prepare(server, statement)
             server.marks |= statement.marks & ~marks.MAY_COPY
             if statement.marks & marks.MAY_COPY:
-                self._keep_script = True
+                # Nothing behind it before it is known which Sync will end it.
+                self._keep_script = self._unproven = True
             rest = operation.data
             head = messages.bind_head(operation.name, statement.name, len(rest))
             self._add(head + rest, FORWARD_BIND)

@@ -5,23 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ClientTimeout, PoolError
+from ..protocol import codes
 
 if TYPE_CHECKING:
-    from ..pool.server import ServerConnection
     from .session import Session
 
 
-def watch_idleness(session: Session, server: ServerConnection) -> None:
+def watch_idleness(session: Session) -> None:
     """End the session if it says nothing for idle_client_in_transaction_timeout from now on."""
-    done = session.query_count
+    session.idle_since = session.engine.now
+    if not session.is_watched:
+        session.is_watched = True
+        timeout = session.pool.settings.idle_client_in_transaction_timeout
+        session.engine.call_later(timeout, lambda: _look(session))
 
-    def look() -> None:
-        if session.server is server and not server.queue and session.query_count == done:
-            text = "terminating connection due to idle-in-transaction timeout"
-            session.end_with(ClientTimeout(text, sqlstate="25P03"))
 
+def _look(session: Session) -> None:
+    """See whether it is idle, and since when: one timer serves the whole transaction."""
+    session.is_watched = False
+    server = session.server
+    if server is None or server.queue or server.status == codes.IDLE:
+        return
     timeout = session.pool.settings.idle_client_in_transaction_timeout
-    session.engine.call_later(timeout, look)
+    left = session.idle_since + timeout - session.engine.now
+    if left > 0:
+        session.is_watched = True
+        session.engine.call_later(left, lambda: _look(session))
+        return
+    text = "terminating connection due to idle-in-transaction timeout"
+    session.end_with(ClientTimeout(text, sqlstate="25P03"))
 
 
 def fails_too_often(session: Session) -> bool:

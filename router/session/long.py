@@ -45,7 +45,7 @@ class LongMessages:
             self.refused = server is None or not server.queue
             return self.refused or simple.on_copy(session, server, head)
         if server is None:
-            session.checkout(session.pool.router.route_unknown(session.routing))
+            session.dispatch(b"")
             return self.begin(kind, head, missing)
         if kind in b"QF":
             return self._query(server, head)

@@ -78,7 +78,7 @@ class Names:
     def __init__(self, find: Callable[[bytes], PreparedStatement], *, renames: bool) -> None:
         """`find` gives the shared statement for the body of a Parse."""
         self._find: Final = find
-        self.renames: Final = renames
+        self.renames = renames
         self.statements: dict[bytes, PreparedStatement] = {}
         self._bytes = 0
         # Portals that drop statements when they are executed.
@@ -175,6 +175,16 @@ class Names:
         if kind == codes.CLOSE:
             self._drop(name)
         return Operation(kind, b"", statement, name)
+
+    def rebind(self) -> Callable[[PreparedStatement], PreparedStatement]:
+        """Look all statements up anew; returns what does that for those held elsewhere."""
+
+        def found(statement: PreparedStatement) -> PreparedStatement:
+            is_shared = not isinstance(statement, DroppingStatement)
+            return self._find(statement.body) if is_shared else statement
+
+        self.statements = {name: found(old) for name, old in self.statements.items()}
+        return found
 
     def _drop(self, name: bytes) -> None:
         statement = self.statements.pop(name, None)

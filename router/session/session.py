@@ -58,6 +58,8 @@ class Session(Attachment):
     Attributes:
         extended: what it has prepared, and the batch that it is sending.
         failures: checkouts that have failed since the last one that did not.
+        idle_since: when the client last had all its answers in an open transaction.
+        is_watched: a timer will look whether that is too long ago.
         pinned: it keeps its server until it leaves.
         pid, secret: the key of its cancel requests.
     """
@@ -69,6 +71,8 @@ class Session(Attachment):
         "error_count",
         "extended",
         "failures",
+        "idle_since",
+        "is_watched",
         "link",
         "opened_at",
         "peer",
@@ -107,6 +111,8 @@ class Session(Attachment):
         self._long: Final = LongMessages(self)
         self._draining = False
         self.failures = 0
+        self.idle_since = 0.0
+        self.is_watched = False
         self.pinned = False
         self.opened_at: Final = engine.now
         self.transaction_count = 0
@@ -257,6 +263,8 @@ class Session(Attachment):
 
     def dispatch_batch(self, *, complete: bool) -> None:
         """Ask for a server for the operations collected so far."""
+        if self.pool.retired and not self.change_pool():
+            return
         try:
             route = batch_route(
                 self.pool.router, self.routing, self.extended.operations, complete=complete
@@ -304,12 +312,19 @@ class Session(Attachment):
     def pool_retired(self) -> None:
         """The pool in whose queue we waited is gone: ask the new one."""
         self._waiter = None
-        if self.change_pool():
-            if self.extended.operations:
-                self.dispatch_batch(complete=self.extended.operations[-1].kind == codes.SYNC)
-            else:
-                text = self._pending[HEADER_SIZE:-1]
-                self.checkout(self.pool.router.route(text, self.routing), self._pending)
+        message = self._pending
+        if self.extended.operations:
+            self.dispatch_batch(complete=self.extended.operations[-1].kind == codes.SYNC)
+        elif message and message[0] == codes.QUERY:
+            self.dispatch(message, message[HEADER_SIZE:-1])
+        else:
+            self.dispatch(message)
+
+    def pool_changed(self) -> None:
+        """Look the statements up anew: they may go elsewhere than before."""
+        self.extended.rebind()
+        if self.pool.renames_statements:
+            self.extended.names.renames = True
 
     # --- from the server
 
@@ -342,7 +357,7 @@ class Session(Attachment):
             self.end_with(error)
             return
         elif not server.queue and self.pool.settings.idle_client_in_transaction_timeout:
-            limits.watch_idleness(self, server)
+            limits.watch_idleness(self)
         if self._draining and self.server is None:
             self.drain()
         elif self.held:

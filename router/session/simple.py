@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import RoutingError
 from ..protocol import codes, marks
 from ..protocol.framing import HEADER_SIZE
 from . import intercept
@@ -32,12 +31,7 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
         if handled is not None:
             return handled
     if server is None:
-        try:
-            route = session.pool.router.route(sql, session.routing)
-        except RoutingError as error:
-            session.refuse(error)
-            return True
-        session.checkout(route, data[start:end])
+        session.dispatch(data[start:end], sql)
         return True
     if server.queue and not session.may_pipeline:
         return False
@@ -100,7 +94,7 @@ def on_function_call(session: Session, message: bytes) -> bool:
     if server is not None and extended.segment is not None:
         return query_in_batch(session, server, extended.segment, message)
     if server is None:
-        session.checkout(session.pool.router.route_unknown(session.routing), message)
+        session.dispatch(message)
         return True
     if server.queue and not session.may_pipeline:
         return False

@@ -133,11 +133,14 @@ def copies(tag: str) -> st.SearchStrategy[Unit]:
     """COPY FROM STDIN in both protocols, with data that nobody has asked for yet."""
     data = st.lists(st.just(wire.copy_data(tag.encode() + b"\n")), max_size=3).map(b"".join)
     end = st.sampled_from((wire.COPY_DONE, wire.copy_fail()))
+    batch = wire.parse("COPY t") + wire.bind() + wire.execute()
     begin = st.sampled_from(
         (
             (wire.query("COPY t"), b""),
-            (wire.parse("COPY t") + wire.bind() + wire.execute() + wire.SYNC, wire.SYNC),
-            (wire.parse("COPY t") + wire.bind() + wire.execute(), wire.SYNC),
+            (batch, wire.SYNC),
+            # Syncs that come too early mean nothing to a server that waits for data.
+            (batch + wire.SYNC, wire.SYNC),
+            (batch + wire.SYNC + wire.FLUSH + wire.SYNC, wire.SYNC),
         )
     )
     return st.builds(lambda b, d, e: b[0] + d + e + b[1], begin, data, end)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import struct
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,11 +21,12 @@ from router.pool.pool import Pool
 from router.pool.server import ServerConnection
 from router.protocol.variables import Variables
 from router.routing.router import QueryRouter
-from router.routing.types import Role, RouterOptions
+from router.routing.types import RouterOptions
 from router.session.session import Session
 from tests.config import builders
 
 from .model import DEFAULTS, ModelServer
+from .wire import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -324,6 +326,17 @@ class Harness:
         """The servers whose connection is open, as of now."""
         return iter([server for server in self.servers if not server.link.closed])
 
+    def ask(self, client: FakeClient, *data: bytes) -> list[Message]:
+        """Send bytes, let everything come to rest, and read what the client got."""
+        client.send(*data)
+        return self.read(client)
+
+    def read(self, client: FakeClient) -> list[Message]:
+        """Let everything come to rest, and read what the client got since the last time."""
+        seen = len(client.got)
+        self.run()
+        return read_messages(client.got[seen:])
+
     def check(self) -> None:
         """All is quiet: nobody has what is not his."""
         assert self.pool is not None
@@ -340,6 +353,17 @@ class Harness:
             if part.waiters:
                 assert part.size == part.settings.pool_size
                 assert not part.idle
+
+
+def read_messages(data: bytes) -> list[Message]:
+    """Cut a server's output into messages; a piece of one at the end is left out."""
+    found = []
+    while len(data) >= 5:
+        size = struct.unpack_from("!I", data, 1)[0] + 1
+        if len(data) >= size:
+            found.append(Message(chr(data[0]), data[5:size]))
+        data = data[size:]
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -368,6 +392,3 @@ def _addresses(servers: Sequence[Sequence[bool]]) -> list[list[Address]]:
         ]
         for shard, parts in enumerate(servers)
     ]
-
-
-PRIMARY, REPLICA = Role.PRIMARY, Role.REPLICA
