@@ -12,7 +12,9 @@ from setuptools import Extension, setup
 
 # The hot path, and nothing else: what runs for every message.
 MODULES = [
+    "router/protocol/codes.py",
     "router/protocol/framing.py",
+    "router/protocol/messages.py",
     "router/protocol/segments.py",
     "router/protocol/backend.py",
     "router/protocol/frontend.py",
@@ -30,6 +32,10 @@ MODULES = [
     "router/session/dropping.py",
     "router/session/intercept.py",
     "router/session/attachment.py",
+    "router/session/batch_route.py",
+    "router/session/collecting.py",
+    "router/session/departure.py",
+    "router/session/long.py",
     "router/session/simple.py",
     "router/session/extended.py",
     "router/session/session.py",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("router.engine")
 
 # How long the engine may keep trio waiting while there is traffic, in seconds.
-BUDGET: Final = 0.004
+BUDGET: Final = 0.008
 # How long it sleeps in its own epoll before it hands back to trio, in seconds. epoll counts in
 # whole milliseconds, so this is the least there is.
 LINGER: Final = 0.001

@@ -53,6 +53,13 @@ _LIFETIME_JITTER: Final = 0.1
 _CLEANUP_TIMEOUT: Final = 10.0
 
 
+# Members of an Enum are slow to look up, and these are needed for every transaction.
+_IDLE: Final = ServerState.IDLE
+_ACTIVE: Final = ServerState.ACTIVE
+_TESTED: Final = ServerState.TESTED
+_CLOSED: Final = ServerState.CLOSED
+
+
 class WaitingClient(Protocol):
     """What the pool needs of a client that waits."""
 
@@ -176,21 +183,21 @@ class AddressPool:
         was = server.state
         if to not in was.successors:
             raise AssertionError(f"illegal move of {server!r} to {to.value}")
-        if was is ServerState.ACTIVE:
+        if was is _ACTIVE:
             self.active.remove(server)
-        elif was is ServerState.IDLE:
+        elif was is _IDLE:
             if self.idle[0] is server:
                 self.idle.popleft()
             else:
                 self.idle.remove(server)
-        elif was is ServerState.TESTED:
+        elif was is _TESTED:
             self.tested_set.remove(server)
         server.state = to
-        if to is ServerState.ACTIVE:
+        if to is _ACTIVE:
             self.active.add(server)
-        elif to is ServerState.IDLE:
+        elif to is _IDLE:
             self.idle.append(server)
-        elif to is ServerState.TESTED:
+        elif to is _TESTED:
             self.tested_set.add(server)
 
     # --- checkout
@@ -200,7 +207,7 @@ class AddressPool:
         if not self.idle or self.waiters:
             return None
         server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
-        self.move(server, ServerState.ACTIVE)
+        self.move(server, _ACTIVE)
         return server
 
     def enqueue(self, waiter: Waiter) -> None:
@@ -336,7 +343,7 @@ class AddressPool:
 
     def release(self, server: ServerConnection) -> None:
         """Take a connection back from its client, clean it, and give it to the next."""
-        if server.state is ServerState.CLOSED:
+        if server.state is _CLOSED:
             return
         server.detach()
         server.used_at = self._engine.now
@@ -349,7 +356,7 @@ class AddressPool:
             ):
                 self.give_on(server)
             else:
-                self.move(server, ServerState.IDLE)
+                self.move(server, _IDLE)
         else:
             cleaning.clean(self, server)
 

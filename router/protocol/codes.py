@@ -1,6 +1,7 @@
 """Message type bytes and request codes of protocol 3, under the manual's names.
 
-Source: PostgreSQL manual, chapter "Frontend/Backend Protocol", section "Message Formats".
+Source: PostgreSQL manual, chapter "Frontend/Backend Protocol", section "Message Formats". They
+are written as numbers, because the compiler then puts them into the code that uses them.
 """
 
 from __future__ import annotations
@@ -14,49 +15,49 @@ GSSENC_REQUEST: Final = 80877104
 CANCEL_REQUEST: Final = 80877102
 
 # --- messages from the frontend (client)
-QUERY: Final = ord("Q")
-PARSE: Final = ord("P")
-BIND: Final = ord("B")
-DESCRIBE: Final = ord("D")
-EXECUTE: Final = ord("E")
-CLOSE: Final = ord("C")
-SYNC: Final = ord("S")
-FLUSH: Final = ord("H")
-FUNCTION_CALL: Final = ord("F")
-COPY_DATA: Final = ord("d")
-COPY_DONE: Final = ord("c")
-COPY_FAIL: Final = ord("f")
-PASSWORD: Final = ord("p")
-TERMINATE: Final = ord("X")
+QUERY: Final = 0x51  # Q
+PARSE: Final = 0x50  # P
+BIND: Final = 0x42  # B
+DESCRIBE: Final = 0x44  # D
+EXECUTE: Final = 0x45  # E
+CLOSE: Final = 0x43  # C
+SYNC: Final = 0x53  # S
+FLUSH: Final = 0x48  # H
+FUNCTION_CALL: Final = 0x46  # F
+COPY_DATA: Final = 0x64  # d
+COPY_DONE: Final = 0x63  # c
+COPY_FAIL: Final = 0x66  # f
+PASSWORD: Final = 0x70  # p
+TERMINATE: Final = 0x58  # X
 
 # --- messages from the backend (server)
-AUTHENTICATION: Final = ord("R")
-BACKEND_KEY_DATA: Final = ord("K")
-PARAMETER_STATUS: Final = ord("S")
-NEGOTIATE_PROTOCOL_VERSION: Final = ord("v")
-READY_FOR_QUERY: Final = ord("Z")
-ERROR_RESPONSE: Final = ord("E")
-NOTICE_RESPONSE: Final = ord("N")
-NOTIFICATION_RESPONSE: Final = ord("A")
-PARSE_COMPLETE: Final = ord("1")
-BIND_COMPLETE: Final = ord("2")
-CLOSE_COMPLETE: Final = ord("3")
-PARAMETER_DESCRIPTION: Final = ord("t")
-ROW_DESCRIPTION: Final = ord("T")
-NO_DATA: Final = ord("n")
-DATA_ROW: Final = ord("D")
-COMMAND_COMPLETE: Final = ord("C")
-EMPTY_QUERY_RESPONSE: Final = ord("I")
-PORTAL_SUSPENDED: Final = ord("s")
-FUNCTION_CALL_RESPONSE: Final = ord("V")
-COPY_IN_RESPONSE: Final = ord("G")
-COPY_OUT_RESPONSE: Final = ord("H")
-COPY_BOTH_RESPONSE: Final = ord("W")
+AUTHENTICATION: Final = 0x52  # R
+BACKEND_KEY_DATA: Final = 0x4B  # K
+PARAMETER_STATUS: Final = 0x53  # S
+NEGOTIATE_PROTOCOL_VERSION: Final = 0x76  # v
+READY_FOR_QUERY: Final = 0x5A  # Z
+ERROR_RESPONSE: Final = 0x45  # E
+NOTICE_RESPONSE: Final = 0x4E  # N
+NOTIFICATION_RESPONSE: Final = 0x41  # A
+PARSE_COMPLETE: Final = 0x31  # 1
+BIND_COMPLETE: Final = 0x32  # 2
+CLOSE_COMPLETE: Final = 0x33  # 3
+PARAMETER_DESCRIPTION: Final = 0x74  # t
+ROW_DESCRIPTION: Final = 0x54  # T
+NO_DATA: Final = 0x6E  # n
+DATA_ROW: Final = 0x44  # D
+COMMAND_COMPLETE: Final = 0x43  # C
+EMPTY_QUERY_RESPONSE: Final = 0x49  # I
+PORTAL_SUSPENDED: Final = 0x73  # s
+FUNCTION_CALL_RESPONSE: Final = 0x56  # V
+COPY_IN_RESPONSE: Final = 0x47  # G
+COPY_OUT_RESPONSE: Final = 0x48  # H
+COPY_BOTH_RESPONSE: Final = 0x57  # W
 
 # --- transaction status in ReadyForQuery
-IDLE: Final = ord("I")
-IN_TRANSACTION: Final = ord("T")
-IN_FAILED_TRANSACTION: Final = ord("E")
+IDLE: Final = 0x49  # I
+IN_TRANSACTION: Final = 0x54  # T
+IN_FAILED_TRANSACTION: Final = 0x45  # E
 
 # PostgreSQL's MaxAllocSize less the length field: no message may be longer.
 MAX_MESSAGE_LENGTH: Final = 0x3FFFFFFF

@@ -44,12 +44,11 @@ class Attachment(ClientStream):
     """
 
     __slots__ = (
-        "_await_settings",
         "_find_pool",
         "_pending",
         "_queued_since",
-        "_waiter",
         "_xact_started",
+        "awaits_settings",
         "closed",
         "engine",
         "max_wait",
@@ -58,6 +57,7 @@ class Attachment(ClientStream):
         "routing",
         "server",
         "settings",
+        "waiter",
     )
 
     def __init__(
@@ -77,13 +77,13 @@ class Attachment(ClientStream):
         self.may_pipeline = pool.router.is_static
         self.closed = False
         self.max_wait = 0.0
-        self._waiter: Waiter | None = None
+        self.waiter: Waiter | None = None
         self._queued_since = 0.0
         self._xact_started = 0.0
         # A whole Query or FunctionCall that waits for a server.
         self._pending = b""
         # The server has been sent the settings, and may not accept them.
-        self._await_settings = False
+        self.awaits_settings = False
 
     # --- what the session does about it
 
@@ -116,25 +116,25 @@ class Attachment(ClientStream):
     @property
     def state(self) -> ClientState:
         """What it is doing."""
-        if self._waiter is not None:
+        if self.waiter is not None:
             return ClientState.WAITING
         return ClientState.IDLE if self.server is None else ClientState.ACTIVE
 
     @property
     def waiting_since(self) -> float | None:
         """When it began to wait for a server, as time.monotonic()."""
-        return None if self._waiter is None else self._queued_since
+        return None if self.waiter is None else self._queued_since
 
     def longest_wait(self, now: float) -> float:
         """The longest time that it waited for a server, in seconds; it may still be waiting."""
-        if self._waiter is None:
+        if self.waiter is None:
             return self.max_wait
         return max(self.max_wait, now - self._queued_since)
 
     @property
     def is_waiting(self) -> bool:
         """Whether nothing can be done for the client now."""
-        return self.closed or self._waiter is not None or self._await_settings
+        return self.closed or self.waiter is not None or self.awaits_settings
 
     @property
     def status(self) -> int:
@@ -185,7 +185,7 @@ class Attachment(ClientStream):
         if isinstance(outcome, ServerConnection):
             self._attach(outcome)
         else:
-            self._waiter = outcome
+            self.waiter = outcome
 
     def change_pool(self) -> bool:
         """The configuration has changed; returns whether there still is a pool."""
@@ -207,7 +207,7 @@ class Attachment(ClientStream):
         """A server is free for us; False if we do not want it any more."""
         if self.closed:
             return False
-        self._waiter = None
+        self.waiter = None
         self.max_wait = max(self.max_wait, self.engine.now - self._queued_since)
         self._attach(server)
         return True
@@ -228,7 +228,7 @@ class Attachment(ClientStream):
             return
         settings.were_reset = False
         if is_kept and server.status != codes.IN_FAILED_TRANSACTION:
-            self._await_settings = server.apply(settings.variables)
+            self.awaits_settings = server.apply(settings.variables)
 
     def _attach(self, server: ServerConnection) -> None:
         self.server = server
@@ -237,6 +237,6 @@ class Attachment(ClientStream):
         if self.settings.variables is not server.variables and server.apply(
             self.settings.variables
         ):
-            self._await_settings = True
+            self.awaits_settings = True
             return
         self.start_work(server)

@@ -34,17 +34,16 @@ from ..protocol.segments import (
     Segment,
     Step,
 )
+from .collecting import BATCH_LIMIT, Collected
 from .intercept import in_transaction
-from .operations import Names, Operation, unknown_statement
+from .operations import Names, unknown_statement
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from .dropping import PreparedStatement
     from .intercept import Deallocation
+    from .operations import Operation
     from .session import Session
-
-# Operations are sent on without waiting for a Sync when they hold so many bytes.
-_BATCH_LIMIT: Final = 64 * 1024
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 _POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
@@ -58,31 +57,13 @@ _RAW_STEPS: Final = {
     codes.CLOSE: FORWARD_CLOSE,
 }
 
-_ANSWERS: Final = {
-    codes.PARSE: messages.PARSE_COMPLETE,
-    codes.CLOSE: messages.CLOSE_COMPLETE,
-}
-
-
-def _needs_no_server(operation: Operation) -> bool:
-    """Whether it is a Close, or a Parse of what the servers are known to accept.
-
-    A batch of these is answered at once. Not only because that is faster: a client that
-    prepares its statements one by one, and does nothing else meanwhile, could otherwise wait
-    for a server that is held by a transaction that waits for that very client.
-    """
-    statement = operation.statement
-    if operation.error is not None or statement is None:
-        return False
-    return operation.kind == codes.CLOSE or (operation.kind == codes.PARSE and statement.proven)
-
 
 class Extended:
     """What one client has prepared, and the batch that it is sending.
 
     Attributes:
         names: what it has prepared, by its own names.
-        operations: collected while there is no server.
+        collected: the batch of a client without a server.
         segment: the batch that the server is being sent, until its Sync.
         skipping: the batch has failed here; everything up to the Sync is ignored.
     """
@@ -92,10 +73,9 @@ class Extended:
         "_out",
         "_out_size",
         "_session",
-        "_size",
         "_unproven",
+        "collected",
         "names",
-        "operations",
         "segment",
         "skipping",
     )
@@ -103,8 +83,7 @@ class Extended:
     def __init__(self, session: Session, *, renames: bool) -> None:
         self._session: Final = session
         self.names: Final = Names(session.shared_statement, renames=renames)
-        self.operations: list[Operation] = []
-        self._size = 0
+        self.collected: Final = Collected(session, self.names)
         self.segment: Segment | None = None
         self.skipping = False
         self._out: list[bytes] = []
@@ -116,7 +95,7 @@ class Extended:
     @property
     def is_busy(self) -> bool:
         """Whether a batch is open, here or at the server."""
-        return bool(self.skipping or self.operations or self.segment is not None)
+        return bool(self.skipping or self.collected.operations or self.segment is not None)
 
     # --- messages in
 
@@ -130,7 +109,8 @@ class Extended:
             return True
         server = session.server
         if server is None:
-            return self._collect(kind, data, start, end)
+            self.collected.add(kind, data, start, end)
+            return True
         last = server.queue[-1] if server.queue else None
         if last is not None and last.copying and kind in b"SH":
             server.send(data[start:end])  # means nothing to a server that reads CopyData
@@ -145,7 +125,7 @@ class Extended:
             self.flush(server)
         else:
             self._apply(server, self.names.operation(kind, data, start, end))
-            if self._out_size > _BATCH_LIMIT:
+            if self._out_size > BATCH_LIMIT:
                 self._send(server)
         return True
 
@@ -155,22 +135,6 @@ class Extended:
             if server.queue and (self._unproven or not self._session.may_pipeline):
                 return False
             self._unproven = False
-        return True
-
-    def _collect(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        if kind == codes.SYNC and not self.operations:
-            self._session.reply(messages.READY_IDLE)
-            return True
-        if kind == codes.FLUSH and not self.operations:
-            return True
-        if kind == codes.SYNC and all(map(_needs_no_server, self.operations)):
-            replies = [_ANSWERS[operation.kind] for operation in self.take_operations()]
-            self._session.reply(b"".join(replies) + messages.READY_IDLE)
-            return True
-        self.operations.append(self.names.operation(kind, data, start, end))
-        self._size += end - start
-        if kind in (codes.SYNC, codes.FLUSH) or self._size > _BATCH_LIMIT:
-            self._session.dispatch_batch(complete=kind == codes.SYNC)
         return True
 
     def on_long_bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
@@ -218,33 +182,15 @@ class Extended:
 
     # --- without a server
 
-    def rebind(self) -> None:
-        """Look up anew the statements that the client has, and those that it waits to use."""
-        found = self.names.rebind()
-        for operation in self.operations:
-            if operation.statement is not None:
-                operation.statement = found(operation.statement)
-            if operation.previous is not None:
-                operation.previous = found(operation.previous)
-
-    def take_operations(self) -> list[Operation]:
-        """The collected operations, which are then the caller's."""
-        operations, self.operations = self.operations, []
-        self._size = 0
-        return operations
-
     def fail_collected(self) -> bool:
         """Give the collected batch up; returns whether its Sync was among it."""
-        operations = self.take_operations()
-        for operation in reversed(operations):
-            self.names.undo(operation)
-        synced = bool(operations) and operations[-1].kind == codes.SYNC
+        synced = self.collected.fail()
         self.skipping = not synced
         return synced
 
     def replay(self, server: ServerConnection) -> None:
         """Send what was collected."""
-        for operation in self.take_operations():
+        for operation in self.collected.take():
             if operation.kind == codes.SYNC:
                 self._sync(server)
             elif operation.kind == codes.FLUSH:
@@ -410,18 +356,14 @@ class Extended:
     def flush(self, server: ServerConnection) -> None:
         """Ask the server for the replies that it has so far."""
         segment = self._begin(server)
-        self._open_prefix(segment)
+        if segment.prefix and segment.steps is not None:
+            # The client waits for it now: make it a step like others.
+            segment.steps.insert(0, Step(EMIT, b"", segment.prefix))
+            segment.prefix = b""
         self._out.append(messages.FLUSH)
         self._keep_script = True
         self._send(server)
         server.emit_due(segment)
-
-    @staticmethod
-    def _open_prefix(segment: Segment) -> None:
-        """Make the prefix a step like others: the client waits for it now."""
-        if segment.prefix and segment.steps is not None:
-            segment.steps.insert(0, Step(EMIT, b"", segment.prefix))
-            segment.prefix = b""
 
     def _send(self, server: ServerConnection) -> None:
         data = self._out[0] if len(self._out) == 1 else b"".join(self._out)

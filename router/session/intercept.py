@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from ..routing import commands
 if TYPE_CHECKING:
     from ..routing.types import CommandReply
     from .session import Session
+
+log = logging.getLogger("router.session")
 
 _random: Final = random.Random()
 
@@ -101,7 +104,7 @@ def answer(session: Session, sql: bytes) -> bool | None:
         command = commands.parse(sql)
     except RoutingError as error:
         if not busy:
-            session.refuse(error)
+            _refuse(session, error)
         return not busy
     if command is not None:
         if not busy:
@@ -117,14 +120,21 @@ def answer(session: Session, sql: bytes) -> bool | None:
     return _deallocate(session, wanted)
 
 
+def _refuse(session: Session, error: RoutingError) -> None:
+    """Answer with an error; the session goes on."""
+    session.error_count += 1
+    log.info("client %s: %s", session.peer, error.message)
+    session.reply(messages.error_from(error) + messages.ready_for_query(session.status))
+
+
 def _run_command(session: Session, command: commands.Command) -> None:
     if session.status != codes.IDLE:
-        session.refuse(in_transaction(command.verb.value))
+        _refuse(session, in_transaction(command.verb.value))
         return
     try:
         reply = session.routing.execute(command, session.pool.router.options, _random)
     except RoutingError as error:
-        session.refuse(error)
+        _refuse(session, error)
         return
     session.set_pipelining()
     session.reply(_command_reply(reply) + messages.ready_for_query(session.status))

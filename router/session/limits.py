@@ -1,10 +1,10 @@
-"""What a client may not do for ever: hold a transaction open, and go without a server."""
+"""What a client may not do: some things not at all, others not for ever."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ClientTimeout, PoolError
+from ..errors import ClientProtocolError, ClientTimeout, PoolError
 from ..protocol import codes
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ def _look(session: Session) -> None:
         return
     text = "terminating connection due to idle-in-transaction timeout"
     session.end_with(ClientTimeout(text, sqlstate="25P03"))
+
+
+def refuse_transaction(session: Session) -> None:
+    """End the session: in statement mode no transaction may be open."""
+    text = "transaction blocks are not allowed in statement pooling mode"
+    session.end_with(ClientProtocolError(text, sqlstate="0A000"))
 
 
 def fails_too_often(session: Session) -> bool:

@@ -38,8 +38,8 @@ class LongMessages:
         if extended.skipping and kind != codes.COPY_DATA:
             self.refused = True
             return True
-        if extended.operations:
-            session.dispatch_batch(complete=False)
+        if extended.collected.operations:
+            session.extended.collected.dispatch()
             return self.begin(kind, head, missing)
         if kind == codes.COPY_DATA:
             self.refused = server is None or not server.queue
@@ -72,7 +72,7 @@ class LongMessages:
             return True
         if server.queue and not session.may_pipeline:
             return False
-        session.send_query(server, head, marks.UNKNOWN)
+        simple.send_query(session, server, head, marks.UNKNOWN)
         return True
 
     def go_on(self, data: bytes) -> bool:

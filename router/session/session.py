@@ -8,8 +8,7 @@ server, one segment after another, until a ReadyForQuery says that the transacti
 nothing else is on its way: then the server goes back (in session mode: when the client leaves).
 A message that has to wait for something is declined, and held by `ClientStream`.
 
-Whatever ends a session goes through `_leave`, which is the one place where the client's server
-is given back, abandoned or closed.
+How a session ends is the business of `departure`.
 """
 
 from __future__ import annotations
@@ -24,16 +23,12 @@ from ..errors import (
     RouterError,
     RoutingError,
     ServerError,
-    ShuttingDown,
 )
-from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.frontend import HOLD_LIMIT
-from ..protocol.segments import Segment
-from . import limits, simple
+from . import departure, limits, simple
 from .attachment import Attachment
-from .batch_route import batch_route
 from .extended import Extended
 from .long import LongMessages
 from .settings import ClientSettings
@@ -44,6 +39,8 @@ if TYPE_CHECKING:
     from ..engine.link import Output
     from ..engine.loop import Engine
     from ..pool.pool import Pool
+    from ..pool.server import ServerConnection
+    from ..protocol.segments import Segment
     from ..protocol.variables import Variables
 
 log = logging.getLogger("router.session")
@@ -65,15 +62,15 @@ class Session(Attachment):
     """
 
     __slots__ = (
-        "_draining",
-        "_long",
-        "_on_end",
+        "draining",
         "error_count",
         "extended",
         "failures",
         "idle_since",
         "is_watched",
         "link",
+        "long",
+        "on_end",
         "opened_at",
         "peer",
         "pid",
@@ -105,11 +102,11 @@ class Session(Attachment):
         self.secret: Final = secret
         self.peer: Final = peer
         self.tls: Final = tls
-        self._on_end: Final = on_end
+        self.on_end: Final = on_end
         self.link: Output | None = None
         self.extended: Final = Extended(self, renames=pool.renames_statements)
-        self._long: Final = LongMessages(self)
-        self._draining = False
+        self.long: Final = LongMessages(self)
+        self.draining = False
         self.failures = 0
         self.idle_since = 0.0
         self.is_watched = False
@@ -123,11 +120,6 @@ class Session(Attachment):
         return f"<Session {self.pid} {self.pool.database}/{self.pool.user} {self.state.value}>"
 
     # --- facts
-
-    @property
-    def now(self) -> float:
-        """The engine's time."""
-        return self.engine.now
 
     @property
     def label(self) -> str:
@@ -144,11 +136,12 @@ class Session(Attachment):
     def on_data(self, data: bytes) -> None:
         """Bytes arrived from the client."""
         try:
-            # Most of what arrives is one whole Query of a client that does nothing else.
+            # Most of what arrives is one whole short Query of a client that does nothing else.
             if (
                 len(data) > HEADER_SIZE
                 and data[0] == codes.QUERY
-                and int.from_bytes(data[1:5]) == len(data) - 1
+                and data[1] == 0 == data[2]
+                and (data[3] << 8 | data[4]) == len(data) - 1
                 and self._can_act
             ):
                 if not simple.on_query(self, data, 0, len(data)):
@@ -166,8 +159,8 @@ class Session(Attachment):
     def _can_act(self) -> bool:
         """Whether nothing stands between a Query and its being acted on."""
         return (
-            self._waiter is None
-            and not self._await_settings
+            self.waiter is None
+            and not self.awaits_settings
             and self.is_quiet
             and not self.extended.is_busy
             and (self.server is None or not self.server.congested)
@@ -181,10 +174,10 @@ class Session(Attachment):
     def on_closed(self, reason: str) -> None:
         """The client has gone without a word."""
         self.link = None
-        busy = self._waiter is not None or (self.server is not None and self.server.queue)
+        busy = self.waiter is not None or (self.server is not None and self.server.queue)
         if busy and self.holds_goodbye:
             return  # as in PostgreSQL, what was sent before the goodbye is still acted on
-        self._leave(reason, polite=False)
+        departure.leave(self, reason, polite=False)
 
     def reply(self, data: bytes) -> None:
         """Send bytes to the client."""
@@ -217,62 +210,28 @@ class Session(Attachment):
             return simple.on_copy(self, server, data[start:end])
         if kind == codes.FUNCTION_CALL:
             return simple.on_function_call(self, data[start:end])
-        return self._on_terminate(server)
-
-    def send_query(self, server: ServerConnection, message: bytes, found: int) -> None:
-        """Send a whole Query or FunctionCall, or its head, and expect its replies."""
-        segment = Segment(self)
-        segment.started = self.engine.now
-        server.queue.append(segment)
-        server.marks |= found & ~marks.MAY_COPY
-        server.send(message)
-
-    def _on_terminate(self, server: ServerConnection | None) -> bool:
-        if server is not None and server.queue and self.extended.segment is None:
-            # What was sent before is to be finished, as PostgreSQL would. The same if the
-            # client's end of file arrives meanwhile.
-            self._leave("client terminated", polite=True)
-            return False
-        self._leave("client terminated", polite=True)
+        # Terminate: what was sent before it is finished, as PostgreSQL would.
+        departure.leave(self, "client terminated", polite=True)
         return False
 
     # --- long messages
 
     def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
         """Pass on the head of a message that is too long to hold."""
-        return self._long.begin(kind, head, missing)
+        return self.long.begin(kind, head, missing)
 
     def on_piece(self, data: bytes) -> bool:
         """Pass on more of it."""
-        return not self.closed and self._long.go_on(data)
+        return not self.closed and self.long.go_on(data)
 
     def on_long_end(self) -> None:
         """It is complete."""
-        self._long.end()
+        self.long.end()
         server = self.server
         if server is not None and not server.queue and server.status == codes.IDLE:
             self._let_go(server)  # a COPY failed before all of its data was here
 
     # --- checkout
-
-    def refuse(self, error: RouterError) -> None:
-        """Answer a Query with an error; the session goes on."""
-        self.error_count += 1
-        log.info("client %s: %s", self.peer, error.message)
-        self.reply(messages.error_from(error) + messages.ready_for_query(self.status))
-
-    def dispatch_batch(self, *, complete: bool) -> None:
-        """Ask for a server for the operations collected so far."""
-        if self.pool.retired and not self.change_pool():
-            return
-        try:
-            route = batch_route(
-                self.pool.router, self.routing, self.extended.operations, complete=complete
-            )
-        except RoutingError as error:
-            self.checkout_failed(error)
-            return
-        self.checkout(route)
 
     def attached(self, server: ServerConnection) -> None:
         """There is a server: be its client."""
@@ -285,36 +244,36 @@ class Session(Attachment):
             found = (
                 marks.UNKNOWN if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
             )
-            self.send_query(server, message, found)
-        elif self.extended.operations:
+            simple.send_query(self, server, message, found)
+        elif self.extended.collected.operations:
             self.extended.replay(server)
         if self.held:
             self._go_on()
 
     def checkout_failed(self, error: RouterError) -> None:
         """There is no server to be had: the statement fails, the session goes on."""
-        self._waiter = None
+        self.waiter = None
         self.error_count += 1
         log.info("client %s: %s", self.peer, error.message)
         answer = messages.error_from(error)
         if self._pending:
             self._pending = b""
             self.reply(answer + messages.READY_IDLE)
-        elif self.extended.operations:
+        elif self.extended.collected.operations:
             synced = self.extended.fail_collected()
             self.reply(answer + (messages.READY_IDLE if synced else b""))
         else:
-            self._long.refuse(answer)
+            self.long.refuse(answer)
         if isinstance(error, PoolError | ServerError) and limits.fails_too_often(self):
             return
         self._go_on()
 
     def pool_retired(self) -> None:
         """The pool in whose queue we waited is gone: ask the new one."""
-        self._waiter = None
+        self.waiter = None
         message = self._pending
-        if self.extended.operations:
-            self.dispatch_batch(complete=self.extended.operations[-1].kind == codes.SYNC)
+        if self.extended.collected.operations:
+            self.extended.collected.dispatch()
         elif message and message[0] == codes.QUERY:
             self.dispatch(message, message[HEADER_SIZE:-1])
         else:
@@ -322,7 +281,7 @@ class Session(Attachment):
 
     def pool_changed(self) -> None:
         """Look the statements up anew: they may go elsewhere than before."""
-        self.extended.rebind()
+        self.extended.collected.rebind()
         if self.pool.renames_statements:
             self.extended.names.renames = True
 
@@ -351,15 +310,12 @@ class Session(Attachment):
             self.routing.end_transaction()
             self._let_go(server)
         elif self.pool.settings.pool_mode is PoolMode.STATEMENT:
-            error = ClientProtocolError(
-                "transaction blocks are not allowed in statement pooling mode", sqlstate="0A000"
-            )
-            self.end_with(error)
+            limits.refuse_transaction(self)
             return
         elif not server.queue and self.pool.settings.idle_client_in_transaction_timeout:
             limits.watch_idleness(self)
-        if self._draining and self.server is None:
-            self.drain()
+        if self.draining and self.server is None:
+            departure.leave_if_idle(self)
         elif self.held:
             self._go_on()
 
@@ -372,8 +328,8 @@ class Session(Attachment):
     def _keeps_server(self) -> bool:
         return (
             self.pinned
-            or self._long.is_under_way
-            or (self.pool.settings.pool_mode is PoolMode.SESSION and not self._draining)
+            or self.long.is_under_way
+            or (self.pool.settings.pool_mode is PoolMode.SESSION and not self.draining)
         )
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
@@ -390,8 +346,8 @@ class Session(Attachment):
 
     def server_drained(self) -> None:
         """The server takes input again, or has accepted our settings."""
-        if self._await_settings and self.server is not None and not self.server.applying:
-            self._await_settings = False
+        if self.awaits_settings and self.server is not None and not self.server.applying:
+            self.awaits_settings = False
             self.start_work(self.server)
         else:
             self._go_on()
@@ -421,8 +377,9 @@ class Session(Attachment):
 
     def cancel(self) -> None:
         """The client asks, on another connection, to stop what it is doing."""
-        if self._waiter is not None:
-            self._waiter.cancel()
+        waiter = self.waiter
+        if waiter is not None:
+            waiter.cancel()
             self.checkout_failed(
                 RoutingError("canceling statement due to user request", sqlstate="57014")
             )
@@ -433,48 +390,14 @@ class Session(Attachment):
         """Close the connection with an error."""
         self.end(messages.error_from(error, severity="FATAL"), error.message)
 
-    def drain(self) -> None:
-        """The router is going away: leave as soon as no transaction is open."""
-        self._draining = True
-        server = self.server
-        is_idle = server is None or (not server.queue and server.status == codes.IDLE)
-        if is_idle and self._waiter is None:
-            self.end_with(ShuttingDown("terminating connection due to administrator command"))
-
     def end(self, last_words: bytes, reason: str) -> None:
         """Close the connection, with an ErrorResponse if there is one."""
-        if self.closed:
-            return
-        if last_words:
-            self.reply(last_words)
-        self._leave(reason, polite=False)
+        if not self.closed:
+            if last_words:
+                self.reply(last_words)
+            departure.leave(self, reason, polite=False)
 
-    def _leave(self, reason: str, *, polite: bool) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        if self._waiter is not None:
-            self._waiter.cancel()
-            self._waiter = None
-        server, self.server = self.server, None
-        if server is not None and server.state is not ServerState.CLOSED:
-            self._give_back(server, polite=polite)
-        self.drop_input()
-        link, self.link = self.link, None
-        if link is not None:
-            link.close()
-        self._on_end(self, reason)
-
-    def _give_back(self, server: ServerConnection, *, polite: bool) -> None:
-        """Give the server back in whatever state it is."""
-        if self.pool.settings.pool_mode is PoolMode.SESSION or self.pinned:
-            server.marks |= marks.UNKNOWN
-        if self._long.is_under_way or self._await_settings:
-            # It waits for the rest of a message that will never come.
-            server.close()
-        elif server.queue:
-            self.extended.give_up(server)
-            server.pool.abandon(server, cancel=not polite)
-        else:
-            server.pool.release(server)
-        self.extended.reset()
+    def drain(self) -> None:
+        """The router is going away: leave as soon as no transaction is open."""
+        self.draining = True
+        departure.leave_if_idle(self)

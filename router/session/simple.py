@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from ..protocol import codes, marks
 from ..protocol.framing import HEADER_SIZE
+from ..protocol.segments import Segment
 from . import intercept
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
-    from ..protocol.segments import Segment
     from .session import Session
 
 
@@ -19,8 +19,8 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
     extended = session.extended
     if extended.skipping:
         return True
-    if extended.operations:
-        session.dispatch_batch(complete=False)
+    if extended.collected.operations:
+        session.extended.collected.dispatch()
         return session.on_message(codes.QUERY, data, start, end)
     server = session.server
     if server is not None and extended.segment is not None:
@@ -35,8 +35,17 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
         return True
     if server.queue and not session.may_pipeline:
         return False
-    session.send_query(server, data[start:end], marks.of_text(sql))
+    send_query(session, server, data[start:end], marks.of_text(sql))
     return True
+
+
+def send_query(session: Session, server: ServerConnection, message: bytes, found: int) -> None:
+    """Send a whole Query or FunctionCall, or its head, and expect its replies."""
+    segment = Segment(session)
+    segment.started = session.engine.now
+    server.queue.append(segment)
+    server.marks |= found & ~marks.MAY_COPY
+    server.send(message)
 
 
 def query_in_batch(
@@ -71,8 +80,8 @@ def _is_answered(server: ServerConnection, segment: Segment) -> bool:
 
 def on_copy(session: Session, server: ServerConnection | None, message: bytes) -> bool:
     """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
-    if session.extended.operations:
-        session.dispatch_batch(complete=False)
+    if session.extended.collected.operations:
+        session.extended.collected.dispatch()
         return session.on_message(message[0], message, 0, len(message))
     if server is not None and server.queue:
         session.extended.send_pending(server)
@@ -88,8 +97,8 @@ def on_function_call(session: Session, message: bytes) -> bool:
     server, extended = session.server, session.extended
     if extended.skipping:
         return True
-    if extended.operations:
-        session.dispatch_batch(complete=False)
+    if extended.collected.operations:
+        session.extended.collected.dispatch()
         return session.on_message(codes.FUNCTION_CALL, message, 0, len(message))
     if server is not None and extended.segment is not None:
         return query_in_batch(session, server, extended.segment, message)
@@ -98,5 +107,5 @@ def on_function_call(session: Session, message: bytes) -> bool:
         return True
     if server.queue and not session.may_pipeline:
         return False
-    session.send_query(server, message, marks.UNKNOWN)
+    send_query(session, server, message, marks.UNKNOWN)
     return True

@@ -1,0 +1,108 @@
+"""The batch of a client that has no server yet: what it needs decides the route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RoutingError
+from ..protocol import codes, messages
+from .batch_route import batch_route
+
+if TYPE_CHECKING:
+    from .operations import Names, Operation
+    from .session import Session
+
+# So many bytes do not wait for the Sync.
+BATCH_LIMIT: Final = 64 * 1024
+
+_ANSWERS: Final = {
+    codes.PARSE: messages.PARSE_COMPLETE,
+    codes.CLOSE: messages.CLOSE_COMPLETE,
+}
+
+
+def _needs_no_server(operation: Operation) -> bool:
+    """Whether it is a Close, or a Parse of what the servers are known to accept.
+
+    A batch of these is answered at once. Not only because that is faster: a client that
+    prepares its statements one by one, and does nothing else meanwhile, could otherwise wait
+    for a server that is held by a transaction that waits for that very client.
+    """
+    statement = operation.statement
+    if operation.error is not None or statement is None:
+        return False
+    return operation.kind == codes.CLOSE or (operation.kind == codes.PARSE and statement.proven)
+
+
+class Collected:
+    """Operations in the order of their messages.
+
+    Attributes:
+        operations: none if no batch is open, or if it is at a server.
+    """
+
+    __slots__ = ("_names", "_session", "_size", "operations")
+
+    def __init__(self, session: Session, names: Names) -> None:
+        self._session: Final = session
+        self._names: Final = names
+        self.operations: list[Operation] = []
+        self._size = 0
+
+    def add(self, kind: int, data: bytes, start: int, end: int) -> None:
+        """Take a message; what ends the batch, or makes it too long, asks for a server."""
+        operations = self.operations
+        if kind == codes.SYNC and all(map(_needs_no_server, operations)):
+            replies = [_ANSWERS[operation.kind] for operation in self.take()]
+            self._session.reply(b"".join(replies) + messages.READY_IDLE)
+            return
+        if kind == codes.FLUSH and not operations:
+            return
+        operations.append(self._names.operation(kind, data, start, end))
+        self._size += end - start
+        if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
+            self.dispatch()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it ends in its Sync."""
+        return bool(self.operations) and self.operations[-1].kind == codes.SYNC
+
+    def dispatch(self) -> None:
+        """Ask for a server."""
+        session = self._session
+        if session.pool.retired and not session.change_pool():
+            return
+        try:
+            route = batch_route(
+                session.pool.router,
+                session.routing,
+                self.operations,
+                complete=self.is_complete,
+            )
+        except RoutingError as error:
+            session.checkout_failed(error)
+            return
+        session.checkout(route)
+
+    def take(self) -> list[Operation]:
+        """The operations, which are then the caller's."""
+        operations, self.operations = self.operations, []
+        self._size = 0
+        return operations
+
+    def fail(self) -> bool:
+        """Give the batch up; returns whether its Sync was among it."""
+        synced = self.is_complete
+        for operation in reversed(self.take()):
+            self._names.undo(operation)
+        return synced
+
+    def rebind(self) -> None:
+        """Look all statements of the client up anew, those among the operations too."""
+        found = self._names.rebind()
+        for operation in self.operations:
+            if operation.statement is not None:
+                operation.statement = found(operation.statement)
+            if operation.previous is not None:
+                operation.previous = found(operation.previous)
