@@ -22,6 +22,7 @@ MODULES = [
     "router/protocol/marks.py",
     "router/engine/link.py",
     "router/engine/loop.py",
+    "router/pool/contracts.py",
     "router/pool/server.py",
     "router/pool/address_pool.py",
     "router/pool/cleaning.py",

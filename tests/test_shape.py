@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "router"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Lines.
-LONGEST_FILE = 465
+LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 # Generated from PostgreSQL's catalogue.
 TABLES = {"routing/functions.py"}

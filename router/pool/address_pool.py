@@ -20,7 +20,7 @@ import logging
 import math
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ..errors import PoolTimeout, RouterError, ServerRefused
 from ..protocol import marks
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine, Timer
     from ..protocol.passwords import UserSecret
     from .address import Address
+    from .contracts import Connector, Waiter
 
 log = logging.getLogger("router.pool")
 
@@ -58,55 +59,6 @@ _IDLE: Final = ServerState.IDLE
 _ACTIVE: Final = ServerState.ACTIVE
 _TESTED: Final = ServerState.TESTED
 _CLOSED: Final = ServerState.CLOSED
-
-
-class WaitingClient(Protocol):
-    """What the pool needs of a client that waits."""
-
-    def take_server(self, server: ServerConnection) -> bool:
-        """Take a connection, or refuse it because it is not wanted any more."""
-
-    def checkout_failed(self, error: RouterError) -> None:
-        """There will be no connection."""
-
-    def pool_retired(self) -> None:
-        """The configuration has changed: ask the pool that there is now."""
-
-
-class Connector(Protocol):
-    """Who does the I/O, in tasks of its own."""
-
-    def open(self, pool: AddressPool) -> None:
-        """Open a connection, then call `opened` or `open_failed`."""
-
-    def cancel(self, server: ServerConnection) -> None:
-        """Send a cancel request for what the connection is doing, then call `cancel_done`."""
-
-
-class Waiter:
-    """A client's place in the queue.
-
-    Attributes:
-        others: address pools to try if this one's server cannot be reached.
-        since, deadline: time.monotonic().
-    """
-
-    __slots__ = ("client", "deadline", "others", "pool", "since")
-
-    def __init__(
-        self, client: WaitingClient, others: list[AddressPool], since: float, deadline: float
-    ) -> None:
-        self.client: Final = client
-        self.others: Final = others
-        self.since: Final = since
-        self.deadline = deadline
-        self.pool: AddressPool | None = None
-
-    def cancel(self) -> None:
-        """Leave the queue."""
-        if self.pool is not None:
-            self.pool.waiters.remove(self)
-            self.pool = None
 
 
 class AddressPool:
@@ -280,7 +232,9 @@ class AddressPool:
             self.on_reached(self, server)
         self._retry_delay = _RETRY_FIRST
         if self.retired:
-            self._discard_new(server)
+            link, server.link = server.link, None
+            if link is not None:
+                link.close()
             return
         lifetime = self.settings.server_lifetime
         server.expires_at = server.opened_at + lifetime * (
@@ -289,12 +243,6 @@ class AddressPool:
         server.used_at = self._engine.now
         self.move(server, ServerState.ACTIVE)
         self.give_on(server)
-
-    @staticmethod
-    def _discard_new(server: ServerConnection) -> None:
-        link, server.link = server.link, None
-        if link is not None:
-            link.close()
 
     def open_failed(self, error: RouterError) -> None:
         """A connection that was asked for could not be had."""

@@ -15,8 +15,9 @@ from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..routing.types import Analysis, Role
 from . import balancer
-from .address_pool import AddressPool, Connector, Waiter, WaitingClient
+from .address_pool import AddressPool
 from .bans import Bans
+from .contracts import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..protocol.prepared import Statement
     from ..routing.router import QueryRouter
     from .address import Address
+    from .contracts import Connector, WaitingClient
     from .server import ServerConnection
 
 log = logging.getLogger("router.pool")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..engine.loop import Engine
-    from .address_pool import Connector
+    from .contracts import Connector
 
 log = logging.getLogger("router.pool")
 

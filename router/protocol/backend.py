@@ -30,7 +30,7 @@ from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED
 from .messages import parse_error_fields
-from .segments import EMIT, REPLACE_ERROR, SWALLOW, Segment, undo_steps, void_syncs
+from .segments import EMIT, Segment, abort_script, is_done, is_forwarded, void_syncs
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
@@ -184,7 +184,7 @@ class BackendStream:
             segment.copying = False
         elif kind == codes.COPY_IN_RESPONSE:
             return self._copy_in(segment, data, start, after)
-        if segment.sink is None or (scripted and not self._is_forwarded(segment, kind)):
+        if segment.sink is None or (scripted and not is_forwarded(segment, kind)):
             start = self._drop(segment, data, start, pos, after)
         if scripted:
             start = self._message_end(segment, kind, data, start, after)
@@ -202,7 +202,7 @@ class BackendStream:
                 return start, pos
             self._note_error(segment, data, pos, min(after, end))
         forward = segment.sink is not None and (
-            segment.steps is None or self._is_forwarded(segment, kind)
+            segment.steps is None or is_forwarded(segment, kind)
         )
         if not forward:
             start = self._drop(segment, data, start, pos, min(after, end))
@@ -218,7 +218,8 @@ class BackendStream:
     def _ready(self, segment: Segment, data: bytes, start: int, after: int) -> tuple[int, int]:
         """Deal with the ReadyForQuery that ends a segment; returns as `_message` does."""
         self.status = data[after - 1]
-        self._check_script_done(segment)
+        if not is_done(segment):
+            raise ServerProtocolError("the server skipped a reply")
         self.queue.popleft()
         sink = segment.sink
         if sink is None:
@@ -278,17 +279,6 @@ class BackendStream:
             self._emit_due(segment, b"", 0, 0)
 
     @staticmethod
-    def _is_forwarded(segment: Segment, kind: int) -> bool:
-        steps = segment.steps
-        assert steps is not None
-        if segment.failed or segment.step >= len(steps):
-            return True
-        order = steps[segment.step].order
-        if order == REPLACE_ERROR:
-            return kind != codes.ERROR_RESPONSE
-        return order != SWALLOW or kind in b"ENA"
-
-    @staticmethod
     def _drop(segment: Segment, data: bytes, start: int, pos: int, after: int) -> int:
         """Leave data[pos:after] out of the run; returns the new start."""
         if start < pos and segment.sink is not None:
@@ -300,7 +290,12 @@ class BackendStream:
     ) -> int:
         """Go on in the script after a whole message; returns the new start of the run."""
         if kind == codes.ERROR_RESPONSE:
-            start = self._abort_script(segment, data, start, pos)
+            instead = abort_script(segment)
+            if instead and segment.sink is not None:
+                if start < pos:
+                    segment.sink.reply(data[start:pos])
+                    start = pos
+                segment.sink.reply(instead)
             if not segment.synced:
                 self.on_script_done()
             return start
@@ -326,31 +321,6 @@ class BackendStream:
         if kind in b"123":
             raise ServerProtocolError(f"unexpected reply {chr(kind)!r} from the server")
         return start
-
-    @staticmethod
-    def _abort_script(segment: Segment, data: bytes, start: int, pos: int) -> int:
-        steps = segment.steps
-        if segment.failed or steps is None:
-            segment.failed = True
-            return start
-        segment.failed = True
-        if segment.step < len(steps) and steps[segment.step].order == REPLACE_ERROR:
-            if start < pos and segment.sink is not None:
-                segment.sink.reply(data[start:pos])
-                start = pos
-            if segment.sink is not None:
-                segment.sink.reply(steps[segment.step].payload)
-        undo_steps(steps[segment.step :])
-        del steps[segment.step :]
-        return start
-
-    @staticmethod
-    def _check_script_done(segment: Segment) -> None:
-        steps = segment.steps
-        if segment.failed or segment.orphaned or steps is None:
-            return
-        if segment.step < len(steps):
-            raise ServerProtocolError("the server skipped a reply")
 
     # --- single messages
 

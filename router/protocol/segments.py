@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from . import codes
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
@@ -121,6 +123,36 @@ def undo_steps(steps: list[Step] | None) -> None:
     for step in reversed(steps or ()):
         if step.undo is not None:
             step.undo()
+
+
+def is_forwarded(segment: Segment, kind: int) -> bool:
+    """Whether a message goes to the client, given the script."""
+    steps = segment.steps
+    if steps is None or segment.failed or segment.step >= len(steps):
+        return True
+    order = steps[segment.step].order
+    if order == REPLACE_ERROR:
+        return kind != codes.ERROR_RESPONSE
+    return order != SWALLOW or kind in b"ENA"
+
+
+def abort_script(segment: Segment) -> bytes:
+    """An ErrorResponse ends the script; returns what stands in for it, or b""."""
+    steps = segment.steps
+    is_first, segment.failed = not segment.failed, True
+    if steps is None or not is_first:
+        return b""
+    left = steps[segment.step :]
+    del steps[segment.step :]
+    instead = left[0].payload if left and left[0].order == REPLACE_ERROR else b""
+    undo_steps(left)
+    return instead
+
+
+def is_done(segment: Segment) -> bool:
+    """Whether a ReadyForQuery may come: nothing that the script expects is missing."""
+    steps = segment.steps
+    return steps is None or segment.failed or segment.orphaned or segment.step >= len(steps)
 
 
 def void_syncs(queue: deque[Segment]) -> None:

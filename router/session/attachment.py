@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
-    from ..pool.address_pool import Waiter
+    from ..pool.contracts import Waiter
     from ..pool.pool import Pool
     from ..routing.types import Route
     from .dropping import PreparedStatement

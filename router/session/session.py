@@ -17,13 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..config.model import PoolMode
-from ..errors import (
-    ClientProtocolError,
-    PoolError,
-    RouterError,
-    RoutingError,
-    ServerError,
-)
+from ..errors import ClientProtocolError, PoolError, RouterError, RoutingError, ServerError
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.frontend import HOLD_LIMIT
