@@ -1,0 +1,104 @@
+"""Back-pressure between a client and its server, and messages that are too long to hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.protocol.framing import TEXT_LIMIT
+from router.protocol.frontend import HOLD_LIMIT
+from tests.support.harness import Harness, read_messages
+from tests.support.wire import (
+    COPY_DONE,
+    SYNC,
+    bind,
+    copy_data,
+    describe,
+    execute,
+    kinds,
+    parse,
+    query,
+    rows,
+)
+
+LONG = "SELECT " + "x" * TEXT_LIMIT
+
+
+def test_a_server_is_not_read_while_its_client_takes_nothing() -> None:
+    harness = Harness()
+    client = harness.connect()
+    client.send(query("ROWS 100 x"))
+    server = harness.accept()
+    server.work()
+    client.link.congested = True
+    server.answer(50)
+    assert server.link.paused
+    assert not server.answer(50)
+    client.link.congested = False
+    client.session.on_drained()
+    assert not server.link.paused
+    assert len(rows(harness.read(client))) == 100
+
+
+def test_the_next_client_does_not_suffer_from_a_slow_one() -> None:
+    harness = Harness(pool_size=1)
+    slow, other = harness.connect(), harness.connect()
+    slow.send(query("SELECT x"))
+    server = harness.accept()
+    server.work()
+    slow.link.congested = True
+    server.answer()
+    slow.leave()
+    assert rows(harness.ask(other, query("SELECT y"))) == [[b"SELECT y"]]
+
+
+def test_a_client_is_not_read_while_what_it_sent_cannot_be_acted_on() -> None:
+    harness = Harness(pool_size=1)
+    holder, client = harness.connect(), harness.connect()
+    harness.ask(holder, query("BEGIN"))
+    one = query("SELECT " + "y" * 1000)
+    for _ in range(2 * HOLD_LIMIT // len(one)):
+        client.send(one)
+    assert client.link.paused
+    assert client.session.held <= HOLD_LIMIT + len(one)
+    harness.ask(holder, query("COMMIT"))
+    assert not client.link.paused
+    assert client.session.held == 0
+    assert client.unread == b""
+
+
+def test_a_client_waits_while_its_server_takes_nothing() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, query("COPY t"))
+    link = harness.servers[0].link
+    link.congested = True
+    client.send(copy_data(b"x\n") + COPY_DONE)
+    assert client.session.held > 0
+    link.congested = False
+    harness.servers[0].connection.on_drained()
+    assert kinds(harness.read(client)) == "CZ"
+
+
+@pytest.mark.parametrize(
+    ("data", "answer"),
+    [
+        (query(LONG), "TDCZ"),
+        (parse(LONG) + bind() + describe() + execute() + SYNC, "12TDCZ"),
+        (parse("SELECT x") + bind(b"y" * 200_000) + describe() + execute() + SYNC, "12TDCZ"),
+        (parse("SELECT x", "s") + bind(b"y" * 200_000, name="s") + SYNC, "12Z"),
+        (bind(b"y" * 200_000, name="none") + execute() + SYNC, "EZ"),
+    ],
+    ids=["query", "parse", "bind", "named bind", "bind of nothing"],
+)
+def test_a_long_message_goes_through_in_pieces(data: bytes, answer: str) -> None:
+    harness = Harness()
+    client = harness.connect()
+    longest = 0
+    for start in range(0, len(data), 10_000):
+        client.send(data[start : start + 10_000])
+        harness.run()
+        longest = max(longest, client.session.held)
+    assert kinds(read_messages(client.got)) == answer
+    assert longest <= 128 * 1024
+    assert client.session.server is None
+    harness.check()

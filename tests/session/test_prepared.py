@@ -1,0 +1,238 @@
+"""Prepared statements that follow their text from server to server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.config.values import PoolMode
+from router.routing.types import RouterOptions
+from router.session import collecting
+from tests.support.harness import Harness
+from tests.support.wire import (
+    COPY_DONE,
+    FLUSH,
+    SYNC,
+    bind,
+    close,
+    copy_data,
+    describe,
+    execute,
+    kinds,
+    parse,
+    query,
+    rows,
+    run,
+    sqlstates,
+)
+
+if TYPE_CHECKING:
+    from tests.support.harness import FakeClient
+
+USE = bind(name="s") + execute() + SYNC
+
+
+def names(harness: Harness, which: int = 0) -> int:
+    """How many statements a server has."""
+    return len(harness.servers[which].model.statements)
+
+
+def with_two_servers(harness: Harness) -> tuple[FakeClient, FakeClient]:
+    """Two clients, each of which has the next server at its disposal."""
+    one, two = harness.connect(), harness.connect()
+    for client in (one, two):
+        harness.ask(client, query("BEGIN"))
+    for client in (one, two):
+        harness.ask(client, query("COMMIT"))
+    return one, two
+
+
+def test_clients_with_the_same_text_share_a_statement() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    for client in (one, two):
+        assert kinds(harness.ask(client, parse("SELECT x", "s") + SYNC)) == "1Z"
+        assert rows(harness.ask(client, USE)) == [[b"SELECT x"]]
+    assert names(harness) == 1
+
+
+def test_the_same_name_means_to_each_client_what_it_prepared() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    harness.ask(one, parse("SELECT one", "s") + SYNC)
+    harness.ask(two, parse("SELECT two", "s") + SYNC)
+    assert rows(harness.ask(one, USE)) == [[b"SELECT one"]]
+    assert rows(harness.ask(two, USE)) == [[b"SELECT two"]]
+
+
+def test_a_statement_is_prepared_on_the_server_that_lacks_it() -> None:
+    harness = Harness(pool_size=2, server_round_robin=True)
+    client, other = with_two_servers(harness)
+    harness.ask(client, parse("SELECT x", "s") + SYNC)
+    for _ in range(2):  # once on each server
+        assert kinds(harness.ask(client, describe("S", "s") + USE)) == "tT2DCZ"
+    assert (names(harness, 0), names(harness, 1)) == (1, 1)
+    assert not other.link.closed
+
+
+def test_names_of_the_routers_own_are_out_of_reach() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    harness.ask(one, parse("SELECT secret", "s") + SYNC)
+    [taken] = harness.servers[0].model.statements
+    assert sqlstates(harness.ask(two, bind(name=taken) + execute() + SYNC)) == ["26000"]
+    assert sqlstates(harness.ask(two, describe("S", taken) + SYNC)) == ["26000"]
+    assert kinds(harness.ask(two, close("S", taken) + SYNC)) == "3Z"
+    assert rows(harness.ask(one, USE)) == [[b"SELECT secret"]]
+
+
+def test_the_least_recently_used_statement_is_closed_for_a_new_one() -> None:
+    harness = Harness(pool_size=1, prepared_statements_cache_size=2)
+    client = harness.connect()
+    for name in "abc":
+        harness.ask(client, parse(f"SELECT {name}", name) + SYNC)
+    assert names(harness) == 2
+    # All of them can still be used.
+    for name in "abc":
+        said = harness.ask(client, bind(name=name) + execute() + SYNC)
+        assert rows(said) == [[f"SELECT {name}".encode()]]
+    assert names(harness) == 2
+    assert harness.servers[0].connection.statements.evictions == 4
+
+
+def test_a_parse_that_fails_leaves_no_name_behind() -> None:
+    harness = Harness()
+    client = harness.connect()
+    assert sqlstates(harness.ask(client, parse("FAIL", "s") + SYNC)) == ["42601"]
+    assert sqlstates(harness.ask(client, USE)) == ["26000"]
+    assert kinds(harness.ask(client, parse("SELECT x", "s") + SYNC)) == "1Z"
+
+
+def test_what_comes_after_an_error_is_skipped_up_to_the_sync() -> None:
+    harness = Harness()
+    client = harness.connect()
+    batch = bind(name="none") + execute() + parse("SELECT x", "s") + SYNC
+    assert kinds(harness.ask(client, batch)) == "EZ"
+    assert sqlstates(harness.ask(client, USE)) == ["26000"]
+
+
+def test_a_close_that_is_skipped_closes_nothing() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, parse("SELECT x", "s") + SYNC)
+    batch = parse("FAIL") + bind() + close("S", "s") + SYNC
+    assert kinds(harness.ask(client, batch)) == "EZ"
+    assert rows(harness.ask(client, USE)) == [[b"SELECT x"]]
+
+
+def test_a_name_can_be_used_again_once_it_is_closed() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, parse("SELECT one", "s") + SYNC)
+    assert sqlstates(harness.ask(client, parse("SELECT two", "s") + SYNC)) == ["42P05"]
+    batch = close("S", "s") + parse("SELECT two", "s") + USE
+    assert kinds(harness.ask(client, batch)) == "312DCZ"
+    assert b"SELECT two" in client.got
+
+
+def test_an_error_of_the_routers_own_fails_the_transaction_too() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, parse("SELECT x", "s") + SYNC)
+    harness.ask(client, query("BEGIN"))
+    replies = harness.ask(client, parse("SELECT x", "s") + SYNC)
+    assert (sqlstates(replies), replies[-1].body) == (["42P05"], b"E")
+    assert sqlstates(harness.ask(client, query("SELECT y"))) == ["25P02"]
+
+
+def test_what_is_proven_is_answered_without_a_server() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    harness.ask(one, parse("SELECT x", "s") + SYNC)
+    harness.ask(one, query("BEGIN"))
+    assert kinds(harness.ask(two, parse("SELECT x", "s") + SYNC)) == "1Z"
+    assert kinds(harness.ask(two, close("S", "s") + SYNC)) == "3Z"
+    assert not harness.part.waiters
+
+
+def test_a_flush_brings_the_replies_that_are_there() -> None:
+    harness = Harness()
+    client = harness.connect()
+    assert kinds(harness.ask(client, parse("SELECT x", "s") + FLUSH)) == "1"
+    assert kinds(harness.ask(client, bind(name="s") + FLUSH)) == "2"
+    assert kinds(harness.ask(client, parse("SELECT x", "t") + FLUSH)) == "1"
+    assert kinds(harness.ask(client, execute() + close("S", "t") + FLUSH)) == "DC3"
+    assert kinds(harness.ask(client, SYNC)) == "Z"
+    assert client.session.server is None
+
+
+def test_a_query_ends_a_batch_that_only_the_router_has_answered() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, parse("SELECT x", "s") + SYNC)
+    assert kinds(harness.ask(client, close("S", "s") + query("SELECT y"))) == "3TDCZ"
+    assert client.session.server is None
+
+
+def test_a_batch_too_long_to_hold_gets_a_server_before_its_sync() -> None:
+    harness = Harness()
+    client = harness.connect()
+    value = b"x" * (collecting.BATCH_LIMIT // 2)
+    client.send(parse("SELECT x", "s") + bind(value, name="s") + execute())
+    assert not harness.opening
+    client.send(bind(value, name="s") + execute())
+    assert harness.opening
+    assert kinds(harness.ask(client, SYNC)) == "12DC2DCZ"
+
+
+@pytest.mark.parametrize("is_static", [True, False], ids=["pipelined", "one by one"])
+def test_batches_sent_at_once_are_answered_in_order(is_static: bool) -> None:
+    harness = Harness(options=RouterOptions(parser_enabled=not is_static))
+    client = harness.connect()
+    batches = [run(f"SELECT {n}") + SYNC for n in range(5)]
+    replies = harness.ask(client, b"".join(batches), parse("FAIL") + SYNC, *batches)
+    expected = [[f"SELECT {n}".encode()] for n in range(5)]
+    assert rows(replies) == expected * 2
+    assert kinds(replies).count("Z") == 11
+
+
+@pytest.mark.parametrize("pool_mode", [PoolMode.TRANSACTION, PoolMode.SESSION])
+@pytest.mark.parametrize("is_static", [True, False], ids=["pipelined", "one by one"])
+@pytest.mark.parametrize(
+    "early", [b"", SYNC, SYNC + SYNC, SYNC + FLUSH + SYNC], ids=["none", "S", "SS", "SHS"]
+)
+@pytest.mark.parametrize("behind", [b"", run("SELECT y") + SYNC], ids=["alone", "behind"])
+def test_a_copy_voids_the_syncs_that_come_too_early(
+    pool_mode: PoolMode, is_static: bool, early: bytes, behind: bytes
+) -> None:
+    options = RouterOptions(parser_enabled=not is_static)
+    harness = Harness(options=options, pool_mode=pool_mode)
+    client = harness.connect()
+    harness.ask(client, run("SELECT y") + SYNC)
+    batch = parse("COPY t") + bind() + execute() + early
+    client.send(batch, copy_data(b"a\n"), copy_data(b"b\n"), COPY_DONE, SYNC, behind)
+    replies = harness.read(client)
+    assert kinds(replies) == "12GCZ" + ("12TDCZ" if behind else "")
+    assert replies[3].body == b"COPY 2\0"
+
+
+@pytest.mark.parametrize("is_static", [True, False], ids=["pipelined", "one by one"])
+def test_a_batch_may_follow_a_copy_whose_sync_was_void(is_static: bool) -> None:
+    options = RouterOptions(parser_enabled=not is_static)
+    harness = Harness(options=options, pool_mode=PoolMode.SESSION)
+    client = harness.connect()
+    batch = parse("COPY t") + bind() + execute() + SYNC + COPY_DONE + run("SELECT y") + SYNC
+    assert kinds(harness.ask(client, batch)) == "12GC12TDCZ"
+
+
+def test_statements_are_looked_up_anew_when_the_pool_changes() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, parse("SELECT x", "s") + SYNC)
+    before = client.session.extended.names.statements[b"s"]
+    assert before.analysis is None
+    harness.replace_pool(harness.new_pool(options=RouterOptions(parser_enabled=True)))
+    assert rows(harness.ask(client, USE)) == [[b"SELECT x"]]
+    after = client.session.extended.names.statements[b"s"]
+    assert after.analysis is not None
