@@ -1,0 +1,106 @@
+"""What the engine's tests share: an engine that runs, a handler that notes, a peer."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from router.engine.link import Link
+from router.engine.loop import Engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+# Whatever is waited for happens long before, in seconds.
+PATIENCE = 10.0
+
+# Those that are closed with the engine.
+_peers: list[trio.socket.SocketType] = []
+
+
+class Recorder:
+    """A link's handler that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.drained = 0
+        self.reasons: list[str] = []
+        self._news = trio.Event()
+
+    def on_data(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self.data += data
+        self._tell()
+
+    def on_drained(self) -> None:
+        """Output fell."""
+        self.drained += 1
+        self._tell()
+
+    def on_closed(self, reason: str) -> None:
+        """The link has ended."""
+        self.reasons.append(reason)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def wait_until(self, condition: Callable[[Recorder], bool]) -> None:
+        """Wait until something is true of what was noted."""
+        with trio.fail_after(PATIENCE):
+            while not condition(self):
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def running_engine() -> AsyncIterator[Engine]:
+    """An engine with its task."""
+    engine = Engine()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(engine.run)
+        await trio.testing.wait_all_tasks_blocked()
+        try:
+            yield engine
+        finally:
+            engine.close()
+            nursery.cancel_scope.cancel()
+            while _peers:
+                _peers.pop().close()
+
+
+def socket_pair(*, buffer: int = 0) -> tuple[socket.socket, trio.socket.SocketType]:
+    """Two connected sockets; the second for trio. `buffer` keeps what is on its way small."""
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    if buffer:
+        for sock in (one, other):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    return one, trio.socket.from_stdlib_socket(other)
+
+
+async def receive(peer: trio.socket.SocketType, size: int) -> bytes:
+    """Read so many bytes, or up to the end."""
+    data = b""
+    with trio.fail_after(PATIENCE):
+        while len(data) < size:
+            piece = await peer.recv(size - len(data))
+            if not piece:
+                break
+            data += piece
+    return data
+
+
+def linked(
+    engine: Engine, *, patient: bool = False, buffer: int = 0
+) -> tuple[Link, Recorder, trio.socket.SocketType]:
+    """A link, its handler and its peer."""
+    sock, peer = socket_pair(buffer=buffer)
+    _peers.append(peer)
+    recorder = Recorder()
+    return Link(engine, sock, recorder, patient=patient), recorder, peer

@@ -1,0 +1,187 @@
+"""Links over real sockets: back-pressure, and how they end."""
+
+from __future__ import annotations
+
+import trio
+
+from router.engine.link import HIGH_WATER, LOW_WATER, Link
+
+from .peers import linked, receive, running_engine, socket_pair
+
+BLOCK = b"x" * 65536
+
+
+def fill(link: Link) -> int:
+    """Write until the link is congested; returns how much."""
+    size = 0
+    while not link.congested:
+        link.write(BLOCK)
+        size += len(BLOCK)
+    return size
+
+
+async def test_what_arrives_is_given_to_the_handler() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        await peer.send(b"hello")
+        await recorder.wait_until(lambda r: r.data == b"hello")
+        assert link.received == 5
+
+
+async def test_a_stream_of_any_length_arrives_whole() -> None:
+    async with running_engine() as engine:
+        _, recorder, peer = linked(engine)
+        sent = bytes(range(256)) * 4096
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.SocketStream(peer).send_all, sent)
+            await recorder.wait_until(lambda r: len(r.data) == len(sent))
+        assert recorder.data == sent
+
+
+# --- back-pressure
+
+
+async def test_a_paused_link_reads_nothing_until_it_is_resumed() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        link.pause()
+        await peer.send(b"later")
+        await trio.testing.wait_all_tasks_blocked()
+        assert recorder.data == b""
+        link.resume()
+        await recorder.wait_until(lambda r: r.data == b"later")
+
+
+async def test_a_link_is_congested_when_its_peer_takes_nothing() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, buffer=8192)
+        size = fill(link)
+        assert size >= HIGH_WATER
+        assert recorder.drained == 0
+        received = await receive(peer, size - LOW_WATER // 2)
+        await recorder.wait_until(lambda r: r.drained == 1)
+        assert not link.congested
+        received += await receive(peer, size - len(received))
+        assert received == b"x" * size
+        assert link.sent == size
+
+
+async def test_a_link_can_be_congested_again() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, buffer=8192)
+        for times in (1, 2):
+            await receive(peer, fill(link))
+            await recorder.wait_until(lambda r, n=times: r.drained == n)  # type: ignore[misc]
+
+
+async def test_a_paused_link_still_sends() -> None:
+    async with running_engine() as engine:
+        link, _, peer = linked(engine, buffer=8192)
+        link.pause()
+        size = fill(link)
+        assert len(await receive(peer, size)) == size
+
+
+# --- ending
+
+
+async def test_the_peers_leaving_is_told_once() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        await peer.send(b"last words")
+        peer.close()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b"last words"
+        assert recorder.reasons == ["connection closed by peer"]
+        assert link.closed
+        link.write(b"nobody is there")
+        link.close()
+        link.abort("again")
+        assert recorder.reasons == ["connection closed by peer"]
+
+
+async def test_the_peers_leaving_is_noticed_while_paused() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        link.pause()
+        await peer.send(b"unread")
+        peer.close()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b""
+
+
+async def test_a_patient_link_keeps_what_the_peer_sent_before_it_left() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, patient=True)
+        link.pause()
+        await peer.send(b"unread")
+        peer.shutdown(trio.socket.SHUT_WR)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not link.closed
+        link.resume()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b"unread"
+
+
+async def test_closing_sends_what_is_queued_and_says_nothing() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, buffer=8192)
+        size = fill(link)
+        link.close()
+        link.write(b"too late")
+        assert not link.closed
+        assert await receive(peer, size + 1) == b"x" * size
+        assert link.closed
+        assert recorder.reasons == []
+
+
+async def test_a_closing_link_hears_nothing_more() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, buffer=8192)
+        size = fill(link)
+        link.close()
+        await peer.send(b"a question")
+        assert len(await receive(peer, size)) == size
+        assert recorder.data == b""
+
+
+async def test_a_peer_that_breaks_off_ends_a_link_that_has_something_to_send() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, buffer=8192)
+        fill(link)
+        peer.close()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert link.closed
+
+
+async def test_aborting_closes_at_once_and_tells_why() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, buffer=8192)
+        size = fill(link)
+        link.abort("enough")
+        assert link.closed
+        assert recorder.reasons == ["enough"]
+        assert len(await receive(peer, size)) < size
+
+
+async def test_a_handler_may_close_its_link_when_it_gets_data() -> None:
+    async with running_engine() as engine:
+        sock, peer = socket_pair()
+
+        class Curt:
+            link: Link
+
+            def on_data(self, data: bytes) -> None:
+                self.link.write(b"goodbye")
+                self.link.close()
+
+            def on_drained(self) -> None: ...
+
+            def on_closed(self, reason: str) -> None:
+                raise AssertionError(reason)
+
+        handler = Curt()
+        handler.link = Link(engine, sock, handler)
+        await peer.send(b"hello")
+        assert await receive(peer, 100) == b"goodbye"
+        peer.close()

@@ -1,0 +1,145 @@
+"""Timers and rounds of the engine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from .peers import PATIENCE, linked, receive, running_engine
+
+if TYPE_CHECKING:
+    import pytest
+
+
+async def test_timers_are_called_in_the_order_of_their_times() -> None:
+    called: list[str] = []
+    done = trio.Event()
+    async with running_engine() as engine:
+        now = time.monotonic()
+        engine.call_at(now + 0.02, lambda: called.append("third"))
+        engine.call_at(now + 0.03, done.set)
+        engine.call_at(now + 0.01, lambda: called.append("first"))
+        engine.call_at(now + 0.01, lambda: called.append("second"))
+        engine.call_at(now + 0.015, lambda: called.append("never")).cancel()
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+    assert called == ["first", "second", "third"]
+
+
+async def test_a_timer_is_not_called_before_its_time() -> None:
+    called = trio.Event()
+    async with running_engine() as engine:
+        due = time.monotonic() + 0.02
+        engine.call_at(due, called.set)
+        with trio.fail_after(PATIENCE):
+            await called.wait()
+        assert time.monotonic() >= due
+
+
+async def test_a_timer_that_is_set_while_the_engine_sleeps_wakes_it() -> None:
+    async with running_engine() as engine:
+        late, soon = trio.Event(), trio.Event()
+        engine.call_later(3600, late.set)
+        await trio.testing.wait_all_tasks_blocked()
+        engine.call_later(0.001, soon.set)
+        with trio.fail_after(PATIENCE):
+            await soon.wait()
+        assert not late.is_set()
+
+
+async def test_a_timer_that_fails_takes_no_other_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    done = trio.Event()
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    async with running_engine() as engine:
+        engine.call_later(0, fail)
+        engine.call_later(0, done.set)
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+    assert "a bug" in caplog.text
+
+
+async def test_what_a_round_writes_to_a_link_goes_out_together() -> None:
+    async with running_engine() as engine:
+        link, _, peer = linked(engine)
+
+        def write() -> None:
+            link.write(b"one ")
+            link.write(b"two")
+            assert link.sent == 0
+
+        engine.run_in_round(write)
+        assert link.sent == 7
+        assert await receive(peer, 7) == b"one two"
+
+
+async def test_what_is_written_outside_of_a_round_goes_out_at_once() -> None:
+    async with running_engine() as engine:
+        link, _, peer = linked(engine)
+        link.write(b"now")
+        assert link.sent == 3
+        assert await receive(peer, 3) == b"now"
+
+
+async def test_a_handler_that_fails_costs_its_own_link_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing:
+        def on_data(self, data: bytes) -> None:
+            raise ValueError("a bug")
+
+        def on_drained(self) -> None: ...
+
+        def on_closed(self, reason: str) -> None: ...
+
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        broken, _, other = linked(engine)
+        broken.handler = Failing()
+        await other.send(b"x")
+        assert await receive(other, 1) == b""
+        await peer.send(b"y")
+        await recorder.wait_until(lambda r: r.data == b"y")
+        assert broken.closed
+        assert not link.closed
+    assert "a bug" in caplog.text
+
+
+async def test_trio_gets_its_turn_while_traffic_lasts() -> None:
+    turns = 0
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+
+        async def echo() -> None:
+            while True:
+                await peer.send(await peer.recv(100))
+
+        def answer(data: bytes) -> None:
+            recorder.data += data
+            link.write(b"ping")
+
+        recorder.on_data = answer  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(echo)
+            link.write(b"ping")
+            with trio.fail_after(PATIENCE):
+                while len(recorder.data) < 400:
+                    await trio.lowlevel.checkpoint()
+                    turns += 1
+            nursery.cancel_scope.cancel()
+    assert turns > 1
+
+
+async def test_closing_the_engine_tells_every_handler() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        engine.close()
+        assert link.closed
+        assert recorder.reasons == ["shutting down"]
+        assert await receive(peer, 1) == b""

@@ -1,0 +1,178 @@
+"""TLS: the handshake in trio, the link after it."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from router.engine.link import HIGH_WATER
+from router.engine.tls import client_context, server_context
+from router.engine.wire import Wire, WireClosed
+from router.errors import ClientProtocolError
+
+from .peers import PATIENCE, Recorder, running_engine, socket_pair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from router.engine.link import Link
+
+FILES = Path(__file__).parent.parent / "config" / "tls"
+
+
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The context of the server, and of a client that trusts anyone."""
+    server = server_context(FILES / "certificate.pem", FILES / "key.pem")
+    return server, client_context(verify=False, ca_file=None)
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[tuple[Link, Recorder, trio.SSLStream[trio.SocketStream]]]:
+    """A link that has shaken hands as the server, its handler, and its peer."""
+    server, client = contexts()
+    sock, other = socket_pair(buffer=8192)
+    stream = trio.SSLStream(trio.SocketStream(other), client, https_compatible=True)
+    wire = Wire(sock, "peer")
+    async with running_engine() as engine:
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.do_handshake)
+                await wire.start_tls(server, server_side=True)
+        recorder = Recorder()
+        yield wire.into_link(engine, recorder), recorder, stream
+        other.close()
+
+
+async def receive(stream: trio.SSLStream[trio.SocketStream], size: int) -> bytes:
+    """Read so many bytes."""
+    data = b""
+    with trio.fail_after(PATIENCE):
+        while len(data) < size:
+            piece = await stream.receive_some()
+            if not piece:
+                break
+            data += piece
+    return data
+
+
+async def test_bytes_go_both_ways() -> None:
+    async with linked() as (link, recorder, stream):
+        await stream.send_all(b"question")
+        await recorder.wait_until(lambda r: r.data == b"question")
+        link.write(b"ans")
+        link.write(b"wer")
+        assert await receive(stream, 6) == b"answer"
+
+
+async def test_a_link_under_tls_is_congested_and_drained_too() -> None:
+    async with linked() as (link, recorder, stream):
+        size = 0
+        while not link.congested:
+            link.write(b"y" * 50_000)
+            size += 50_000
+        assert size >= HIGH_WATER
+        assert await receive(stream, size) == b"y" * size
+        await recorder.wait_until(lambda r: r.drained == 1)
+
+
+async def test_closing_says_so_under_tls() -> None:
+    async with linked() as (link, recorder, stream):
+        link.write(b"goodbye")
+        link.close()
+        assert await receive(stream, 100) == b"goodbye"
+        assert recorder.reasons == []
+
+
+async def test_the_end_of_the_peers_stream_ends_the_link() -> None:
+    async with linked() as (link, recorder, stream):
+        await stream.send_all(b"last words")
+        with trio.fail_after(PATIENCE):
+            await stream.aclose()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b"last words"
+        assert link.closed
+
+
+async def test_a_record_that_was_tampered_with_ends_the_link() -> None:
+    async with linked() as (link, recorder, stream):
+        await stream.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b""
+        assert link.closed
+
+
+async def test_what_comes_with_the_end_of_the_handshake_is_not_lost() -> None:
+    server, client = contexts()
+    sock, other = socket_pair()
+    stream = trio.SSLStream(trio.SocketStream(other), client)
+    wire = Wire(sock, "peer")
+
+    async def log_in() -> None:
+        await stream.send_all(b"at once")
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in)
+            await wire.start_tls(server, server_side=True)
+            assert await wire.read_exactly(7) == b"at once"
+    wire.close()
+    other.close()
+
+
+async def test_plain_text_behind_the_request_for_tls_is_refused() -> None:
+    server, _ = contexts()
+    sock, other = socket_pair()
+    wire = Wire(sock, "peer")
+    with trio.fail_after(PATIENCE):
+        await other.send(b"1234injected")
+        await wire.read_exactly(4)
+        with pytest.raises(ClientProtocolError, match="unencrypted"):
+            await wire.start_tls(server, server_side=True)
+    wire.close()
+    other.close()
+
+
+async def test_a_handshake_that_fails_raises_and_sends_the_alert() -> None:
+    server, _ = contexts()
+    sock, other = socket_pair()
+    wire = Wire(sock, "peer")
+    with trio.fail_after(PATIENCE):
+        await other.send(b"GET / HTTP/1.1\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            await wire.start_tls(server, server_side=True)
+    wire.close()
+    other.close()
+
+
+async def test_a_peer_that_leaves_during_the_handshake_is_noticed() -> None:
+    server, _ = contexts()
+    sock, other = socket_pair()
+    wire = Wire(sock, "peer")
+    other.close()
+    with trio.fail_after(PATIENCE), pytest.raises(WireClosed):
+        await wire.start_tls(server, server_side=True)
+    wire.close()
+
+
+async def test_a_certificate_that_nobody_trusts_is_refused() -> None:
+    server, _ = contexts()
+    sock, other = socket_pair()
+    stream = trio.SSLStream(trio.SocketStream(other), server, server_side=True)
+    wire = Wire(sock, "peer")
+    async with trio.open_nursery() as nursery:
+
+        async def shake_hands() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.do_handshake()
+
+        nursery.start_soon(shake_hands)
+        context = client_context(verify=True, ca_file=None)
+        with trio.fail_after(PATIENCE), pytest.raises(ssl.SSLCertVerificationError):
+            await wire.start_tls(context, server_side=False, server_hostname="localhost")
+        wire.close()
+    other.close()
