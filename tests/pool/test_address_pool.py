@@ -1,0 +1,411 @@
+"""Connections of one user to one server: states, queue, opening, cleaning, upkeep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.errors import PoolTimeout, RouterError, ServerRefused, ServerUnavailable
+from router.pool.contracts import Waiter
+from router.pool.server import ServerConnection, ServerState
+from router.protocol import marks
+from tests.support.harness import FakeServer, Harness
+
+if TYPE_CHECKING:
+    from router.pool.address_pool import AddressPool
+
+
+class Client:
+    """A client that waits, and takes what it is given unless it is `gone`."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.server: ServerConnection | None = None
+        self.error: RouterError | None = None
+        self.was_retired = False
+
+    def take_server(self, server: ServerConnection) -> bool:
+        if not self.gone:
+            self.server = server
+        return not self.gone
+
+    def checkout_failed(self, error: RouterError) -> None:
+        self.error = error
+
+    def pool_retired(self) -> None:
+        self.was_retired = True
+
+
+def wait(harness: Harness, *others: AddressPool, timeout: float = 5.0) -> Client:
+    """Make a client wait in the first address pool."""
+    client, now = Client(), harness.engine.now
+    harness.part.enqueue(Waiter(client, list(others), now, now + timeout))
+    return client
+
+
+def opened(harness: Harness, count: int = 1) -> list[FakeServer]:
+    """Open connections that become idle."""
+    clients = [wait(harness) for _ in range(count)]
+    servers = [harness.accept() for _ in range(count)]
+    for client in clients:
+        assert client.server is not None
+        harness.part.release(client.server)
+    return servers
+
+
+# --- states
+
+
+LEGAL = {
+    ("closed", "idle"),
+    ("closed", "active"),
+    ("idle", "active"),
+    ("idle", "closed"),
+    ("active", "idle"),
+    ("active", "tested"),
+    ("active", "closed"),
+    ("tested", "idle"),
+    ("tested", "active"),
+    ("tested", "closed"),
+}
+PATHS = {
+    ServerState.CLOSED: (),
+    ServerState.IDLE: (ServerState.IDLE,),
+    ServerState.ACTIVE: (ServerState.ACTIVE,),
+    ServerState.TESTED: (ServerState.ACTIVE, ServerState.TESTED),
+}
+
+
+@pytest.mark.parametrize("to", ServerState)
+@pytest.mark.parametrize("was", ServerState)
+def test_a_connection_is_in_the_collection_of_its_state_or_the_move_is_illegal(
+    was: ServerState, to: ServerState
+) -> None:
+    harness = Harness()
+    part = harness.part
+    server = FakeServer(part, 1, 0.0).connection
+    for state in PATHS[was]:
+        part.move(server, state)
+    if (was.value, to.value) not in LEGAL:
+        with pytest.raises(AssertionError, match="illegal move"):
+            part.move(server, to)
+        to = was
+    else:
+        part.move(server, to)
+    assert server.state is to
+    sets = {
+        ServerState.IDLE: part.idle,
+        ServerState.ACTIVE: part.active,
+        ServerState.TESTED: part.tested_set,
+    }
+    assert [state for state, found in sets.items() if server in found] == [
+        state for state in sets if state is to
+    ]
+
+
+def test_a_pool_shows_its_numbers() -> None:
+    harness = Harness()
+    opened(harness)
+    wait(harness)
+    assert "[1 idle, 0 active, 0 tested, 1 connecting, 1 waiting]" in repr(harness.part)
+
+
+# --- the queue
+
+
+def test_the_first_to_wait_is_the_first_to_be_served() -> None:
+    harness = Harness(pool_size=1)
+    one, two = wait(harness), wait(harness)
+    harness.accept()
+    assert (one.server is None, two.server is None) == (False, True)
+    assert one.server is not None
+    harness.part.release(one.server)
+    assert two.server is one.server
+
+
+def test_nobody_overtakes_those_who_wait() -> None:
+    harness = Harness(pool_size=2)
+    opened(harness)
+    client = wait(harness)
+    assert harness.part.take() is None
+    harness.accept()
+    assert client.server is not None
+    assert harness.part.take() is not None
+
+
+def test_a_connection_that_a_client_refuses_goes_to_the_next() -> None:
+    harness = Harness(pool_size=1)
+    one, two = wait(harness), wait(harness)
+    one.gone = True
+    harness.accept()
+    assert one.server is None
+    assert two.server is not None
+    assert len(harness.part.active) == 1
+
+
+def test_a_connection_that_all_refuse_becomes_idle() -> None:
+    harness = Harness(pool_size=1)
+    one, two = wait(harness), wait(harness)
+    one.gone = two.gone = True
+    harness.accept()
+    assert len(harness.part.idle) == 1
+    assert not harness.part.waiters
+
+
+def test_who_leaves_the_queue_is_forgotten() -> None:
+    harness = Harness(pool_size=1)
+    client = Client()
+    waiter = Waiter(client, [], harness.engine.now, harness.engine.now + 5)
+    harness.part.enqueue(waiter)
+    waiter.cancel()
+    waiter.cancel()
+    harness.engine.advance(10)
+    assert client.error is None
+    assert not harness.part.waiters
+
+
+def test_each_waits_for_its_own_time() -> None:
+    harness = Harness(pool_size=1)
+    one = wait(harness)
+    harness.engine.advance(3)
+    two = wait(harness)
+    harness.engine.advance(2)
+    assert isinstance(one.error, PoolTimeout)
+    assert "waited 5.0 s for one of 1 connections" in one.error.message
+    assert two.error is None
+    harness.engine.advance(3)
+    assert isinstance(two.error, PoolTimeout)
+
+
+# --- opening
+
+
+def test_no_more_is_opened_than_is_waited_for_or_allowed() -> None:
+    harness = Harness(pool_size=3)
+    wait(harness)
+    assert len(harness.opening) == 1
+    wait(harness)
+    assert len(harness.opening) == 2
+    for _ in range(3):
+        wait(harness)
+    assert len(harness.opening) == harness.part.size == 3
+
+
+def test_a_connection_that_is_released_serves_while_another_is_being_opened() -> None:
+    harness = Harness(pool_size=2)
+    one = wait(harness)
+    harness.accept()
+    two = wait(harness)
+    assert one.server is not None
+    harness.part.release(one.server)
+    assert two.server is one.server
+    harness.accept()
+    assert len(harness.part.idle) == 1
+
+
+def test_a_refused_login_is_told_to_those_who_wait() -> None:
+    harness = Harness()
+    client = wait(harness)
+    harness.refuse(ServerRefused("no such role", sqlstate="28000"))
+    assert client.error is not None
+    assert client.error.sqlstate == "28000"
+
+
+@pytest.mark.parametrize("sqlstate", ["57P03", "53300"])
+def test_a_refusal_that_passes_is_waited_out(sqlstate: str) -> None:
+    harness = Harness()
+    client = wait(harness)
+    harness.refuse(ServerRefused("starting up", sqlstate=sqlstate))
+    assert client.error is None
+    harness.engine.advance(0.1)
+    harness.accept()
+    assert client.server is not None
+
+
+def test_a_server_that_cannot_be_reached_is_tried_less_and_less_often() -> None:
+    harness = Harness()
+    client = wait(harness, timeout=60.0)
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
+        harness.refuse(ServerUnavailable("connection refused"))
+        harness.engine.advance(pause * 0.9)
+        assert not harness.opening
+        harness.engine.advance(pause * 0.11)
+        assert harness.opening
+    assert client.error is None
+
+
+def test_who_waited_in_vain_for_a_server_that_is_down_is_told_the_cause() -> None:
+    harness = Harness()
+    client = wait(harness)
+    harness.refuse(ServerUnavailable("connection refused"))
+    harness.engine.advance(5)
+    assert client.error is not None
+    assert client.error.message == "connection refused"
+
+
+def test_an_error_with_others_at_work_does_not_concern_those_who_wait() -> None:
+    harness = Harness(pool_size=2)
+    wait(harness)
+    harness.accept()
+    client = wait(harness)
+    harness.refuse(ServerRefused("too many", sqlstate="28000"))
+    assert client.error is None
+    assert list(harness.part.waiters)
+
+
+def test_waiters_go_on_to_the_next_server_when_one_is_down() -> None:
+    harness = Harness(servers=((False, False),))
+    assert harness.pool is not None
+    _, other = harness.pool.address_pools()
+    client = wait(harness, other)
+    harness.refuse(ServerUnavailable("connection refused"))
+    assert harness.opening[-1] is other
+    harness.accept()
+    assert client.server is not None
+    assert client.server.pool is other
+
+
+# --- cleaning
+
+
+def release_with(harness: Harness, found: int, **changes: object) -> FakeServer:
+    """Give a connection back on which a client has left something."""
+    client = wait(harness)
+    server = harness.accept()
+    assert client.server is not None
+    server.connection.marks |= found
+    for name, value in changes.items():
+        setattr(server.connection, name, value)
+    harness.part.release(client.server)
+    return server
+
+
+def test_a_connection_with_something_left_on_it_is_cleaned_before_the_next_client() -> None:
+    harness = Harness(pool_size=1)
+    server = release_with(harness, marks.SET | marks.PREPARE)
+    server.connection.statements.add(b"PGCAT_1")
+    client = wait(harness)
+    assert len(harness.part.tested_set) == 1
+    assert client.server is None
+    server.work()
+    server.answer()
+    assert "RESET ALL" in server.model.log
+    assert "DEALLOCATE ALL" in server.model.log
+    assert len(server.connection.statements) == 0
+    assert client.server is server.connection
+
+
+def test_cleaning_can_be_turned_off() -> None:
+    harness = Harness(cleanup_server_connections=False)
+    server = release_with(harness, marks.SET)
+    assert not server.work()
+    assert len(harness.part.idle) == 1
+
+
+def test_a_connection_that_cannot_be_cleaned_is_closed() -> None:
+    harness = Harness()
+    server = release_with(harness, marks.SET)
+    server.link.take()
+    server.connection.on_data(b"E\0\0\0\x11SERROR\0C25001\0\0Z\0\0\0\5I")
+    assert server.link.closed
+    assert harness.part.size == 0
+
+
+def test_a_doomed_connection_is_closed() -> None:
+    harness = Harness()
+    assert release_with(harness, 0, doomed=True).link.closed
+
+
+def test_an_open_transaction_is_rolled_back() -> None:
+    harness = Harness()
+    server = release_with(harness, 0, status=ord("T"))
+    server.work()
+    server.answer()
+    assert server.model.log == ["ROLLBACK"]
+    assert len(harness.part.idle) == 1
+
+
+# --- upkeep
+
+
+def test_what_is_idle_for_too_long_is_closed_down_to_the_minimum() -> None:
+    harness = Harness(pool_size=3, min_pool_size=1, idle_timeout=60.0)
+    opened(harness, 3)
+    harness.engine.advance(61)
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.part.idle) == 1
+
+
+def test_the_minimum_is_opened_without_anybody_asking() -> None:
+    harness = Harness(pool_size=3, min_pool_size=2)
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.opening) == 2
+    harness.accept()
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.opening) == 1
+
+
+def test_a_connection_that_has_lived_long_enough_is_closed_when_it_is_free() -> None:
+    harness = Harness(server_lifetime=100.0)
+    client = wait(harness)
+    server = harness.accept()
+    assert 90 <= server.connection.expires_at - harness.engine.now <= 100
+    harness.engine.advance(101)
+    harness.part.maintain(harness.engine.now)
+    assert not server.link.closed
+    assert client.server is not None
+    harness.part.release(client.server)
+    assert server.link.closed
+
+
+def test_the_most_recently_used_connection_is_taken_first() -> None:
+    harness = Harness(server_round_robin=False)
+    first, second = opened(harness, 2)
+    assert harness.part.take() is second.connection
+    assert harness.part.take() is first.connection
+
+
+def test_with_round_robin_the_longest_unused_is_taken_first() -> None:
+    harness = Harness(server_round_robin=True)
+    first, second = opened(harness, 2)
+    assert harness.part.take() is first.connection
+    assert harness.part.take() is second.connection
+
+
+def test_a_smaller_pool_closes_what_is_too_much() -> None:
+    harness = Harness(pool_size=2)
+    clients = [wait(harness) for _ in range(2)]
+    servers = [harness.accept() for _ in range(2)]
+    assert harness.pool is not None
+    smaller = harness.new_pool(pool_size=1).settings
+    harness.pool.reconfigure(smaller)
+    for client in clients:
+        assert client.server is not None
+        harness.part.release(client.server)
+    assert [server.link.closed for server in servers] == [True, False]
+
+
+# --- retirement
+
+
+def test_a_retired_pool_closes_what_is_idle_and_sends_away_who_waits() -> None:
+    harness = Harness(pool_size=2)
+    [busy] = opened(harness)
+    assert harness.part.take() is busy.connection
+    client = wait(harness)
+    harness.part.retire()
+    assert client.was_retired
+    assert not busy.link.closed
+    harness.part.release(busy.connection)
+    assert busy.link.closed
+    late = harness.accept()
+    assert late.link.closed
+    assert harness.part.size == 0
+
+
+def test_a_connection_that_nobody_holds_is_closed_at_retirement() -> None:
+    harness = Harness()
+    [idle] = opened(harness)
+    harness.part.retire()
+    assert idle.link.closed

@@ -1,0 +1,264 @@
+"""Which server a client gets: shards, roles, bans and load balancing."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.testing
+
+from router.config.values import LoadBalancingMode
+from router.errors import InvalidShard, ServerUnavailable
+from router.pool import balancer
+from router.pool.address import Address
+from router.pool.bans import Bans
+from router.pool.contracts import Waiter
+from router.pool.server import ServerConnection
+from router.protocol.messages import error_response
+from router.routing.types import Role
+from tests.pool.test_address_pool import Client
+from tests.support.harness import Harness, base_settings
+
+PRIMARY_AND_REPLICAS = ((True, False, False),)
+
+
+def address(*, is_primary: bool = False, index: int = 0) -> Address:
+    """A server."""
+    return Address(
+        pool="app",
+        shard=0,
+        index=index,
+        number=index,
+        is_primary=is_primary,
+        host="host",
+        port=5432,
+        database="app",
+    )
+
+
+def asked(harness: Harness, shard: int | None, role: Role | None) -> Address:
+    """The server that a client is given, or waits for."""
+    assert harness.pool is not None
+    found = harness.pool.checkout(Client(), shard, role)
+    if isinstance(found, ServerConnection):
+        return found.pool.address
+    assert isinstance(found, Waiter)
+    assert found.pool is not None
+    return found.pool.address
+
+
+def fill(harness: Harness) -> None:
+    """Give each server an idle connection."""
+    assert harness.pool is not None
+    for part in harness.pool.address_pools():
+        part.open_spare()
+    while harness.opening:
+        harness.accept()
+
+
+# --- shards and roles
+
+
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_client_gets_the_shard_that_it_needs(shard: int) -> None:
+    harness = Harness(servers=((True,), (True,)))
+    assert asked(harness, shard, None).shard == shard
+
+
+@pytest.mark.parametrize("shard", [-1, 2])
+def test_a_shard_that_is_not_configured_is_an_error(shard: int) -> None:
+    harness = Harness(servers=((True,), (True,)))
+    with pytest.raises(InvalidShard):
+        asked(harness, shard, None)
+
+
+def test_any_shard_is_each_of_them_in_its_turn() -> None:
+    harness = Harness(servers=((True,), (True,), (True,)), pool_size=100)
+    assert {asked(harness, None, None).shard for _ in range(60)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("role", "is_primary"), [(Role.PRIMARY, True), (Role.REPLICA, False)])
+def test_a_client_gets_the_role_that_it_needs(role: Role, is_primary: bool) -> None:
+    harness = Harness(servers=PRIMARY_AND_REPLICAS, pool_size=100)
+    found = {asked(harness, 0, role) for _ in range(30)}
+    assert {address.is_primary for address in found} == {is_primary}
+    assert len(found) == (1 if is_primary else 2)
+
+
+def test_any_role_is_each_of_them() -> None:
+    harness = Harness(servers=PRIMARY_AND_REPLICAS, pool_size=100)
+    assert len({asked(harness, 0, None) for _ in range(60)}) == 3
+
+
+def test_a_role_that_no_server_has_is_an_error() -> None:
+    harness = Harness(servers=((True,),))
+    with pytest.raises(ServerUnavailable, match="no replica of shard 0 is configured"):
+        asked(harness, 0, Role.REPLICA)
+
+
+# --- bans
+
+
+def test_a_banned_replica_is_left_out_until_its_ban_is_over() -> None:
+    harness = Harness(servers=((False, False),), pool_size=100, ban_time=60.0)
+    assert harness.pool is not None
+    one, other = harness.pool.address_pools()
+    harness.pool.bans.ban(one.address, "down", harness.engine.now, 60.0)
+    assert {asked(harness, 0, None) for _ in range(20)} == {other.address}
+    harness.engine.advance(60)
+    assert {asked(harness, 0, None) for _ in range(40)} == {one.address, other.address}
+
+
+def test_when_all_are_banned_any_will_do() -> None:
+    harness = Harness(servers=((False, False),), pool_size=100)
+    assert harness.pool is not None
+    for part in harness.pool.address_pools():
+        harness.pool.bans.ban(part.address, "down", harness.engine.now, 60.0)
+    assert len({asked(harness, 0, None) for _ in range(40)}) == 2
+
+
+def test_a_connection_that_succeeds_lifts_the_ban() -> None:
+    harness = Harness(servers=((False, False),))
+    assert harness.pool is not None
+    first = asked(harness, 0, None)
+    harness.refuse(ServerUnavailable("connection refused"))
+    assert harness.pool.bans.is_banned(first, harness.engine.now)
+    for part in harness.pool.address_pools():
+        if part.address == first:
+            part.open_spare()
+    while harness.opening:
+        harness.accept()
+    assert not harness.pool.bans.is_banned(first, harness.engine.now)
+
+
+def test_primaries_are_never_banned() -> None:
+    bans = Bans()
+    assert not bans.ban(address(is_primary=True), "down", 0.0, 60.0)
+    assert not bans.is_banned(address(is_primary=True), 1.0)
+
+
+def test_a_ban_is_news_once() -> None:
+    bans = Bans()
+    assert bans.ban(address(), "down", 0.0, 60.0)
+    assert not bans.ban(address(), "still down", 30.0, 60.0)
+    assert bans.is_banned(address(), 89.0)
+    assert not bans.is_banned(address(), 90.0)
+    assert len(bans) == 0
+
+
+def test_a_ban_can_be_lifted_and_turned_off() -> None:
+    bans = Bans()
+    bans.ban(address(), "down", 0.0, 60.0)
+    assert bans.lift(address())
+    assert not bans.lift(address())
+    assert not bans.ban(address(), "down", 0.0, 0.0)
+    assert not bans.is_banned(address(), 0.0)
+
+
+# --- load balancing
+
+
+def test_the_server_with_the_fewest_at_work_comes_first() -> None:
+    routing = replace(
+        base_settings().routing,
+        load_balancing_mode=LoadBalancingMode.LEAST_OUTSTANDING_CONNECTIONS,
+    )
+    harness = Harness(servers=((False, False, False),), pool_size=9, routing=routing)
+    found = []
+    for _ in range(9):
+        found.append(asked(harness, 0, None))
+        while harness.opening:
+            harness.accept()
+    assert sorted(map(found.count, set(found))) == [3, 3, 3]
+
+
+def test_whoever_can_serve_without_a_wait_is_chosen() -> None:
+    harness = Harness(servers=((False, False),), pool_size=1)
+    assert harness.pool is not None
+    one, other = harness.pool.address_pools()
+    fill(harness)
+    assert one.take() is not None
+    assert balancer.choose([one, other]) is other
+    assert balancer.choose([other, one]) is other
+
+
+def test_when_all_are_busy_the_shortest_queue_is_chosen() -> None:
+    harness = Harness(servers=((False, False),), pool_size=1)
+    assert harness.pool is not None
+    one, other = harness.pool.address_pools()
+    fill(harness)
+    for part in (one, other):
+        assert part.take() is not None
+    now = harness.engine.now
+    one.enqueue(Waiter(Client(), [], now, now + 5))
+    assert balancer.choose([one, other]) is other
+
+
+def test_the_order_is_a_different_one_each_time() -> None:
+    harness = Harness(servers=((False, False, False),))
+    assert harness.pool is not None
+    random.seed(1)
+    parts = harness.pool.address_pools()
+    orders = {tuple(map(id, balancer.order(parts, least_busy=False))) for _ in range(60)}
+    assert len(orders) == 6
+
+
+# --- what servers report
+
+
+def test_clients_are_told_what_the_primary_reports() -> None:
+    harness = Harness(servers=PRIMARY_AND_REPLICAS)
+    assert harness.pool is not None
+    harness.pool.parameters = {}
+    fill(harness)
+    primary = harness.pool.address_pools()[0].idle[0]
+    assert harness.pool.parameters is primary.baseline
+
+
+async def test_who_logs_in_waits_for_the_first_server() -> None:
+    harness = Harness()
+    assert harness.pool is not None
+    harness.pool.parameters = {}
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(harness.pool.wait_ready)
+            await trio.testing.wait_all_tasks_blocked()
+            harness.accept()
+    assert harness.pool.parameters["TimeZone"] == "UTC"
+
+
+async def test_who_logs_in_is_told_why_there_is_no_server() -> None:
+    harness = Harness()
+    pool = harness.pool
+    assert pool is not None
+    pool.parameters = {}
+
+    async def log_in() -> None:
+        with pytest.raises(ServerUnavailable, match="Pool down.*connection refused"):
+            await pool.wait_ready()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in)
+            await trio.testing.wait_all_tasks_blocked()
+            harness.refuse(ServerUnavailable("connection refused"))
+
+
+# --- the schema
+
+
+def test_statements_are_prepared_anew_when_the_schema_changes() -> None:
+    harness = Harness()
+    assert harness.pool is not None
+    before = harness.pool.statement(b"SELECT x\0\0\0", "")
+    assert harness.pool.statement(b"SELECT x\0\0\0", "") is before
+    fill(harness)
+    server = harness.part.take()
+    assert server is not None
+    server.on_error(
+        b"0A000", error_response("cached plan must not change result type", "0A000")
+    )
+    harness.part.release(server)
+    assert harness.pool.statement(b"SELECT x\0\0\0", "").name != before.name
