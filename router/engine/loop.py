@@ -38,7 +38,7 @@ BUDGET: Final = 0.008
 # How long it sleeps in its own epoll before it hands back to trio, in seconds. epoll counts in
 # whole milliseconds, so this is the least there is.
 LINGER: Final = 0.001
-MAX_EVENTS: Final = 256
+MAX_EVENTS: Final = 64
 
 
 class Timer:
@@ -142,15 +142,21 @@ class Engine:
         poll = self._epoll.poll
         started = self.now = time.monotonic()
         events = poll(0, MAX_EVENTS)
-        while True:
-            self._round(self._dispatch, events)
-            if self.now - started > BUDGET:
-                return
-            events = poll(LINGER, MAX_EVENTS)
-            if not events:
-                self.now = time.monotonic()
-                self._round(self._run_timers)
-                return
+        self._in_round = True
+        try:
+            while True:
+                self._dispatch(events)
+                self._flush_dirty()
+                if self.now - started > BUDGET:
+                    return
+                events = poll(LINGER, MAX_EVENTS)
+                if not events:
+                    self.now = time.monotonic()
+                    self._run_timers()
+                    self._flush_dirty()
+                    return
+        finally:
+            self._in_round = False
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         self.now = time.monotonic()
@@ -174,18 +180,22 @@ class Engine:
         self._in_round = True
         try:
             work(*args)
-            dirty = self._dirty
-            while dirty:
-                self._dirty = []
-                for link in dirty:
-                    try:
-                        link.flush()
-                    except Exception:
-                        log.exception("internal error, closing %r", link)
-                        link.abort("internal error")
-                dirty = self._dirty
+            self._flush_dirty()
         finally:
             self._in_round = False
+
+    def _flush_dirty(self) -> None:
+        """Send what has been queued, and what that makes others queue."""
+        dirty = self._dirty
+        while dirty:
+            self._dirty = []
+            for link in dirty:
+                try:
+                    link.flush()
+                except Exception:
+                    log.exception("internal error, closing %r", link)
+                    link.abort("internal error")
+            dirty = self._dirty
 
     def run_in_round(self, work: Callable[[], None]) -> None:
         """Do some work from a trio task; what it writes to one link goes out together."""
