@@ -18,8 +18,9 @@ from router.pool.contracts import Waiter
 from router.pool.server import ServerConnection
 from router.protocol.messages import error_response
 from router.routing.types import Role
-from tests.pool.test_address_pool import Client
 from tests.support.harness import Harness, base_settings
+
+from .builders import Client
 
 PRIMARY_AND_REPLICAS = ((True, False, False),)
 
@@ -236,7 +237,7 @@ async def test_who_logs_in_is_told_why_there_is_no_server() -> None:
     pool.parameters = {}
 
     async def log_in() -> None:
-        with pytest.raises(ServerUnavailable, match="Pool down.*connection refused"):
+        with pytest.raises(ServerUnavailable, match=r"Pool down.*connection refused"):
             await pool.wait_ready()
 
     with trio.fail_after(5):

@@ -127,6 +127,7 @@ class ModelServer:
             if len(self._input) < length + 1:
                 return
             body, self._input = self._input[5 : length + 1], self._input[length + 1 :]
+            self.is_closed = kind == "X"
             self._message(kind, body)
 
     def take_output(self, limit: int | None = None) -> bytes:
@@ -156,9 +157,7 @@ class ModelServer:
         self.feed(b"")
 
     def _message(self, kind: str, body: bytes) -> None:
-        if kind == "X":
-            self.is_closed = True
-        elif self._copied is not None:
+        if self._copied is not None:
             self._copy_message(kind, body)
         elif kind == "S":
             self._is_skipping = False
@@ -242,7 +241,7 @@ class ModelServer:
     # --- statements
 
     def _go_on(self, parts: list[str]) -> None:
-        """Run the statements of a simple Query; SLEEP and COPY leave the rest for later."""
+        """Run the statements of a Query; SLEEP and COPY leave the rest for later."""
         for number, part in enumerate(parts):
             self._rest = parts[number + 1 :]
             try:
@@ -271,9 +270,10 @@ class ModelServer:
         elif verb == "SELECT" and "set_config" in sql:
             self._change(dict(_SET_CONFIG.findall(sql)))
             self._rows(portal, 1, described=described)
-        elif verb == "SELECT" or verb == "ROWS":
-            count = 1 if verb == "SELECT" else int(sql.split()[1])
-            self._rows(portal, count, described=described)
+        elif verb == "SELECT":
+            self._rows(portal, 1, described=described)
+        elif verb == "ROWS":
+            self._rows(portal, int(sql.split()[1]), described=described)
         elif verb == "SHOW":
             shown = self.settings[_CANONICAL[sql.split()[1].lower()]]
             self._rows(Portal(f"{sql} is {shown}", ()), 1, described=described)
@@ -315,11 +315,11 @@ class ModelServer:
         if sql == "DEALLOCATE ALL":
             self.statements.clear()
             return sql
-        verb, _, name = sql.partition(" ")
-        if verb == "DEALLOCATE":
+        if sql.startswith("DEALLOCATE "):
+            name = sql.split(" ", 1)[1]
             self._statement(name)
             del self.statements[name]
-            return verb
+            return "DEALLOCATE"
         raise ModelError("42601", f"the model does not know {sql!r}")
 
     def _change(self, values: dict[str, str]) -> None:
@@ -361,11 +361,9 @@ class ModelServer:
 
     def _describe(self, body: bytes) -> None:
         name, _ = _cut(body[1:])
+        sql = self._statement(name) if body[:1] == b"S" else self._portal(name).sql
         if body[:1] == b"S":
-            sql = self._statement(name)
             self._say(message(ord("t"), b"\0\0"))
-        else:
-            sql = self._portal(name).sql
         has_rows = sql.startswith(("SELECT", "ROWS", "SLEEP", "SHOW"))
         self._say(_COLUMN if has_rows else messages.NO_DATA)
 

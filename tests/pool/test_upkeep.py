@@ -1,0 +1,152 @@
+"""Connections between two clients: cleaning, ageing, resizing, retirement."""
+
+from __future__ import annotations
+
+from router.protocol import marks
+from tests.support.harness import FakeServer, Harness
+
+from .builders import opened, wait
+
+# --- cleaning
+
+
+def release_with(harness: Harness, found: int, **changes: object) -> FakeServer:
+    """Give a connection back on which a client has left something."""
+    client = wait(harness)
+    server = harness.accept()
+    assert client.server is not None
+    server.connection.marks |= found
+    for name, value in changes.items():
+        setattr(server.connection, name, value)
+    harness.part.release(client.server)
+    return server
+
+
+def test_a_connection_with_something_left_on_it_is_cleaned_before_the_next_client() -> None:
+    harness = Harness(pool_size=1)
+    server = release_with(harness, marks.SET | marks.PREPARE)
+    server.connection.statements.add(b"PGCAT_1")
+    client = wait(harness)
+    assert len(harness.part.tested_set) == 1
+    assert client.server is None
+    server.work()
+    server.answer()
+    assert "RESET ALL" in server.model.log
+    assert "DEALLOCATE ALL" in server.model.log
+    assert len(server.connection.statements) == 0
+    assert client.server is server.connection
+
+
+def test_cleaning_can_be_turned_off() -> None:
+    harness = Harness(cleanup_server_connections=False)
+    server = release_with(harness, marks.SET)
+    assert not server.work()
+    assert len(harness.part.idle) == 1
+
+
+def test_a_connection_that_cannot_be_cleaned_is_closed() -> None:
+    harness = Harness()
+    server = release_with(harness, marks.SET)
+    server.link.take()
+    server.connection.on_data(b"E\0\0\0\x11SERROR\0C25001\0\0Z\0\0\0\5I")
+    assert server.link.closed
+    assert harness.part.size == 0
+
+
+def test_a_doomed_connection_is_closed() -> None:
+    harness = Harness()
+    assert release_with(harness, 0, doomed=True).link.closed
+
+
+def test_an_open_transaction_is_rolled_back() -> None:
+    harness = Harness()
+    server = release_with(harness, 0, status=ord("T"))
+    server.work()
+    server.answer()
+    assert server.model.log == ["ROLLBACK"]
+    assert len(harness.part.idle) == 1
+
+
+# --- upkeep
+
+
+def test_what_is_idle_for_too_long_is_closed_down_to_the_minimum() -> None:
+    harness = Harness(pool_size=3, min_pool_size=1, idle_timeout=60.0)
+    opened(harness, 3)
+    harness.engine.advance(61)
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.part.idle) == 1
+
+
+def test_the_minimum_is_opened_without_anybody_asking() -> None:
+    harness = Harness(pool_size=3, min_pool_size=2)
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.opening) == 2
+    harness.accept()
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.opening) == 1
+
+
+def test_a_connection_that_has_lived_long_enough_is_closed_when_it_is_free() -> None:
+    harness = Harness(server_lifetime=100.0)
+    client = wait(harness)
+    server = harness.accept()
+    assert 90 <= server.connection.expires_at - harness.engine.now <= 100
+    harness.engine.advance(101)
+    harness.part.maintain(harness.engine.now)
+    assert not server.link.closed
+    assert client.server is not None
+    harness.part.release(client.server)
+    assert server.link.closed
+
+
+def test_the_most_recently_used_connection_is_taken_first() -> None:
+    harness = Harness(server_round_robin=False)
+    first, second = opened(harness, 2)
+    assert harness.part.take() is second.connection
+    assert harness.part.take() is first.connection
+
+
+def test_with_round_robin_the_longest_unused_is_taken_first() -> None:
+    harness = Harness(server_round_robin=True)
+    first, second = opened(harness, 2)
+    assert harness.part.take() is first.connection
+    assert harness.part.take() is second.connection
+
+
+def test_a_smaller_pool_closes_what_is_too_much() -> None:
+    harness = Harness(pool_size=2)
+    clients = [wait(harness) for _ in range(2)]
+    servers = [harness.accept() for _ in range(2)]
+    assert harness.pool is not None
+    smaller = harness.new_pool(pool_size=1).settings
+    harness.pool.reconfigure(smaller)
+    for client in clients:
+        assert client.server is not None
+        harness.part.release(client.server)
+    assert [server.link.closed for server in servers] == [True, False]
+
+
+# --- retirement
+
+
+def test_a_retired_pool_closes_what_is_idle_and_sends_away_who_waits() -> None:
+    harness = Harness(pool_size=2)
+    [busy] = opened(harness)
+    assert harness.part.take() is busy.connection
+    client = wait(harness)
+    harness.part.retire()
+    assert client.was_retired
+    assert not busy.link.closed
+    harness.part.release(busy.connection)
+    assert busy.link.closed
+    late = harness.accept()
+    assert late.link.closed
+    assert harness.part.size == 0
+
+
+def test_a_connection_that_nobody_holds_is_closed_at_retirement() -> None:
+    harness = Harness()
+    [idle] = opened(harness)
+    harness.part.retire()
+    assert idle.link.closed
