@@ -18,7 +18,7 @@ from router.config.settings import PoolSettings, pool_settings
 from router.engine.loop import Engine, Timer
 from router.pool.address import Address
 from router.pool.pool import Pool
-from router.pool.server import ServerConnection
+from router.pool.server import ServerConnection, ServerState
 from router.protocol.variables import Variables
 from router.routing.router import QueryRouter
 from router.routing.types import RouterOptions
@@ -135,6 +135,8 @@ class FakeServer:
         data = self.model.take_output(limit)
         if data:
             self.connection.on_data(data)
+        elif self.model.is_closed:
+            self.die()
         return bool(data)
 
     def die(self) -> None:
@@ -342,12 +344,13 @@ class Harness:
         assert self.pool is not None
         for part in self.pool.address_pools():
             assert part.size <= part.settings.pool_size
-            for connection in part.servers():
-                assert connection in getattr(part, connection.state.value, part.tested_set)
+            assert all(connection.state is ServerState.TESTED for connection in part.tested_set)
             for connection in part.idle:
+                assert connection.state is ServerState.IDLE
                 assert connection.is_clean
                 assert connection.client is None
             for connection in part.active:
+                assert connection.state is ServerState.ACTIVE
                 assert isinstance(connection.client, Session)
                 assert connection.client.server is connection
             if part.waiters:

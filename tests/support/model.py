@@ -128,7 +128,10 @@ class ModelServer:
                 return
             body, self._input = self._input[5 : length + 1], self._input[length + 1 :]
             self.is_closed = kind == "X"
-            self._message(kind, body)
+            try:
+                self._message(kind, body)
+            except (struct.error, ValueError, LookupError):
+                self._lose("invalid message format")
 
     def take_output(self, limit: int | None = None) -> bytes:
         """Take what it has said, at most so many bytes."""
@@ -168,6 +171,9 @@ class ModelServer:
             self._portals.pop("", None)
             parts = [part.strip() for part in _cut(body)[0].split(";")]
             self._go_on([part for part in parts if part] or [""])
+        elif kind == "F" and not self._is_skipping:
+            self._fail(ModelError("42883", "the model has no functions"))
+            self._go_on([])
         elif kind in "PBDEC" and not self._is_skipping:
             self._is_simple = False
             try:
@@ -190,6 +196,11 @@ class ModelServer:
 
     def _say(self, *data: bytes) -> None:
         self.output += b"".join(data)
+
+    def _lose(self, text: str) -> None:
+        """The client is not understood: end the connection."""
+        self._say(messages.error_response(text, "08P01", severity="FATAL"))
+        self.is_closed = True
 
     def _fail(self, error: ModelError) -> None:
         self._say(messages.error_response(error.text, error.sqlstate))
@@ -397,4 +408,4 @@ class ModelServer:
             else:
                 self._is_skipping = True
         elif kind not in "SH":
-            raise AssertionError(f"{kind!r} during COPY is beyond the model")
+            self._lose(f"unexpected message type {kind!r} during COPY from stdin")
