@@ -46,6 +46,12 @@ class Generations(Generic[V]):
     def __len__(self) -> int:
         return len(self.young.keys() | self._old.keys())
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.young = {}
+        self._old = {}
+        self._bytes = 0
+
     def get(self, key: bytes) -> V | None:
         """Return what is remembered, or None."""
         found = self.young.get(key)
@@ -121,6 +127,11 @@ class AnalysisCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    def clear(self) -> None:
+        """Forget all texts and shapes, but not the counters."""
+        self._texts.clear()
+        self._shapes.clear()
 
     def look_up(self, text: bytes) -> V:
         """Return the value of a text."""

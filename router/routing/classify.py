@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from .cache import bind
 from .shape import UnknownLexeme, shape_of
-from .sql.keys import KeyColumn, Keys
+from .sql.keys import Keys
 from .sql.reader import Reading, read
 from .sql.trees import MAX_DEPTH
 from .tokens import deepest, fold, statements_of
@@ -20,6 +20,8 @@ from .verdicts import FunctionRules, Judgement, judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .columns import ShardedTables
 
 MAX_PARSED: Final = 16 << 10
 """Longest shape of a statement that is given to the parser, which takes its time."""
@@ -36,12 +38,12 @@ class ClassifierOptions:
     """How one pool wants its statements classified."""
 
     rules: FunctionRules = field(default_factory=FunctionRules)
-    sharding_key: KeyColumn | None = None
+    sharded: ShardedTables | None = None
 
     @property
     def max_parsed(self) -> int:
         """Longest shape of a statement that is parsed."""
-        return MAX_PARSED if self.sharding_key is None else MAX_PARSED_FOR_KEYS
+        return MAX_PARSED if self.sharded is None else MAX_PARSED_FOR_KEYS
 
 
 _DEFAULTS: Final = ClassifierOptions()
@@ -102,7 +104,7 @@ def _confirm(
         return judgement, None
     if len(text) > options.max_parsed and 0 <= deepest(tokens) <= MAX_DEPTH:
         return judgement, None
-    reading = read(text, tokens, options.sharding_key)
+    reading = read(text, tokens, options.sharded)
     if not judgement.is_query or (reading is not None and reading.is_query):
         return judgement, reading
     kind = judgement.statement.kind

@@ -10,14 +10,15 @@ that follow.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
 from .cache import AnalysisCache, bind, key_of
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
+from .columns import ShardedTables
 from .comments import CommentRouter
 from .sharding import FUNCTIONS
-from .sql.keys import KeyColumn
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
 from .verdicts import FunctionRules
@@ -25,6 +26,7 @@ from .verdicts import FunctionRules
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .columns import KeyColumn
     from .types import KeyConditions, RouterOptions
 
 _UNSEEN: Final = Analysis.unknown("not inspected")
@@ -56,11 +58,13 @@ class QueryRouter:
     Attributes:
         options: the pool's settings.
         is_static: whether a statement's text has no say, so that nobody needs to look at it.
+        epoch: how often columns have been learned.
         cache: what is known about texts, with its counters.
     """
 
     __slots__ = (
         "_automatic_cache",
+        "_classifier",
         "_comments",
         "_default_route",
         "_default_shard",
@@ -70,6 +74,7 @@ class QueryRouter:
         "_splits",
         "_static_route",
         "cache",
+        "epoch",
         "is_static",
         "options",
     )
@@ -95,6 +100,12 @@ class QueryRouter:
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
         self._static_route: Final = self._default_route if self.is_static else None
+        sharded = ShardedTables.of(options.automatic_sharding_key, options.omnisharded_tables)
+        self._classifier = ClassifierOptions(
+            FunctionRules(options.read_functions, options.write_functions),
+            sharded if sharded.matter and options.shard_count > 1 else None,
+        )
+        self.epoch = 0
         self.cache: Final = self._new_cache(inspects=options.parser_enabled)
         self._automatic_cache: AnalysisCache[_Entry] | None = None
 
@@ -156,6 +167,36 @@ class QueryRouter:
             return self._default_route
         role, reason = self._role(_UNSEEN, state)
         return self._interned(role, self._shard(_UNSEEN, state, _NO_PARAMETERS), reason)
+
+    # --- the tables
+
+    @property
+    def wanted_tables(self) -> tuple[KeyColumn, ...]:
+        """The key columns of the tables whose columns `learn_columns` is to be told.
+
+        One with the table "" stands for all tables that have a column of its name.
+        """
+        sharded = self._classifier.sharded
+        return () if sharded is None or self.is_static else sharded.keys
+
+    def learn_columns(self, columns: Mapping[str, tuple[str, ...]]) -> None:
+        """Take in the names of columns in their order, by table, and forget all analyses.
+
+        Args:
+            columns: of all tables of interest, under their names without schema (where that
+                tells which table it is) and with it, "schema.table"; what was learned before
+                is replaced.
+        """
+        sharded = self._classifier.sharded
+        if sharded is None or sharded.columns == columns:
+            return
+        self._classifier = replace(
+            self._classifier, sharded=replace(sharded, columns=dict(columns))
+        )
+        self.epoch += 1
+        self.cache.clear()
+        if self._automatic_cache is not None:
+            self._automatic_cache.clear()
 
     # --- role and shard
 
@@ -244,13 +285,8 @@ class QueryRouter:
 
     def _new_cache(self, *, inspects: bool) -> AnalysisCache[_Entry]:
         options = self.options
-        key = options.automatic_sharding_key
-        classifier = ClassifierOptions(
-            FunctionRules(options.read_functions, options.write_functions),
-            None if key is None or options.shard_count == 1 else KeyColumn.of(key),
-        )
         return AnalysisCache(
-            lambda shape: classify_shape(shape, classifier),
+            lambda shape: classify_shape(shape, self._classifier),
             self._entry,
             max_length=self._max_length if inspects else -1,
             too_long=_TOO_LONG if inspects else _UNSEEN,

@@ -59,7 +59,10 @@ class RouterOptions:
         shard_id_regex: finds a shard number in a statement, as its group 1.
         sharding_key_regex: finds a sharding key in a statement, as its group 1.
         regex_search_limit: how many bytes of a text these two look at.
-        automatic_sharding_key: ``table.column`` or ``*.column``.
+        automatic_sharding_key: ``table.column``, ``schema.table.column`` or ``*.column``, or
+            several of these.
+        omnisharded_tables: ``table`` or ``schema.table``, of which every shard has a copy.
+        sharding_key_policy: ``strict`` or ``sticky``.
         read_functions: names of functions that the operator declares harmless.
         write_functions: names of functions that the operator declares to be writes.
         cache_entries: how many texts, and as many shapes, are remembered.
@@ -77,7 +80,9 @@ class RouterOptions:
     shard_id_regex: str | None = None
     sharding_key_regex: str | None = None
     regex_search_limit: int = 1000
-    automatic_sharding_key: str | None = None
+    automatic_sharding_key: str | tuple[str, ...] | None = None
+    omnisharded_tables: tuple[str, ...] = ()
+    sharding_key_policy: str = "strict"
     read_functions: frozenset[str] = frozenset()
     write_functions: frozenset[str] = frozenset()
     cache_entries: int = 5000

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.routing.classify import ClassifierOptions, classify
+from router.routing.columns import ShardedTables
 from router.routing.commands import parse
 from router.routing.router import QueryRouter
 from router.routing.shape import UnknownLexeme, shape_of
-from router.routing.sql.keys import KeyColumn
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions, Verdict
 
-KEYED = ClassifierOptions(sharding_key=KeyColumn.of("*.id"))
+KEYED = ClassifierOptions(sharded=ShardedTables.of("*.id"))
 WORDS = """
 select from where id = 5 'x' $1 ( ) , . * ; and or not in any array [ ] join on left using
 with as insert into update set delete merge values union limit for share case when then end

@@ -8,7 +8,7 @@ import pytest
 
 from router.errors import ConfigError
 from router.routing.classify import ClassifierOptions, classify
-from router.routing.sql.keys import KeyColumn
+from router.routing.columns import KeyColumn, ShardedTables
 
 if TYPE_CHECKING:
     from router.routing.types import Analysis
@@ -20,7 +20,7 @@ Found = tuple[tuple[tuple[int | str | None, ...], ...], ...]
 
 
 def analyse(sql: str, key: KeyColumn = TABLE) -> Analysis:
-    return classify(sql, ClassifierOptions(sharding_key=key))
+    return classify(sql, ClassifierOptions(sharded=ShardedTables((key,))))
 
 
 def found(sql: str, key: KeyColumn = TABLE) -> Found:
@@ -263,6 +263,8 @@ def test_a_setting_that_names_no_column_is_the_operators_error(setting: str) -> 
         KeyColumn.of(setting)
 
 
-def test_quotes_in_the_setting_are_dropped() -> None:
-    assert KeyColumn.of('"Data"."ID"') == TABLE
+def test_names_in_the_setting_are_folded_unless_quoted() -> None:
+    assert KeyColumn.of("Data.ID") == KeyColumn.of('"data".id') == TABLE
+    assert KeyColumn.of('"Data"."I""D"') == KeyColumn("Data", 'I"D')
+    assert KeyColumn.of('app."a.b".c') == KeyColumn("a.b", "c", "app")
     assert KeyColumn.of("*.id").table == ""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from router.errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
+from router.routing.columns import KeyColumn
 from router.routing.commands import parse
 from router.routing.router import QueryRouter
 from router.routing.sharding import pg_bigint_hash, sha1
@@ -354,3 +355,33 @@ def test_its_repr_tells_its_size() -> None:
     router = QueryRouter(KEYED)
     router.route(READ, RoutingState())
     assert repr(router) == "<QueryRouter 3 shards, 1 texts>"
+
+
+# --- columns that were learned
+
+
+def test_a_list_of_keys_names_the_tables_whose_columns_are_wanted() -> None:
+    keys = ("users.id", "shop.orders.user_id")
+    router = QueryRouter(replace(KEYED, automatic_sharding_key=keys))
+    assert router.wanted_tables == (
+        KeyColumn("users", "id"),
+        KeyColumn("orders", "user_id", "shop"),
+    )
+    assert QueryRouter(SPLITTING).wanted_tables == ()
+
+
+def test_columns_that_were_learned_place_an_insert_without_a_list_of_columns() -> None:
+    router = QueryRouter(KEYED)
+    text = b"INSERT INTO data VALUES ('x', 5)"
+    prepared = router.analyse(text)
+    assert router.route(text, RoutingState()).shard == 0
+    router.learn_columns({"data": ("name", "id"), "public.data": ("name", "id")})
+    assert router.epoch == 1
+    assert router.route(text, RoutingState()).shard == 2
+    assert router.route(b"INSERT INTO public.data VALUES ('x', 5)", RoutingState()).shard == 2
+    assert prepared is not None
+    router.learn_columns({"data": ("name", "id"), "public.data": ("name", "id")})
+    assert router.epoch == 1
+    router.learn_columns({"data": ("id", "name")})
+    assert router.epoch == 2
+    assert router.route(b"INSERT INTO data VALUES (6, 5)", RoutingState()).shard == 0

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from sqlglot import exp
 
-from ...errors import ConfigError, RoutingError
+from ...errors import RoutingError
 from ..types import KeyTerms
 from .values import integer_type, term_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ..columns import KeyColumn, ShardedTables
     from ..types import KeyConditions
     from .trees import Tree
 
@@ -27,41 +28,6 @@ _SCOPES: Final = (exp.Select, exp.Update, exp.Delete, exp.Merge)
 
 Demands = dict[str, list[KeyTerms]]
 """What is demanded of the key of each table, by the table's name in its query."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyColumn:
-    """The column of automatic_sharding_key, in lower case.
-
-    Attributes:
-        table: the table's name, or "" for any table.
-        schema: the table's schema, or "" if the setting does not tell.
-        column: the column's name.
-    """
-
-    table: str
-    column: str
-    schema: str = ""
-
-    @classmethod
-    def of(cls, setting: str) -> KeyColumn:
-        """Read ``table.column``, ``schema.table.column`` or ``*.column``."""
-        parts = setting.replace('"', "").lower().split(".")
-        if len(parts) not in (2, 3) or not all(parts):
-            raise ConfigError(
-                f'automatic_sharding_key: "{setting}" is neither table.column nor *.column'
-            )
-        schema = parts[0] if len(parts) == 3 else ""
-        return cls("" if parts[-2] == "*" else parts[-2], parts[-1], schema)
-
-    def is_in(self, table: exp.Table) -> bool:
-        """Say whether a table is the one that has the column."""
-        if not self.table:
-            return True
-        schema = table.db.lower()
-        return table.name.lower() == self.table and (
-            not self.schema or not schema or schema == self.schema
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +42,16 @@ class Keys:
         return Keys(self.conditions + other.conditions, self.error or other.error)
 
 
-def extract(tree: Tree, key: KeyColumn) -> Keys:
-    """Find what a statement says about the sharding key."""
-    made = {cte.alias.lower(): cte.this for cte in tree.find_all(exp.CTE)}
+def extract(tree: Tree, tables: ShardedTables) -> Keys:
+    """Find what a statement says about the sharding keys."""
+    found = Keys()
+    for key in tables.keys:
+        found = found.joined(_extract(tree, key, tables))
+    return found
+
+
+def _extract(tree: Tree, key: KeyColumn, tables: ShardedTables) -> Keys:
+    made = {cte.alias: cte.this for cte in tree.find_all(exp.CTE)}
     found: list[KeyConditions] = []
     error: RoutingError | None = None
     for node in tree.walk():
@@ -86,7 +59,7 @@ def extract(tree: Tree, key: KeyColumn) -> Keys:
             demands = _Scope(node, key, made).demands()
             found.extend(tuple(conditions) for conditions in demands.values())
         elif isinstance(node, exp.Insert):
-            terms = _inserted(node, key)
+            terms = _inserted(node, key, tables)
             found.extend([(terms,)] if terms else [])
         if isinstance(node, (exp.Update, exp.OnConflict)) and _updates_key(node, key):
             error = RoutingError(
@@ -105,7 +78,7 @@ class _Scope:
         self._keyed: list[str] = []
         for source in _sources(node):
             if _has_key(source, key, made):
-                self._keyed.append(source.alias_or_name.lower())
+                self._keyed.append(source.alias_or_name)
 
     def demands(self) -> Demands:
         """Collect what WHERE and all join conditions demand together."""
@@ -150,9 +123,9 @@ class _Scope:
 
     def _table_of(self, column: Tree) -> str | None:
         """Return the name of the table whose key a column is, or None if it is no key."""
-        if not isinstance(column, exp.Column) or column.name.lower() != self._key.column:
+        if not isinstance(column, exp.Column) or column.name != self._key.column:
             return None
-        qualifier = column.table.lower()
+        qualifier = column.table
         if not self._key.table:
             return qualifier
         if qualifier:
@@ -200,9 +173,9 @@ def _conditions(node: Tree) -> Iterator[Tree]:
 def _has_key(source: Tree, key: KeyColumn, made: Mapping[str, Tree], depth: int = 8) -> bool:
     """Say whether the key is among the columns of a table, sub-select or CTE."""
     if isinstance(source, exp.Table):
-        body = None if source.db else made.get(source.name.lower())
+        body = None if source.db else made.get(source.name)
         if body is None:
-            return key.is_in(source)
+            return key.is_in(source.db, source.name)
         return depth > 0 and _passes_key(body, key, made, depth - 1)
     return depth > 0 and _passes_key(source.this, key, made, depth - 1)
 
@@ -213,23 +186,27 @@ def _passes_key(query: Tree, key: KeyColumn, made: Mapping[str, Tree], depth: in
     if not isinstance(query, exp.Select):
         return False
     passes = any(
-        column.is_star or (isinstance(column, exp.Column) and column.name.lower() == key.column)
+        column.is_star or (isinstance(column, exp.Column) and column.name == key.column)
         for column in query.expressions
     )
     return passes and any(_has_key(source, key, made, depth) for source in _sources(query))
 
 
-def _inserted(insert: exp.Insert, key: KeyColumn) -> KeyTerms:
+def _inserted(insert: exp.Insert, key: KeyColumn, tables: ShardedTables) -> KeyTerms:
     """Return the key of each new row, or nothing if one of them is not known."""
     schema = insert.this
-    if not isinstance(schema, exp.Schema) or not isinstance(schema.this, exp.Table):
+    table = schema.this if isinstance(schema, exp.Schema) else schema
+    if not isinstance(table, exp.Table) or not key.is_in(table.db, table.name):
         return ()
-    names = [column.name.lower() for column in schema.expressions]
-    if not key.is_in(schema.this) or key.column not in names:
+    if isinstance(schema, exp.Schema):
+        names = [column.name for column in schema.expressions]
+    else:
+        names = list(tables.columns_of(table.db, table.name) or ())
+    if key.column not in names:
         return ()
     position = names.index(key.column)
     rows = _rows(insert.args.get("expression"))
-    terms = [term_of(row[position]) if len(row) == len(names) else None for row in rows]
+    terms = [term_of(row[position]) if position < len(row) else None for row in rows]
     known = tuple(term for term in terms if term is not None)
     return known if len(known) == len(terms) else ()
 
@@ -251,11 +228,11 @@ def _updates_key(node: Tree, key: KeyColumn) -> bool:
         table = above.this if above is not None else None
     if isinstance(table, exp.Schema):
         table = table.this
-    if isinstance(table, exp.Table) and not key.is_in(table):
+    if isinstance(table, exp.Table) and not key.is_in(table.db, table.name):
         return False
     targets = (a.this for a in node.expressions if isinstance(a, exp.EQ))
     return any(
-        column.name.lower() == key.column
+        column.name == key.column
         for target in targets
         for column in target.find_all(exp.Column)
     )

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import trees
-from .keys import KeyColumn, Keys, extract
+from .keys import Keys, extract
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..columns import ShardedTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Reading:
     keys: Keys
 
 
-def read(text: str, tokens: Sequence[str], key: KeyColumn | None) -> Reading | None:
+def read(text: str, tokens: Sequence[str], sharded: ShardedTables | None) -> Reading | None:
     """Read a statement of a folded shape; None if it cannot be parsed, or not safely."""
     if not trees.is_safe(tokens):
         return None
@@ -35,7 +37,7 @@ def read(text: str, tokens: Sequence[str], key: KeyColumn | None) -> Reading | N
         tree = trees.parse(text)
         if tree is None:
             return None
-        keys = Keys() if key is None else extract(tree, key)
+        keys = Keys() if sharded is None else extract(tree, sharded)
         return Reading(trees.is_query(tree), trees.tables(tree), keys)
     except Exception:  # hostile text can make sqlglot fail in any way, and trees take any form
         return None

@@ -1,0 +1,144 @@
+"""The tables of a pool as far as sharding goes: which have a key, which are on every shard.
+
+Names are those of PostgreSQL's catalogue: what a text has without quotes is in lower case, what
+it has in quotes as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PART: Final = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+_FORMS: Final = "table.column, schema.table.column or *.column"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column whose values are sharding keys.
+
+    Attributes:
+        table: the table's name, or "" for any table that has the column.
+        column: the column's name.
+        schema: the table's schema, or "" if the setting does not tell.
+    """
+
+    table: str
+    column: str
+    schema: str = ""
+
+    @classmethod
+    def of(cls, setting: str) -> KeyColumn:
+        """Read ``table.column``, ``schema.table.column`` or ``*.column``.
+
+        Raises:
+            ConfigError: it is none of them.
+        """
+        parts = _parts(setting)
+        if len(parts) not in (2, 3) or parts[-1] == "*":
+            raise ConfigError(f'automatic_sharding_key: "{setting}" is not one of {_FORMS}')
+        schema = parts[0] if len(parts) == 3 else ""
+        return cls("" if parts[-2] == "*" else parts[-2], parts[-1], schema)
+
+    def is_in(self, schema: str, table: str) -> bool:
+        """Say whether the table of that name has the column."""
+        if self.table and self.table != table:
+            return False
+        return not self.schema or not schema or schema == self.schema
+
+    def __str__(self) -> str:
+        return ".".join(part for part in (self.schema, self.table or "*", self.column) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedTables:
+    """What is known about the tables of a pool.
+
+    Attributes:
+        keys: the columns with sharding keys.
+        omnisharded: (schema or "", name) of the tables that every shard has a copy of.
+        columns: names of the columns, in their order, of those tables that have been asked
+            for, by the table's name with and without its schema.
+    """
+
+    keys: tuple[KeyColumn, ...] = ()
+    omnisharded: frozenset[tuple[str, str]] = frozenset()
+    columns: Mapping[str, tuple[str, ...]] | None = None
+
+    @classmethod
+    def of(
+        cls, keys: str | Sequence[str] | None, omnisharded: Sequence[str] = ()
+    ) -> ShardedTables:
+        """Read automatic_sharding_key and omnisharded_tables.
+
+        Raises:
+            ConfigError: one of them does not name what it should.
+        """
+        settings = (keys,) if isinstance(keys, str) else keys or ()
+        return cls(
+            tuple(dict.fromkeys(map(KeyColumn.of, settings))),
+            frozenset(map(_table, omnisharded)),
+        )
+
+    @property
+    def matter(self) -> bool:
+        """Whether any table is sharded in a way that its statements tell."""
+        return bool(self.keys or self.omnisharded)
+
+    def key_of(self, schema: str, table: str) -> str:
+        """Return the name of a table's key column, or "" if it has none that is known of.
+
+        A setting that names the table counts before one for any table, and the latter only
+        as long as the table is not known to lack the column.
+        """
+        found = ""
+        for key in self.keys:
+            if not key.is_in(schema, table):
+                continue
+            if key.table:
+                return key.column
+            columns = self.columns_of(schema, table)
+            if not found and (columns is None or key.column in columns):
+                found = key.column
+        return "" if found and self.is_omnisharded(schema, table) else found
+
+    def is_omnisharded(self, schema: str, table: str) -> bool:
+        """Say whether every shard has a copy of the table."""
+        if not self.omnisharded:
+            return False
+        if not schema:
+            return any(name == table for _, name in self.omnisharded)
+        return (schema, table) in self.omnisharded or ("", table) in self.omnisharded
+
+    def columns_of(self, schema: str, table: str) -> tuple[str, ...] | None:
+        """Return the names of a table's columns in their order, if they are known."""
+        if self.columns is None:
+            return None
+        return self.columns.get(f"{schema}.{table}" if schema else table)
+
+
+def _parts(setting: str) -> list[str]:
+    """Take a name with dots apart as PostgreSQL does; nothing if it is not one."""
+    parts: list[str] = []
+    position = 0
+    while match := _PART.match(setting, position):
+        quoted, plain = match.groups()
+        # Like PostgreSQL, only ASCII letters: others depend on the database's locale.
+        parts.append(quoted.replace('""', '"') if quoted else plain.encode().lower().decode())
+        position = match.end() + 1
+        if setting[match.end() : position] != ".":
+            break
+    return parts if position == len(setting) + 1 else []
+
+
+def _table(setting: str) -> tuple[str, str]:
+    parts = _parts(setting)
+    if len(parts) not in (1, 2):
+        raise ConfigError(f'omnisharded_tables: "{setting}" is not table or schema.table')
+    return parts[0] if len(parts) == 2 else "", parts[-1]
