@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from .model import Config, General, PoolConfig, User
+    from .plugins import Plugins
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class PoolSettings:
         checkout_failure_limit: None is off.
         tcp_user_timeout: milliseconds; 0 leaves it to the system.
         server_tls_ca_file: None is the system's CA certificates.
+        prewarmer: queries for each new server connection.
     """
 
     pool: str
@@ -105,6 +107,7 @@ class PoolSettings:
     verify_server_certificate: bool
     server_tls_ca_file: Path | None
     auth_query: AuthQuery | None
+    prewarmer: tuple[str, ...]
     routing: RoutingSettings
 
 
@@ -149,6 +152,7 @@ def pool_settings(config: Config, pool: PoolConfig, user: User) -> PoolSettings:
         verify_server_certificate=general.verify_server_certificate,
         server_tls_ca_file=general.server_tls_ca_file,
         auth_query=_auth_query(general, pool),
+        prewarmer=_prewarmer(config.plugins_of(pool)),
         routing=routing_settings(pool),
     )
 
@@ -176,6 +180,11 @@ def routing_settings(pool: PoolConfig) -> RoutingSettings:
         table_mutation_cache_ttl=_seconds(pool.table_mutation_cache_ms_ttl),
         load_balancing_mode=pool.load_balancing_mode,
     )
+
+
+def _prewarmer(plugins: Plugins) -> tuple[str, ...]:
+    section = plugins.prewarmer
+    return section.queries if section is not None and section.enabled else ()
 
 
 def _auth_query(general: General, pool: PoolConfig) -> AuthQuery | None:

@@ -75,6 +75,7 @@ class AddressPool:
         on_reached, on_unreachable: told of the outcome of opening a connection.
         on_schema_change: told when prepared statements may have other columns than before.
         retired: the configuration has no place for it any more; what is released is closed.
+        complaints: what has been logged of new connections, so that it is logged once.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class AddressPool:
         self.counters = Counters()
         self.retired = False
         self.oversized = False
+        self.complaints: Final[set[str]] = set()
         self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
         self.on_schema_change: Callable[[], None] | None = None

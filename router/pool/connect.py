@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import ssl
 import struct
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,9 @@ from ..errors import (
 )
 from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
+from .query import LoginQueries
 from .server import ServerConnection
+from .warming import warm
 
 if TYPE_CHECKING:
     from ..config.settings import PoolSettings
@@ -129,6 +132,13 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
             break
         else:
             raise ServerProtocolError(f"unexpected message type {chr(kind)!r} during login")
+    if settings.prewarmer:
+        queries = LoginQueries(
+            wire,
+            time_limit=settings.connect_timeout,
+            cancel=partial(deliver_cancel, pool, *key),
+        )
+        reported.update(await warm(pool, queries))
     return _hand_to_engine(engine, pool, wire, key, reported)
 
 
@@ -195,7 +205,11 @@ async def send_cancel(server: ServerConnection) -> None:
 
     Returns when the server has closed that connection, which is after it has sent the signal.
     """
-    pool = server.pool
+    await deliver_cancel(server.pool, server.pid, server.secret)
+
+
+async def deliver_cancel(pool: AddressPool, pid: int, secret: bytes) -> None:
+    """Do what `send_cancel` does, for a backend by its key."""
     with trio.move_on_after(pool.settings.server_login_timeout):
         try:
             wire = await connect(
@@ -207,7 +221,7 @@ async def send_cancel(server: ServerConnection) -> None:
         try:
             if pool.settings.server_tls:
                 await _start_tls(pool, wire)
-            await wire.send(messages.cancel_request(server.pid, server.secret))
+            await wire.send(messages.cancel_request(pid, secret))
             await wire.read_exactly(1)
         except (WireClosed, OSError, RouterError):
             pass  # the end of the connection is the only answer there is

@@ -228,6 +228,7 @@ class Pool:
         self.settings = settings
         for address_pool in self.address_pools():
             address_pool.settings = settings
+            address_pool.complaints.clear()
             address_pool.oversized = address_pool.size > settings.pool_size
             address_pool.fill()
 

@@ -141,6 +141,26 @@ def parse_error_fields(body: bytes) -> dict[str, str]:
     return fields
 
 
+def parse_data_row(body: bytes) -> tuple[str | None, ...]:
+    """Read the values of a DataRow body in text format; None is NULL.
+
+    Raises:
+        struct.error: it is cut short.
+    """
+    (count,) = _INT16.unpack_from(body)
+    values: list[str | None] = []
+    pos = 2
+    for _ in range(count):
+        (length,) = _INT32.unpack_from(body, pos)
+        pos += 4
+        if length < 0:
+            values.append(None)
+        else:
+            values.append(body[pos : pos + length].decode("utf-8", "replace"))
+            pos += length
+    return tuple(values)
+
+
 # --- to servers
 
 
