@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     GetJsonSchemaHandler,
     SecretStr,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
@@ -33,7 +35,15 @@ from .keys import (
     Unit,
 )
 from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
-from .values import AuthType, DefaultRole, LoadBalancingMode, PoolMode, Role, ShardingFunction
+from .values import (
+    AuthType,
+    DefaultRole,
+    LoadBalancingMode,
+    PoolMode,
+    Role,
+    ShardingFunction,
+    ShardingKeyPolicy,
+)
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -156,12 +166,33 @@ def _default_shard(value: str) -> str:
     return value
 
 
-def _sharding_key(value: str) -> str:
-    plain = value.replace('"', "")
-    table, dot, column = plain.partition(".")
-    if not table or not dot or not column or "." in column:
-        raise ValueError('must be "table.column" or "*.column"')
-    return plain
+_NAME = r'(?:"(?:[^"]|"")+"|[^".*]+)'
+_TABLE = re.compile(rf"{_NAME}(?:\.{_NAME})?")
+_KEY_COLUMN = re.compile(rf"(?:\*|{_TABLE.pattern})\.{_NAME}")
+
+
+_STRINGS_OR_ONE: JsonSchemaValue = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+}
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _sharding_keys(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(_KEY_COLUMN.fullmatch, value)):
+        raise ValueError(
+            'must be "table.column", "schema.table.column" or "*.column", '
+            "or an array of such strings"
+        )
+    return value
+
+
+def _tables(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(_TABLE.fullmatch, value)):
+        raise ValueError('must be an array of "table" or "schema.table"')
+    return value
 
 
 class PoolConfig(Section):
@@ -228,11 +259,22 @@ class PoolConfig(Section):
         ShardingFunction, Key("How a sharding key becomes a shard number.")
     ] = ShardingFunction.PG_BIGINT_HASH
     automatic_sharding_key: Annotated[
-        Text | None,
-        AfterValidator(lambda value: value if value is None else _sharding_key(value)),
-        Form("`table.column` or `*.column`"),
-        Key("Column whose value in a statement chooses the shard."),
-    ] = None
+        tuple[Text, ...],
+        BeforeValidator(_listed),
+        AfterValidator(_sharding_keys),
+        WithJsonSchema(_STRINGS_OR_ONE),
+        Form("`table.column`, `schema.table.column` or `*.column`, or an array of these"),
+        Key("Columns whose values in a statement choose the shard."),
+    ] = ()
+    omnisharded_tables: Annotated[
+        Texts,
+        AfterValidator(_tables),
+        Key("Tables that every shard has a copy of; any shard answers for them."),
+    ] = ()
+    sharding_key_policy: Annotated[
+        ShardingKeyPolicy,
+        Key("What statements without a key do, and those with keys of several shards."),
+    ] = ShardingKeyPolicy.STRICT
     sharding_key_regex: Annotated[
         Regex | None, Key("Finds a sharding key in a statement, as its group 1.")
     ] = None

@@ -39,7 +39,9 @@ class RoutingSettings:
     read_functions: frozenset[str]
     write_functions: frozenset[str]
     sharding_function: str
-    automatic_sharding_key: str | None
+    automatic_sharding_key: tuple[str, ...]
+    omnisharded_tables: tuple[str, ...]
+    sharding_key_policy: str
     sharding_key_regex: str | None
     shard_id_regex: str | None
     regex_search_limit: int
@@ -170,6 +172,8 @@ def routing_settings(pool: PoolConfig) -> RoutingSettings:
         write_functions=frozenset(pool.write_functions),
         sharding_function=pool.sharding_function.value,
         automatic_sharding_key=pool.automatic_sharding_key,
+        omnisharded_tables=pool.omnisharded_tables,
+        sharding_key_policy=pool.sharding_key_policy.value,
         sharding_key_regex=pool.sharding_key_regex,
         shard_id_regex=pool.shard_id_regex,
         regex_search_limit=pool.regex_search_limit,

@@ -52,6 +52,13 @@ class LoadBalancingMode(Word):
         return ("loc",) if member is cls.LEAST_OUTSTANDING_CONNECTIONS else ()
 
 
+class ShardingKeyPolicy(Word):
+    """What becomes of statements whose sharding keys do not lead to one shard."""
+
+    STRICT = "strict"
+    STICKY = "sticky"
+
+
 class ShardingFunction(Word):
     """How a sharding key becomes the number of a shard."""
 

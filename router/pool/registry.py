@@ -175,6 +175,8 @@ def router_options(settings: PoolSettings) -> routing.RouterOptions:
         sharding_key_regex=chosen.sharding_key_regex,
         regex_search_limit=chosen.regex_search_limit,
         automatic_sharding_key=chosen.automatic_sharding_key,
+        omnisharded_tables=chosen.omnisharded_tables,
+        sharding_key_policy=chosen.sharding_key_policy,
         read_functions=chosen.read_functions,
         write_functions=chosen.write_functions,
     )

@@ -33,7 +33,7 @@ def test_a_file_in_the_shape_of_pgcats_sample_warns_of_its_stray_section_only() 
     assert [user.username for user in pool.users] == ["sharding_user", "other_user"]
     assert [shard.database for shard in pool.shards] == ["shard0", "shard1", "shard2"]
     assert len(pool.shards[0].mirrors) == 2
-    assert pool.automatic_sharding_key == "data.id"
+    assert pool.automatic_sharding_key == ('"data".id',)
 
 
 def test_global_plugins_are_read() -> None:

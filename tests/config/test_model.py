@@ -154,9 +154,30 @@ def test_a_user_is_found_by_name() -> None:
     assert pool.user("bob") is None
 
 
-def test_quotes_are_taken_off_the_sharding_key() -> None:
-    pool = config({"pools/app/automatic_sharding_key": '"data".id'}).pools["app"]
-    assert pool.automatic_sharding_key == "data.id"
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        ("data.id", ("data.id",)),
+        ('"Data"."a.b"', ('"Data"."a.b"',)),
+        ("*.tenant_id", ("*.tenant_id",)),
+        (["users.id", "shop.orders.user_id"], ("users.id", "shop.orders.user_id")),
+    ],
+)
+def test_a_sharding_key_is_one_column_or_several(value: object, keys: tuple[str, ...]) -> None:
+    pool = config({"pools/app/automatic_sharding_key": value}).pools["app"]
+    assert pool.automatic_sharding_key == keys
+
+
+def test_omnisharded_tables_and_the_policy_are_read() -> None:
+    pool = config(
+        {
+            "pools/app/omnisharded_tables": ["countries", 'public."Currencies"'],
+            "pools/app/sharding_key_policy": "Sticky",
+        }
+    ).pools["app"]
+    assert pool.omnisharded_tables == ("countries", 'public."Currencies"')
+    assert pool.sharding_key_policy == "sticky"
+    assert config({}).pools["app"].sharding_key_policy == "strict"
 
 
 @pytest.mark.parametrize("value", ["random", "random_healthy", "shard_0"])
@@ -240,13 +261,21 @@ def test_the_metrics_port_may_be_any_port() -> None:
         (
             "pools/app/automatic_sharding_key",
             "id",
-            'pools.app.automatic_sharding_key: must be "table.column" or "*.column", got "id"',
+            'pools.app.automatic_sharding_key: must be "table.column", '
+            '"schema.table.column" or "*.column", or an array of such strings, got "id"',
         ),
         (
             "pools/app/automatic_sharding_key",
-            "a.b.c",
-            "pools.app.automatic_sharding_key: "
-            'must be "table.column" or "*.column", got "a.b.c"',
+            ["a.b", "a.b.c.d"],
+            'pools.app.automatic_sharding_key: must be "table.column", '
+            '"schema.table.column" or "*.column", or an array of such strings, '
+            "got an array",
+        ),
+        (
+            "pools/app/omnisharded_tables",
+            ["a.b.c"],
+            "pools.app.omnisharded_tables: "
+            'must be an array of "table" or "schema.table", got an array',
         ),
         (
             "pools/app/shard_id_regex",

@@ -140,7 +140,7 @@ def test_routing_takes_the_pools_settings() -> None:
     assert routing.query_parser_max_length == 10
     assert routing.sharding_function == "sha1"
     assert routing.default_shard == "random"
-    assert routing.automatic_sharding_key == "t.k"
+    assert routing.automatic_sharding_key == ("t.k",)
     assert routing.shard_id_regex == "(1)"
     assert routing.read_functions == frozenset({"mine"})
     assert routing.load_balancing_mode is LoadBalancingMode.LEAST_OUTSTANDING_CONNECTIONS
