@@ -69,6 +69,8 @@ _COMMAND: Final = re.compile(
 )
 _END: Final = re.compile(rb"(?:%s|;)*+\Z" % _GAP)
 _VALUE: Final = re.compile(rb"'([^']*+)'?|\"([^\"]*+)\"?|([^\s;'\"]*+)['\"]?")
+# The type that a driver may write behind it decides nothing here.
+_PARAMETER: Final = re.compile(rb"\$1(?:::\w+)?")
 _BLANKS: Final = re.compile(rb"%s++" % _GAP)
 
 # Four letters decide for nearly every query that it is none of ours.
@@ -89,12 +91,69 @@ _ROLES: Final = {choice.value: choice for choice in RoleChoice}
 _SWITCHES: Final = {"on": True, "off": False, "default": None}
 
 
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A routing command whose value nobody has looked at yet.
+
+    Attributes:
+        verb: which command.
+        value: of a SET, as it is written between its quotes; b"" of a SHOW.
+        has_parameter: the value is that of the parameter $1.
+        local: whether it lasts for one transaction only (SET LOCAL).
+    """
+
+    verb: Verb
+    value: bytes = b""
+    has_parameter: bool = False
+    local: bool = False
+
+    @property
+    def is_show(self) -> bool:
+        """Whether it asks, and changes nothing."""
+        return self.verb in _SHOWS
+
+    def command(self, value: str | None = None, *, shards: int | None = None) -> Command:
+        """Make the command of it.
+
+        Args:
+            value: that of the parameter, if there is one.
+            shards: how many there are, if that is known: for the words of an error.
+
+        Raises:
+            RoutingError: the value is none that the command knows (22023).
+        """
+        verb = self.verb
+        if verb in _SHOWS:
+            return Command(verb)
+        if self.has_parameter and value is None:
+            raise RoutingError(f"{verb.value} needs a value, not NULL", sqlstate="22023")
+        written = self.value.decode("utf-8", "replace") if value is None else value
+        return _valued(verb, written.strip(), self.local, shards)
+
+
+_SHOWS: Final = frozenset((Verb.SHOW_SHARD, Verb.SHOW_SERVER_ROLE, Verb.SHOW_PRIMARY_READS))
+
+
 def parse(text: bytes) -> Command | None:
     """Recognise a routing command in the text of a simple query; None for all other SQL.
 
     Raises:
         RoutingError: it is one, but its value is none that the command knows (22023), or
             another statement follows it in the same text (0A000).
+    """
+    wording = worded(text)
+    if wording is None:
+        return None
+    if wording.has_parameter:
+        raise RoutingError("there is no parameter $1", sqlstate="42P02")
+    return wording.command()
+
+
+def worded(text: bytes) -> Wording | None:
+    """Recognise a routing command by its words; None for all other SQL.
+
+    Raises:
+        RoutingError: another statement follows it in the same text (0A000).
     """
     if text[:3] not in _HEADS and text[:1] not in _LEADS:
         return None
@@ -113,24 +172,28 @@ def _canonical(subject: bytes) -> str:
     return _BLANKS.sub(b" ", subject).decode("ascii").upper()
 
 
-def _show(subject: str, rest: bytes) -> Command | None:
+def _show(subject: str, rest: bytes) -> Wording | None:
     if subject == "SHARDING KEY":
         return None
     _refuse_more(f"SHOW {subject}", rest)
-    return Command(Verb(f"SHOW {subject}"))
+    return Wording(Verb(f"SHOW {subject}"))
 
 
-def _set(subject: str, written: bytes, local: bool) -> Command:
+def _set(subject: str, written: bytes, local: bool) -> Wording:
     verb = Verb(f"SET {subject}")
     match = _VALUE.match(written)
     assert match is not None, "the last alternative matches anything"
     _refuse_more(verb.value, written[match.end() :])
-    value = written[match.start(match.lastindex or 3) : match.end(match.lastindex or 3)]
-    text = value.decode("utf-8", "replace").strip()
+    group = match.lastindex or 3
+    value = written[match.start(group) : match.end(group)]
+    return Wording(verb, value, group == 3 and _PARAMETER.fullmatch(value) is not None, local)
+
+
+def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> Command:
     if verb is Verb.SET_SHARDING_KEY:
         return Command(verb, number=parse_key(text), local=local)
     if verb is Verb.SET_SHARD:
-        return Command(verb, number=_shard(text), local=local)
+        return Command(verb, number=_shard(text, shards), local=local)
     if verb is Verb.SET_SERVER_ROLE:
         if text.lower() not in _ROLES:
             raise _unknown(verb, text, tuple(_ROLES))
@@ -149,13 +212,14 @@ def _refuse_more(words: str, rest: bytes) -> None:
         )
 
 
-def _shard(text: str) -> int | None:
+def _shard(text: str, shards: int | None) -> int | None:
     if text.lower() == "any":
         return None
     if text.isascii() and text.isdigit() and len(text.lstrip("0")) <= _SHARD_DIGITS:
         return int(text)
+    numbers = "that counts from 0" if shards is None else f"from 0 to {shards - 1}"
     raise InvalidShard(
-        f'invalid shard "{_shortened(text)}"', hint="Use a number, counted from 0, or ANY."
+        f'invalid shard "{_shortened(text)}"', hint=f"Use a number {numbers}, or ANY."
     )
 
 

@@ -12,6 +12,12 @@ from .types import CommandReply, Role, RoleChoice, RouterOptions
 if TYPE_CHECKING:
     from random import Random
 
+Chosen = tuple[int | None, RoleChoice, bool | None]
+"""Shard, role and primary_reads."""
+
+Choices = tuple[Chosen, Chosen, bool]
+"""What holds now, what holds after the transaction, and whether the two may differ."""
+
 _ROLES: Final = {RoleChoice.PRIMARY: Role.PRIMARY, RoleChoice.REPLICA: Role.REPLICA}
 
 
@@ -25,14 +31,15 @@ class RoutingState:
         choice: whom the client wants to talk to.
         primary_reads: override of primary_reads_enabled, or None.
         is_default: whether nothing is chosen, so that the pool's settings decide alone.
+        has_local: whether some of it holds for one transaction only.
     """
 
     __slots__ = (
-        "_has_local",
         "_kept_choice",
         "_kept_primary_reads",
         "_kept_shard",
         "choice",
+        "has_local",
         "is_default",
         "primary_reads",
         "shard",
@@ -51,7 +58,7 @@ class RoutingState:
         self.choice = RoleChoice.DEFAULT
         self.primary_reads: bool | None = None
         self.is_default = True
-        self._has_local = False
+        self.has_local = False
         self._keep()
 
     @property
@@ -68,12 +75,28 @@ class RoutingState:
 
     def end_transaction(self) -> None:
         """Drop what SET LOCAL chose; the session must call this at each return to idle."""
-        if self._has_local:
+        if self.has_local:
             self.shard = self._kept_shard
             self.choice = self._kept_choice
             self.primary_reads = self._kept_primary_reads
-            self._has_local = False
+            self.has_local = False
             self._settle()
+
+    @property
+    def choices(self) -> Choices:
+        """All that is chosen now, and what comes back after SET LOCAL."""
+        return (
+            (self.shard, self.choice, self.primary_reads),
+            (self._kept_shard, self._kept_choice, self._kept_primary_reads),
+            self.has_local,
+        )
+
+    def restore(self, choices: Choices) -> None:
+        """Bring back what `choices` returned earlier."""
+        now, kept, self.has_local = choices
+        self.shard, self.choice, self.primary_reads = now
+        self._kept_shard, self._kept_choice, self._kept_primary_reads = kept
+        self._settle()
 
     def execute(self, command: Command, options: RouterOptions, rng: Random) -> CommandReply:
         """Carry out a routing command and say how to answer it.
@@ -129,7 +152,7 @@ class RoutingState:
 
     def _changed(self, command: Command) -> None:
         if command.local:
-            self._has_local = True
+            self.has_local = True
         elif command.verb is Verb.SET_SERVER_ROLE:
             self._kept_choice = self.choice
         elif command.verb is Verb.SET_PRIMARY_READS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.errors import InvalidShard, InvalidShardingKey, RoutingError
-from router.routing.commands import Command, Verb, parse
+from router.routing.commands import Command, Verb, Wording, parse, worded
 from router.routing.types import RoleChoice
 
 KEY = Verb.SET_SHARDING_KEY
@@ -102,6 +102,48 @@ def test_a_shard_that_is_no_number_is_an_error_of_ours(value: bytes) -> None:
 def test_a_sharding_key_that_is_no_bigint_is_an_error_of_ours(value: bytes) -> None:
     with pytest.raises(InvalidShardingKey):
         parse(b"SET SHARDING KEY TO " + value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SET SHARD TO $1",
+        b"set shard = $1;",
+        b"SET SHARD TO $1::text",
+        b"SET SHARD /* which */ TO $1 -- that",
+    ],
+)
+def test_a_value_may_be_that_of_a_parameter(text: bytes) -> None:
+    wording = worded(text)
+    assert wording == Wording(SHARD, wording.value if wording else b"", has_parameter=True)
+    assert wording.command("2") == Command(SHARD, number=2)
+
+
+def test_a_parameter_without_a_value_is_an_error_of_ours() -> None:
+    wording = worded(b"SET SHARD TO $1")
+    assert wording is not None
+    with pytest.raises(RoutingError, match="NULL") as caught:
+        wording.command(None)
+    assert caught.value.sqlstate == "22023"
+    with pytest.raises(RoutingError, match=r"no parameter \$1") as caught:
+        parse(b"SET SHARD TO $1")
+    assert caught.value.sqlstate == "42P02"
+
+
+@pytest.mark.parametrize(
+    "text", [b"SET SHARD TO '$1'", b"SET SHARD TO $2", b"SET SHARD TO $1x"]
+)
+def test_other_uses_of_the_dollar_are_values(text: bytes) -> None:
+    with pytest.raises(InvalidShard):
+        parse(text)
+
+
+def test_the_error_names_the_shards_where_their_number_is_known() -> None:
+    wording = worded(b"SET SHARD TO -1")
+    assert wording is not None
+    with pytest.raises(InvalidShard) as caught:
+        wording.command(shards=3)
+    assert caught.value.hint == "Use a number from 0 to 2, or ANY."
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,25 @@ def test_its_repr_tells_the_choices() -> None:
     assert repr(state) == "<RoutingState shard=unset role=default>"
     run(state, "SET SHARD TO 1")
     assert repr(state) == "<RoutingState shard=1 role=default>"
+
+
+def test_choices_can_be_brought_back() -> None:
+    state = RoutingState()
+    run(state, "SET SHARD TO 1")
+    run(state, "SET LOCAL SHARD TO 2")
+    before = state.choices
+    run(state, "SET LOCAL SERVER ROLE TO replica")
+    run(state, "SET SHARD TO 0")
+    state.restore(before)
+    assert (state.shard, state.choice, state.has_local) == (2, RoleChoice.DEFAULT, True)
+    state.end_transaction()
+    assert (state.shard, state.choice, state.has_local) == (1, RoleChoice.DEFAULT, False)
+
+
+def test_nothing_chosen_can_be_brought_back() -> None:
+    state = RoutingState()
+    before = state.choices
+    run(state, "SET LOCAL SHARD TO 2")
+    state.restore(before)
+    assert state.is_default
+    assert not state.has_local
