@@ -25,10 +25,15 @@ TEXT_OID: Final = 25
 INT4_OID: Final = 23
 NUMERIC_OID: Final = 1700
 
+# Bytes of a value of those types that have a fixed length: bool, int8, int2, int4, oid, float4,
+# float8 and uuid.
+_SIZES: Final = {16: 1, 20: 8, 21: 2, 23: 4, 26: 4, 700: 4, 701: 8, 2950: 16}
+
 PARSE_COMPLETE: Final = b"1\x00\x00\x00\x04"
 BIND_COMPLETE: Final = b"2\x00\x00\x00\x04"
 CLOSE_COMPLETE: Final = b"3\x00\x00\x00\x04"
 NO_DATA: Final = b"n\x00\x00\x00\x04"
+PORTAL_SUSPENDED: Final = b"s\x00\x00\x00\x04"
 EMPTY_QUERY_RESPONSE: Final = b"I\x00\x00\x00\x04"
 READY_IDLE: Final = b"Z\x00\x00\x00\x05I"
 SYNC: Final = b"S\x00\x00\x00\x04"
@@ -84,13 +89,22 @@ def command_complete(tag: str) -> bytes:
     return message(codes.COMMAND_COMPLETE, cstring(tag))
 
 
-def row_description(columns: Iterable[tuple[str, int]]) -> bytes:
-    """Describe columns given as (name, type oid), all in text format."""
+def row_description(
+    columns: Iterable[tuple[str, int]], formats: Sequence[int] | None = None
+) -> bytes:
+    """Describe columns given as (name, type oid), in text format unless formats are given."""
     fields = [
-        cstring(name) + _FIELD.pack(0, 0, oid, 4 if oid == INT4_OID else -1, -1, 0)
-        for name, oid in columns
+        cstring(name)
+        + _FIELD.pack(0, 0, oid, _SIZES.get(oid, -1), -1, formats[number] if formats else 0)
+        for number, (name, oid) in enumerate(columns)
     ]
     return message(codes.ROW_DESCRIPTION, _INT16.pack(len(fields)) + b"".join(fields))
+
+
+def parameter_description(types: Sequence[int]) -> bytes:
+    """Tell the type oids of a statement's parameters."""
+    body = struct.pack(f"!H{len(types)}I", len(types), *types)
+    return message(codes.PARAMETER_DESCRIPTION, body)
 
 
 def data_row(values: Sequence[str | int | None]) -> bytes:

@@ -29,6 +29,14 @@ class Verb(Enum):
     SHOW_PRIMARY_READS = "SHOW PRIMARY READS"
 
 
+COLUMNS: Final = {
+    Verb.SHOW_SHARD: "shard",
+    Verb.SHOW_SERVER_ROLE: "server role",
+    Verb.SHOW_PRIMARY_READS: "primary reads",
+}
+"""The column that each SHOW answers with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A routing command with its value.
@@ -110,7 +118,12 @@ class Wording:
     @property
     def is_show(self) -> bool:
         """Whether it asks, and changes nothing."""
-        return self.verb in _SHOWS
+        return self.verb in COLUMNS
+
+    @property
+    def column(self) -> str | None:
+        """The name of the column of a SHOW, or None for a SET."""
+        return COLUMNS.get(self.verb)
 
     def command(self, value: str | None = None, *, shards: int | None = None) -> Command:
         """Make the command of it.
@@ -123,15 +136,12 @@ class Wording:
             RoutingError: the value is none that the command knows (22023).
         """
         verb = self.verb
-        if verb in _SHOWS:
+        if verb in COLUMNS:
             return Command(verb)
         if self.has_parameter and value is None:
             raise RoutingError(f"{verb.value} needs a value, not NULL", sqlstate="22023")
         written = self.value.decode("utf-8", "replace") if value is None else value
         return _valued(verb, written.strip(), self.local, shards)
-
-
-_SHOWS: Final = frozenset((Verb.SHOW_SHARD, Verb.SHOW_SERVER_ROLE, Verb.SHOW_PRIMARY_READS))
 
 
 def parse(text: bytes) -> Command | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard
-from .commands import Command, Verb
+from .commands import COLUMNS, Command, Verb
 from .sharding import FUNCTIONS
 from .types import CommandReply, Role, RoleChoice, RouterOptions
 
@@ -105,14 +105,9 @@ class RoutingState:
             InvalidShard: the shard is not configured; nothing has changed.
         """
         verb = command.verb
-        if verb is Verb.SHOW_SHARD:
-            value = "unset" if self.shard is None else str(self.shard)
-            return CommandReply("SELECT 1", "shard", value)
-        if verb is Verb.SHOW_SERVER_ROLE:
-            return CommandReply("SELECT 1", "server role", self._server_role(options))
-        if verb is Verb.SHOW_PRIMARY_READS:
-            reads = self.reads_from_primary(options)
-            return CommandReply("SELECT 1", "primary reads", "on" if reads else "off")
+        column = COLUMNS.get(verb)
+        if column is not None:
+            return CommandReply("SELECT 1", column, self._shown(verb, options))
         if verb is Verb.SET_SERVER_ROLE:
             self.choice = command.role
         elif verb is Verb.SET_PRIMARY_READS:
@@ -121,6 +116,13 @@ class RoutingState:
             self.shard = self._shard(command, options, rng)
         self._changed(command)
         return CommandReply(verb.value)
+
+    def _shown(self, verb: Verb, options: RouterOptions) -> str:
+        if verb is Verb.SHOW_SHARD:
+            return "unset" if self.shard is None else str(self.shard)
+        if verb is Verb.SHOW_SERVER_ROLE:
+            return self._server_role(options)
+        return "on" if self.reads_from_primary(options) else "off"
 
     def reads_from_primary(self, options: RouterOptions) -> bool:
         """Whether the primary takes its share of this client's reads."""
