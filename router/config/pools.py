@@ -226,6 +226,10 @@ class PoolConfig(Section):
     write_functions: Annotated[
         Texts, Key("Functions to be treated as writes, whatever they are known for.")
     ] = ()
+    learn_functions: Annotated[
+        Flag,
+        Key("Take functions of your own that servers declare immutable or stable for reads."),
+    ] = False
     connect_timeout: Annotated[
         PositiveMillis | None, Key("As in [general].", unset="that of [general]")
     ] = None

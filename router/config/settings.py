@@ -38,6 +38,7 @@ class RoutingSettings:
     primary_reads_enabled: bool
     read_functions: frozenset[str]
     write_functions: frozenset[str]
+    learn_functions: bool
     sharding_function: str
     automatic_sharding_key: tuple[str, ...]
     omnisharded_tables: tuple[str, ...]
@@ -170,6 +171,7 @@ def routing_settings(pool: PoolConfig) -> RoutingSettings:
         primary_reads_enabled=pool.primary_reads_enabled,
         read_functions=frozenset(pool.read_functions),
         write_functions=frozenset(pool.write_functions),
+        learn_functions=pool.learn_functions,
         sharding_function=pool.sharding_function.value,
         automatic_sharding_key=pool.automatic_sharding_key,
         omnisharded_tables=pool.omnisharded_tables,

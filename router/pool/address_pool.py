@@ -22,10 +22,9 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import PoolTimeout, RouterError, ServerRefused
 from ..protocol import marks
 from ..stats import Counters
-from . import cleaning
+from . import cleaning, refusals
 from .server import ServerConnection, ServerState
 
 if TYPE_CHECKING:
@@ -33,15 +32,13 @@ if TYPE_CHECKING:
 
     from ..config.settings import PoolSettings
     from ..engine.loop import Engine, Timer
+    from ..errors import RouterError
     from ..protocol.passwords import UserSecret
     from .address import Address
+    from .catalogue import Catalogue
     from .contracts import Connector, Waiter
 
 log = logging.getLogger("router.pool")
-
-# Refusals of a server that pass by themselves: 57P03 starting up or in recovery, 53300 too many
-# connections, 08006 the connection broke.
-_TEMPORARY: Final = frozenset(("57P03", "53300", "08006", "57P01"))
 
 # How soon opening is tried again while somebody waits, in seconds; doubles up to the second.
 _RETRY_FIRST: Final = 0.05
@@ -75,6 +72,7 @@ class AddressPool:
         on_reached, on_unreachable: told of the outcome of opening a connection.
         on_schema_change: told when prepared statements may have other columns than before.
         retired: the configuration has no place for it any more; what is released is closed.
+        catalogue: what to learn from its connections, if anything.
         complaints: what has been logged of new connections, so that it is logged once.
     """
 
@@ -99,6 +97,7 @@ class AddressPool:
         self.counters = Counters()
         self.retired = False
         self.oversized = False
+        self.catalogue: Catalogue | None = None
         self.complaints: Final[set[str]] = set()
         self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
@@ -182,19 +181,9 @@ class AddressPool:
             if waiter.others and self.size == self.connecting:
                 self._move_on(waiter)  # no server answers here, another may
             else:
-                waiter.client.checkout_failed(self._timeout_error(now - waiter.since))
+                waiter.client.checkout_failed(refusals.timeout(self, now - waiter.since))
         if self.waiters and self._expiry is None:
             self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
-
-    def _timeout_error(self, waited: float) -> RouterError:
-        if self.last_error is not None and not self.active:
-            return self.last_error
-        return PoolTimeout(
-            "could not get connection from the pool - "
-            f"waited {waited:.1f} s for one of {self.settings.pool_size} connections "
-            f"to {self.address.label}",
-            hint="Raise pool_size or connect_timeout, or shorten the transactions.",
-        )
 
     def _hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""
@@ -254,8 +243,7 @@ class AddressPool:
         if self.on_unreachable is not None:
             self.on_unreachable(self, error)
         if self.size == 0 or not self.waiters:
-            temporary = not isinstance(error, ServerRefused) or error.sqlstate in _TEMPORARY
-            self._move_waiters_on(None if temporary else error)
+            self._move_waiters_on(None if refusals.is_temporary(error) else error)
         if (self.waiters or self.settings.min_pool_size) and self._retry is None:
             self._retry = self._engine.call_later(self._retry_delay, self._try_again)
             self._retry_delay = min(self._retry_delay * 2, _RETRY_LAST)

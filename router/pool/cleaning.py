@@ -3,7 +3,8 @@
 Each step is a statement of the router's own, whose answer comes back here through
 `AddressPool.tested`: first the late cancel requests are waited for, then a transaction that is
 open is rolled back, then a barrier takes the blow of a cancel that may still be on its way, and
-last what the client may have left behind is removed.
+what the client may have left behind is removed. Last, if the client has changed the schema, the
+catalogue is read.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
     if server.status != codes.IDLE:
         server.send_query(b"ROLLBACK")
         return
-    found, server.marks = server.marks, 0
+    found = server.marks & ~marks.CATALOGUE
+    server.marks -= found
     if found & marks.BARRIER:
-        server.marks = found & ~marks.BARRIER
+        server.marks |= found & ~marks.BARRIER
         server.send_query(b"")
     elif found and pool.settings.cleanup_server_connections:
         if marks.drops_statements(found):
@@ -44,5 +46,9 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
         if found & (marks.SET | marks.UNKNOWN):
             server.forget_variables()
         server.send_query(marks.cleanup(found))
+    elif server.marks and pool.catalogue is not None:
+        server.marks = 0
+        pool.catalogue.ask(server)
     else:
+        server.marks = 0
         pool.give_on(server)

@@ -132,14 +132,23 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
             break
         else:
             raise ServerProtocolError(f"unexpected message type {chr(kind)!r} during login")
-    if settings.prewarmer:
+    if settings.prewarmer or pool.catalogue is not None:
         queries = LoginQueries(
             wire,
             time_limit=settings.connect_timeout,
             cancel=partial(deliver_cancel, pool, *key),
         )
-        reported.update(await warm(pool, queries))
+        reported.update(await _prepare(pool, queries))
     return _hand_to_engine(engine, pool, wire, key, reported)
+
+
+async def _prepare(pool: AddressPool, queries: LoginQueries) -> dict[str, str]:
+    """Do what is done before the first use; returns the settings that were reported."""
+    catalogue, address = pool.catalogue, pool.address
+    is_first = pool.size == pool.connecting
+    if catalogue is not None and catalogue.is_due(address, is_first=is_first):
+        await catalogue.ask_during_login(address, queries)
+    return await warm(pool, queries)
 
 
 def _is_local(host: str) -> bool:

@@ -14,19 +14,21 @@ from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..routing.types import Analysis, Role
-from . import balancer
+from . import balancer, cleaning, refusals
 from .address_pool import AddressPool
 from .bans import Bans
 from .contracts import Waiter
+from .server import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..config.settings import PoolSettings
     from ..engine.loop import Engine
     from ..protocol.prepared import Statement
     from ..routing.router import QueryRouter
     from .address import Address
+    from .catalogue import Catalogue
     from .contracts import Connector, WaitingClient
     from .server import ServerConnection
 
@@ -54,8 +56,10 @@ class Pool:
         settings: PoolSettings,
         router: QueryRouter,
         connector: Connector,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self._engine: Final = engine
+        self._catalogue: Final = catalogue
         self._news = trio.Event()  # replaced at each outcome of opening a connection
         self.database: Final = database
         self.user: Final = user
@@ -88,6 +92,9 @@ class Pool:
             address_pool.on_unreachable = self._unreachable
             address_pool.on_reached = self._reached
             address_pool.on_schema_change = self.statements.clear
+            address_pool.catalogue = catalogue
+        if catalogue is not None:
+            catalogue.join(self)
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
@@ -144,7 +151,7 @@ class Pool:
             chosen, others = candidates[0], []
         else:
             if not candidates:
-                raise self._no_server(shard, role)
+                raise refusals.no_server(shard, role)
             if shard is None:
                 # Any shard: pick one, so that a retry stays on it.
                 number = random.choice(candidates).address.shard
@@ -161,14 +168,6 @@ class Pool:
         chosen.enqueue(waiter)
         return waiter
 
-    def _no_server(self, shard: int | None, role: Role | None) -> RouterError:
-        wanted = "server" if role is None else role.value
-        where = "" if shard is None else f" of shard {shard}"
-        return ServerUnavailable(
-            f"could not get connection from the pool - no {wanted}{where} is configured",
-            hint="Check the servers of the shard, default_role and primary_reads_enabled.",
-        )
-
     def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
         log.warning(
             "[%s/%s] no connection: %s",
@@ -178,6 +177,8 @@ class Pool:
         )
         self._tell_news()
         address = address_pool.address
+        if self._catalogue is not None:
+            self._catalogue.refresh(address.shard)
         if self.bans.ban(address, error.message, self._engine.now, self.settings.ban_time):
             log.warning(
                 "[%s/%s] %s is left out for %g s",
@@ -220,6 +221,36 @@ class Pool:
     def statement(self, body: bytes, context: str) -> Statement[Analysis | None]:
         """The shared statement for the body of a Parse; see `StatementRegistry.get`."""
         return self.statements.get(body, context)
+
+    # --- what servers know
+
+    def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
+        """Route by the columns of tables, and by the functions that are known to only read."""
+        epoch = self.router.epoch
+        self.router.learn_columns(columns)
+        self.router.learn_functions(functions)
+        if self.router.epoch != epoch:
+            self.statements.clear()
+
+    def is_changing(self, shard: int) -> bool:
+        """Whether a client may be about to change the schema of a shard."""
+        return any(
+            server.marks & marks.CATALOGUE
+            for part in self.shards[shard]
+            for server in (*part.active, *part.tested_set)
+        )
+
+    def ask_servers(self) -> None:
+        """Have idle connections tell what the catalogue wants to know."""
+        if self._catalogue is None:
+            return
+        for part in self.address_pools():
+            if part.idle and self._catalogue.is_due(part.address):
+                server = part.idle[-1]
+                part.move(server, ServerState.ACTIVE)
+                server.used_at = self._engine.now
+                server.marks |= marks.CATALOGUE
+                cleaning.clean(part, server)
 
     # --- life cycle
 

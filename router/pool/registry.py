@@ -11,6 +11,7 @@ from ..routing import types as routing
 from ..routing.router import QueryRouter
 from ..stats import AVERAGE_WINDOW
 from .address import Address
+from .database import Database
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PoolRegistry:
         self._engine: Final = engine
         self._connector: Final = connector
         self._pools: dict[tuple[str, str], Pool] = {}
+        self._databases: dict[str, Database] = {}
         # Replaced pools whose clients are still in a transaction.
         self._retired: list[Pool] = []
         self._window_started = engine.now
@@ -79,12 +81,33 @@ class PoolRegistry:
             log.info("[%s/%s] pool is replaced or gone", pool.database, pool.user)
             self._retired.append(pool)
             pool.retire()
+        self._ask_servers()
+
+    def _ask_servers(self) -> None:
+        """What servers have told may not be true any more."""
+        used = {pool.database for pool in self._pools.values()}
+        self._databases = {name: self._databases[name] for name in used}
+        for database in self._databases.values():
+            if database.catalogue is not None:
+                database.catalogue.refresh()
+        for pool in self._pools.values():
+            pool.ask_servers()
 
     def _build(
         self, key: tuple[str, str], addresses: list[list[Address]], settings: PoolSettings
     ) -> Pool:
         router = QueryRouter(router_options(settings))
-        return Pool(self._engine, key[0], key[1], addresses, settings, router, self._connector)
+        database = self._databases.setdefault(key[0], Database(key[0]))
+        catalogue = database.catalogue_for(addresses, router, settings.routing)
+        return Pool(
+            self._engine,
+            *key,
+            addresses,
+            settings,
+            router,
+            self._connector,
+            catalogue,
+        )
 
     def open_spares(self) -> None:
         """Open a connection to each server that has none: a bad one is found out early."""

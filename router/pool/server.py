@@ -238,6 +238,8 @@ class ServerConnection(BackendStream):
         segment = self.queue[0]
         if segment.sink is not None or segment.orphaned:
             self.marks |= marks.of_tag(tag)
+            if self.marks & marks.SCHEMA and self.pool.catalogue is not None:
+                self.pool.catalogue.forget(self.pool.address.shard)
             if tag in (b"RESET", b"DISCARD ALL"):
                 # To the client's defaults, it thinks; but they are set as values.
                 self.marks |= marks.SET

@@ -24,6 +24,8 @@ MAY_COPY: Final = 256
 BARRIER: Final = 512
 # Nor this: prepared statements may return other columns than before.
 SCHEMA: Final = 1024
+# Nor this: tables and functions may be other ones than before.
+CATALOGUE: Final = 2048
 
 ALL: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP
 
@@ -45,7 +47,7 @@ _TAGS: Final = {
     b"DISCARD TEMP": 0,
     b"DISCARD SEQUENCES": 0,
     b"LOAD": UNKNOWN,
-    b"DO": UNKNOWN,
+    b"DO": UNKNOWN | CATALOGUE,
     b"CALL": UNKNOWN,
     b"EXECUTE": UNKNOWN,
     b"PREPARE TRANSACTION": 0,
@@ -87,7 +89,9 @@ def of_tag(tag: bytes) -> int:
     if found is not None:
         return found
     if tag.startswith(_RESHAPING):
-        return SCHEMA
+        return SCHEMA | CATALOGUE
+    if tag.startswith((b"CREATE ", b"IMPORT ")):
+        return CATALOGUE
     return 0 if tag.startswith(_SCHEMA_CHANGE) else UNKNOWN
 
 

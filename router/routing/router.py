@@ -58,7 +58,7 @@ class QueryRouter:
     Attributes:
         options: the pool's settings.
         is_static: whether a statement's text has no say, so that nobody needs to look at it.
-        epoch: how often columns have been learned.
+        epoch: how often columns or functions have been learned.
         cache: what is known about texts, with its counters.
     """
 
@@ -190,9 +190,21 @@ class QueryRouter:
         sharded = self._classifier.sharded
         if sharded is None or sharded.columns == columns:
             return
-        self._classifier = replace(
-            self._classifier, sharded=replace(sharded, columns=dict(columns))
+        self._reclassify(
+            replace(self._classifier, sharded=replace(sharded, columns=dict(columns)))
         )
+
+    def learn_functions(self, names: frozenset[str]) -> None:
+        """Take in the names of functions that only read, and forget all analyses.
+
+        What was learned before is replaced; read_functions and write_functions go before it.
+        """
+        rules = self._classifier.rules
+        if rules.learned != names:
+            self._reclassify(replace(self._classifier, rules=replace(rules, learned=names)))
+
+    def _reclassify(self, options: ClassifierOptions) -> None:
+        self._classifier = options
         self.epoch += 1
         self.cache.clear()
         if self._automatic_cache is not None:

@@ -31,10 +31,16 @@ _PADDING: Final = frozenset(("work", "transaction"))
 
 @dataclass(frozen=True, slots=True)
 class FunctionRules:
-    """What the operator of the router says about functions, over the built-in lists."""
+    """What the operator of the router says about functions, over the built-in lists.
+
+    Attributes:
+        harmless, writing: names, with or without schema, of functions that read and write.
+        learned: names of functions that the server's catalogue says only read.
+    """
 
     harmless: frozenset[str] = frozenset()
     writing: frozenset[str] = frozenset()
+    learned: frozenset[str] = frozenset()
 
     def is_harmless(self, call: Call) -> bool:
         """Say whether a standby can run it and nothing is left behind."""
@@ -42,6 +48,8 @@ class FunctionRules:
         if call.name in self.writing or qualified in self.writing:
             return False
         if call.name in self.harmless or qualified in self.harmless:
+            return True
+        if call.name in self.learned and call.schema != "pg_catalog":
             return True
         if call.schema not in ("", "pg_catalog"):
             return False
@@ -98,7 +106,9 @@ def _judge_query(tokens: list[str], rules: FunctionRules) -> Judgement:
     contained = write != "SELECT INTO"
     for call in calls(tokens):
         if rules.is_harmless(call):
-            contained = contained and call.name not in SLEEPING
+            # A function that is stable may still set or lock something.
+            is_known = call.name not in SLEEPING and call.name not in rules.learned
+            contained = contained and is_known
             continue
         write = write or f"function {call.name} may write"
         contained = (

@@ -41,6 +41,7 @@ class Attachment(ClientStream):
         settings: what it has set, which goes with it from server to server.
         may_pipeline: whether a statement may be sent behind one that is not answered.
         max_wait: the longest time that it waited for a server, in seconds.
+        epoch: the router's when it looked the client's statements up.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Attachment(ClientStream):
         "awaits_settings",
         "closed",
         "engine",
+        "epoch",
         "max_wait",
         "may_pipeline",
         "pool",
@@ -75,6 +77,7 @@ class Attachment(ClientStream):
         self.server: ServerConnection | None = None
         self.routing = RoutingState()
         self.may_pipeline = pool.router.is_static
+        self.epoch = pool.router.epoch
         self.closed = False
         self.max_wait = 0.0
         self.waiter: Waiter | None = None
@@ -200,8 +203,13 @@ class Attachment(ClientStream):
             return False
         self.pool = pool
         self.set_pipelining()
-        self.pool_changed()
+        self.look_up_anew()
         return True
+
+    def look_up_anew(self) -> None:
+        """The router has another view of statements than when they were looked up."""
+        self.epoch = self.pool.router.epoch
+        self.pool_changed()
 
     def take_server(self, server: ServerConnection) -> bool:
         """A server is free for us; False if we do not want it any more."""

@@ -73,6 +73,8 @@ class Collected:
         session = self._session
         if session.pool.retired and not session.change_pool():
             return
+        if session.epoch != session.pool.router.epoch:
+            session.look_up_anew()
         try:
             route = batch_route(
                 session.pool.router,

@@ -56,7 +56,26 @@ def test_a_harmless_text_is_not_marked(text: str) -> None:
     ],
 )
 def test_a_tag_tells_what_its_command_has_left(tag: bytes, mark: int) -> None:
-    assert marks.of_tag(tag) & ~marks.SCHEMA == mark
+    assert marks.of_tag(tag) & ~(marks.SCHEMA | marks.CATALOGUE) == mark
+
+
+@pytest.mark.parametrize(
+    ("tag", "mark"),
+    [
+        (b"ALTER TABLE", marks.SCHEMA | marks.CATALOGUE),
+        (b"DROP FUNCTION", marks.SCHEMA | marks.CATALOGUE),
+        (b"CREATE VIEW", marks.SCHEMA | marks.CATALOGUE),
+        (b"CREATE TABLE", marks.CATALOGUE),
+        (b"CREATE FUNCTION", marks.CATALOGUE),
+        (b"IMPORT FOREIGN SCHEMA", marks.CATALOGUE),
+        (b"DO", marks.CATALOGUE),
+        (b"GRANT", 0),
+        (b"SET", 0),
+        (b"SOMETHING NEW", 0),
+    ],
+)
+def test_a_tag_tells_whether_tables_may_be_other_ones(tag: bytes, mark: int) -> None:
+    assert marks.of_tag(tag) & (marks.SCHEMA | marks.CATALOGUE) == mark
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,316 @@
+"""What a pool's servers tell about tables and functions, for the routers of the pool.
+
+One catalogue serves the pools of all users of a database, since they have the same tables. Each
+shard is asked: by the first connection to it, before that is used; after a reload and after the
+shard could not be reached; and by a connection that has changed the schema, before its next
+client gets it. Then the columns are unknown from the change on until they have been read. A
+replica, which may not know of a change yet, is believed only if the primary has not been asked.
+
+Only what no shard contradicts is known. A table's name without a schema stands for all tables
+of that name, as clients may have search paths of their own: if their columns differ, they are
+unknown. What cannot be read is unknown, too, and logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..errors import ServerProtocolError
+from ..protocol import codes, messages
+from ..protocol.segments import Segment
+from ..protocol.variables import EMPTY, quote_literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..routing.columns import KeyColumn
+    from .address import Address
+    from .query import LoginQueries, Row
+    from .server import ServerConnection
+
+log = logging.getLogger("router.pool")
+
+Columns = dict[str, tuple[str, ...]]
+
+# More columns or functions than that are not read.
+_MOST_ROWS: Final = 50_000
+_MOST_BYTES: Final = 8 << 20
+# Marks the columns of tables that have one name and are not alike.
+_DIFFERENT: Final[tuple[str, ...]] = ()
+
+_COLUMNS: Final = """\
+SELECT 'c', n.nspname, c.relname, a.attname FROM pg_catalog.pg_attribute a
+ JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'f', 'v') AND a.attnum > 0 AND NOT a.attisdropped
+ AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND ({wanted})
+ ORDER BY c.oid, a.attnum LIMIT {limit};
+"""
+_HAS_COLUMN: Final = """\
+EXISTS (SELECT FROM pg_catalog.pg_attribute k WHERE k.attrelid = c.oid AND NOT k.attisdropped
+ AND k.attname = {column})"""
+# A function's name may also be one of PostgreSQL's own; then that one's nature decides.
+_FUNCTIONS: Final = """\
+SELECT 'f', p.proname FROM pg_catalog.pg_proc p
+ JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND NOT EXISTS (
+ SELECT FROM pg_catalog.pg_proc q WHERE q.proname = p.proname
+ AND q.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)
+ GROUP BY p.proname
+ HAVING pg_catalog.bool_and(p.prokind IN ('f', 'w') AND p.provolatile IN ('i', 's'))
+ ORDER BY 2 LIMIT {limit};
+"""
+
+
+class Member(Protocol):
+    """A pool whose router goes by the catalogue."""
+
+    @property
+    def retired(self) -> bool:
+        """Whether it is of no interest any more."""
+
+    def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
+        """Take in the columns of tables, and the names of functions that only read."""
+
+    def is_changing(self, shard: int) -> bool:
+        """Whether a client may be about to change the schema of a shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the routers of a pool need to know.
+
+    Attributes:
+        keys: the columns with sharding keys; the tables with them are wanted.
+        functions: whether functions are to be learned.
+    """
+
+    keys: tuple[KeyColumn, ...] = ()
+    functions: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.keys) or self.functions
+
+    @property
+    def sql(self) -> bytes:
+        """The query that asks for it, in ASCII whatever the names."""
+        limit = _MOST_ROWS + 1
+        text = ""
+        if self.keys:
+            conditions = sorted({_condition(key) for key in self.keys})
+            text += _COLUMNS.format(wanted=" OR ".join(conditions), limit=limit)
+        if self.functions:
+            text += _FUNCTIONS.format(limit=limit)
+        return text.encode("ascii")
+
+
+def _condition(key: KeyColumn) -> str:
+    if not key.table:
+        return _HAS_COLUMN.format(column=quote_literal(key.column))
+    # The schema is of no importance: whoever leaves it out may mean any.
+    return f"c.relname = {quote_literal(key.table)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What one shard has told."""
+
+    columns: Columns
+    functions: frozenset[str]
+
+
+class Catalogue:
+    """The knowledge about one database.
+
+    Attributes:
+        wanted: what is asked for.
+    """
+
+    def __init__(
+        self, database: str, servers: Sequence[Sequence[Address]], wanted: Wanted
+    ) -> None:
+        """Begin with nothing; `servers` are those of each shard."""
+        self._database: Final = database
+        self.wanted: Final = wanted
+        self._members: list[Member] = []
+        # By shard; None: it was asked, or told, and what it would say now is unknown.
+        self._told: dict[int, _Told | None] = {}
+        self._due: Final = set(range(len(servers)))
+        self._shard_count: Final = len(servers)
+        self._with_primary: Final = {
+            number
+            for number, shard in enumerate(servers)
+            if any(address.is_primary for address in shard)
+        }
+        self._complaints: Final[set[str]] = set()
+
+    def join(self, member: Member) -> None:
+        """Serve one more pool; it is told at once what is known."""
+        self._members = [other for other in self._members if not other.retired]
+        self._members.append(member)
+        self._tell([member])
+
+    def inherit(self, old: Catalogue) -> None:
+        """Begin with what another one of the same servers knows, until they have been asked."""
+        self._told = dict(old._told)
+
+    # --- when
+
+    def is_due(self, address: Address, *, is_first: bool = False) -> bool:
+        """Whether a connection should ask before it is used; `is_first`: there is no other.
+
+        The first connection of all may find another server than the last one did.
+        """
+        if not self._is_authority(address):
+            return address.shard not in self._told
+        return is_first or address.shard in self._due
+
+    def _is_authority(self, address: Address) -> bool:
+        return address.is_primary or address.shard not in self._with_primary
+
+    def refresh(self, shard: int | None = None) -> None:
+        """Have the shard, or all of them, asked again by the next connection."""
+        self._due.update(range(self._shard_count) if shard is None else (shard,))
+
+    def forget(self, shard: int) -> None:
+        """The schema of a shard is being changed: nothing is known of any table for now."""
+        self._due.add(shard)
+        if self._told.get(shard) is not None:
+            self._told[shard] = None
+            self._tell(self._members)
+
+    # --- asking
+
+    async def ask_during_login(self, address: Address, queries: LoginQueries) -> None:
+        """Ask on a connection that is logging in.
+
+        Raises:
+            ServerProtocolError: the answer is none.
+            WireClosed: the server has gone.
+        """
+        result = await queries.run(self.wanted.sql.decode())
+        if result.status != codes.IDLE:
+            raise ServerProtocolError("a query of the catalogue has opened a transaction")
+        if result.error is not None:
+            self.fail(address, result.error.get("M", "no reason given"))
+        else:
+            self.take(address, result.rows, is_whole=result.is_whole)
+
+    def ask(self, server: ServerConnection) -> None:
+        """Ask on a connection that is nobody's; `AddressPool.tested` goes on with it."""
+        server.apply(EMPTY)  # whatever encoding a client has set
+        reader = _Reader(self, server)
+        server.queue.append(Segment(reader))
+        server.send(messages.query(self.wanted.sql))
+
+    # --- answers
+
+    def take(self, address: Address, rows: Sequence[Row], *, is_whole: bool) -> None:
+        """Learn from a server's answer."""
+        shard = address.shard
+        if shard in self._told and not self._is_authority(address):
+            return
+        if any(member.is_changing(shard) for member in self._members):
+            return  # it may be outdated in a moment; who changes the schema asks again
+        if not is_whole or len(rows) > _MOST_ROWS:
+            self.fail(address, "there are too many columns or functions")
+            return
+        self._answered(address)
+        self._complaints.clear()
+        functions = (row[1] for row in rows if row[0] == "f")
+        self._told[shard] = _Told(
+            _columns(row[1:] for row in rows if row[0] == "c"),
+            frozenset(name for name in functions if name is not None),
+        )
+        self._tell(self._members)
+
+    def fail(self, address: Address, why: str) -> None:
+        """A server could not be asked: what it would have said is unknown."""
+        shard = address.shard
+        if shard in self._told and not self._is_authority(address):
+            return
+        if why not in self._complaints:
+            self._complaints.add(why)
+            log.warning(
+                "[%s] cannot read the catalogue of shard %d: %s", self._database, shard, why
+            )
+        self._answered(address)
+        self._told[shard] = None
+        self._tell(self._members)
+
+    def _answered(self, address: Address) -> None:
+        if self._is_authority(address):
+            self._due.discard(address.shard)
+
+    def _tell(self, members: Iterable[Member]) -> None:
+        told = [one for one in self._told.values() if one is not None]
+        if len(told) < len(self._told):
+            told = []
+        columns: Columns = {}
+        for name in {name for one in told for name in one.columns}:
+            versions = {one.columns[name] for one in told if name in one.columns}
+            if len(versions) == 1 and _DIFFERENT not in versions:
+                columns[name] = versions.pop()
+        functions = frozenset.intersection(*(one.functions for one in told)) if told else None
+        for member in members:
+            if not member.retired:
+                member.learn(columns, functions or frozenset())
+
+
+def _columns(rows: Iterable[Row]) -> Columns:
+    """Gather columns by table; the rows are (schema, table, column) in the columns' order."""
+    tables: dict[tuple[str, str], list[str]] = {}
+    for schema, table, column in rows:
+        tables.setdefault((str(schema), str(table)), []).append(str(column))
+    found: Columns = {}
+    for (schema, table), names in tables.items():
+        columns = tuple(names)
+        for name in (f"{schema}.{table}", table):
+            if found.setdefault(name, columns) != columns:
+                found[name] = _DIFFERENT
+    return found
+
+
+class _Reader:
+    """Gets the answer of a server that is asked between two clients."""
+
+    def __init__(self, catalogue: Catalogue, server: ServerConnection) -> None:
+        self._catalogue: Final = catalogue
+        self._server: Final = server
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def reply(self, data: bytes) -> None:
+        """Keep a part of the answer."""
+        self._size += len(data)
+        if self._size <= _MOST_BYTES:
+            self._data.append(data)
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """Learn from the whole answer, and give the connection on."""
+        server, address = self._server, self._server.pool.address
+        is_whole = self._size <= _MOST_BYTES
+        rows, error = _read(b"".join(self._data)) if is_whole else ([], None)
+        if error is None:
+            self._catalogue.take(address, rows, is_whole=is_whole)
+        else:
+            self._catalogue.fail(address, error.get("M", "no reason given"))
+        server.pool.tested(server)
+
+
+def _read(data: bytes) -> tuple[list[Row], dict[str, str] | None]:
+    """Take the rows out of whole messages, or the fields of the error."""
+    rows: list[Row] = []
+    pos = 0
+    while pos < len(data):
+        kind, length = struct.unpack_from("!BI", data, pos)
+        body = data[pos + 5 : pos + 1 + length]
+        if kind == codes.DATA_ROW:
+            rows.append(messages.parse_data_row(body))
+        elif kind == codes.ERROR_RESPONSE:
+            return rows, messages.parse_error_fields(body)
+        pos += 1 + length
+    return rows, None

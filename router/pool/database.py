@@ -1,0 +1,45 @@
+"""What the pools of all users of one database have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .catalogue import Catalogue, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..config.settings import RoutingSettings
+    from ..routing.router import QueryRouter
+    from .address import Address
+
+
+class Database:
+    """One [pools.NAME].
+
+    Attributes:
+        catalogue: what is learned from its servers; None if nothing is.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name: Final = name
+        self._addresses: list[list[Address]] = []
+        self.catalogue: Catalogue | None = None
+
+    def catalogue_for(
+        self,
+        addresses: Sequence[Sequence[Address]],
+        router: QueryRouter,
+        routing: RoutingSettings,
+    ) -> Catalogue | None:
+        """The catalogue for a pool: that of the others, unless other things are wanted."""
+        splits = routing.query_parser_enabled and routing.read_write_splitting
+        wanted = Wanted(router.wanted_tables, routing.learn_functions and splits)
+        servers = [list(shard) for shard in addresses]
+        old, is_same = self.catalogue, self._addresses == servers
+        if old is None or old.wanted != wanted or not is_same:
+            made = Catalogue(self._name, servers, wanted) if wanted else None
+            if made is not None and old is not None and is_same:
+                made.inherit(old)
+            self.catalogue, self._addresses = made, servers
+        return self.catalogue

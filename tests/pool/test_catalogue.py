@@ -1,0 +1,583 @@
+"""What is learned from servers, and when it is not believed any more."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.pool.address import Address
+from router.pool.catalogue import Catalogue, Wanted
+from router.pool.database import Database
+from router.pool.pool import Pool
+from router.protocol import marks, messages
+from router.protocol.segments import Segment
+from router.routing.columns import KeyColumn
+from router.routing.router import QueryRouter
+from router.routing.state import RoutingState
+from router.routing.types import Role, RouterOptions
+from tests.support.harness import FakeServer, Harness, base_settings
+from tests.support.router import PoolText, servers_of, wait_until
+
+from .builders import wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from router.demo.cluster import Shard
+    from tests.support.postgres import Database as RealDatabase
+    from tests.support.router import RouterProcess
+
+EVENTS = Wanted((KeyColumn("events", "id"),))
+KEYED = RouterOptions(
+    parser_enabled=True,
+    read_write_splitting=True,
+    shard_count=2,
+    automatic_sharding_key="events.id",
+)
+
+
+class Member:
+    """A pool, as the catalogue sees it."""
+
+    def __init__(self) -> None:
+        self.retired = False
+        self.changing = False
+        self.columns: Mapping[str, tuple[str, ...]] | None = None
+        self.functions: frozenset[str] | None = None
+
+    def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
+        self.columns, self.functions = columns, functions
+
+    def is_changing(self, shard: int) -> bool:
+        return self.changing
+
+
+def server(shard: int, *, is_primary: bool = True) -> Address:
+    """A server of a shard."""
+    return Address("app", shard, 0, 0, is_primary, "host", 5432, "app")
+
+
+SHARDS = [[server(number), server(number, is_primary=False)] for number in range(2)]
+
+
+def joined() -> tuple[Catalogue, Member]:
+    """A catalogue of two shards with one member."""
+    catalogue, member = Catalogue("app", SHARDS, EVENTS), Member()
+    catalogue.join(member)
+    return catalogue, member
+
+
+def tell(
+    catalogue: Catalogue,
+    shard: int = 0,
+    columns: str = "",
+    functions: str = "",
+    *,
+    is_whole: bool = True,
+    is_primary: bool = True,
+) -> None:
+    """Let a server answer with `schema.table.column ..` and names of functions."""
+    rows: list[tuple[str | None, ...]] = [("c", *name.split(".")) for name in columns.split()]
+    rows += [("f", name) for name in functions.split()]
+    catalogue.take(server(shard, is_primary=is_primary), rows, is_whole=is_whole)
+
+
+ORDER = "public.events.id public.events.kind"
+OTHER_ORDER = "public.events.kind public.events.id"
+
+
+def test_columns_are_known_in_their_order_with_and_without_the_schema() -> None:
+    catalogue, member = joined()
+    assert member.columns == {}
+    tell(catalogue, 0, ORDER)
+    assert member.columns == {"events": ("id", "kind"), "public.events": ("id", "kind")}
+
+
+def test_whoever_joins_late_is_told() -> None:
+    catalogue, _ = joined()
+    tell(catalogue, 0, ORDER, "f")
+    member = Member()
+    catalogue.join(member)
+    assert "events" in (member.columns or {})
+    assert member.functions == frozenset({"f"})
+
+
+def test_who_is_retired_is_not_told() -> None:
+    catalogue, member = joined()
+    member.retired = True
+    tell(catalogue, 0, ORDER)
+    assert member.columns == {}
+
+
+def test_tables_of_one_name_that_differ_are_known_with_their_schema_only() -> None:
+    catalogue, member = joined()
+    tell(catalogue, 0, f"{ORDER} app.events.kind app.events.id old.events.id old.events.kind")
+    assert set(member.columns or {}) == {"public.events", "app.events", "old.events"}
+
+
+def test_tables_of_one_name_that_are_alike_are_known_by_it() -> None:
+    catalogue, member = joined()
+    tell(catalogue, 0, f"{ORDER} app.events.id app.events.kind")
+    assert (member.columns or {})["events"] == ("id", "kind")
+
+
+def test_what_shards_contradict_each_other_about_is_unknown() -> None:
+    catalogue, member = joined()
+    tell(catalogue, 0, ORDER, "f g")
+    tell(catalogue, 1, OTHER_ORDER, "g h")
+    assert member.columns == {}
+    assert member.functions == frozenset({"g"})
+    tell(catalogue, 0, OTHER_ORDER, "g")
+    assert (member.columns or {})["events"] == ("kind", "id")
+
+
+def test_a_table_that_one_shard_lacks_is_known_by_the_others() -> None:
+    catalogue, member = joined()
+    tell(catalogue, 0, ORDER)
+    tell(catalogue, 1, "")
+    assert "events" in (member.columns or {})
+
+
+def test_each_shard_is_asked_once_and_again_after_a_reload() -> None:
+    catalogue, _ = joined()
+    assert catalogue.is_due(server(0))
+    assert catalogue.is_due(server(1))
+    tell(catalogue, 0, ORDER)
+    assert not catalogue.is_due(server(0))
+    assert catalogue.is_due(server(1))
+    catalogue.refresh()
+    assert catalogue.is_due(server(0))
+
+
+def test_the_first_connection_of_all_asks_again() -> None:
+    catalogue, _ = joined()
+    tell(catalogue, 0, ORDER)
+    assert catalogue.is_due(server(0), is_first=True)
+    assert not catalogue.is_due(server(0, is_primary=False), is_first=True)
+
+
+def test_a_replica_is_believed_until_the_primary_has_told() -> None:
+    catalogue, member = joined()
+    assert catalogue.is_due(server(0, is_primary=False))
+    tell(catalogue, 0, ORDER, is_primary=False)
+    assert "events" in (member.columns or {})
+    assert catalogue.is_due(server(0))
+    tell(catalogue, 0, OTHER_ORDER)
+    tell(catalogue, 0, ORDER, is_primary=False)
+    catalogue.fail(server(0, is_primary=False), "in recovery")
+    assert (member.columns or {})["events"] == ("kind", "id")
+    catalogue.forget(0)
+    tell(catalogue, 0, ORDER, is_primary=False)
+    assert member.columns == {}
+
+
+def test_replicas_without_a_primary_are_believed() -> None:
+    replica = server(0, is_primary=False)
+    catalogue, member = Catalogue("app", [[replica]], EVENTS), Member()
+    catalogue.join(member)
+    for order in (ORDER, OTHER_ORDER):
+        tell(catalogue, 0, order, is_primary=False)
+    assert (member.columns or {})["events"] == ("kind", "id")
+    catalogue.refresh()
+    assert catalogue.is_due(replica)
+
+
+def test_nothing_is_known_while_a_schema_changes() -> None:
+    catalogue, member = joined()
+    tell(catalogue, 0, ORDER, "f")
+    tell(catalogue, 1, ORDER, "f")
+    catalogue.forget(1)
+    assert catalogue.is_due(server(1))
+    assert (member.columns, member.functions) == ({}, frozenset())
+    tell(catalogue, 0, ORDER, "f")
+    assert member.columns == {}, "the other shard is still to tell"
+    member.changing = True
+    tell(catalogue, 1, ORDER, "f")
+    assert member.columns == {}, "that may have been read before the change"
+    assert catalogue.is_due(server(1))
+    member.changing = False
+    tell(catalogue, 1, ORDER, "f")
+    assert "events" in (member.columns or {})
+
+
+def test_what_cannot_be_read_is_unknown_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    catalogue, member = joined()
+    tell(catalogue, 0, ORDER)
+    for _ in range(3):
+        catalogue.fail(server(0), "permission denied")
+    assert member.columns == {}
+    assert not catalogue.is_due(server(0))
+    tell(catalogue, 1, ORDER, is_whole=False)
+    assert member.columns == {}
+    assert [record.getMessage() for record in caplog.records] == [
+        "[app] cannot read the catalogue of shard 0: permission denied",
+        "[app] cannot read the catalogue of shard 1: there are too many columns or functions",
+    ]
+
+
+# --- the pools of a database
+
+
+def addresses(port: int = 5432) -> Sequence[Sequence[Address]]:
+    """Two shards."""
+    return [[Address("app", n, 0, 0, True, "host", port, "app")] for n in range(2)]
+
+
+def test_users_of_a_database_share_what_is_known() -> None:
+    database, routing = Database("app"), base_settings().routing
+    router = QueryRouter(KEYED)
+    first = database.catalogue_for(addresses(), router, routing)
+    assert first is not None
+    assert database.catalogue_for(addresses(), router, routing) is first
+
+
+def test_a_pool_that_wants_something_else_begins_with_what_is_known() -> None:
+    database, routing = Database("app"), base_settings().routing
+    first = database.catalogue_for(addresses(), QueryRouter(KEYED), routing)
+    assert first is not None
+    tell(first, 0, ORDER)
+    options = RouterOptions(
+        parser_enabled=True, shard_count=2, automatic_sharding_key=("events.id", "u.id")
+    )
+    second = database.catalogue_for(addresses(), QueryRouter(options), routing)
+    assert second is not None
+    member = Member()
+    second.join(member)
+    assert "events" in (member.columns or {})
+    assert second.is_due(server(0))
+
+
+def test_other_servers_begin_with_nothing() -> None:
+    database, routing = Database("app"), base_settings().routing
+    first = database.catalogue_for(addresses(), QueryRouter(KEYED), routing)
+    assert first is not None
+    tell(first, 0, ORDER)
+    second = database.catalogue_for(addresses(5433), QueryRouter(KEYED), routing)
+    assert second is not None
+    member = Member()
+    second.join(member)
+    assert member.columns == {}
+
+
+def test_a_pool_that_wants_nothing_has_no_catalogue() -> None:
+    database, routing = Database("app"), base_settings().routing
+    assert database.catalogue_for(addresses(), QueryRouter(RouterOptions()), routing) is None
+
+
+# --- connections between two clients
+
+
+class Knowing(Harness):
+    """A pool with a catalogue of which all has been read."""
+
+    def __init__(self) -> None:
+        super().__init__(servers=((True,), (True,)), options=KEYED, pool_size=1)
+        self.catalogue = Catalogue("app", SHARDS, EVENTS)
+        old = self.pool
+        assert old is not None
+        self.pool = Pool(
+            self.engine,
+            "app",
+            "ann",
+            [[part.address for part in shard] for shard in old.shards],
+            old.settings,
+            QueryRouter(KEYED),
+            self,
+            self.catalogue,
+        )
+        for shard in range(2):
+            tell(self.catalogue, shard, ORDER)
+
+    def shard_of(self, sql: str) -> int | None:
+        """Where a statement goes."""
+        assert self.pool is not None
+        return self.pool.router.route(sql.encode(), RoutingState()).shard
+
+    def release(self, *tags: bytes, found: int = 0) -> FakeServer:
+        """Let a client run commands on the first shard and give the connection back."""
+        client = wait(self)
+        server = self.accept()
+        assert client.server is not None
+        client.server.marks |= found
+        for tag in tags:
+            server.connection.queue.append(_segment())
+            server.connection.on_data(
+                messages.command_complete(tag.decode()) + messages.READY_IDLE
+            )
+        self.part.release(client.server)
+        return server
+
+
+class Sink:
+    """A client that does not listen."""
+
+    def reply(self, data: bytes) -> None: ...
+
+    def segment_done(self, segment: object, status: int) -> None: ...
+
+
+def _segment() -> Segment:
+    return Segment(Sink())
+
+
+# Shard 1 of 2.
+INSERT = "INSERT INTO events VALUES (3, 'x')"
+
+
+def answer(server: FakeServer, columns: str) -> None:
+    """Let a server tell its columns."""
+    rows = b"".join(messages.data_row(["c", *name.split(".")]) for name in columns.split())
+    server.link.take()
+    server.connection.on_data(
+        rows + messages.command_complete("SELECT 2") + messages.READY_IDLE
+    )
+
+
+def test_a_connection_that_has_changed_the_schema_is_asked_before_its_next_client() -> None:
+    harness = Knowing()
+    assert harness.shard_of(INSERT) == 1
+    server = harness.release(b"ALTER TABLE")
+    assert harness.shard_of(INSERT) == 0, "unknown, so the default"
+    client = wait(harness)
+    assert client.server is None
+    assert EVENTS.sql in server.link.written
+    answer(server, ORDER)
+    assert client.server is server.connection
+    assert harness.shard_of(INSERT) == 1
+
+
+def test_nothing_is_believed_before_the_one_who_changes_the_schema_is_done() -> None:
+    harness = Knowing()
+    client = wait(harness)
+    server = harness.accept()
+    assert client.server is not None
+    server.connection.status = ord("T")
+    server.connection.queue.append(_segment())
+    server.connection.on_data(
+        messages.command_complete("DROP TABLE") + messages.ready_for_query(ord("T"))
+    )
+    assert harness.shard_of(INSERT) == 0
+    tell(harness.catalogue, 0, ORDER)
+    assert harness.shard_of(INSERT) == 0, "another connection still sees the old schema"
+
+
+def test_what_a_client_left_is_cleaned_before_the_server_is_asked() -> None:
+    harness = Knowing()
+    server = harness.release(b"CREATE TABLE", found=marks.SET)
+    server.work()
+    assert "RESET ALL" in server.model.log
+    assert EVENTS.sql not in server.link.written
+    server.answer()
+    assert EVENTS.sql in server.link.written
+
+
+def test_a_new_table_leaves_known_what_is_known() -> None:
+    harness = Knowing()
+    harness.release(b"CREATE TABLE")
+    assert harness.shard_of(INSERT) == 1
+
+
+def test_an_error_means_unknown_and_the_connection_goes_on() -> None:
+    harness = Knowing()
+    server = harness.release(b"DO")
+    server.link.take()
+    server.connection.on_data(b"".join((messages.READY_IDLE,)))  # of DISCARD ALL
+    server.link.take()
+    server.connection.on_data(
+        messages.error_response("permission denied", "42501") + messages.READY_IDLE
+    )
+    assert harness.shard_of(INSERT) == 0
+    assert len(harness.part.idle) == 1
+
+
+def test_a_pool_without_a_catalogue_asks_nothing() -> None:
+    harness = Harness()
+    client = wait(harness)
+    server = harness.accept()
+    assert client.server is not None
+    client.server.marks |= marks.CATALOGUE
+    harness.part.release(client.server)
+    assert not server.link.written
+    assert harness.part.idle[0].is_clean
+
+
+def test_idle_connections_are_asked_after_a_reload() -> None:
+    harness = Knowing()
+    assert harness.pool is not None
+    server = harness.release()
+    harness.pool.ask_servers()
+    assert not server.link.written, "nothing is due"
+    harness.catalogue.refresh()
+    harness.pool.ask_servers()
+    assert EVENTS.sql in server.link.written
+    answer(server, OTHER_ORDER)
+    assert len(harness.part.idle) == 1
+
+
+def test_a_client_looks_its_statements_up_anew_when_something_was_learned() -> None:
+    harness = Knowing()
+    client = harness.connect()
+    assert harness.pool is not None
+    names = client.session.extended.names
+    names.operation(ord("P"), b"P\0\0\0\x30s\0%s\0\0\0" % INSERT.encode(), 0, 45)
+    before = names.statements[b"s"]
+    tell(harness.catalogue, 0, OTHER_ORDER)
+    tell(harness.catalogue, 1, OTHER_ORDER)
+    assert client.session.epoch != harness.pool.router.epoch
+    client.session.look_up_anew()
+    after = names.statements[b"s"]
+    assert before.analysis is not None
+    assert after.analysis is not None
+    assert before.analysis.keys != after.analysis.keys
+
+
+# --- functions
+
+
+def test_learned_functions_are_reads_unless_the_operator_says_otherwise() -> None:
+    options = RouterOptions(
+        parser_enabled=True,
+        read_write_splitting=True,
+        write_functions=frozenset(("second",)),
+        read_functions=frozenset(("third",)),
+    )
+    router = QueryRouter(options)
+
+    def role(name: str) -> Role | None:
+        return router.route(b"SELECT %s(1)" % name.encode(), RoutingState()).role
+
+    assert role("reads") is Role.PRIMARY
+    router.learn_functions(frozenset(("reads", "second")))
+    assert role("reads") is Role.REPLICA
+    assert role("app.reads") is Role.REPLICA
+    assert role("pg_catalog.reads") is Role.PRIMARY
+    assert role("second") is Role.PRIMARY
+    assert role("third") is Role.REPLICA
+    analysis = router.analyse(b"SELECT reads(1)")
+    assert analysis is not None
+    assert not analysis.self_contained
+    router.learn_functions(frozenset())
+    assert role("reads") is Role.PRIMARY
+
+
+# --- with real servers
+
+FUNCTIONS = """
+CREATE FUNCTION looks(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1';
+CREATE FUNCTION counts(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE FUNCTION counts(text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION mixed(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE SCHEMA other;
+CREATE FUNCTION other.mixed(text) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';
+CREATE FUNCTION writes(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1';
+CREATE FUNCTION nextval(text) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 1::bigint';
+"""
+
+
+def test_the_queries_find_what_they_are_to_find(fresh_database: RealDatabase) -> None:
+    fresh_database.execute(
+        FUNCTIONS
+        + """
+        CREATE TABLE events (gone int, id bigint, "Kind" text);
+        ALTER TABLE events DROP COLUMN gone;
+        CREATE TABLE "o'dd\\ Größe" (id bigint);
+        CREATE TABLE tenants (name text, tenant bigint) PARTITION BY HASH (tenant);
+        CREATE TABLE unwanted (a int);
+        CREATE TEMP TABLE events (kind text, id bigint);
+        """
+    )
+    wanted = Wanted(
+        (
+            KeyColumn("events", "id"),
+            KeyColumn("o'dd\\ Größe", "id"),
+            KeyColumn("", "tenant"),
+        ),
+        functions=True,
+    )
+    member = Member()
+    catalogue = Catalogue("app", SHARDS[:1], wanted)
+    catalogue.join(member)
+    rows: list[tuple[str | None, ...]] = []
+    with fresh_database.server.connect(fresh_database.name) as connection:
+        cursor = connection.execute(wanted.sql, prepare=False)
+        while True:
+            rows += cursor.fetchall()
+            if not cursor.nextset():
+                break
+    catalogue.take(server(0), rows, is_whole=True)
+    assert member.columns == {
+        name: columns
+        for table, columns in (
+            ("events", ("id", "Kind")),
+            ("o'dd\\ Größe", ("id",)),
+            ("tenants", ("name", "tenant")),
+        )
+        for name in (table, f"public.{table}")
+    }
+    assert member.functions == frozenset({"looks", "counts"})
+
+
+@pytest.fixture
+def keyed(
+    sharded: tuple[Shard, ...],
+    make_database: Callable[..., RealDatabase],
+    start_router: Callable[..., RouterProcess],
+) -> RouterProcess:
+    """A router in front of three shards that have the table `events`."""
+    name = make_database(sharded[0].primary).name
+    for shard in sharded[1:]:
+        make_database(shard.primary, name)
+    for shard in sharded:
+        shard.primary.execute("CREATE TABLE events (id bigint, kind text)", database=name)
+        shard.wait_for_replication()
+    pool = PoolText(
+        [servers_of(shard) for shard in sharded],
+        database=name,
+        pool_size=2,
+        options='query_parser_enabled = true\nautomatic_sharding_key = "events.id"\n'
+        'default_role = "primary"',
+    )
+    return start_router({"db": pool})
+
+
+def shards_of_rows(router: RouterProcess) -> list[list[object]]:
+    """The ids on each shard."""
+    found = []
+    with router.connect("db") as client:
+        for shard in range(3):
+            client.execute(f"SET SHARD TO '{shard}'".encode())
+            rows = client.execute("SELECT id FROM events ORDER BY id").fetchall()
+            found.append([value for (value,) in rows])
+    return found
+
+
+def test_an_insert_without_a_list_of_columns_finds_its_shard(keyed: RouterProcess) -> None:
+    with keyed.connect("db") as client:
+        for key in (0, 42, 1234):  # shards 2, 0 and 0 of 3, see docs/sharding.md
+            client.execute("INSERT INTO events VALUES (%s, 'x')", (key,), prepare=True)
+    assert shards_of_rows(keyed) == [[42, 1234], [], [0]]
+
+
+def test_a_change_of_the_schema_is_noticed(keyed: RouterProcess) -> None:
+    with keyed.connect("db") as client, keyed.connect("db") as other:
+        other.execute("INSERT INTO events VALUES (0, 'x')")
+        insert = b"INSERT INTO events VALUES (%s, %s)"
+        other.execute(insert, (0, "x"), prepare=True)
+        for shard in range(3):
+            client.execute(f"SET SHARD TO '{shard}'".encode())
+            client.execute("ALTER TABLE events DROP COLUMN id")
+            client.execute("ALTER TABLE events ADD COLUMN id bigint")
+
+        def is_known() -> bool:
+            other.execute("INSERT INTO events VALUES ('y', 0)")
+            return shards_of_rows(keyed)[2].count(0) > 0
+
+        wait_until("the new order of the columns is known", is_known)
+        before = shards_of_rows(keyed)[2].count(0)
+        other.execute(b"INSERT INTO events VALUES (%s, %s)", ("y", 0), prepare=True)
+        assert shards_of_rows(keyed)[2].count(0) == before + 1
