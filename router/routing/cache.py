@@ -6,20 +6,29 @@ new text of a known shape a scan, and only a new shape is parsed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from .shape import UnknownLexeme, shape_of, string_value
-from .sharding import integer
-from .types import Analysis, KeyTerm
+from ..errors import InvalidShardingKey
+from .shape import UnknownLexeme, shape_of
+from .sharding import BIGINTS
+from .types import Analysis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from .types import KeyTerm, KeyValue
 
 V = TypeVar("V")
 
 _OVERHEAD: Final = 400
 """Bytes that an entry takes besides its text, roughly."""
+
+LiteralReader = Callable[[bytes, bool, bool], "KeyValue | None"]
+"""As the `literal` of a `Sharder`."""
+
+_read_bigint: Final = BIGINTS.literal
 
 _UNREADABLE: Final = Analysis.unknown("cannot be parsed")
 
@@ -161,27 +170,36 @@ class AnalysisCache(Generic[V]):
         return analysis, literals
 
 
-def bind(analysis: Analysis, literals: Sequence[bytes]) -> Analysis:
+def bind(
+    analysis: Analysis, literals: Sequence[bytes], literal: LiteralReader = _read_bigint
+) -> Analysis:
     """Put the values of a text's literals into the analysis of its shape."""
     if not analysis.keys:
         return analysis
-    return replace(
-        analysis,
-        keys=tuple(
+    try:
+        keys = tuple(
             tuple(
-                tuple(replace(term, key=key_of(term, literals), literal=-1) for term in terms)
+                tuple(
+                    replace(term, key=key_of(term, literals, literal), literal=-1)
+                    for term in terms
+                )
                 for terms in conditions
             )
             for conditions in analysis.keys
-        ),
-    )
+        )
+    except InvalidShardingKey as error:
+        return replace(analysis, keys=(), error=error)
+    return replace(analysis, keys=keys)
 
 
-def key_of(term: KeyTerm, literals: Sequence[bytes]) -> int | None:
-    """Return the key that a term gives, if it is known and a bigint."""
+def key_of(
+    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader = _read_bigint
+) -> KeyValue | None:
+    """Return the key that a term gives, if it is known.
+
+    Raises:
+        InvalidShardingKey: it is no key, whatever the type of the column.
+    """
     if term.literal < 0:
         return term.key
-    written = literals[term.literal]
-    if written[:1] in (b"'", b"$"):
-        written = string_value(written)
-    return integer(written, negative=term.negative)
+    return literal(literals[term.literal], term.negative, term.escaped)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, InvalidShard, InvalidShardingKey
-from .sharding import parse_key
+from .sharding import BIGINTS
 
 if TYPE_CHECKING:
+    from .sharding import Sharder
     from .types import Analysis, RouterOptions
 
 _SHARD_DIGITS: Final = 18
@@ -21,7 +22,8 @@ _SHARD_DIGITS: Final = 18
 class CommentRouter:
     """Looks for shards and sharding keys in the beginnings of texts."""
 
-    def __init__(self, options: RouterOptions) -> None:
+    def __init__(self, options: RouterOptions, sharder: Sharder = BIGINTS) -> None:
+        self._parse: Final = sharder.parse
         self._limit: Final = options.regex_search_limit
         self._shard_id: Final = _compiled("shard_id_regex", options.shard_id_regex)
         self._sharding_key: Final = _compiled("sharding_key_regex", options.sharding_key_regex)
@@ -43,7 +45,7 @@ class CommentRouter:
             )
         if self._sharding_key is not None and (match := self._sharding_key.search(head)):
             try:
-                return replace(analysis, comment_key=parse_key(match[1] or ""))
+                return replace(analysis, comment_key=self._parse(match[1] or ""))
             except InvalidShardingKey as error:
                 return replace(analysis, comment_error=error)
         return analysis

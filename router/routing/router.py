@@ -18,7 +18,7 @@ from .cache import AnalysisCache, bind, key_of
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
 from .comments import CommentRouter
-from .sharding import FUNCTIONS
+from .sharding import Sharder
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
 from .verdicts import FunctionRules
@@ -26,12 +26,13 @@ from .verdicts import FunctionRules
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .cache import LiteralReader
     from .columns import KeyColumn
-    from .types import KeyConditions, RouterOptions
+    from .types import KeyConditions, KeyValue, RouterOptions
 
 _UNSEEN: Final = Analysis.unknown("not inspected")
 _TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
-_NO_PARAMETERS: Final[Mapping[int, int | None]] = {}
+_NO_PARAMETERS: Final[Mapping[int, KeyValue | None]] = {}
 _NO_CHOICES: Final = RoutingState()
 _MAX_ROUTES: Final = 1000
 
@@ -39,17 +40,24 @@ _MAX_ROUTES: Final = 1000
 class _Entry:
     """What is remembered of one text: its analysis, and its route for most clients."""
 
-    __slots__ = ("_literals", "_shape", "route")
+    __slots__ = ("_literals", "_read", "_shape", "route")
 
-    def __init__(self, shape: Analysis, literals: Sequence[bytes], route: Route | None) -> None:
+    def __init__(
+        self,
+        shape: Analysis,
+        literals: Sequence[bytes],
+        read: LiteralReader,
+        route: Route | None,
+    ) -> None:
         self._shape: Final = shape
         self._literals: Final = literals
+        self._read: Final = read
         self.route: Final = route
 
     @property
     def analysis(self) -> Analysis:
         """The text's own analysis, which few ask for."""
-        return bind(self._shape, self._literals)
+        return bind(self._shape, self._literals, self._read)
 
 
 class QueryRouter:
@@ -60,6 +68,7 @@ class QueryRouter:
         is_static: whether a statement's text has no say, so that nobody needs to look at it.
         epoch: how often columns or functions have been learned.
         cache: what is known about texts, with its counters.
+        sharder: reads sharding keys and finds their shards.
     """
 
     __slots__ = (
@@ -68,7 +77,6 @@ class QueryRouter:
         "_comments",
         "_default_route",
         "_default_shard",
-        "_hash",
         "_max_length",
         "_routes",
         "_splits",
@@ -77,6 +85,7 @@ class QueryRouter:
         "epoch",
         "is_static",
         "options",
+        "sharder",
     )
 
     def __init__(self, options: RouterOptions) -> None:
@@ -85,15 +94,13 @@ class QueryRouter:
         Raises:
             ConfigError: one of them cannot be used.
         """
-        if options.sharding_function not in FUNCTIONS:
-            raise ConfigError(f'sharding_function: unknown "{options.sharding_function}"')
         self.options: Final = options
-        self._hash: Final = FUNCTIONS[options.sharding_function]
+        self.sharder: Final = Sharder(options)
         self._default_shard: Final = _default_shard(options)
         self._splits: Final = options.parser_enabled and options.read_write_splitting
         limit = options.parser_max_length
         self._max_length: Final = MAX_JUDGED if limit is None else min(limit, MAX_JUDGED)
-        self._comments: Final = CommentRouter(options)
+        self._comments: Final = CommentRouter(options, self.sharder)
         self._routes: Final[dict[tuple[Role | None, int | None, str], Route]] = {}
         self._default_route: Final = self._interned(
             options.default_role, self._default_shard, "default_role"
@@ -139,7 +146,7 @@ class QueryRouter:
         self,
         analysis: Analysis | None,
         state: RoutingState,
-        parameters: Mapping[int, int | None] = _NO_PARAMETERS,
+        parameters: Mapping[int, KeyValue | None] = _NO_PARAMETERS,
     ) -> Route:
         """Find the place for one execution of a statement that `analyse` has seen.
 
@@ -227,7 +234,7 @@ class QueryRouter:
         self,
         analysis: Analysis,
         state: RoutingState,
-        parameters: Mapping[int, int | None],
+        parameters: Mapping[int, KeyValue | None],
         literals: Sequence[bytes] = (),
     ) -> int | None:
         count = self.options.shard_count
@@ -239,7 +246,7 @@ class QueryRouter:
         if analysis.comment_shard is not None:
             return self._checked(analysis.comment_shard)
         if analysis.comment_key is not None:
-            return self._hash(analysis.comment_key, count)
+            return self.sharder.shard(analysis.comment_key)
         if state.shard is not None:
             return self._checked(state.shard)
         if analysis.error is not None:
@@ -261,20 +268,22 @@ class QueryRouter:
     def _shard_of_keys(
         self,
         keys: tuple[KeyConditions, ...],
-        parameters: Mapping[int, int | None],
+        parameters: Mapping[int, KeyValue | None],
         literals: Sequence[bytes],
     ) -> int | None:
         """Return the one shard that all sharding keys belong to; None if none is known."""
-        count = self.options.shard_count
+        shard, literal = self.sharder.shard, self.sharder.literal
         shards: set[int] = set()
         for conditions in keys:
             possible: set[int] | None = None
             for terms in conditions:
                 values = [
-                    parameters.get(term.parameter) if term.parameter else key_of(term, literals)
+                    parameters.get(term.parameter)
+                    if term.parameter
+                    else key_of(term, literals, literal)
                     for term in terms
                 ]
-                found = {self._hash(key, count) for key in values if key is not None}
+                found = {shard(key) for key in values if key is not None}
                 if None not in values:
                     possible = found if possible is None else possible & found
             shards |= possible or set()
@@ -314,9 +323,10 @@ class QueryRouter:
         try:
             shard = self._shard(analysis, _NO_CHOICES, _NO_PARAMETERS, literals)
         except RoutingError:
-            return _Entry(analysis, literals, None)
+            return _Entry(analysis, literals, self.sharder.literal, None)
         role, reason = self._role(analysis, _NO_CHOICES)
-        return _Entry(analysis, literals, self._interned(role, shard, reason))
+        route = self._interned(role, shard, reason)
+        return _Entry(analysis, literals, self.sharder.literal, route)
 
     def _interned(self, role: Role | None, shard: int | None, reason: str) -> Route:
         found = self._routes.get((role, shard, reason))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard
 from .commands import COLUMNS, Command, Verb
-from .sharding import FUNCTIONS
+from .sharding import Sharder
 from .types import CommandReply, Role, RoleChoice, RouterOptions
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class RoutingState:
         if number is None:
             return rng.randrange(count)
         if command.verb is Verb.SET_SHARDING_KEY:
-            return FUNCTIONS[options.sharding_function](number, count)
+            return Sharder(options).shard(number)
         if number >= count:
             stay = "unset" if self.shard is None else self.shard
             raise InvalidShard(

@@ -5,9 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 if TYPE_CHECKING:
     from ..errors import RoutingError
+
+KeyValue = int | str | UUID
+"""A sharding key."""
+
+
+class KeyType(Enum):
+    """What the sharding keys of a pool are."""
+
+    BIGINT = "bigint"
+    """Integers of 64 bits; columns of type integer and smallint will do."""
+    UUID = "uuid"
+    """The type uuid."""
+    TEXT = "text"
+    """The types text and varchar, in UTF-8."""
 
 
 class Role(Enum):
@@ -44,6 +59,22 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ShardKeys:
+    """The sharding keys of one shard, for the functions ``list`` and ``range``.
+
+    Attributes:
+        values: the keys themselves.
+        ranges: from and to, as PostgreSQL has them: the latter is not in the range. None is
+            MINVALUE in the first place, MAXVALUE in the second.
+        is_default: whether it has all the keys that no shard names.
+    """
+
+    values: tuple[KeyValue, ...] = ()
+    ranges: tuple[tuple[KeyValue | None, KeyValue | None], ...] = ()
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouterOptions:
     """The settings of one pool that decide where its statements go.
 
@@ -54,7 +85,10 @@ class RouterOptions:
         read_write_splitting: whether the verdict on a statement decides its role.
         primary_reads_enabled: whether the primary takes its share of the reads.
         parser_max_length: longest text in bytes that is inspected; None is no limit.
-        sharding_function: a key of ``sharding.FUNCTIONS``.
+        sharding_function: ``pg_bigint_hash``, ``pg_uuid_hash``, ``pg_text_hash``, ``sha1``,
+            ``list`` or ``range``.
+        sharding_key_type: a value of `KeyType`; None leaves it to the function.
+        shard_keys: the keys of each shard, for ``list`` and ``range``.
         default_shard: ``shard_N``, ``random`` or ``random_healthy``.
         shard_id_regex: finds a shard number in a statement, as its group 1.
         sharding_key_regex: finds a sharding key in a statement, as its group 1.
@@ -76,6 +110,8 @@ class RouterOptions:
     primary_reads_enabled: bool = False
     parser_max_length: int | None = None
     sharding_function: str = "pg_bigint_hash"
+    sharding_key_type: str | None = None
+    shard_keys: tuple[ShardKeys, ...] = ()
     default_shard: str = "shard_0"
     shard_id_regex: str | None = None
     sharding_key_regex: str | None = None
@@ -128,12 +164,14 @@ class KeyTerm:
         parameter: n of a parameter ``$n``, or 0.
         literal: index of a literal of the statement's shape, or -1.
         negative: whether a minus sign stands before it.
+        escaped: whether the literal is of the form E'..'.
     """
 
-    key: int | None = None
+    key: KeyValue | None = None
     parameter: int = 0
     literal: int = -1
     negative: bool = False
+    escaped: bool = False
 
 
 KeyTerms = tuple[KeyTerm, ...]
@@ -170,7 +208,7 @@ class Analysis:
     tables: tuple[str, ...] = ()
     keys: tuple[KeyConditions, ...] = ()
     comment_shard: int | None = None
-    comment_key: int | None = None
+    comment_key: KeyValue | None = None
     comment_error: RoutingError | None = None
     error: RoutingError | None = None
 
