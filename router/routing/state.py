@@ -32,6 +32,7 @@ class RoutingState:
         primary_reads: override of primary_reads_enabled, or None.
         is_default: whether nothing is chosen, so that the pool's settings decide alone.
         has_local: whether some of it holds for one transaction only.
+        is_under_way: that transaction has begun.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class RoutingState:
         "choice",
         "has_local",
         "is_default",
+        "is_under_way",
         "primary_reads",
         "shard",
     )
@@ -59,6 +61,7 @@ class RoutingState:
         self.primary_reads: bool | None = None
         self.is_default = True
         self.has_local = False
+        self.is_under_way = True
         self._keep()
 
     @property
@@ -74,8 +77,13 @@ class RoutingState:
         return self.choice is RoleChoice.AUTO
 
     def end_transaction(self) -> None:
-        """Drop what SET LOCAL chose; the session must call this at each return to idle."""
-        if self.has_local:
+        """Drop what SET LOCAL chose; the session must call this at each return to idle.
+
+        Not if `is_under_way` has been set to False: then nothing has run that it was meant for.
+        """
+        if not self.is_under_way:
+            self.is_under_way = True
+        elif self.has_local:
             self.shard = self._kept_shard
             self.choice = self._kept_choice
             self.primary_reads = self._kept_primary_reads

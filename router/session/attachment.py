@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..pool.contracts import Waiter
     from ..pool.pool import Pool
     from ..routing.types import Route
-    from .dropping import PreparedStatement
+    from .own import PreparedStatement
     from .settings import ClientSettings
 
 
@@ -153,8 +153,16 @@ class Attachment(ClientStream):
     def set_pipelining(self) -> None:
         """Statements may follow each other unanswered if their text has no say in the route."""
         self.may_pipeline = (
-            self.pool.router.is_static and self.routing.choice is not RoleChoice.AUTO
+            self.pool.router.is_static
+            and self.routing.choice is not RoleChoice.AUTO
+            and not self.routing.has_local
         )
+
+    def end_transaction(self) -> None:
+        """What SET LOCAL chose was for a transaction that is over."""
+        if self.routing.has_local:
+            self.routing.end_transaction()
+            self.set_pipelining()
 
     def dispatch(self, message: bytes, sql: bytes | None = None) -> None:
         """Ask for a server for a Query or FunctionCall, which is sent to it then.

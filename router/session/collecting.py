@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RoutingError
+from ..errors import RouterError, RoutingError
 from ..protocol import codes, messages
 from .batch_route import batch_route
 
@@ -41,23 +41,29 @@ class Collected:
         operations: none if no batch is open, or if it is at a server.
     """
 
-    __slots__ = ("_names", "_session", "_size", "operations")
+    __slots__ = ("_is_begun", "_names", "_session", "_size", "operations")
 
     def __init__(self, session: Session, names: Names) -> None:
         self._session: Final = session
         self._names: Final = names
         self.operations: list[Operation] = []
         self._size = 0
+        # The open batch has been answered so far.
+        self._is_begun = False
 
     def add(self, kind: int, data: bytes, start: int, end: int) -> None:
         """Take a message; what ends the batch, or makes it too long, asks for a server."""
         operations = self.operations
         if kind == codes.SYNC and all(map(_needs_no_server, operations)):
+            self._is_begun = False
             replies = [_ANSWERS[operation.kind] for operation in self.take()]
             self._session.reply(b"".join(replies) + messages.READY_IDLE)
             return
-        if kind == codes.FLUSH and not operations:
-            return
+        if not operations:
+            if kind == codes.FLUSH:
+                return
+            if self._names.portals and not self._is_begun:
+                self._names.portals.clear()  # they have ended with their transaction
         operations.append(self._names.operation(kind, data, start, end))
         self._size += end - start
         if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
@@ -75,6 +81,9 @@ class Collected:
             return
         if session.epoch != session.pool.router.epoch:
             session.look_up_anew()
+        if self._names.has_own and self._settle():
+            return
+        self._note_local()
         try:
             route = batch_route(
                 session.pool.router,
@@ -87,10 +96,65 @@ class Collected:
             return
         session.checkout(route)
 
+    def _note_local(self) -> None:
+        """SET LOCAL holds until something has been executed; to prepare it is not enough."""
+        routing = self._session.routing
+        if routing.has_local:
+            executes = any(operation.kind == codes.EXECUTE for operation in self.operations)
+            routing.is_under_way = executes or not self.is_complete
+
+    def _settle(self) -> bool:
+        """Carry out the router's own statements as far as they come before the others.
+
+        So they have their effect on the route of those. Returns whether that was all, and has
+        been answered.
+        """
+        session, replies, is_all = self._session, list[bytes](), True
+        for number, operation in enumerate(self.operations):
+            kind, own = operation.kind, operation.own
+            if kind in (codes.SYNC, codes.FLUSH):
+                continue
+            if operation.error is None and own is not None:
+                try:
+                    replies.append(own.perform(session, kind, operation.data))
+                except RouterError as error:
+                    operation.error = error
+            elif operation.error is None:
+                is_all = is_all and _needs_no_server(operation)
+                replies.append(_ANSWERS.get(kind, b""))
+                if kind == codes.BIND:
+                    break  # it may run before whatever comes behind it
+            if operation.error is not None:
+                if is_all:
+                    self._answer_error(replies, number, operation.error)
+                return is_all
+        if is_all:
+            self._answer(replies)
+        return is_all
+
+    def _answer(self, replies: list[bytes]) -> None:
+        """The batch needs no server so far."""
+        is_complete = self.is_complete
+        self.take()
+        self._is_begun = not is_complete
+        self._session.reply(b"".join(replies) + (messages.READY_IDLE if is_complete else b""))
+
+    def _answer_error(self, replies: list[bytes], number: int, error: RouterError) -> None:
+        """Of the operations, the one of that number has failed, and the rest are skipped."""
+        session, is_complete = self._session, self.is_complete
+        session.error_count += 1
+        for operation in reversed(self.take()[number:]):
+            self._names.undo(operation)
+        self._is_begun = False
+        session.extended.skipping = not is_complete
+        replies.append(messages.error_from(error))
+        session.reply(b"".join(replies) + (messages.READY_IDLE if is_complete else b""))
+
     def take(self) -> list[Operation]:
         """The operations, which are then the caller's."""
         operations, self.operations = self.operations, []
         self._size = 0
+        self._is_begun = self._names.has_own = False
         return operations
 
     def fail(self) -> bool:

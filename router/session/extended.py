@@ -34,19 +34,17 @@ from ..protocol.segments import (
     Segment,
     Step,
 )
+from . import own_batch
 from .collecting import BATCH_LIMIT, Collected
-from .intercept import in_transaction
 from .operations import Names, unknown_statement
+from .own_batch import POISON
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
-    from .dropping import PreparedStatement
-    from .intercept import Deallocation
     from .operations import Operation
+    from .own import Own, PreparedStatement
     from .session import Session
 
-# A Bind to a statement that cannot exist: no serial number is 0.
-_POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
 _COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
 _RAW_STEPS: Final = {
@@ -116,6 +114,12 @@ class Extended:
             server.send(data[start:end])  # means nothing to a server that reads CopyData
             return True
         if not self.admits(server):
+            return False
+        if (
+            kind == codes.EXECUTE
+            and self.names.portals
+            and own_batch.must_wait(server, self.segment)
+        ):
             return False
         if self.segment is not None and self.segment.failed and kind != codes.SYNC:
             return True
@@ -237,9 +241,9 @@ class Extended:
         kind, statement = operation.kind, operation.statement
         if operation.error is not None:
             payload = messages.error_from(operation.error)
-            self._special(_POISON, Step(REPLACE_ERROR, b"", payload))
-        elif operation.wanted is not None:
-            self._apply_drop(server, operation, operation.wanted)
+            self._special(POISON, Step(REPLACE_ERROR, b"", payload))
+        elif operation.own is not None:
+            self._apply_own(server, segment, operation, operation.own)
         elif statement is None:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
@@ -272,19 +276,17 @@ class Extended:
             server.marks |= marks.of_text(operation.data[text_start:]) & ~marks.MAY_COPY
         self._add(operation.data, _RAW_STEPS[operation.kind])
 
-    def _apply_drop(
-        self, server: ServerConnection, operation: Operation, wanted: Deallocation
+    def _apply_own(
+        self, server: ServerConnection, segment: Segment, operation: Operation, own: Own
     ) -> None:
-        """Execute a DEALLOCATE or DISCARD ALL, which is an empty statement to the server."""
-        undo = lambda: self.names.undo(operation)  # noqa: E731
-        if wanted.discard and server.status != codes.IDLE:
-            payload = messages.error_from(in_transaction(wanted.tag))
-            self._special(_POISON, Step(REPLACE_ERROR, b"", payload, undo))
-            return
-        if wanted.discard:
-            self._session.settings.discard(self._session.pool)
-        self._special(operation.data, Step(SWALLOW, b"I", undo=undo))
-        self._special(b"", Step(EMIT, b"", messages.command_complete(wanted.tag)))
+        """Answer a message about a statement of the router's own in its turn."""
+        if operation.kind == codes.BIND:
+            self._prepare(server, own.statement)
+        steps = own_batch.steps(self._session, server, segment, operation, own)
+        for data, step in steps:
+            self._special(data, step)
+        if not steps:
+            self._apply_parse(server, segment, operation, own.statement)
 
     def distrust(self) -> None:
         """The server is dropping statements: know which before the next batch."""
@@ -387,7 +389,7 @@ class Extended:
             last.dones_at_sync = last.dones
             # The one fails a copy that is under way, or about to be; the other fails anything
             # else.
-            server.send(_COPY_FAIL + _POISON + messages.SYNC)
+            server.send(_COPY_FAIL + POISON + messages.SYNC)
         elif last.copying:
             server.send(_COPY_FAIL)
 

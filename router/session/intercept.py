@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import re
 from dataclasses import dataclass
 from itertools import product
@@ -12,14 +11,15 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RoutingError
 from ..protocol import codes, messages
 from ..routing import commands
+from . import choices
+from .own import OwnStatement, transaction_failed
 
 if TYPE_CHECKING:
+    from ..routing.commands import Wording
     from ..routing.types import CommandReply
     from .session import Session
 
 log = logging.getLogger("router.session")
-
-_random: Final = random.Random()
 
 # DEALLOCATE and DISCARD ALL, as a single statement.
 _DEALLOCATE: Final = re.compile(
@@ -74,15 +74,6 @@ def deallocation(sql: bytes) -> Deallocation | None:
     return Deallocation(name, False, "DEALLOCATE")
 
 
-def in_transaction(command: str) -> RoutingError:
-    """Why a command cannot be run now."""
-    return RoutingError(
-        f"{command} cannot run inside a transaction block",
-        sqlstate="25001",
-        hint="Send it before BEGIN or after the transaction.",
-    )
-
-
 def _command_reply(answer: CommandReply) -> bytes:
     """What a client gets for a routing command, without the ReadyForQuery."""
     parts = []
@@ -101,17 +92,18 @@ def answer(session: Session, sql: bytes) -> bool | None:
     """
     busy = session.server is not None and bool(session.server.queue)
     try:
-        command = commands.parse(sql)
+        wording = commands.worded(sql)
     except RoutingError as error:
         if not busy:
             _refuse(session, error)
         return not busy
-    if command is not None:
+    if wording is not None:
         if not busy:
-            _run_command(session, command)
+            _run_command(session, wording)
         return not busy
     wanted = deallocation(sql)
-    if wanted is None or not session.extended.names.renames:
+    names = session.extended.names
+    if wanted is None or not (names.renames or names.statements):
         return None
     if busy:
         return False
@@ -127,29 +119,33 @@ def _refuse(session: Session, error: RoutingError) -> None:
     session.reply(messages.error_from(error) + messages.ready_for_query(session.status))
 
 
-def _run_command(session: Session, command: commands.Command) -> None:
-    if session.status != codes.IDLE:
-        _refuse(session, in_transaction(command.verb.value))
-        return
+def _run_command(session: Session, wording: Wording) -> None:
     try:
-        reply = session.routing.execute(command, session.pool.router.options, _random)
+        if session.status == codes.IN_FAILED_TRANSACTION:
+            raise transaction_failed()
+        if wording.has_parameter:
+            raise RoutingError("there is no parameter $1", sqlstate="42P02")
+        reply = choices.choose(session, wording)
     except RoutingError as error:
         _refuse(session, error)
         return
-    session.set_pipelining()
     session.reply(_command_reply(reply) + messages.ready_for_query(session.status))
 
 
 def _deallocate(session: Session, wanted: Deallocation) -> bool | None:
     names = session.extended.names
     if wanted.name is not None:
-        if not names.forget(wanted.name):
+        statement = names.get(wanted.name)
+        names.forget(wanted.name)
+        if statement is None or (
+            isinstance(statement, OwnStatement) and statement.is_at_server
+        ):
             return None  # the server has it, or says that nobody has
     elif wanted.discard and session.status != codes.IDLE:
         return None  # the server refuses it
     else:
         names.forget_all()
-        if session.server is not None:
+        if session.server is not None or not names.renames:
             session.extended.distrust()
             return None
         if wanted.discard:

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes
 from ..protocol.prepared import is_reserved
-from .dropping import DroppingStatement, PreparedStatement, dropping_statement
+from .own import Own, OwnPortal, OwnStatement
+from .own_statements import DroppingStatement, drops_all, own_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .intercept import Deallocation
+    from .own import PreparedStatement
 
 # What one client may have prepared at a time.
 MAX_STATEMENTS: Final = 20_000
 MAX_STATEMENT_BYTES: Final = 64 << 20
+# And so many portals of the router's own statements.
+MAX_PORTALS: Final = 1000
 
-_NONE: Final[dict[bytes, PreparedStatement]] = {}
+_STATEMENT: Final = 0x53
 
 
 class Operation:
@@ -31,19 +35,17 @@ class Operation:
         name: the client's name for it; of a Bind, the portal.
         previous: what the name meant before a Parse.
         error: the router's own objection.
-        dropped: the statements that it drops, if it executes a DEALLOCATE or DISCARD ALL.
-        wanted: that DEALLOCATE or DISCARD ALL.
+        own: set if it is about a statement that the router answers itself.
     """
 
     __slots__ = (
         "data",
-        "dropped",
         "error",
         "kind",
         "name",
+        "own",
         "previous",
         "statement",
-        "wanted",
     )
 
     def __init__(
@@ -61,8 +63,7 @@ class Operation:
         self.name = name
         self.previous = previous
         self.error = error
-        self.dropped: dict[bytes, PreparedStatement] = _NONE
-        self.wanted: Deallocation | None = None
+        self.own: Own | None = None
 
 
 class Names:
@@ -70,10 +71,20 @@ class Names:
 
     Attributes:
         renames: whether statements go by other names on servers; else messages are forwarded.
-        statements: what each name means at this point of the client's stream.
+        statements: what each name means at this point of the client's stream; without
+            renaming, the router's own statements only.
+        portals: those of the router's own statements.
+        has_own: there has been an operation about one of these lately.
     """
 
-    __slots__ = ("_bytes", "_dropping", "_find", "renames", "statements")
+    __slots__ = (
+        "_bytes",
+        "_find",
+        "has_own",
+        "portals",
+        "renames",
+        "statements",
+    )
 
     def __init__(self, find: Callable[[bytes], PreparedStatement], *, renames: bool) -> None:
         """`find` gives the shared statement for the body of a Parse."""
@@ -81,8 +92,8 @@ class Names:
         self.renames = renames
         self.statements: dict[bytes, PreparedStatement] = {}
         self._bytes = 0
-        # Portals that drop statements when they are executed.
-        self._dropping: dict[bytes, Deallocation] = {}
+        self.portals: dict[bytes, OwnPortal] = {}
+        self.has_own = False
 
     def get(self, name: bytes) -> PreparedStatement | None:
         """What a name means now."""
@@ -90,9 +101,16 @@ class Names:
 
     def operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """Read the message data[start:end]; what it prepares or closes is so from here on."""
-        if not self.renames or kind in (codes.EXECUTE, codes.SYNC, codes.FLUSH):
-            if kind == codes.EXECUTE and self._dropping:
-                return self._execute_operation(data[start:end])
+        if kind == codes.EXECUTE and self.portals:
+            return self._execute_operation(data[start:end])
+        if kind in (codes.EXECUTE, codes.SYNC, codes.FLUSH):
+            return Operation(kind, data[start:end])
+        if (
+            not self.renames
+            and kind != codes.PARSE
+            and not self.statements
+            and not self.portals
+        ):
             return Operation(kind, data[start:end])
         if kind == codes.BIND:
             return self._bind_operation(data, start, end)
@@ -108,19 +126,54 @@ class Names:
         name = data[start + 5 : split]
         body = data[split + 1 : end]
         previous = self.statements.get(name)
-        if name and previous is not None:
+        try:
+            own = own_statement(body, self.statements, renames=self.renames)
+        except RouterError as error:
+            return Operation(codes.PARSE, b"", error=error)
+        if own is None and not self.renames:
+            return self._foreign_parse(name, previous, data[start:end])
+        if name and previous is not None and not _is_at_server(previous):
             return Operation(codes.PARSE, b"", error=_exists(name))
         if (
             len(self.statements) >= MAX_STATEMENTS
             or self._bytes + len(body) > MAX_STATEMENT_BYTES
         ):
             return Operation(codes.PARSE, b"", error=_too_many())
-        statement = dropping_statement(body, self.statements) or self._find(body)
+        statement = self._find(body) if own is None else own
         self.statements[name] = statement
-        self._bytes += len(body)
+        self._bytes += _size(statement)
         if previous is not None:
-            self._bytes -= len(previous.body)
-        return Operation(codes.PARSE, b"", statement, name, previous)
+            self._bytes -= _size(previous)
+        operation = Operation(codes.PARSE, b"", statement, name, previous)
+        if own is not None:
+            own.client_name, own.size = name, len(body)
+            self._note(operation, own)
+        return operation
+
+    def _foreign_parse(
+        self, name: bytes, previous: PreparedStatement | None, message: bytes
+    ) -> Operation:
+        """A Parse for the server, by a name that may be that of one of the router's own."""
+        if previous is None:
+            if self.statements and drops_all(message[len(name) + 6 :]):
+                self._forget_untold()
+            return Operation(codes.PARSE, message)
+        if not name:
+            self._drop(name)
+            return Operation(codes.PARSE, message)
+        if not isinstance(previous, OwnStatement) or not previous.is_at_server:
+            return Operation(codes.PARSE, b"", error=_exists(name))
+        # The server says what is wrong with that, unless it has been made to forget the name.
+        self._drop(name)
+        operation = Operation(codes.PARSE, message, None, name, previous)
+        self._note(operation, previous)
+        return operation
+
+    def _forget_untold(self) -> None:
+        """All statements are dropped, so those go that the server does not know of."""
+        for name, statement in list(self.statements.items()):
+            if not _is_at_server(statement):
+                self._drop(name)
 
     def _bind_operation(self, data: bytes, start: int, end: int) -> Operation:
         portal_end = data.find(b"\0", start + 5, end)
@@ -130,57 +183,96 @@ class Names:
         name = data[portal_end + 1 : name_end]
         portal = data[start + 5 : portal_end]
         statement = self.statements.get(name)
-        if isinstance(statement, DroppingStatement):
-            self._dropping[portal] = statement.wanted
-        elif self._dropping:
-            self._dropping.pop(portal, None)
+        if self.portals:
+            self.portals.pop(portal, None)
         if statement is not None:
-            return Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
-        if is_reserved(name):
+            operation = Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
+            if isinstance(statement, OwnStatement):
+                self._bind_own(operation, statement)
+            return operation
+        if self.renames and is_reserved(name):
             return Operation(codes.BIND, b"", error=unknown_statement(name))
         # The server says in its own words that it does not know it, or it does: PREPARE.
         return Operation(codes.BIND, data[start:end])
 
+    def _bind_own(self, operation: Operation, statement: OwnStatement) -> None:
+        if len(self.portals) >= MAX_PORTALS:
+            operation.error = _too_many_portals()
+            return
+        try:
+            portal = statement.bound(operation.name, operation.data)
+        except ClientProtocolError as error:
+            operation.error = error
+            return
+        self.portals[operation.name] = portal
+        self._note(operation, statement, portal)
+
+    def _note(
+        self, operation: Operation, statement: OwnStatement, portal: OwnPortal | None = None
+    ) -> None:
+        operation.own = Own(statement, portal)
+        self.has_own = True
+
     def _execute_operation(self, message: bytes) -> Operation:
-        """An Execute, perhaps of a statement that drops others."""
+        """An Execute, perhaps of one of the router's own statements."""
         operation = Operation(codes.EXECUTE, message)
-        wanted = self._dropping.get(message[5 : message.find(b"\0", 5)])
-        if wanted is None:
+        portal = self.portals.get(message[5 : message.find(b"\0", 5)])
+        if portal is None:
             return operation
-        operation.wanted = wanted
+        self._note(operation, portal.statement, portal)
+        if isinstance(portal.statement, DroppingStatement) and portal.rest is None:
+            self._execute_drop(operation, portal.statement.wanted)
+        return operation
+
+    def _execute_drop(self, operation: Operation, wanted: Deallocation) -> None:
+        own = operation.own
+        assert own is not None
         if wanted.name is None:
-            operation.dropped = dict(self.statements)
+            own.dropped = dict(self.statements)
             self.forget_all()
         elif wanted.name in self.statements:
-            operation.dropped = {wanted.name: self.statements[wanted.name]}
+            own.dropped = {wanted.name: self.statements[wanted.name]}
             self._drop(wanted.name)
         else:
             operation.error = unknown_statement(wanted.name)
-        return operation
 
     def _named_operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
-        """A Describe or Close of a statement; those of a portal are forwarded."""
+        """A Describe or Close of a statement or portal."""
         if end - start < 7 or data[end - 1]:
             return Operation(kind, b"", error=_malformed())
-        if data[start + 5] != 0x53:  # 'S'
-            return Operation(kind, data[start:end])
         name = data[start + 6 : end - 1]
+        if data[start + 5] != _STATEMENT:
+            return self._portal_operation(kind, name, data[start:end])
         statement = self.statements.get(name)
         if statement is None:
-            if is_reserved(name):
+            if self.renames and is_reserved(name):
                 return Operation(
                     kind, b"", error=None if kind == codes.CLOSE else unknown_statement(name)
                 )
             return Operation(kind, data[start:end])
         if kind == codes.CLOSE:
             self._drop(name)
-        return Operation(kind, b"", statement, name)
+        operation = Operation(kind, b"", statement, name)
+        if isinstance(statement, OwnStatement):
+            operation.data = data[start:end]
+            self._note(operation, statement)
+        return operation
+
+    def _portal_operation(self, kind: int, name: bytes, message: bytes) -> Operation:
+        """A Describe or Close of a portal; forwarded but for those of own statements."""
+        operation = Operation(kind, message)
+        portal = self.portals.get(name) if self.portals else None
+        if portal is not None:
+            self._note(operation, portal.statement, portal)
+            if kind == codes.CLOSE:
+                del self.portals[name]
+        return operation
 
     def rebind(self) -> Callable[[PreparedStatement], PreparedStatement]:
         """Look all statements up anew; returns what does that for those held elsewhere."""
 
         def found(statement: PreparedStatement) -> PreparedStatement:
-            is_shared = not isinstance(statement, DroppingStatement)
+            is_shared = not isinstance(statement, OwnStatement)
             return self._find(statement.body) if is_shared else statement
 
         self.statements = {name: found(old) for name, old in self.statements.items()}
@@ -189,7 +281,7 @@ class Names:
     def _drop(self, name: bytes) -> None:
         statement = self.statements.pop(name, None)
         if statement is not None:
-            self._bytes -= len(statement.body)
+            self._bytes -= _size(statement)
 
     def forget(self, name: bytes) -> bool:
         """DEALLOCATE: returns whether the client had a statement of that name."""
@@ -204,22 +296,31 @@ class Names:
 
     def undo(self, operation: Operation) -> None:
         """Bring names back to what they were: the operation was skipped."""
-        for name, dropped in operation.dropped.items():
-            self._drop(name)
-            self._restore(name, dropped)
-        statement = operation.statement
-        if statement is None:
-            return
+        own, statement = operation.own, operation.statement
+        if own is not None:
+            own.undo()
+            for name, dropped in (own.dropped or {}).items():
+                self._drop(name)
+                self._restore(name, dropped)
         if operation.kind == codes.PARSE:
             self._drop(operation.name)
             if operation.previous is not None:
                 self._restore(operation.name, operation.previous)
-        elif operation.kind == codes.CLOSE:
+        elif operation.kind == codes.CLOSE and statement is not None:
             self._restore(operation.name, statement)
 
     def _restore(self, name: bytes, statement: PreparedStatement) -> None:
         self.statements[name] = statement
-        self._bytes += len(statement.body)
+        self._bytes += _size(statement)
+
+
+def _size(statement: PreparedStatement) -> int:
+    return statement.size if isinstance(statement, OwnStatement) else len(statement.body)
+
+
+def _is_at_server(statement: PreparedStatement) -> bool:
+    """Whether the server knows the name, and says what is wrong with using it again."""
+    return isinstance(statement, OwnStatement) and statement.is_at_server
 
 
 def _malformed() -> RouterError:
@@ -235,6 +336,14 @@ def unknown_statement(name: bytes) -> ClientProtocolError:
     """What PostgreSQL says of a name that nobody has prepared."""
     text = name.decode("utf-8", "replace")
     return ClientProtocolError(f'prepared statement "{text}" does not exist', sqlstate="26000")
+
+
+def _too_many_portals() -> RouterError:
+    return ClientProtocolError(
+        f"too many portals: a client may have {MAX_PORTALS} of the router's own statements",
+        sqlstate="54000",
+        hint="Close portals that are not needed any more.",
+    )
 
 
 def _too_many() -> RouterError:

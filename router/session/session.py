@@ -258,6 +258,7 @@ class Session(Attachment):
             self.reply(answer + (messages.READY_IDLE if synced else b""))
         else:
             self.long.refuse(answer)
+        self.end_transaction()
         if isinstance(error, PoolError | ServerError) and limits.fails_too_often(self):
             return
         self._go_on()
@@ -301,7 +302,7 @@ class Session(Attachment):
             counters.xact_count += 1
             counters.xact_time += now - self._xact_started
             self._xact_started = now
-            self.routing.end_transaction()
+            self.end_transaction()
             self._let_go(server)
         elif self.pool.settings.pool_mode is PoolMode.STATEMENT:
             limits.refuse_transaction(self)
