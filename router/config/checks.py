@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, cast
 
 from .findings import Finding
+from .keymaps import check_key_maps
 from .keys import Numbered
 from .values import AuthType, Role
 
@@ -200,6 +201,7 @@ def _check_shards(
     yield from wrong
     for number, shard in zip(numbers, pool.shards, strict=True):
         yield from _check_shard(shard, (*path, number))
+    yield from check_key_maps(pool, base, list(zip(numbers, pool.shards, strict=True)))
     if not wrong and pool.default_shard.startswith("shard_"):
         default = int(pool.default_shard.removeprefix("shard_"))
         if default >= len(numbers):

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
+from .keymaps import Literal, Pair  # noqa: TC001 - pydantic evaluates them
 from .keys import (
     LARGEST,
     Count,
@@ -43,6 +44,7 @@ from .values import (
     Role,
     ShardingFunction,
     ShardingKeyPolicy,
+    ShardingKeyType,
 )
 
 if TYPE_CHECKING:
@@ -153,6 +155,22 @@ class Shard(Section):
         Form("an array of [host, port, mirroring_target_index]"),
         Key("Servers that get a copy of the traffic."),
     ] = ()
+    sharding_values: Annotated[
+        tuple[Literal, ...] | None,
+        Form("an array of integers or strings"),
+        Key("The sharding keys that it has, if sharding_function is `list`."),
+    ] = None
+    sharding_ranges: Annotated[
+        tuple[Pair, ...] | None,
+        Form("an array of [from, to]"),
+        Key(
+            "The ranges of keys that it has, if sharding_function is `range`: from is in, "
+            'to is not; also "MINVALUE" and "MAXVALUE".'
+        ),
+    ] = None
+    sharding_default: Annotated[
+        Flag, Key("It has all the keys that no shard names; of `list` and `range`.")
+    ] = False
 
 
 def _default_shard(value: str) -> str:
@@ -262,6 +280,13 @@ class PoolConfig(Section):
     sharding_function: Annotated[
         ShardingFunction, Key("How a sharding key becomes a shard number.")
     ] = ShardingFunction.PG_BIGINT_HASH
+    sharding_key_type: Annotated[
+        ShardingKeyType | None,
+        Key(
+            "What sharding keys are: for `sha1`, `list` and `range`.",
+            unset="that of the function, else bigint",
+        ),
+    ] = None
     automatic_sharding_key: Annotated[
         tuple[Text, ...],
         BeforeValidator(_listed),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .keymaps import key_maps, key_type
 from .values import LoadBalancingMode, PoolMode
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
+    from .keymaps import KeyMap
     from .model import Config, General, PoolConfig, User
     from .plugins import Plugins
 
@@ -26,6 +28,7 @@ class RoutingSettings:
     Attributes:
         default_role: "primary", "replica", or None for any.
         query_parser_max_length: bytes; None is no limit.
+        key_maps: the sharding keys of each shard; empty if a hash decides.
         default_shard: "shard_N", "random" or "random_healthy".
         db_activity_init_delay, db_activity_ttl, table_mutation_cache_ttl: seconds.
     """
@@ -40,6 +43,8 @@ class RoutingSettings:
     write_functions: frozenset[str]
     learn_functions: bool
     sharding_function: str
+    sharding_key_type: str
+    key_maps: tuple[KeyMap, ...]
     automatic_sharding_key: tuple[str, ...]
     omnisharded_tables: tuple[str, ...]
     sharding_key_policy: str
@@ -173,6 +178,8 @@ def routing_settings(pool: PoolConfig) -> RoutingSettings:
         write_functions=frozenset(pool.write_functions),
         learn_functions=pool.learn_functions,
         sharding_function=pool.sharding_function.value,
+        sharding_key_type=key_type(pool).value,
+        key_maps=key_maps(pool),
         automatic_sharding_key=pool.automatic_sharding_key,
         omnisharded_tables=pool.omnisharded_tables,
         sharding_key_policy=pool.sharding_key_policy.value,

@@ -63,4 +63,16 @@ class ShardingFunction(Word):
     """How a sharding key becomes the number of a shard."""
 
     PG_BIGINT_HASH = "pg_bigint_hash"
+    PG_UUID_HASH = "pg_uuid_hash"
+    PG_TEXT_HASH = "pg_text_hash"
     SHA1 = "sha1"
+    LIST = "list"
+    RANGE = "range"
+
+
+class ShardingKeyType(Word):
+    """What sharding keys are."""
+
+    BIGINT = "bigint"
+    UUID = "uuid"
+    TEXT = "text"

@@ -203,3 +203,8 @@ def router_options(settings: PoolSettings) -> routing.RouterOptions:
         read_functions=chosen.read_functions,
         write_functions=chosen.write_functions,
     )
+        sharding_key_type=chosen.sharding_key_type,
+        shard_keys=tuple(
+            routing.ShardKeys(each.values, each.ranges, each.is_default)
+            for each in chosen.key_maps
+        ),
