@@ -23,6 +23,7 @@ from .engine.tls import server_context
 from .engine.wire import KeepAlive
 from .errors import ConfigError, RouterError
 from .metrics import http
+from .plugins.inspector import inspector_of
 from .pool import connect
 from .pool.registry import PoolRegistry
 from .protocol import backend
@@ -120,7 +121,9 @@ class Router:
         self._config_path: Final = config_path
         self._nursery: Final = nursery
         self.engine: Final = Engine()
-        self.registry: Final = PoolRegistry(self.engine, TaskConnector(self.engine, nursery))
+        self.registry: Final = PoolRegistry(
+            self.engine, TaskConnector(self.engine, nursery), inspector_of
+        )
         self.clients: Final = Clients()
         self.admins: Final = Admins()
         self.login: Final = Login(self.engine, config, self.registry, self.clients, self)

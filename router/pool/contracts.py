@@ -33,6 +33,19 @@ class Connector(Protocol):
         """Send a cancel request for what the connection is doing, then call `cancel_done`."""
 
 
+class Inspector(Protocol):
+    """Looks at the texts of statements before anything is done with them: plugins."""
+
+    def note(self, sql: bytes) -> None:
+        """A text is about to be run or prepared, or refused."""
+
+    def objection(self, sql: bytes, encoding: str) -> RouterError | None:
+        """Why a text in the client's encoding must not reach a server, or None."""
+
+    def objection_to_long(self) -> RouterError | None:
+        """The same for a text that is too long to be looked at."""
+
+
 class Waiter:
     """A client's place in the queue.
 

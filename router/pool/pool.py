@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..routing.router import QueryRouter
     from .address import Address
     from .catalogue import Catalogue
-    from .contracts import Connector, WaitingClient
+    from .contracts import Connector, Inspector, WaitingClient
     from .server import ServerConnection
 
 log = logging.getLogger("router.pool")
@@ -45,6 +45,7 @@ class Pool:
         statements: prepared statements shared by its clients.
         parameters: what its servers report at login, for clients that log in.
         retired: replaced or gone; clients look for their pool again.
+        inspector: the plugins that look at statements, if there are any.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Pool:
         self.bans: Final = Bans()
         self.parameters: dict[str, str] = {}
         self.retired = False
+        self.inspector: Inspector | None = None
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse
         )

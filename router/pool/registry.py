@@ -15,10 +15,13 @@ from .database import Database
 from .pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ..config.plugins import Plugins
     from ..engine.loop import Engine
-    from .contracts import Connector
+    from .contracts import Connector, Inspector
+
+    InspectorMaker = Callable[[Plugins, str, str], Inspector | None]
 
 log = logging.getLogger("router.pool")
 
@@ -32,9 +35,13 @@ _ROLES: Final = {
 class PoolRegistry:
     """The pools by (database, user)."""
 
-    def __init__(self, engine: Engine, connector: Connector) -> None:
+    def __init__(
+        self, engine: Engine, connector: Connector, inspector_of: InspectorMaker
+    ) -> None:
+        """Make an empty registry; `inspector_of` makes of a pool's plugins what it needs."""
         self._engine: Final = engine
         self._connector: Final = connector
+        self._inspector_of: Final = inspector_of
         self._pools: dict[tuple[str, str], Pool] = {}
         self._databases: dict[str, Database] = {}
         # Replaced pools whose clients are still in a transaction.
@@ -76,6 +83,7 @@ class PoolRegistry:
                 pools[key] = self._build(key, addresses, settings)
         gone = [pool for key, pool in self._pools.items() if key not in pools]
         self._pools = pools
+        self._set_inspectors(config, replaced)
         # Clients that waited in the old ones look for their pool again: it must be there.
         for pool in (*replaced, *gone):
             log.info("[%s/%s] pool is replaced or gone", pool.database, pool.user)
@@ -92,6 +100,18 @@ class PoolRegistry:
                 database.catalogue.refresh()
         for pool in self._pools.values():
             pool.ask_servers()
+
+    def _set_inspectors(self, config: Config, replaced: list[Pool]) -> None:
+        """Switch plugins, for those clients as well that are still at a pool of before."""
+        made: dict[tuple[str, str], Inspector | None] = {}
+        for pool in (*self._pools.values(), *replaced, *self._retired):
+            key = pool.database, pool.user
+            pool_config = config.pools.get(pool.database)
+            if pool_config is None:
+                continue
+            if key not in made:
+                made[key] = self._inspector_of(config.plugins_of(pool_config), *key)
+            pool.inspector = made[key]
 
     def _build(
         self, key: tuple[str, str], addresses: list[list[Address]], settings: PoolSettings
@@ -193,6 +213,11 @@ def router_options(settings: PoolSettings) -> routing.RouterOptions:
         primary_reads_enabled=chosen.primary_reads_enabled,
         parser_max_length=chosen.query_parser_max_length,
         sharding_function=chosen.sharding_function,
+        sharding_key_type=chosen.sharding_key_type,
+        shard_keys=tuple(
+            routing.ShardKeys(each.values, each.ranges, each.is_default)
+            for each in chosen.key_maps
+        ),
         default_shard=chosen.default_shard,
         shard_id_regex=chosen.shard_id_regex,
         sharding_key_regex=chosen.sharding_key_regex,
@@ -203,8 +228,3 @@ def router_options(settings: PoolSettings) -> routing.RouterOptions:
         read_functions=chosen.read_functions,
         write_functions=chosen.write_functions,
     )
-        sharding_key_type=chosen.sharding_key_type,
-        shard_keys=tuple(
-            routing.ShardKeys(each.values, each.ranges, each.is_default)
-            for each in chosen.key_maps
-        ),

@@ -11,7 +11,7 @@ from ..errors import RouterError, ServerLost, ServerProtocolError
 from ..protocol import codes, marks, messages
 from ..protocol.backend import BackendStream
 from ..protocol.prepared import ServerStatements
-from ..protocol.segments import ReplySink, Segment
+from ..protocol.segments import ReplySink, Segment, awaits_error
 from ..protocol.variables import EMPTY, Variables
 
 if TYPE_CHECKING:
@@ -249,6 +249,8 @@ class ServerConnection(BackendStream):
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""
+        if sqlstate == b"26000" and self.queue and awaits_error(self.queue[0]):
+            return  # provoked by the router
         if sqlstate == b"26000" or (
             sqlstate == b"0A000" and b"cached plan must not change result type" in head
         ):

@@ -36,9 +36,10 @@ class Statement(Generic[A]):
         analysis: what routing found out about the text.
         marks: what executing it may leave behind on a server (see `marks`).
         proven: the last server that was asked to parse it did so.
+        approved_by: whoever has nothing against its being used, the last who was asked.
     """
 
-    __slots__ = ("analysis", "body", "marks", "name", "proven")
+    __slots__ = ("analysis", "approved_by", "body", "marks", "name", "proven")
 
     def __init__(
         self, body: bytes, analysis: A, marks: int, *, name: bytes | None = None
@@ -48,6 +49,7 @@ class Statement(Generic[A]):
         self.analysis: Final = analysis
         self.marks: Final = marks
         self.proven = False
+        self.approved_by: object = None
 
     def prove(self) -> None:
         """A server has parsed it."""

@@ -136,6 +136,16 @@ def is_forwarded(segment: Segment, kind: int) -> bool:
     return order != SWALLOW or kind in b"ENA"
 
 
+def awaits_error(segment: Segment) -> bool:
+    """Whether what is answered next is bound to fail."""
+    steps = segment.steps
+    return (
+        steps is not None
+        and segment.step < len(steps)
+        and steps[segment.step].order == REPLACE_ERROR
+    )
+
+
 def abort_script(segment: Segment) -> bytes:
     """An ErrorResponse ends the script; returns what stands in for it, or b""."""
     steps = segment.steps

@@ -80,7 +80,7 @@ class Extended:
 
     def __init__(self, session: Session, *, renames: bool) -> None:
         self._session: Final = session
-        self.names: Final = Names(session.shared_statement, renames=renames)
+        self.names: Final = Names(session, renames=renames)
         self.collected: Final = Collected(session, self.names)
         self.segment: Segment | None = None
         self.skipping = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, marks, messages
-from . import simple
+from . import refusal, simple
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -44,7 +44,10 @@ class LongMessages:
         if kind == codes.COPY_DATA:
             self.refused = server is None or not server.queue
             return self.refused or simple.on_copy(session, server, head)
+        inspector = session.pool.inspector
         if server is None:
+            if inspector is not None and refusal.refuses_long(session, inspector, head):
+                return True
             session.dispatch(b"")
             return self.begin(kind, head, missing)
         if kind in b"QF":
@@ -55,6 +58,8 @@ class LongMessages:
         if not extended.admits(server):
             return False
         extended.send_pending(server)
+        if inspector is not None and refusal.refuses_long(session, inspector, head):
+            return True
         if kind == codes.BIND:
             return extended.on_long_bind(server, head, missing)
         return extended.on_long_parse(server, head)
@@ -66,12 +71,15 @@ class LongMessages:
             self.refused = True
             return True
         if segment is not None:
-            if not simple.query_in_batch(session, server, segment, head):
+            if not simple.query_in_batch(session, server, segment, head, is_whole=False):
                 return False
             server.marks |= marks.UNKNOWN
             return True
-        if server.queue and not session.may_pipeline:
+        inspector = session.pool.inspector
+        if server.queue and (not session.may_pipeline or inspector is not None):
             return False
+        if inspector is not None and refusal.refuses_long(session, inspector, head):
+            return True
         simple.send_query(session, server, head, marks.UNKNOWN)
         return True
 

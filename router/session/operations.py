@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes
 from ..protocol.prepared import is_reserved
+from . import inspection
 from .own import Own, OwnPortal, OwnStatement
 from .own_statements import DroppingStatement, drops_all, own_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .attachment import Attachment
     from .intercept import Deallocation
     from .own import PreparedStatement
 
@@ -80,15 +82,16 @@ class Names:
     __slots__ = (
         "_bytes",
         "_find",
+        "_session",
         "has_own",
         "portals",
         "renames",
         "statements",
     )
 
-    def __init__(self, find: Callable[[bytes], PreparedStatement], *, renames: bool) -> None:
-        """`find` gives the shared statement for the body of a Parse."""
-        self._find: Final = find
+    def __init__(self, session: Attachment, *, renames: bool) -> None:
+        self._session: Final = session
+        self._find: Final = session.shared_statement
         self.renames = renames
         self.statements: dict[bytes, PreparedStatement] = {}
         self._bytes = 0
@@ -130,6 +133,12 @@ class Names:
             own = own_statement(body, self.statements, renames=self.renames)
         except RouterError as error:
             return Operation(codes.PARSE, b"", error=error)
+        if own is None and self._session.pool.inspector is not None:
+            refused = inspection.parse_objection(self._session, data[split + 1 : text_end])
+            if refused is not None:
+                if not name:
+                    self._drop(name)  # PostgreSQL drops it as well
+                return Operation(codes.PARSE, b"", error=refused)
         if own is None and not self.renames:
             return self._foreign_parse(name, previous, data[start:end])
         if name and previous is not None and not _is_at_server(previous):
@@ -187,6 +196,8 @@ class Names:
             self.portals.pop(portal, None)
         if statement is not None:
             operation = Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
+            if self._session.pool.inspector is not None:
+                operation.error = inspection.use_objection(self._session, statement)
             if isinstance(statement, OwnStatement):
                 self._bind_own(operation, statement)
             return operation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..protocol import codes, marks
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.segments import Segment
-from . import intercept
+from . import intercept, refusal
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -30,6 +30,12 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
         handled = intercept.answer(session, sql)
         if handled is not None:
             return handled
+    inspector = session.pool.inspector
+    if inspector is not None:
+        if server is not None and server.queue:
+            return False  # what is said to this one depends on what came before
+        if refusal.refuses_query(session, inspector, data[start:end]):
+            return True
     if server is None:
         session.dispatch(data[start:end], sql)
         return True
@@ -49,7 +55,12 @@ def send_query(session: Session, server: ServerConnection, message: bytes, found
 
 
 def query_in_batch(
-    session: Session, server: ServerConnection, segment: Segment, message: bytes
+    session: Session,
+    server: ServerConnection,
+    segment: Segment,
+    message: bytes,
+    *,
+    is_whole: bool = True,
 ) -> bool:
     """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
 
@@ -61,6 +72,13 @@ def query_in_batch(
         session.extended.flush(server)
         if not _is_answered(server, segment):  # else all that was missing was ours to make up
             return False  # `script_done` comes back here
+    inspector = session.pool.inspector
+    if (
+        inspector is not None
+        and message[0] == codes.QUERY
+        and refusal.refuses_query(session, inspector, message, is_whole=is_whole)
+    ):
+        return True
     segment.steps = None
     segment.extended = False
     segment.synced = True

@@ -1,0 +1,1 @@
+"""What is done to statements besides routing them: the [plugins] sections."""

@@ -1,0 +1,47 @@
+"""query_logger: a line in the log for each text of statements."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final
+
+log = logging.getLogger("router.query")
+
+# Characters of a text that are shown.
+_SHOWN: Final = 4096
+# PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password=x.
+_PASSWORD: Final = re.compile(
+    rb"""(\bpassword(?:\s|/\*.*?\*/|--[^\n]*\n)*+(?:=\s*+)?+)
+    (?: (?:[en]|u&)?+(?:'(?:[^'\\]|\\.|'')*+' | '[^']*+(?:'|\Z))
+      | (\$(?:[a-z_\x80-\xff][\w\x80-\xff]*+)?+\$).*?(?:\2|\Z)
+      | (?<==)[^\s'";,)]++
+    )""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+_MASK: Final = rb"\1'***'"
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+class QueryLogger:
+    """The logger of one pool."""
+
+    def __init__(self, pool: str, user: str) -> None:
+        self._head: Final = f"[pool: {pool}][user: {user}]"
+
+    def note(self, sql: bytes) -> None:
+        """Log a text, or the beginning of one that is too long to hold."""
+        log.info("%s %s", self._head, readable(sql))
+
+
+def readable(sql: bytes) -> str:
+    """A text on one line, not too long, and without passwords."""
+    text = _PASSWORD.sub(_MASK, sql).decode("utf-8", "backslashreplace").strip()
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(sql)} bytes)"
+    return _UNPRINTABLE.sub(_escaped, shown)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    return _ESCAPES.get(character) or f"\\x{ord(character):02x}"

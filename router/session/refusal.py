@@ -1,0 +1,76 @@
+"""Refusing what the plugins of the pool are against.
+
+A statement that is refused must leave the transaction as PostgreSQL would: failed. So with a
+server, something goes to it in the statement's place that is bound to fail.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..protocol import codes, messages
+from ..protocol.framing import HEADER_SIZE
+from .inspection import text_objection, use_objection
+from .operations import Operation
+
+if TYPE_CHECKING:
+    from ..errors import RouterError
+    from ..pool.contracts import Inspector
+    from .session import Session
+
+log = logging.getLogger("router.session")
+
+
+def refuses_query(
+    session: Session, inspector: Inspector, message: bytes, *, is_whole: bool = True
+) -> bool:
+    """Refuse a Query, whose turn it is, if the plugins are against it."""
+    if not is_whole:
+        return refuses_long(session, inspector, message)
+    sql = message[HEADER_SIZE:-1]
+    inspector.note(sql)
+    error = text_objection(session, sql)
+    if error is not None:
+        _refuse(session, codes.QUERY, error)
+    return error is not None
+
+
+def refuses_long(session: Session, inspector: Inspector, head: bytes) -> bool:
+    """Refuse a message that is too long to hold if the plugins are against it.
+
+    Without a server, what is not refused comes here once more.
+    """
+    kind = head[0]
+    error: RouterError | None = None
+    if kind == codes.BIND:
+        name = head[HEADER_SIZE:].split(b"\0", 2)[1:2]
+        statement = session.extended.names.get(name[0]) if name else None
+        if statement is not None:
+            error = use_objection(session, statement)
+    elif kind in (codes.QUERY, codes.PARSE):
+        start = HEADER_SIZE if kind == codes.QUERY else head.find(b"\0", HEADER_SIZE) + 1
+        if not start:
+            return False  # more of it has to come first
+        error = inspector.objection_to_long()
+        if error is not None or session.server is not None:
+            inspector.note(head[start:])
+    if error is not None:
+        session.long.refused = True
+        _refuse(session, kind, error)
+    return error is not None
+
+
+def _refuse(session: Session, kind: int, error: RouterError) -> None:
+    """Answer with an error: a Query ends its batch, any other message leaves it open."""
+    log.info("client %s: %s", session.peer, error.message)
+    extended, server, ends = session.extended, session.server, kind == codes.QUERY
+    if server is None:
+        session.error_count += 1
+        extended.skipping = not ends
+        session.reply(messages.error_from(error) + (messages.READY_IDLE if ends else b""))
+        return
+    extended.collected.operations.append(Operation(codes.PARSE, b"", error=error))
+    if ends:
+        extended.collected.operations.append(Operation(codes.SYNC, b""))
+    extended.replay(server)

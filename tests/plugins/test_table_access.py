@@ -1,0 +1,120 @@
+"""Which statements table_access refuses, and how."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.plugins.table_access import TableAccess
+
+from .statements import ALLOWED, DENIED, TABLES, UNKNOWN
+
+
+def message(text: str | bytes, *tables: str, encoding: str = "UTF8") -> str | None:
+    """What is said against a text, or None."""
+    sql = text.encode() if isinstance(text, str) else text
+    error = TableAccess(tables or TABLES).objection(sql, encoding)
+    return None if error is None else error.message
+
+
+@pytest.mark.parametrize("sql", DENIED)
+def test_a_guarded_table_is_refused_wherever_it_stands(sql: str) -> None:
+    said = message(sql)
+    assert said is not None
+    assert said.startswith('permission denied for table "')
+
+
+@pytest.mark.parametrize("sql", UNKNOWN)
+def test_a_statement_whose_tables_cannot_be_known_is_refused(sql: str) -> None:
+    said = message(sql)
+    assert said is not None
+    assert said.startswith("permission denied: the statement's tables cannot be known (")
+
+
+@pytest.mark.parametrize("sql", ALLOWED)
+def test_a_name_that_is_not_the_tables_is_allowed(sql: str) -> None:
+    assert message(sql) is None
+
+
+def test_the_error_names_the_table_the_code_and_the_plugin() -> None:
+    error = TableAccess(TABLES).objection(b"TABLE Public . Secret", "UTF8")
+    assert error is not None
+    assert error.message == 'permission denied for table "public.secret"'
+    assert error.sqlstate == "42501"
+    assert "table_access" in error.hint
+
+
+def test_an_error_never_shows_the_statement() -> None:
+    error = TableAccess(TABLES).objection(b"SELECT 'hunter2' FROM secret", "UTF8")
+    assert error is not None
+    assert "hunter2" not in error.message + error.hint
+
+
+@pytest.mark.parametrize(
+    ("entry", "sql", "is_denied"),
+    [
+        ("Secret", "TABLE secret", True),
+        ("Secret", 'TABLE "Secret"', True),
+        ("Secret", 'TABLE "SECRET"', False),
+        ('"Secret"', "TABLE secret", False),
+        ('"a.b"', 'TABLE "a.b"', True),
+        ('"a.b"', "TABLE a.b", False),
+        ('"a""b"', 'TABLE "a""b"', True),
+        ("App.Secret", "TABLE app.secret", True),
+        ("App.Secret", "TABLE secret", True),
+        ("app.secret", "TABLE other.secret", False),
+        ("db.app.secret", "TABLE app.secret", True),
+        ("größe", "TABLE größe", True),
+        ("größe", 'TABLE U&"gr\\00f6\\00dfe"', True),
+        ("größe", 'TABLE U&"gr\\+0000f6\\+0000dfe"', True),
+        ("a" * 70, f"TABLE {'a' * 63}", True),
+        ("a" * 63, f"TABLE {'a' * 70}", True),
+        ("a" * 62, f"TABLE {'a' * 63}", False),
+        ("temp", "INSERT INTO temp VALUES (1)", True),
+        ("t", "INSERT INTO temp VALUES (1)", False),
+    ],
+)
+def test_names_are_compared_as_postgresql_does(entry: str, sql: str, is_denied: bool) -> None:
+    assert (message(sql, entry) is not None) is is_denied
+
+
+@pytest.mark.parametrize("entry", ["", "a.", ".a", "a b", 'x"y', '""'])
+def test_an_entry_that_names_no_table_is_a_mistake(entry: str) -> None:
+    with pytest.raises(ValueError, match="not the name of a table"):
+        TableAccess([entry])
+
+
+def test_all_statements_of_a_text_are_looked_at_and_one_verdict_holds_for_all() -> None:
+    access = TableAccess(TABLES)
+    for _ in range(2):
+        assert access.objection(b"SELECT 1; SELECT 2", "UTF8") is None
+        assert access.objection(b"SELECT 1; TABLE secret", "UTF8") is not None
+
+
+def test_texts_that_differ_in_their_literals_are_judged_alike() -> None:
+    access = TableAccess(TABLES)
+    for number in range(3):
+        assert access.objection(b"SELECT %d FROM secret" % number, "UTF8") is not None
+        assert access.objection(b"SELECT '%d secret' FROM t" % number, "UTF8") is None
+
+
+@pytest.mark.parametrize(
+    "encoding", ["SJIS", "shift_jis", "GBK", "BIG5", "GB18030", "windows-936"]
+)
+def test_an_encoding_in_which_bytes_are_not_what_they_seem_is_refused(encoding: str) -> None:
+    # In these, the second byte is part of the first character, and the quote ends the string.
+    sql = b"SELECT E'\x83\\' FROM secret --'"
+    assert message(sql, encoding=encoding) is not None
+    assert message(b"SELECT 1", encoding=encoding) is None
+
+
+def test_what_is_not_utf8_is_refused_outside_of_strings_only() -> None:
+    assert message(b"SELECT \xe9 FROM t", "\u00e9", encoding="LATIN1") is not None
+    assert message(b"SELECT '\xe9' FROM t", encoding="LATIN1") is None
+
+
+def test_a_long_text_is_judged_in_a_short_time() -> None:
+    sql = "SELECT * FROM t WHERE secret IN (" + ", ".join(["(1)"] * 40_000) + ")"
+    assert message(sql) is None
+    assert message(f"{sql}; TABLE secret") is not None
+    assert message("(" * 100_000 + "secret") is None
+    assert message("SELECT * FROM " + "(" * 100_000 + "secret") is not None
