@@ -11,12 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ..errors import InvalidShardingKey
+from .arrays import members_of_text
+from .literals import text_of
 from .shape import UnknownLexeme, shape_of
 from .sharding import BIGINTS
 from .types import Analysis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .types import KeyTerm, KeyValue
 
@@ -179,10 +181,7 @@ def bind(
     try:
         keys = tuple(
             tuple(
-                tuple(
-                    replace(term, key=key_of(term, literals, literal), literal=-1)
-                    for term in terms
-                )
+                tuple(bound for term in terms for bound in _bound(term, literals, literal))
                 for terms in conditions
             )
             for conditions in analysis.keys
@@ -192,14 +191,35 @@ def bind(
     return replace(analysis, keys=keys)
 
 
-def key_of(
+def _bound(
+    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader
+) -> Iterator[KeyTerm]:
+    if term.literal < 0:
+        yield term
+        return
+    for key in keys_of(term, literals, literal):
+        yield replace(term, key=key, literal=-1, is_array=False)
+
+
+def keys_of(
     term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader = _read_bigint
-) -> KeyValue | None:
-    """Return the key that a term gives, if it is known.
+) -> Sequence[KeyValue | None]:
+    """Return the keys that a term gives; those that are not known are None.
 
     Raises:
         InvalidShardingKey: it is no key, whatever the type of the column.
     """
     if term.literal < 0:
-        return term.key
-    return literal(literals[term.literal], term.negative, term.escaped)
+        return (term.key,)
+    written = literals[term.literal]
+    if not term.is_array:
+        return (literal(written, term.negative, term.escaped),)
+    text = text_of(written, escaped=term.escaped)
+    members = None if text is None else members_of_text(text)
+    if members is None:
+        return (None,)
+    return [
+        literal(b"'%s'" % member.replace(b"'", b"''"), False, False)
+        for member in members
+        if member is not None
+    ]

@@ -89,6 +89,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         self_contained=len(judgements) == 1 and judgements[0].is_contained,
         tables=tuple(tables),
         keys=found.conditions,
+        unkeyed=found.unkeyed,
         error=found.error,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
+from .types import KeyType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,17 +64,22 @@ class ShardedTables:
     Attributes:
         keys: the columns with sharding keys.
         omnisharded: (schema or "", name) of the tables that every shard has a copy of.
+        type: what the keys are.
         columns: names of the columns, in their order, of those tables that have been asked
             for, by the table's name with and without its schema.
     """
 
     keys: tuple[KeyColumn, ...] = ()
     omnisharded: frozenset[tuple[str, str]] = frozenset()
+    type: KeyType = KeyType.BIGINT
     columns: Mapping[str, tuple[str, ...]] | None = None
 
     @classmethod
     def of(
-        cls, keys: str | Sequence[str] | None, omnisharded: Sequence[str] = ()
+        cls,
+        keys: str | Sequence[str] | None,
+        omnisharded: Sequence[str] = (),
+        kind: KeyType = KeyType.BIGINT,
     ) -> ShardedTables:
         """Read automatic_sharding_key and omnisharded_tables.
 
@@ -84,6 +90,7 @@ class ShardedTables:
         return cls(
             tuple(dict.fromkeys(map(KeyColumn.of, settings))),
             frozenset(map(_table, omnisharded)),
+            kind,
         )
 
     @property
@@ -91,22 +98,24 @@ class ShardedTables:
         """Whether any table is sharded in a way that its statements tell."""
         return bool(self.keys or self.omnisharded)
 
-    def key_of(self, schema: str, table: str) -> str:
-        """Return the name of a table's key column, or "" if it has none that is known of.
+    def key_of(self, schema: str, table: str) -> tuple[str, bool]:
+        """Return the name of a table's key column, and whether the table has it for sure.
 
-        A setting that names the table counts before one for any table, and the latter only
-        as long as the table is not known to lack the column.
+        The name is "" if there is none. A setting that names the table counts before one for
+        any table, and the latter only as long as the table is not known to lack the column.
         """
-        found = ""
+        found = "", False
         for key in self.keys:
             if not key.is_in(schema, table):
                 continue
             if key.table:
-                return key.column
+                return key.column, True
             columns = self.columns_of(schema, table)
-            if not found and (columns is None or key.column in columns):
-                found = key.column
-        return "" if found and self.is_omnisharded(schema, table) else found
+            if not found[0] and (columns is None or key.column in columns):
+                found = key.column, columns is not None
+        if found[0] and self.is_omnisharded(schema, table):
+            return "", False
+        return found
 
     def is_omnisharded(self, schema: str, table: str) -> bool:
         """Say whether every shard has a copy of the table."""

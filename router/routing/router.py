@@ -13,11 +13,12 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
-from .cache import AnalysisCache, bind, key_of
+from ..errors import ConfigError, InvalidShard, RoutingError
+from .cache import AnalysisCache, bind
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
 from .comments import CommentRouter
+from .decisions import shard_of_keys
 from .sharding import Sharder
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
     from .cache import LiteralReader
     from .columns import KeyColumn
-    from .types import KeyConditions, KeyValue, RouterOptions
+    from .types import KeyValue, RouterOptions
 
 _UNSEEN: Final = Analysis.unknown("not inspected")
 _TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
-_NO_PARAMETERS: Final[Mapping[int, KeyValue | None]] = {}
+_NO_PARAMETERS: Final[Mapping[int, KeyValue | tuple[KeyValue, ...] | None]] = {}
 _NO_CHOICES: Final = RoutingState()
 _MAX_ROUTES: Final = 1000
 
@@ -107,7 +108,9 @@ class QueryRouter:
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
         self._static_route: Final = self._default_route if self.is_static else None
-        sharded = ShardedTables.of(options.automatic_sharding_key, options.omnisharded_tables)
+        sharded = ShardedTables.of(
+            options.automatic_sharding_key, options.omnisharded_tables, self.sharder.type
+        )
         self._classifier = ClassifierOptions(
             FunctionRules(options.read_functions, options.write_functions),
             sharded if sharded.matter and options.shard_count > 1 else None,
@@ -146,7 +149,7 @@ class QueryRouter:
         self,
         analysis: Analysis | None,
         state: RoutingState,
-        parameters: Mapping[int, KeyValue | None] = _NO_PARAMETERS,
+        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None] = _NO_PARAMETERS,
     ) -> Route:
         """Find the place for one execution of a statement that `analyse` has seen.
 
@@ -234,7 +237,7 @@ class QueryRouter:
         self,
         analysis: Analysis,
         state: RoutingState,
-        parameters: Mapping[int, KeyValue | None],
+        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
         literals: Sequence[bytes] = (),
     ) -> int | None:
         count = self.options.shard_count
@@ -252,8 +255,8 @@ class QueryRouter:
         if analysis.error is not None:
             raise analysis.error.with_traceback(None)
         if not analysis.keys:
-            return self._default_shard
-        found = self._shard_of_keys(analysis.keys, parameters, literals)
+            return None if analysis.is_everywhere else self._default_shard
+        found = shard_of_keys(analysis, parameters, literals, self.sharder)
         return self._default_shard if found is None else found
 
     def _checked(self, shard: int) -> int:
@@ -264,36 +267,6 @@ class QueryRouter:
                 hint=f"Shards are numbered from 0 to {count - 1}.",
             )
         return shard
-
-    def _shard_of_keys(
-        self,
-        keys: tuple[KeyConditions, ...],
-        parameters: Mapping[int, KeyValue | None],
-        literals: Sequence[bytes],
-    ) -> int | None:
-        """Return the one shard that all sharding keys belong to; None if none is known."""
-        shard, literal = self.sharder.shard, self.sharder.literal
-        shards: set[int] = set()
-        for conditions in keys:
-            possible: set[int] | None = None
-            for terms in conditions:
-                values = [
-                    parameters.get(term.parameter)
-                    if term.parameter
-                    else key_of(term, literals, literal)
-                    for term in terms
-                ]
-                found = {shard(key) for key in values if key is not None}
-                if None not in values:
-                    possible = found if possible is None else possible & found
-            shards |= possible or set()
-        if len(shards) > 1:
-            named = ", ".join(map(str, sorted(shards)))
-            raise AmbiguousShard(
-                f"the statement's sharding keys belong to several shards: {named}",
-                hint="Send one statement for each shard, or choose one with SET SHARD.",
-            )
-        return shards.pop() if shards else None
 
     # --- remembering
 

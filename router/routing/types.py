@@ -33,6 +33,9 @@ class Role(Enum):
     REPLICA = "replica"
     """A hot standby: takes reads only."""
 
+    # Members are singletons; Enum would hash their names, in Python code, for every query.
+    __hash__ = object.__hash__
+
 
 class RoleChoice(Enum):
     """Whom a client wants to talk to, in the words of ``SET SERVER ROLE``."""
@@ -165,6 +168,7 @@ class KeyTerm:
         literal: index of a literal of the statement's shape, or -1.
         negative: whether a minus sign stands before it.
         escaped: whether the literal is of the form E'..'.
+        is_array: whether it is an array, each member of which is a key.
     """
 
     key: KeyValue | None = None
@@ -172,6 +176,7 @@ class KeyTerm:
     literal: int = -1
     negative: bool = False
     escaped: bool = False
+    is_array: bool = False
 
 
 KeyTerms = tuple[KeyTerm, ...]
@@ -194,7 +199,9 @@ class Analysis:
         tables: names of the relations used, as written, lower-cased unless quoted, with the
             schema where the text has one; names of CTEs are left out. Long statements, and
             those that the parser does not know, name none.
-        keys: for each table with an automatic sharding key, what the text says about its key.
+        keys: for each use of a table whose automatic sharding key the text tells, what it says.
+        unkeyed: names of the tables that have such a key and are used without it.
+        is_everywhere: whether it does nothing but read tables that every shard has.
         comment_shard: the shard that a comment asks for.
         comment_key: the sharding key that a comment gives.
         comment_error: why what a comment says cannot be followed.
@@ -207,6 +214,8 @@ class Analysis:
     self_contained: bool = False
     tables: tuple[str, ...] = ()
     keys: tuple[KeyConditions, ...] = ()
+    unkeyed: tuple[str, ...] = ()
+    is_everywhere: bool = False
     comment_shard: int | None = None
     comment_key: KeyValue | None = None
     comment_error: RoutingError | None = None

@@ -37,7 +37,7 @@ def read(text: str, tokens: Sequence[str], sharded: ShardedTables | None) -> Rea
         tree = trees.parse(text)
         if tree is None:
             return None
-        keys = Keys() if sharded is None else extract(tree, sharded)
+        keys = Keys() if sharded is None else extract(tree, sharded, tokens)
         return Reading(trees.is_query(tree), trees.tables(tree), keys)
     except Exception:  # hostile text can make sqlglot fail in any way, and trees take any form
         return None

@@ -1,0 +1,97 @@
+"""From the sharding keys that a statement names to the one shard that it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import AmbiguousShard
+from .cache import keys_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .sharding import Sharder
+    from .types import Analysis, KeyTerms, KeyValue
+
+_CHOOSE: Final = "or choose the shard with SET SHARD or a comment"
+
+
+def shard_of_keys(
+    analysis: Analysis,
+    parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+    literals: Sequence[bytes],
+    sharder: Sharder,
+) -> int | None:
+    """Return the one shard that all sharding keys belong to; None if none is known.
+
+    Raises:
+        AmbiguousShard: they belong to several, or some are not known.
+        InvalidShardingKey: one of them is no key.
+    """
+    shards: set[int] = set()
+    hinted: set[int] = set()
+    is_partial = False
+    for conditions in analysis.keys:
+        possible: set[int] | None = None
+        for terms in conditions:
+            found, is_complete = _shards(terms, parameters, literals, sharder)
+            if is_complete:
+                possible = found if possible is None else possible & found
+            else:
+                hinted |= found
+        if possible is None:
+            is_partial = True
+        else:
+            shards |= possible
+    if len(shards) > 1:
+        raise AmbiguousShard(
+            f"the statement's sharding keys belong to several shards: {_listed(shards)}",
+            hint=f"Send one statement for each shard, {_CHOOSE}.",
+        )
+    if analysis.unkeyed and shards:
+        raise AmbiguousShard(
+            f'table "{analysis.unkeyed[0]}" is used without its sharding key, '
+            f"while other keys of the statement belong to shard {_listed(shards)}",
+            hint=f"Add a condition for its sharding key, {_CHOOSE}.",
+        )
+    if is_partial and (shards or hinted):
+        raise AmbiguousShard(
+            "one of the statement's sharding keys is not known, "
+            f"while others belong to shard {_listed(shards | hinted)}",
+            hint=f"Use literals or parameters of the key's type, {_CHOOSE}.",
+        )
+    return shards.pop() if shards else None
+
+
+def _shards(
+    terms: KeyTerms,
+    parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+    literals: Sequence[bytes],
+    sharder: Sharder,
+) -> tuple[set[int], bool]:
+    """Return the shards of some alternatives, and whether these are all."""
+    shard = sharder.shard
+    found: set[int] = set()
+    is_complete = True
+    for term in terms:
+        if not term.parameter:
+            for key in keys_of(term, literals, sharder.literal):
+                if key is None:
+                    is_complete = False
+                else:
+                    found.add(shard(key))
+            continue
+        if term.parameter not in parameters:
+            is_complete = False
+            continue
+        value = parameters[term.parameter]
+        # NULL is equal to nothing, so that it adds no shard.
+        if isinstance(value, tuple):
+            found.update(map(shard, value))
+        elif value is not None:
+            found.add(shard(value))
+    return found, is_complete
+
+
+def _listed(shards: set[int]) -> str:
+    return ", ".join(map(str, sorted(shards)))
