@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import select
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from .loop import Engine
     from .tls import TlsState
@@ -23,30 +23,47 @@ MAX_RECV: Final = 128 * 1024
 # A link that was told to close may take so long to send what is left, in seconds.
 LINGER_TIMEOUT: Final = 10.0
 
-_IN: Final = select.EPOLLIN
-_READ: Final = select.EPOLLIN | select.EPOLLRDHUP
-_HANGUP: Final = select.EPOLLHUP | select.EPOLLERR
+# epoll's events, as numbers, because the compiler then puts them into the code that uses them.
+_IN: Final = 0x1
+_OUT: Final = 0x4
+_HANGUP: Final = 0x8 | 0x10  # EPOLLERR and EPOLLHUP
+_PEER_LEFT: Final = 0x2000  # EPOLLRDHUP
+_READ: Final = 0x2001
 
 
-class Output(Protocol):
-    """What those above the engine know of a link: where to write, and how to slow down."""
+class Output:
+    """What those above the engine know of a link: where to write, and how to slow down.
 
-    closed: bool
-    congested: bool
-    sent: int
-    received: int
+    A class and not a Protocol, so that compiled code calls it directly.
+
+    Attributes:
+        congested: unsent output is above HIGH_WATER: stop producing until `on_drained`.
+        sent, received: bytes over the life of the link.
+    """
+
+    __slots__ = ("closed", "congested", "received", "sent")
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.congested = False
+        self.sent = 0
+        self.received = 0
 
     def write(self, data: bytes) -> None:
         """Queue bytes."""
+        raise NotImplementedError
 
     def pause(self) -> None:
         """Stop reading."""
+        raise NotImplementedError
 
     def resume(self) -> None:
         """Read again."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Send what is queued, then close."""
+        raise NotImplementedError
 
 
 class Handler(Protocol):
@@ -62,15 +79,11 @@ class Handler(Protocol):
         """The peer or the network ended the link, which is closed; not called after `close`."""
 
 
-class Link:
+class Link(Output):
     """One socket in the engine.
 
-    Attributes:
-        handler: told of everything that happens.
-        patient: while paused, what the peer sent before it left is kept for later; without, a
-            peer that leaves is given up at once.
-        congested: unsent output is above HIGH_WATER: stop producing until `on_drained`.
-        sent, received: bytes over the life of the link.
+    Its handler is told of everything that happens. While a patient link is paused, what the
+    peer sent before it left is kept for later; without, a peer that leaves is given up at once.
     """
 
     __slots__ = (
@@ -78,28 +91,32 @@ class Link:
         "_engine",
         "_events",
         "_fd",
+        "_handler",
+        "_on_data",
         "_out",
         "_out_size",
         "_patient",
         "_paused",
         "_queue",
+        "_recv",
         "_recv_size",
+        "_send",
         "_sock",
-        "closed",
-        "congested",
-        "handler",
-        "received",
-        "sent",
     )
 
     def __init__(
         self, engine: Engine, sock: socket.socket, handler: Handler, *, patient: bool = False
     ) -> None:
+        super().__init__()
         self._patient: Final = patient
         self._engine: Final = engine
         self._sock: Final = sock
+        # Bound once: these are called for every message.
+        self._recv: Final[Callable[[int], bytes]] = sock.recv
+        self._send: Final[Callable[[bytes | memoryview], int]] = sock.send
         self._fd: Final = sock.fileno()
-        self.handler = handler
+        self._handler: Final = handler
+        self._on_data: Final = handler.on_data
         self._out: list[bytes | memoryview] = []
         # Where `write` puts what the next flush is to send.
         self._queue = self._out
@@ -107,10 +124,6 @@ class Link:
         self._recv_size = MIN_RECV
         self._paused = False
         self._closing = False
-        self.closed = False
-        self.congested = False
-        self.sent = 0
-        self.received = 0
         self._events = _READ
         engine.register(self, self._fd, _READ)
 
@@ -136,9 +149,9 @@ class Link:
     def _watch(self) -> None:
         events = _READ
         if self._paused:
-            events = 0 if self._patient else select.EPOLLRDHUP
+            events = 0 if self._patient else _PEER_LEFT
         if self._out:
-            events |= select.EPOLLOUT
+            events |= _OUT
         if events != self._events:
             self._events = events
             self._engine.modify(self._fd, events)
@@ -148,19 +161,19 @@ class Link:
         if mask == _IN:
             self._read()
             return
-        if mask & select.EPOLLOUT:
+        if mask & _OUT:
             self.flush()
         if self.closed:
             return
-        if mask & select.EPOLLIN:
+        if mask & _IN:
             self._read()
-        elif mask & _HANGUP or (mask & select.EPOLLRDHUP and self._paused):
+        elif mask & _HANGUP or (mask & _PEER_LEFT and self._paused):
             # What is unread is not worth waiting for: nobody is there to take the answer.
             self._lost("connection closed by peer")
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(self._recv_size)
+            data = self._recv(self._recv_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -179,7 +192,7 @@ class Link:
 
     def _take(self, data: bytes) -> None:
         if not self._closing:
-            self.handler.on_data(data)
+            self._on_data(data)
 
     # --- writing
 
@@ -200,9 +213,13 @@ class Link:
         out = self._out
         if not out or self.closed:
             return
-        data = out[0] if len(out) == 1 else b"".join(out)
+        if len(out) == 1:
+            data = out.pop()
+        else:
+            data = b"".join(out)
+            out.clear()
         try:
-            sent = self._sock.send(data)
+            sent = self._send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -210,19 +227,17 @@ class Link:
             return
         self.sent += sent
         self._out_size -= sent
-        if sent == len(data):
-            out.clear()
-            if self._closing:
-                self._close_now()
-                return
-        else:
+        if sent < len(data):
             # A view, so that a slow reader of a large block does not make us copy it each time.
-            out[:] = [memoryview(data)[sent:] if sent else data]
-        if self._out or self._events & select.EPOLLOUT:
+            out.append(memoryview(data)[sent:] if sent else data)
+        elif self._closing:
+            self._close_now()
+            return
+        if out or self._events != _READ:
             self._watch()
         if self.congested and self._out_size < LOW_WATER:
             self.congested = False
-            self.handler.on_drained()
+            self._handler.on_drained()
 
     # --- ending
 
@@ -248,7 +263,7 @@ class Link:
         quiet = self._closing
         self._close_now()
         if not quiet:
-            self.handler.on_closed(reason)
+            self._handler.on_closed(reason)
 
     def _close_now(self) -> None:
         if not self.closed:
@@ -282,7 +297,7 @@ class TlsLink(Link):
     def _take(self, data: bytes) -> None:
         plain, ended = self._tls.decrypt(data)
         if plain and not self._closing:
-            self.handler.on_data(plain)
+            self._on_data(plain)
         if self._tls.has_output():
             # A key update or a ticket: it has to go out even when we have nothing to say.
             self._engine.flush_soon(self)

@@ -40,6 +40,9 @@ BUDGET: Final = 0.008
 LINGER: Final = 0.001
 MAX_EVENTS: Final = 64
 
+# Looked up once: it is asked for every round.
+_now: Final = time.monotonic
+
 
 class Timer:
     """A call that is due at a time; cancel it by `cancel`."""
@@ -67,10 +70,11 @@ class Engine:
         self._links: dict[int, Link] = {}
         self._dirty: list[Link] = []
         self._timers: list[tuple[float, int, Timer]] = []
+        self._due = math.inf  # when the first timer is
         self._timer_serial = count()
         self._in_round = False
         self._waiting: trio.CancelScope | None = None
-        self.now = time.monotonic()
+        self.now = _now()
 
     def __repr__(self) -> str:
         return f"<Engine [{len(self._links)} links, {len(self._timers)} timers]>"
@@ -104,15 +108,16 @@ class Engine:
         """Call something at a time of time.monotonic()."""
         timer = Timer(when, callback)
         heapq.heappush(self._timers, (when, next(self._timer_serial), timer))
+        self._due = self._timers[0][0]
         if self._waiting is not None:
             # The task sleeps: it must not sleep past this.
-            due = trio.current_time() + when - time.monotonic()
+            due = trio.current_time() + when - _now()
             self._waiting.deadline = min(self._waiting.deadline, due)
         return timer
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call something after so many seconds."""
-        return self.call_at(time.monotonic() + delay, callback)
+        return self.call_at(_now() + delay, callback)
 
     def _run_timers(self) -> None:
         timers = self._timers
@@ -120,6 +125,7 @@ class Engine:
             callback = heapq.heappop(timers)[2].callback
             if callback is not None:
                 self._guard(callback)
+        self._due = timers[0][0] if timers else math.inf
 
     # --- the task
 
@@ -128,19 +134,27 @@ class Engine:
         fd = self._epoll.fileno()
         try:
             while True:
-                self.now = time.monotonic()
-                delay = self._timers[0][0] - self.now if self._timers else math.inf
-                with trio.CancelScope(deadline=trio.current_time() + delay) as self._waiting:
+                self.now = _now()
+                due = trio.current_time() + self._due - self.now
+                with trio.CancelScope(deadline=due) as self._waiting:
                     await trio.lowlevel.wait_readable(fd)
                 self._waiting = None
-                self._serve()
+                busy = False
+                while self._serve():
+                    if not busy:
+                        busy = True
+                        # Not to be watched from outside meanwhile saves the kernel two locks
+                        # an event.
+                        trio.lowlevel.notify_closing(fd)
+                    # In the thick of it, and not asleep: a turn for the others costs less.
+                    await trio.lowlevel.checkpoint()
         finally:
             self._waiting = None
 
-    def _serve(self) -> None:
-        """Go round until nothing is ready for a while or the budget is spent."""
+    def _serve(self) -> bool:
+        """Go round until nothing is ready for a while, or the budget is spent: that is True."""
         poll = self._epoll.poll
-        started = self.now = time.monotonic()
+        started = self.now = _now()
         events = poll(0, MAX_EVENTS)
         self._in_round = True
         try:
@@ -148,19 +162,19 @@ class Engine:
                 self._dispatch(events)
                 self._flush_dirty()
                 if self.now - started > BUDGET:
-                    return
+                    return True
                 events = poll(LINGER, MAX_EVENTS)
                 if not events:
-                    self.now = time.monotonic()
+                    self.now = _now()
                     self._run_timers()
                     self._flush_dirty()
-                    return
+                    return False
         finally:
             self._in_round = False
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
-        self.now = time.monotonic()
-        if self._timers and self._timers[0][0] <= self.now:
+        self.now = _now()
+        if self._due <= self.now:
             self._run_timers()
         links = self._links
         for fd, mask in events:

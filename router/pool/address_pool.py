@@ -50,8 +50,7 @@ _LIFETIME_JITTER: Final = 0.1
 # How long a clean-up may take, in seconds.
 _CLEANUP_TIMEOUT: Final = 10.0
 
-
-# Members of an Enum are slow to look up, and these are needed for every transaction.
+# Members of an Enum are slow to look up.
 _IDLE: Final = ServerState.IDLE
 _ACTIVE: Final = ServerState.ACTIVE
 _TESTED: Final = ServerState.TESTED
@@ -134,12 +133,16 @@ class AddressPool:
     def move(self, server: ServerConnection, to: ServerState) -> None:
         """The one place where a connection changes its state."""
         was = server.state
-        if to not in was.successors:
+        # The two moves of every transaction are legal, which is quickly seen.
+        usual = (was is _IDLE and to is _ACTIVE) or (was is _ACTIVE and to is _IDLE)
+        if not usual and to not in was.successors:
             raise AssertionError(f"illegal move of {server!r} to {to.value}")
         if was is _ACTIVE:
             self.active.remove(server)
         elif was is _IDLE:
-            if self.idle[0] is server:
+            if self.idle[-1] is server:
+                self.idle.pop()
+            elif self.idle[0] is server:
                 self.idle.popleft()
             else:
                 self.idle.remove(server)

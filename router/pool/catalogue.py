@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ServerProtocolError
 from ..protocol import codes, messages
-from ..protocol.segments import Segment
+from ..protocol.segments import ReplySink, Segment
 from ..protocol.variables import EMPTY, quote_literal
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _columns(rows: Iterable[Row]) -> Columns:
     return found
 
 
-class _Reader:
+class _Reader(ReplySink):
     """Gets the answer of a server that is asked between two clients."""
 
     def __init__(self, catalogue: Catalogue, server: ServerConnection) -> None:

@@ -1,8 +1,10 @@
-"""What an address pool needs of others: clients that wait, and whoever does its I/O."""
+"""What pools and server connections need of others: their clients, and who does the I/O."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
+
+from ..protocol.frontend import ClientStream
 
 if TYPE_CHECKING:
     from ..errors import RouterError
@@ -10,17 +12,63 @@ if TYPE_CHECKING:
     from .server import ServerConnection
 
 
-class WaitingClient(Protocol):
-    """What the pool needs of a client that waits."""
+class PoolClient(ClientStream):
+    """A client as those see it that it waits for and that work for it.
+
+    A class and not a Protocol, so that compiled code calls it directly.
+    """
+
+    __slots__ = ()
+
+    # --- while it waits
 
     def take_server(self, server: ServerConnection) -> bool:
         """Take a connection, or refuse it because it is not wanted any more."""
+        raise NotImplementedError
 
     def checkout_failed(self, error: RouterError) -> None:
         """There will be no connection."""
+        raise NotImplementedError
 
     def pool_retired(self) -> None:
         """The configuration has changed: ask the pool that there is now."""
+        raise NotImplementedError
+
+    # --- while it has a connection
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client's output is above its high-water mark."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """The client's application_name."""
+        raise NotImplementedError
+
+    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """The server reported a setting."""
+        raise NotImplementedError
+
+    def server_lost(self, error: RouterError) -> None:
+        """The server connection is gone; it is detached already."""
+        raise NotImplementedError
+
+    def server_drained(self) -> None:
+        """The server takes input again."""
+        raise NotImplementedError
+
+    def script_done(self) -> None:
+        """All that was sent of an open batch has been answered."""
+        raise NotImplementedError
+
+    def settings_refused(self, fields: dict[str, str]) -> None:
+        """The server did not accept the client's settings; here is its ErrorResponse."""
+        raise NotImplementedError
+
+    def settings_reset(self) -> None:
+        """The client's statement has brought settings back to the server's defaults."""
+        raise NotImplementedError
 
 
 class Connector(Protocol):
@@ -57,7 +105,7 @@ class Waiter:
     __slots__ = ("client", "deadline", "others", "pool", "since")
 
     def __init__(
-        self, client: WaitingClient, others: list[AddressPool], since: float, deadline: float
+        self, client: PoolClient, others: list[AddressPool], since: float, deadline: float
     ) -> None:
         self.client: Final = client
         self.others: Final = others

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..routing.router import QueryRouter
     from .address import Address
     from .catalogue import Catalogue
-    from .contracts import Connector, Inspector, WaitingClient
+    from .contracts import Connector, Inspector, PoolClient
     from .server import ServerConnection
 
 log = logging.getLogger("router.pool")
@@ -44,6 +44,7 @@ class Pool:
         router: where statements go.
         statements: prepared statements shared by its clients.
         parameters: what its servers report at login, for clients that log in.
+        is_session_mode, is_statement_mode: pool_mode, quick to ask.
         retired: replaced or gone; clients look for their pool again.
         inspector: the plugins that look at statements, if there are any.
     """
@@ -64,7 +65,7 @@ class Pool:
         self._news = trio.Event()  # replaced at each outcome of opening a connection
         self.database: Final = database
         self.user: Final = user
-        self.settings = settings
+        self._take_settings(settings)
         self.router: Final = router
         password = settings.server_password
         secret = UserSecret(
@@ -98,17 +99,18 @@ class Pool:
         if catalogue is not None:
             catalogue.join(self)
 
+    def _take_settings(self, settings: PoolSettings) -> None:
+        self.settings = settings
+        self.is_session_mode = settings.pool_mode is PoolMode.SESSION
+        self.is_statement_mode = settings.pool_mode is PoolMode.STATEMENT
+
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
 
     @property
     def renames_statements(self) -> bool:
         """Whether prepared statements follow their text; not so in session mode."""
-        settings = self.settings
-        return (
-            settings.pool_mode is not PoolMode.SESSION
-            and settings.prepared_statements_cache_size > 0
-        )
+        return not self.is_session_mode and self.settings.prepared_statements_cache_size > 0
 
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""
@@ -140,7 +142,7 @@ class Pool:
         return healthy or candidates
 
     def checkout(
-        self, client: WaitingClient, shard: int | None, role: Role | None
+        self, client: PoolClient, shard: int | None, role: Role | None
     ) -> ServerConnection | Waiter:
         """A server connection for a route, or the client's place in the queue for one.
 
@@ -258,7 +260,7 @@ class Pool:
 
     def reconfigure(self, settings: PoolSettings) -> None:
         """Take new sizes and times; servers and credentials must be the same."""
-        self.settings = settings
+        self._take_settings(settings)
         for address_pool in self.address_pools():
             address_pool.settings = settings
             address_pool.complaints.clear()

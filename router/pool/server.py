@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import secrets
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, ServerLost, ServerProtocolError
 from ..protocol import codes, marks, messages
 from ..protocol.backend import BackendStream
 from ..protocol.prepared import ServerStatements
-from ..protocol.segments import ReplySink, Segment, awaits_error
+from ..protocol.segments import Segment, awaits_error
 from ..protocol.variables import EMPTY, Variables
 
 if TYPE_CHECKING:
     from ..engine.link import Output
     from .address_pool import AddressPool
+    from .contracts import PoolClient
 
 log = logging.getLogger("router.server")
 
@@ -41,36 +42,6 @@ ServerState.IDLE.successors = (ServerState.ACTIVE, ServerState.CLOSED)
 ServerState.ACTIVE.successors = (ServerState.IDLE, ServerState.TESTED, ServerState.CLOSED)
 ServerState.TESTED.successors = (ServerState.IDLE, ServerState.ACTIVE, ServerState.CLOSED)
 ServerState.CLOSED.successors = (ServerState.IDLE, ServerState.ACTIVE)
-
-
-class Client(ReplySink, Protocol):
-    """What a server connection needs of the client that it is attached to."""
-
-    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """The server reported a setting."""
-
-    def server_lost(self, error: RouterError) -> None:
-        """The server connection is gone; it is detached already."""
-
-    def server_drained(self) -> None:
-        """The server takes input again."""
-
-    def script_done(self) -> None:
-        """All that was sent of an open batch has been answered."""
-
-    def settings_refused(self, fields: dict[str, str]) -> None:
-        """The server did not accept the client's settings; here is its ErrorResponse."""
-
-    def settings_reset(self) -> None:
-        """The client's statement has brought settings back to the server's defaults."""
-
-    @property
-    def congested(self) -> bool:
-        """Whether the client's output is above its high-water mark."""
-
-    @property
-    def label(self) -> str:
-        """The client's application_name."""
 
 
 class ServerConnection(BackendStream):
@@ -108,7 +79,7 @@ class ServerConnection(BackendStream):
         self.serial: Final = secrets.randbits(31)
         self.link: Output | None = None
         self.state = ServerState.CLOSED
-        self.client: Client | None = None
+        self.client: PoolClient | None = None
         self.variables: Variables = EMPTY
         self.marks = 0
         self.cancels = 0
@@ -283,7 +254,7 @@ class ServerConnection(BackendStream):
 
     # --- ending
 
-    def attach(self, client: Client) -> None:
+    def attach(self, client: PoolClient) -> None:
         """Give the connection to a client."""
         self.client = client
 

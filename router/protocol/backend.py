@@ -38,19 +38,18 @@ _HARMLESS_TAGS: Final = frozenset(
     b"SEL INS UPD DEL MER FET MOV COP BEG COM ROL SAV REL STA TRU SHO EXP CLO".split()
 )
 
-# What needs no look at all in a segment without a script.
-_PLAIN: Final = SERVER_STREAMED - {codes.ERROR_RESPONSE}
-_NONE: Final[frozenset[int]] = frozenset()
+# By type of message, 1 for what needs no look at all in a segment without a script.
+_PLAIN: Final = bytes(
+    kind in SERVER_STREAMED and kind != codes.ERROR_RESPONSE for kind in range(256)
+)
 
 
-def _next_plain(queue: deque[Segment]) -> frozenset[int]:
-    """The messages that can be passed over in the segment that is now the first."""
+def _is_plain(queue: deque[Segment]) -> bool:
+    """Whether most messages can be passed over in the segment that is now the first."""
     if not queue:
-        return _NONE
+        return False
     segment = queue[0]
-    if segment.steps is None and not segment.prefix and segment.sink is not None:
-        return _PLAIN
-    return _NONE
+    return segment.steps is None and not segment.prefix and segment.sink is not None
 
 
 def _too_long(kind: int, length: int) -> ServerProtocolError:
@@ -121,12 +120,14 @@ class BackendStream:
         if self._passing:
             pos, start = self._pass_on(data, end)
         queue = self.queue
-        unpack = HEADER.unpack_from
-        plain = _next_plain(queue)
+        plain = _is_plain(queue)
         while end - pos >= 5:
-            kind, length = unpack(data, pos)
-            after: int = pos + 1 + length
-            if kind in plain and after <= end:
+            kind = data[pos]
+            # By hand: compiled, this costs less than a call.
+            length = data[pos + 1] << 24 | data[pos + 2] << 16 | data[pos + 3] << 8
+            length |= data[pos + 4]
+            after = pos + 1 + length
+            if plain and _PLAIN[kind] and after <= end:
                 pos = after
                 continue
             if not queue:
@@ -138,7 +139,7 @@ class BackendStream:
             start, pos = self._message(queue[0], kind, length, data, start, pos)
             if pos == before:
                 break  # more of it has to come first
-            plain = _next_plain(queue)
+            plain = _is_plain(queue)
         if start < pos and queue:
             sink = queue[0].sink
             if sink is not None:

@@ -12,6 +12,7 @@ from typing import Final
 from ..errors import ClientProtocolError
 from . import codes
 from .framing import CLIENT_KINDS, HEADER, TEXT_LIMIT
+from .segments import ReplySink
 
 # Reading stops when so many bytes are held back.
 HOLD_LIMIT: Final = 64 * 1024
@@ -25,7 +26,7 @@ _LONGEST_WHOLE: Final = {codes.QUERY: TEXT_LIMIT, codes.PARSE: TEXT_LIMIT, codes
 _DEFAULT_WHOLE: Final = 128 * 1024
 
 
-class ClientStream:
+class ClientStream(ReplySink):
     """The client's half of a connection: feed it bytes, it calls its own hooks."""
 
     __slots__ = ("_feeding", "_held", "_passing")

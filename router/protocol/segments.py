@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from . import codes
 
@@ -57,14 +57,21 @@ FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
 FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
 
 
-class ReplySink(Protocol):
-    """Whoever gets the replies of a segment."""
+class ReplySink:
+    """Whoever gets the replies of a segment.
+
+    A class and not a Protocol, so that compiled code calls it directly.
+    """
+
+    __slots__ = ()
 
     def reply(self, data: bytes) -> None:
         """Take bytes for the client, in order."""
+        raise NotImplementedError
 
     def segment_done(self, segment: Segment, status: int) -> None:
         """Learn that the segment's ReadyForQuery has been given out."""
+        raise NotImplementedError
 
 
 class Segment:

@@ -6,10 +6,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, RoutingError
+from ..pool.contracts import PoolClient
 from ..pool.server import ServerConnection
 from ..protocol import codes, marks
-from ..protocol.frontend import ClientStream
-from ..routing.state import RoutingState
+from ..routing.state import PLAIN_SETTINGS, RoutingState
 from ..routing.types import RoleChoice
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ClientState(Enum):
     ACTIVE = "active"
 
 
-class Attachment(ClientStream):
+class Attachment(PoolClient):
     """What a session has to do with its pool.
 
     Attributes:
@@ -76,6 +76,8 @@ class Attachment(ClientStream):
         self._find_pool: Final = find_pool
         self.server: ServerConnection | None = None
         self.routing = RoutingState()
+        for name in PLAIN_SETTINGS:
+            self.routing.note_setting(name, settings.told(name, pool) or "")
         self.may_pipeline = pool.router.is_static
         self.epoch = pool.router.epoch
         self.closed = False
@@ -94,20 +96,12 @@ class Attachment(ClientStream):
         """There is a server: be its client."""
         raise NotImplementedError
 
-    def pool_retired(self) -> None:
-        """The pool in whose queue it waited is gone: ask the new one."""
-        raise NotImplementedError
-
     def pool_changed(self) -> None:
         """The configuration has changed: what was found out about statements may be wrong."""
         raise NotImplementedError
 
     def start_work(self, server: ServerConnection) -> None:
         """The server has the client's settings: send it what waited for it."""
-        raise NotImplementedError
-
-    def checkout_failed(self, error: RouterError) -> None:
-        """There is none: answer with an error."""
         raise NotImplementedError
 
     def end_with(self, error: RouterError) -> None:

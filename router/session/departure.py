@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..config.values import PoolMode
 from ..errors import ShuttingDown
 from ..pool.server import ServerState
 from ..protocol import codes, marks
@@ -38,7 +37,7 @@ def leave(session: Session, reason: str, *, polite: bool) -> None:
 
 def _give_back(session: Session, server: ServerConnection, *, polite: bool) -> None:
     """Give the server back in whatever state it is."""
-    if session.pool.settings.pool_mode is PoolMode.SESSION or session.pinned:
+    if session.pool.is_session_mode or session.pinned:
         server.marks |= marks.UNKNOWN
     if session.long.is_under_way or session.awaits_settings:
         # It waits for the rest of a message that will never come.

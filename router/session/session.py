@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..config.model import PoolMode
 from ..errors import ClientProtocolError, PoolError, RouterError, RoutingError, ServerError
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
@@ -304,7 +303,7 @@ class Session(Attachment):
             self._xact_started = now
             self.end_transaction()
             self._let_go(server)
-        elif self.pool.settings.pool_mode is PoolMode.STATEMENT:
+        elif self.pool.is_statement_mode:
             limits.refuse_transaction(self)
             return
         elif not server.queue and self.pool.settings.idle_client_in_transaction_timeout:
@@ -324,7 +323,7 @@ class Session(Attachment):
         return (
             self.pinned
             or self.long.is_under_way
-            or (self.pool.settings.pool_mode is PoolMode.SESSION and not self.draining)
+            or (self.pool.is_session_mode and not self.draining)
         )
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
@@ -337,6 +336,7 @@ class Session(Attachment):
             self.settings.report(name, value)
 
     def _tell(self, name: str, value: str) -> None:
+        self.routing.note_setting(name, value)
         self.reply(messages.parameter_status(name, value))
 
     def server_drained(self) -> None:

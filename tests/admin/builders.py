@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from router.admin.console import AdminSession
+from router.engine.link import Output
 from router.protocol import messages
 from router.protocol.messages import parse_error_fields
 from router.stats import (
@@ -163,17 +164,14 @@ class FakeActions:
         self.done.append("shutdown")
 
 
-@dataclass
-class FakeLink:
+class FakeLink(Output):
     """Keeps what is written; above `room` bytes it is congested."""
 
-    room: int = 1 << 30
-    out: bytearray = field(default_factory=bytearray)
-    closed: bool = False
-    congested: bool = False
-    paused: bool = False
-    sent: int = 0
-    received: int = 0
+    def __init__(self, room: int = 1 << 30) -> None:
+        super().__init__()
+        self.room = room
+        self.out = bytearray()
+        self.paused = False
 
     def write(self, data: bytes) -> None:
         """Keep it."""

@@ -97,10 +97,14 @@ async def receive(peer: trio.socket.SocketType, size: int) -> bytes:
 
 
 def linked(
-    engine: Engine, *, patient: bool = False, buffer: int = 0
+    engine: Engine,
+    recorder: Recorder | None = None,
+    *,
+    patient: bool = False,
+    buffer: int = 0,
 ) -> tuple[Link, Recorder, trio.socket.SocketType]:
     """A link, its handler and its peer."""
     sock, peer = socket_pair(buffer=buffer)
     _peers.append(peer)
-    recorder = Recorder()
+    recorder = recorder or Recorder()
     return Link(engine, sock, recorder, patient=patient), recorder, peer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .peers import PATIENCE, linked, receive, running_engine
+from .peers import PATIENCE, Recorder, linked, receive, running_engine
 
 if TYPE_CHECKING:
     import pytest
@@ -90,18 +90,13 @@ async def test_what_is_written_outside_of_a_round_goes_out_at_once() -> None:
 async def test_a_handler_that_fails_costs_its_own_link_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Failing:
+    class Failing(Recorder):
         def on_data(self, data: bytes) -> None:
             raise ValueError("a bug")
 
-        def on_drained(self) -> None: ...
-
-        def on_closed(self, reason: str) -> None: ...
-
     async with running_engine() as engine:
         link, recorder, peer = linked(engine)
-        broken, _, other = linked(engine)
-        broken.handler = Failing()
+        broken, _, other = linked(engine, Failing())
         await other.send(b"x")
         assert await receive(other, 1) == b""
         await peer.send(b"y")
@@ -112,19 +107,19 @@ async def test_a_handler_that_fails_costs_its_own_link_only(
 
 
 async def test_trio_gets_its_turn_while_traffic_lasts() -> None:
+    class Answering(Recorder):
+        def on_data(self, data: bytes) -> None:
+            self.data += data
+            link.write(b"ping")
+
     turns = 0
     async with running_engine() as engine:
-        link, recorder, peer = linked(engine)
+        link, recorder, peer = linked(engine, Answering())
 
         async def echo() -> None:
             while True:
                 await peer.send(await peer.recv(100))
 
-        def answer(data: bytes) -> None:
-            recorder.data += data
-            link.write(b"ping")
-
-        recorder.on_data = answer  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(echo)
             link.write(b"ping")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router.pool.contracts import Waiter
+from router.pool.contracts import PoolClient, Waiter
 
 if TYPE_CHECKING:
     from router.errors import RouterError
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from tests.support.harness import FakeServer, Harness
 
 
-class Client:
+class Client(PoolClient):
     """A client that waits, and takes what it is given unless it is `gone`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.gone = False
         self.server: ServerConnection | None = None
         self.error: RouterError | None = None

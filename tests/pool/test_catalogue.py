@@ -12,7 +12,7 @@ from router.pool.catalogue import Catalogue, Wanted
 from router.pool.database import Database
 from router.pool.pool import Pool
 from router.protocol import marks, messages
-from router.protocol.segments import Segment
+from router.protocol.segments import ReplySink, Segment
 from router.routing.columns import KeyColumn
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
@@ -313,7 +313,7 @@ class Knowing(Harness):
         return server
 
 
-class Sink:
+class Sink(ReplySink):
     """A client that does not listen."""
 
     def reply(self, data: bytes) -> None: ...

@@ -21,6 +21,7 @@ from router.protocol.segments import (
     FORWARD_EXECUTE,
     REPLACE_ERROR,
     SWALLOW,
+    ReplySink,
     Segment,
     Step,
 )
@@ -44,7 +45,7 @@ TIME_ZONE = message("S", b"TimeZone\0UTC\0")
 COPY_IN = message("G", b"\0\0\0")
 
 
-class Sink:
+class Sink(ReplySink):
     """A client that notes what it gets."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from router.protocol.segments import (
 )
 
 
-class Sink:
+class Sink(ReplySink):
     """A client that does not listen."""
 
     def reply(self, data: bytes) -> None: ...

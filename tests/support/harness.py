@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from router.config.settings import PoolSettings, pool_settings
+from router.engine.link import Output
 from router.engine.loop import Engine, Timer
 from router.pool.address import Address
 from router.pool.pool import Pool
@@ -71,15 +72,12 @@ class FakeEngine(Engine):
         self.now = end
 
 
-class FakeLink:
+class FakeLink(Output):
     """A link that leads nowhere: what is written to it waits to be taken."""
 
     def __init__(self) -> None:
-        self.closed = False
-        self.congested = False
+        super().__init__()
         self.paused = False
-        self.sent = 0
-        self.received = 0
         self.written = b""
 
     def write(self, data: bytes) -> None:
