@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ..errors import InvalidShard, RoutingError
-from .sharding import parse_key
-from .types import RoleChoice
+from ..errors import InvalidShard, InvalidShardingKey, RoutingError
+from .sharding import BIGINTS
+from .types import KeyType, RoleChoice
+
+if TYPE_CHECKING:
+    from .sharding import Sharder
+    from .types import KeyValue
 
 
 class Verb(Enum):
@@ -42,8 +46,9 @@ class Command:
     """A routing command with its value.
 
     Attributes:
-        verb: which command; it decides which of the next three counts.
-        number: the sharding key or the shard; None stands for ANY shard.
+        verb: which command; it decides which of the others count.
+        number: the shard, or the sharding key if it is a bigint; None stands for ANY shard.
+        key: the sharding key, if it is none.
         role: the choice of SET SERVER ROLE.
         switch: the value of SET PRIMARY READS; None is DEFAULT.
         local: whether it lasts for one transaction only (SET LOCAL).
@@ -54,6 +59,7 @@ class Command:
     role: RoleChoice = RoleChoice.DEFAULT
     switch: bool | None = None
     local: bool = False
+    key: KeyValue | None = None
 
 
 _GAP: Final = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*+|/\*(?:[^*]|\*(?!/))*+\*/)"
@@ -77,6 +83,7 @@ _COMMAND: Final = re.compile(
 )
 _END: Final = re.compile(rb"(?:%s|;)*+\Z" % _GAP)
 _VALUE: Final = re.compile(rb"'([^']*+)'?|\"([^\"]*+)\"?|([^\s;'\"]*+)['\"]?")
+_TEXT: Final = re.compile(rb"'((?:[^']|'')*+)'")
 # The type that a driver may write behind it decides nothing here.
 _PARAMETER: Final = re.compile(rb"\$1(?:::\w+)?")
 _BLANKS: Final = re.compile(rb"%s++" % _GAP)
@@ -108,12 +115,14 @@ class Wording:
         value: of a SET, as it is written between its quotes; b"" of a SHOW.
         has_parameter: the value is that of the parameter $1.
         local: whether it lasts for one transaction only (SET LOCAL).
+        is_string: the value is that of a string, with its quotes still doubled.
     """
 
     verb: Verb
     value: bytes = b""
     has_parameter: bool = False
     local: bool = False
+    is_string: bool = False
 
     @property
     def is_show(self) -> bool:
@@ -125,12 +134,19 @@ class Wording:
         """The name of the column of a SHOW, or None for a SET."""
         return COLUMNS.get(self.verb)
 
-    def command(self, value: str | None = None, *, shards: int | None = None) -> Command:
+    def command(
+        self,
+        value: str | None = None,
+        *,
+        shards: int | None = None,
+        sharder: Sharder = BIGINTS,
+    ) -> Command:
         """Make the command of it.
 
         Args:
             value: that of the parameter, if there is one.
             shards: how many there are, if that is known: for the words of an error.
+            sharder: that of the pool; it knows what sharding keys are.
 
         Raises:
             RoutingError: the value is none that the command knows (22023).
@@ -140,8 +156,23 @@ class Wording:
             return Command(verb)
         if self.has_parameter and value is None:
             raise RoutingError(f"{verb.value} needs a value, not NULL", sqlstate="22023")
+        if verb is Verb.SET_SHARDING_KEY:
+            key = sharder.parse(self._key(sharder) if value is None else value)
+            if isinstance(key, int):
+                return Command(verb, number=key, local=self.local)
+            return Command(verb, key=key, local=self.local)
         written = self.value.decode("utf-8", "replace") if value is None else value
         return _valued(verb, written.strip(), self.local, shards)
+
+    def _key(self, sharder: Sharder) -> bytes | str:
+        if sharder.type is not KeyType.TEXT:
+            return self.value.decode("utf-8", "replace").strip()
+        if self.is_string:
+            return self.value.replace(b"''", b"'")
+        shown = _shortened(self.value.decode("utf-8", "replace"))
+        raise InvalidShardingKey(
+            f'sharding key "{shown}" is not in quotes', hint="Write it as '...'."
+        )
 
 
 def parse(text: bytes) -> Command | None:
@@ -191,17 +222,18 @@ def _show(subject: str, rest: bytes) -> Wording | None:
 
 def _set(subject: str, written: bytes, local: bool) -> Wording:
     verb = Verb(f"SET {subject}")
-    match = _VALUE.match(written)
+    match = _TEXT.match(written) if verb is Verb.SET_SHARDING_KEY else None
+    is_string = match is not None
+    match = match or _VALUE.match(written)
     assert match is not None, "the last alternative matches anything"
     _refuse_more(verb.value, written[match.end() :])
     group = match.lastindex or 3
     value = written[match.start(group) : match.end(group)]
-    return Wording(verb, value, group == 3 and _PARAMETER.fullmatch(value) is not None, local)
+    has_parameter = group == 3 and _PARAMETER.fullmatch(value) is not None
+    return Wording(verb, value, has_parameter, local, is_string)
 
 
 def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> Command:
-    if verb is Verb.SET_SHARDING_KEY:
-        return Command(verb, number=parse_key(text), local=local)
     if verb is Verb.SET_SHARD:
         return Command(verb, number=_shard(text, shards), local=local)
     if verb is Verb.SET_SERVER_ROLE:

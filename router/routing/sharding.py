@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InvalidShardingKey
 from .hashing import pg_bigint_hash, pg_text_hash, pg_uuid_hash, sha1
 from .keyvalues import (
     KEY_MAX,
@@ -16,6 +16,7 @@ from .keyvalues import (
     integer,
     parameter_key,
     parse_key,
+    shown,
 )
 from .shardmaps import ListMap, RangeMap
 from .types import KeyType, RouterOptions
@@ -31,6 +32,7 @@ __all__ = [
     "KEY_MAX",
     "KEY_MIN",
     "Sharder",
+    "check_plain",
     "integer",
     "parameter_key",
     "parse_key",
@@ -73,8 +75,12 @@ class Sharder:
 
     __slots__ = ("literal", "parameter", "parse", "shard", "type")
 
-    def __init__(self, options: RouterOptions) -> None:
+    def __init__(self, options: RouterOptions, *, is_cautious: bool = False) -> None:
         """Take in the options about sharding.
+
+        Args:
+            options: those of the pool.
+            is_cautious: make `shard` refuse keys that `check_plain` refuses.
 
         Raises:
             ConfigError: one of them cannot be used.
@@ -83,7 +89,9 @@ class Sharder:
         self.parse: Final = PARSERS[self.type]
         self.literal: Final = LITERALS[self.type]
         self.parameter: Final = PARAMETERS[self.type]
-        self.shard: Final = _shard_function(self.type, options)
+        function = _shard_function(self.type, options)
+        must_check = is_cautious and self.type is KeyType.TEXT
+        self.shard: Final = _checked(function) if must_check else function
 
     def __repr__(self) -> str:
         return f"<Sharder {self.type.value}>"
@@ -98,6 +106,28 @@ class Sharder:
             InvalidShardingKey: it is not the binary form of a key.
         """
         return self.parameter(data, binary=True, oid=oid)
+
+
+def check_plain(key: KeyValue) -> None:
+    r"""Refuse a key of a client with odd text (see `RoutingState`), if it may mean another.
+
+    Raises:
+        InvalidShardingKey: it is not ASCII, or has a \ in it.
+    """
+    if isinstance(key, str) and not (key.isascii() and "\\" not in key):
+        raise InvalidShardingKey(
+            f'sharding key "{shown(key)}" is not plain ASCII',
+            hint="Connect with client_encoding set to UTF8 and with "
+            "standard_conforming_strings set to on, and keep them so.",
+        )
+
+
+def _checked(function: Callable[[KeyValue], int]) -> Callable[[KeyValue], int]:
+    def shard(key: KeyValue) -> int:
+        check_plain(key)
+        return function(key)
+
+    return shard
 
 
 def _key_type(options: RouterOptions) -> KeyType:

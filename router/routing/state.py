@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard
 from .commands import COLUMNS, Command, Verb
-from .sharding import Sharder
+from .sharding import Sharder, check_plain
 from .types import CommandReply, Role, RoleChoice, RouterOptions
 
 if TYPE_CHECKING:
@@ -17,6 +17,12 @@ Chosen = tuple[int | None, RoleChoice, bool | None]
 
 Choices = tuple[Chosen, Chosen, bool]
 """What holds now, what holds after the transaction, and whether the two may differ."""
+
+PLAIN_SETTINGS: Final = {
+    "client_encoding": ("UTF8", "SQL_ASCII"),
+    "standard_conforming_strings": ("on",),
+}
+"""What the client's settings must be for its strings to be what they look like, in UTF-8."""
 
 _ROLES: Final = {RoleChoice.PRIMARY: Role.PRIMARY, RoleChoice.REPLICA: Role.REPLICA}
 
@@ -33,6 +39,7 @@ class RoutingState:
         is_default: whether nothing is chosen, so that the pool's settings decide alone.
         has_local: whether some of it holds for one transaction only.
         is_under_way: that transaction has begun.
+        has_odd_text: strings that the client writes may not be what they look like here.
     """
 
     __slots__ = (
@@ -41,13 +48,15 @@ class RoutingState:
         "_kept_shard",
         "choice",
         "has_local",
+        "has_odd_text",
         "is_default",
         "is_under_way",
         "primary_reads",
         "shard",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_odd_text: bool = False) -> None:
+        self.has_odd_text = has_odd_text
         self.reset()
 
     def __repr__(self) -> str:
@@ -63,6 +72,14 @@ class RoutingState:
         self.has_local = False
         self.is_under_way = True
         self._keep()
+
+    def note_setting(self, name: str, value: str) -> None:
+        """Take notice of a setting of the client's that changes what its strings mean.
+
+        Whoever has had such a setting once may still have statements prepared under it.
+        """
+        if PLAIN_SETTINGS.get(name.lower(), (value,)).count(value) == 0:
+            self.has_odd_text = True
 
     @property
     def role(self) -> Role | None:
@@ -106,11 +123,23 @@ class RoutingState:
         self._kept_shard, self._kept_choice, self._kept_primary_reads = kept
         self._settle()
 
-    def execute(self, command: Command, options: RouterOptions, rng: Random) -> CommandReply:
+    def execute(
+        self,
+        command: Command,
+        options: RouterOptions,
+        rng: Random,
+        sharder: Sharder | None = None,
+    ) -> CommandReply:
         """Carry out a routing command and say how to answer it.
 
+        Args:
+            command: what to do.
+            options: those of the pool.
+            rng: for ANY shard.
+            sharder: that of the options, if there is one already.
+
         Raises:
-            InvalidShard: the shard is not configured; nothing has changed.
+            RoutingError: there is no such shard, or none for the key; nothing has changed.
         """
         verb = command.verb
         column = COLUMNS.get(verb)
@@ -121,7 +150,7 @@ class RoutingState:
         elif verb is Verb.SET_PRIMARY_READS:
             self.primary_reads = command.switch
         else:
-            self.shard = self._shard(command, options, rng)
+            self.shard = self._shard(command, options, rng, sharder)
         self._changed(command)
         return CommandReply(verb.value)
 
@@ -146,12 +175,17 @@ class RoutingState:
             return "auto"
         return "any" if role is None else role.value
 
-    def _shard(self, command: Command, options: RouterOptions, rng: Random) -> int:
+    def _shard(
+        self, command: Command, options: RouterOptions, rng: Random, sharder: Sharder | None
+    ) -> int:
         count, number = options.shard_count, command.number
-        if number is None:
+        key = number if command.key is None else command.key
+        if key is None:
             return rng.randrange(count)
-        if command.verb is Verb.SET_SHARDING_KEY:
-            return Sharder(options).shard(number)
+        if number is None or command.verb is Verb.SET_SHARDING_KEY:
+            if self.has_odd_text:
+                check_plain(key)
+            return (sharder or Sharder(options)).shard(key)
         if number >= count:
             stay = "unset" if self.shard is None else self.shard
             raise InvalidShard(

@@ -43,14 +43,15 @@ def choose(session: Session, wording: Wording, value: str | None = None) -> Comm
         RoutingError: it cannot be; nothing has changed.
     """
     options, state, server = session.pool.router.options, session.routing, session.server
-    command = wording.command(value, shards=options.shard_count)
+    sharder = session.pool.router.sharder
+    command = wording.command(value, shards=options.shard_count, sharder=sharder)
     if wording.is_show:
-        return state.execute(command, options, _random)
+        return state.execute(command, options, _random, sharder)
     before = state.choices
     if server is not None and command.verb is Verb.SET_SHARD and command.number is None:
         # Any shard will do, so the one in use does.
         command = replace(command, number=server.pool.address.shard)
-    reply = state.execute(command, options, _random)
+    reply = state.execute(command, options, _random, sharder)
     if server is not None:
         error = _objection(session, server, command, changed=state.choices != before)
         if error is not None:
