@@ -40,6 +40,7 @@ MODULES = [
     "router/session/own_statements.py",
     "router/session/own_batch.py",
     "router/session/intercept.py",
+    "router/session/writes.py",
     "router/session/attachment.py",
     "router/session/batch_route.py",
     "router/session/collecting.py",

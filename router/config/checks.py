@@ -124,6 +124,9 @@ def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
 def _check_activity(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     if not pool.db_activity_based_routing:
         return
+    if not pool.query_parser_read_write_splitting:
+        switch = (*base, "query_parser_read_write_splitting")
+        yield _idle((*base, "db_activity_based_routing"), switch)
     for key in ("db_activity_init_delay", "db_activity_ttl", "table_mutation_cache_ms_ttl"):
         if getattr(pool, key) == 0:
             yield Finding(

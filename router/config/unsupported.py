@@ -22,8 +22,6 @@ def unsupported(config: Config) -> Iterator[str]:
         base = f"pools.{name}"
         if pool.plugins is not None:
             yield from _plugins(f"{base}.plugins", pool.plugins)
-        if pool.db_activity_based_routing:
-            yield f"{base}.db_activity_based_routing: has no effect"
         if pool.auth_query or general.auth_query:
             yield f"{base}.auth_query: has no effect: users without a password cannot log in"
         for number, shard in enumerate(pool.shards):

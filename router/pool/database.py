@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..routing.activity import Activity
 from .catalogue import Catalogue, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..config.settings import RoutingSettings
     from ..routing.router import QueryRouter
@@ -19,12 +20,32 @@ class Database:
 
     Attributes:
         catalogue: what is learned from its servers; None if nothing is.
+        activity: what has been written to it lately; None if that does not matter.
     """
 
     def __init__(self, name: str) -> None:
         self._name: Final = name
         self._addresses: list[list[Address]] = []
         self.catalogue: Catalogue | None = None
+        self.activity: Activity | None = None
+        self._times: tuple[float, float, float] | None = None
+
+    def activity_for(
+        self, routing: RoutingSettings, clock: Callable[[], float]
+    ) -> Activity | None:
+        """The activity for a pool: that of the others, unless its times have changed."""
+        times = (
+            routing.db_activity_init_delay,
+            routing.db_activity_ttl,
+            routing.table_mutation_cache_ttl,
+        )
+        if not routing.db_activity_based_routing:
+            self.activity = None
+        elif self.activity is None or self._times != times:
+            delay, ttl, table_ttl = times
+            self.activity = Activity(clock, init_delay=delay, ttl=ttl, table_ttl=table_ttl)
+        self._times = times
+        return self.activity
 
     def catalogue_for(
         self,

@@ -116,8 +116,9 @@ class PoolRegistry:
     def _build(
         self, key: tuple[str, str], addresses: list[list[Address]], settings: PoolSettings
     ) -> Pool:
-        router = QueryRouter(router_options(settings))
         database = self._databases.setdefault(key[0], Database(key[0]))
+        activity = database.activity_for(settings.routing, lambda: self._engine.now)
+        router = QueryRouter(router_options(settings), activity)
         catalogue = database.catalogue_for(addresses, router, settings.routing)
         return Pool(
             self._engine,

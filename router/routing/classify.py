@@ -72,6 +72,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         return Analysis((), Verdict.WRITE, "no statement")
     judgements: list[Judgement] = []
     tables: dict[str, None] = {}
+    tables_known = True
     found = Keys()
     for text, tokens in pieces:
         judgement, reading = _confirm(judge(tokens, options.rules), text, tokens, options)
@@ -80,6 +81,8 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         if reading is not None:
             tables.update(dict.fromkeys(reading.tables))
             found = found.joined(reading.keys)
+        elif judgement.is_query or judgement.inner or tokens[0] in _PARSED_KINDS:
+            tables_known = False
     statements = _in_context(judgements)
     decisive = next((s for s in statements if s.verdict is Verdict.WRITE), statements[0])
     return Analysis(
@@ -88,6 +91,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         decisive.reason,
         self_contained=len(judgements) == 1 and judgements[0].is_contained,
         tables=tuple(tables),
+        tables_known=tables_known,
         keys=found.conditions,
         unkeyed=found.unkeyed,
         error=found.error,

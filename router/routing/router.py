@@ -27,6 +27,7 @@ from .verdicts import FunctionRules
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .activity import Activity
     from .cache import LiteralReader
     from .columns import KeyColumn
     from .types import KeyValue, RouterOptions
@@ -67,6 +68,7 @@ class QueryRouter:
     Attributes:
         options: the pool's settings.
         is_static: whether a statement's text has no say, so that nobody needs to look at it.
+        activity: what has been written lately, if that matters.
         epoch: how often columns or functions have been learned.
         cache: what is known about texts, with its counters.
         sharder: reads sharding keys and finds their shards.
@@ -82,6 +84,7 @@ class QueryRouter:
         "_routes",
         "_splits",
         "_static_route",
+        "activity",
         "cache",
         "epoch",
         "is_static",
@@ -89,13 +92,14 @@ class QueryRouter:
         "sharder",
     )
 
-    def __init__(self, options: RouterOptions) -> None:
+    def __init__(self, options: RouterOptions, activity: Activity | None = None) -> None:
         """Check the options that only routing can check.
 
         Raises:
             ConfigError: one of them cannot be used.
         """
         self.options: Final = options
+        self.activity: Final = activity if options.parser_enabled else None
         self.sharder: Final = Sharder(options)
         self._default_shard: Final = _default_shard(options)
         self._splits: Final = options.parser_enabled and options.read_write_splitting
@@ -227,6 +231,10 @@ class QueryRouter:
         if choice is RoleChoice.AUTO or (choice is RoleChoice.DEFAULT and self._splits):
             if not analysis.is_read:
                 return Role.PRIMARY, analysis.reason
+            if self.activity is not None:
+                reason = self.activity.needs_primary(analysis)
+                if reason:
+                    return Role.PRIMARY, reason
             reads_anywhere = state.reads_from_primary(self.options)
             return None if reads_anywhere else Role.REPLICA, analysis.reason
         if choice is RoleChoice.DEFAULT:
@@ -298,7 +306,8 @@ class QueryRouter:
         except RoutingError:
             return _Entry(analysis, literals, self.sharder.literal, None)
         role, reason = self._role(analysis, _NO_CHOICES)
-        route = self._interned(role, shard, reason)
+        # With activity, the role depends on the time.
+        route = None if self.activity is not None else self._interned(role, shard, reason)
         return _Entry(analysis, literals, self.sharder.literal, route)
 
     def _interned(self, role: Role | None, shard: int | None, reason: str) -> Route:

@@ -199,6 +199,8 @@ class Analysis:
         tables: names of the relations used, as written, lower-cased unless quoted, with the
             schema where the text has one; names of CTEs are left out. Long statements, and
             those that the parser does not know, name none.
+        tables_known: whether these are all of them, but for those of commands that are not
+            parsed, such as CALL.
         keys: for each use of a table whose automatic sharding key the text tells, what it says.
         unkeyed: names of the tables that have such a key and are used without it.
         is_everywhere: whether it does nothing but read tables that every shard has.
@@ -213,6 +215,7 @@ class Analysis:
     reason: str
     self_contained: bool = False
     tables: tuple[str, ...] = ()
+    tables_known: bool = False
     keys: tuple[KeyConditions, ...] = ()
     unkeyed: tuple[str, ...] = ()
     is_everywhere: bool = False

@@ -232,6 +232,8 @@ def _kind(tokens: list[str]) -> str:
     first = tokens[0]
     if not first.isalpha():
         return ""
+    if tokens[1:2] == ["prepared"] or tokens[:2] == ["prepare", "transaction"]:
+        return f"{first} {tokens[1]}".upper()
     if first not in _HAS_OBJECT:
         return first.upper()
     rest = [token for token in tokens[1:5] if token not in _MODIFIERS]

@@ -11,6 +11,7 @@ from ..pool.server import ServerConnection
 from ..protocol import codes, marks
 from ..routing.state import PLAIN_SETTINGS, RoutingState
 from ..routing.types import RoleChoice
+from .writes import Writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,7 @@ class Attachment(PoolClient):
         settings: what it has set, which goes with it from server to server.
         may_pipeline: whether a statement may be sent behind one that is not answered.
         max_wait: the longest time that it waited for a server, in seconds.
+        writes: what it writes, if that matters to others.
         epoch: the router's when it looked the client's statements up.
     """
 
@@ -60,6 +62,7 @@ class Attachment(PoolClient):
         "server",
         "settings",
         "waiter",
+        "writes",
     )
 
     def __init__(
@@ -80,6 +83,7 @@ class Attachment(PoolClient):
             self.routing.note_setting(name, settings.told(name, pool) or "")
         self.may_pipeline = pool.router.is_static
         self.epoch = pool.router.epoch
+        self.writes = Writes.of(pool)
         self.closed = False
         self.max_wait = 0.0
         self.waiter: Waiter | None = None
@@ -153,10 +157,12 @@ class Attachment(PoolClient):
         )
 
     def end_transaction(self) -> None:
-        """What SET LOCAL chose was for a transaction that is over."""
+        """A transaction is over, and with it what SET LOCAL chose for it."""
         if self.routing.has_local:
             self.routing.end_transaction()
             self.set_pipelining()
+        if self.writes is not None:
+            self.writes.settle()
 
     def dispatch(self, message: bytes, sql: bytes | None = None) -> None:
         """Ask for a server for a Query or FunctionCall, which is sent to it then.
@@ -204,6 +210,7 @@ class Attachment(PoolClient):
             self.end_with(error)
             return False
         self.pool = pool
+        self.writes = Writes.of(pool)
         self.set_pipelining()
         self.look_up_anew()
         return True

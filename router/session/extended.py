@@ -239,6 +239,8 @@ class Extended:
         """Turn an operation into messages and steps."""
         segment = self._begin(server)
         kind, statement = operation.kind, operation.statement
+        if kind == codes.BIND and self._session.writes is not None:
+            self._session.writes.note_statement(statement)
         if operation.error is not None:
             payload = messages.error_from(operation.error)
             self._special(POISON, Step(REPLACE_ERROR, b"", payload))
@@ -252,9 +254,8 @@ class Extended:
             if statement.marks & marks.MAY_COPY:
                 # Nothing behind it before it is known which Sync will end it.
                 self._keep_script = self._unproven = True
-            rest = operation.data
-            head = messages.bind_head(operation.name, statement.name, len(rest))
-            self._add(head + rest, FORWARD_BIND)
+            head = messages.bind_head(operation.name, statement.name, len(operation.data))
+            self._add(head + operation.data, FORWARD_BIND)
         elif kind == codes.PARSE:
             self._apply_parse(server, segment, operation, statement)
         elif kind == codes.DESCRIBE:
@@ -387,8 +388,7 @@ class Extended:
             last.synced = True
             last.dones += 1
             last.dones_at_sync = last.dones
-            # The one fails a copy that is under way, or about to be; the other fails anything
-            # else.
+            # The one fails a copy that is under way or to come, the other anything else.
             server.send(_COPY_FAIL + POISON + messages.SYNC)
         elif last.copying:
             server.send(_COPY_FAIL)

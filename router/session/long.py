@@ -60,6 +60,8 @@ class LongMessages:
         extended.send_pending(server)
         if inspector is not None and refusal.refuses_long(session, inspector, head):
             return True
+        if session.writes is not None:
+            session.writes.note(None)
         if kind == codes.BIND:
             return extended.on_long_bind(server, head, missing)
         return extended.on_long_parse(server, head)

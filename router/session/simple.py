@@ -51,6 +51,8 @@ def send_query(session: Session, server: ServerConnection, message: bytes, found
     segment.started = session.engine.now
     server.queue.append(segment)
     server.marks |= found & ~marks.MAY_COPY
+    if session.writes is not None:
+        session.writes.note_message(message, is_whole=not found & marks.UNKNOWN)
     server.send(message)
 
 
@@ -86,6 +88,8 @@ def query_in_batch(
     server.marks |= marks.of_text(message) & ~marks.MAY_COPY
     # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
     server.marks |= marks.BARRIER
+    if session.writes is not None:
+        session.writes.note(None)
     server.send(message)
     return True
 

@@ -49,15 +49,13 @@ def test_a_plugin_that_is_not_enabled_is_not_told() -> None:
     assert warnings(rest="[plugins.query_logger]\nenabled = false") == []
 
 
-def test_mirrors_activity_routing_and_the_dns_cache_are_told() -> None:
+def test_mirrors_and_the_dns_cache_are_told() -> None:
     found = warnings(
         general="dns_cache_enabled = true",
-        pool="db_activity_based_routing = true",
         rest='mirrors = [["localhost", 5433, 0]]',
     )
     paths = [line.split(":")[0] for line in found]
     assert paths == [
         "general.dns_cache_enabled",
-        "pools.db.db_activity_based_routing",
         "pools.db.shards.0.mirrors",
     ]

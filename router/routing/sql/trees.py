@@ -107,12 +107,25 @@ def tables(tree: Tree) -> tuple[str, ...]:
     """Name the relations in a tree, each once, without those that WITH makes."""
     named: dict[str, None] = {}
     made: set[str] = set()
+    outer: set[str] = set()
     for node in tree.walk(bfs=False):
         if isinstance(node, exp.Table):
-            named[table_name(node)] = None
+            name = table_name(node)
+            named[name] = None
+            if _is_in_own_cte(node, name):
+                outer.add(name)
         elif isinstance(node, exp.CTE):
             made.add(node.alias)
-    return tuple(name for name in named if name and name not in made)
+    return tuple(name for name in named if name and (name not in made or name in outer))
+
+
+def _is_in_own_cte(table: exp.Table, name: str) -> bool:
+    """Say whether ``WITH name AS (.. FROM name ..)`` is it, which means another relation."""
+    cte = table.find_ancestor(exp.CTE)
+    while cte is not None and cte.alias != name:
+        cte = cte.find_ancestor(exp.CTE)
+    above = None if cte is None else cte.parent
+    return above is not None and not above.args.get("recursive")
 
 
 def table_name(table: exp.Table) -> str:
