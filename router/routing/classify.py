@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from .cache import bind
+from .reach import Reach
 from .shape import UnknownLexeme, shape_of
 from .sql.keys import Keys
 from .sql.reader import Reading, read
@@ -74,9 +75,11 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
     tables: dict[str, None] = {}
     tables_known = True
     found = Keys()
+    reach = Reach(options.sharded)
     for text, tokens in pieces:
         judgement, reading = _confirm(judge(tokens, options.rules), text, tokens, options)
         judgements.append(judgement)
+        reach.add(judgement, reading)
         tables.update(dict.fromkeys(judgement.tables))
         if reading is not None:
             tables.update(dict.fromkeys(reading.tables))
@@ -94,7 +97,8 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         tables_known=tables_known,
         keys=found.conditions,
         unkeyed=found.unkeyed,
-        error=found.error,
+        is_everywhere=reach.is_everywhere and decisive.verdict is Verdict.READ,
+        error=found.error or reach.error,
     )
 
 

@@ -4,16 +4,17 @@ The role: what the client has fixed with SET SERVER ROLE; else, with read/write 
 the statement needs; else default_role. The shard: what a comment in the statement says; else
 what the client has chosen with SET SHARD or SET SHARDING KEY; else the sharding keys that the
 statement names; else default_shard. A statement's shard is its own and does not stick to those
-that follow.
+that follow, unless sharding_key_policy is "sticky".
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConfigError, InvalidShard, RoutingError
+from ..errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
 from .cache import AnalysisCache, bind
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 _UNSEEN: Final = Analysis.unknown("not inspected")
 _TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
 _NO_PARAMETERS: Final[Mapping[int, KeyValue | tuple[KeyValue, ...] | None]] = {}
-_NO_CHOICES: Final = RoutingState()
+# What is remembered for all clients must hold for those with odd text as well.
+_NO_CHOICES: Final = RoutingState(has_odd_text=True)
 _MAX_ROUTES: Final = 1000
 
 
@@ -76,10 +78,12 @@ class QueryRouter:
 
     __slots__ = (
         "_automatic_cache",
+        "_cautious",
         "_classifier",
         "_comments",
         "_default_route",
         "_default_shard",
+        "_is_sticky",
         "_max_length",
         "_routes",
         "_splits",
@@ -101,8 +105,12 @@ class QueryRouter:
         self.options: Final = options
         self.activity: Final = activity if options.parser_enabled else None
         self.sharder: Final = Sharder(options)
+        self._cautious: Final = Sharder(options, is_cautious=True)
         self._default_shard: Final = _default_shard(options)
         self._splits: Final = options.parser_enabled and options.read_write_splitting
+        self._is_sticky: Final = (
+            options.sharding_key_policy == "sticky" and options.shard_count > 1
+        )
         limit = options.parser_max_length
         self._max_length: Final = MAX_JUDGED if limit is None else min(limit, MAX_JUDGED)
         self._comments: Final = CommentRouter(options, self.sharder)
@@ -167,6 +175,8 @@ class QueryRouter:
         """
         if analysis is None:
             return self.route_unknown(state)
+        if self._is_sticky:
+            self._stick(analysis, state, parameters)
         shard = self._shard(analysis, state, parameters)
         role, reason = self._role(analysis, state)
         return self._interned(role, shard, reason)
@@ -256,16 +266,35 @@ class QueryRouter:
             return 0
         if analysis.comment_shard is not None:
             return self._checked(analysis.comment_shard)
+        sharder = self._cautious if state.has_odd_text else self.sharder
         if analysis.comment_key is not None:
-            return self.sharder.shard(analysis.comment_key)
+            return sharder.shard(analysis.comment_key)
+        if analysis.error is not None and (state.shard is None or state.is_stuck):
+            raise analysis.error.with_traceback(None)
         if state.shard is not None:
             return self._checked(state.shard)
-        if analysis.error is not None:
-            raise analysis.error.with_traceback(None)
-        if not analysis.keys:
+        if not analysis.keys or self._is_sticky:
             return None if analysis.is_everywhere else self._default_shard
-        found = shard_of_keys(analysis, parameters, literals, self.sharder)
+        found = shard_of_keys(analysis, parameters, literals, sharder)
         return self._default_shard if found is None else found
+
+    def _stick(
+        self,
+        analysis: Analysis,
+        state: RoutingState,
+        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+    ) -> None:
+        """Make the shard that a comment or a key gives the client's, as sticky has it."""
+        sharder = self._cautious if state.has_odd_text else self.sharder
+        if analysis.comment_shard is not None:
+            state.stick(self._checked(analysis.comment_shard))
+        elif analysis.comment_key is not None:
+            state.stick(sharder.shard(analysis.comment_key))
+        elif analysis.keys:
+            with contextlib.suppress(AmbiguousShard):
+                found = shard_of_keys(replace(analysis, unkeyed=()), parameters, (), sharder)
+                if found is not None:
+                    state.stick(found)
 
     def _checked(self, shard: int) -> int:
         count = self.options.shard_count
@@ -301,6 +330,9 @@ class QueryRouter:
             analysis = self._comments.note(text, analysis)
         if not analysis.keys:
             literals = ()
+        if self._is_sticky and (analysis.keys or analysis.has_comment):
+            # It changes the client's state, each time.
+            return _Entry(analysis, literals, self.sharder.literal, None)
         try:
             shard = self._shard(analysis, _NO_CHOICES, _NO_PARAMETERS, literals)
         except RoutingError:

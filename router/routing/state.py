@@ -37,6 +37,7 @@ class RoutingState:
         choice: whom the client wants to talk to.
         primary_reads: override of primary_reads_enabled, or None.
         is_default: whether nothing is chosen, so that the pool's settings decide alone.
+        is_stuck: whether the shard is that of an earlier statement, which nobody chose.
         has_local: whether some of it holds for one transaction only.
         is_under_way: that transaction has begun.
         has_odd_text: strings that the client writes may not be what they look like here.
@@ -50,6 +51,7 @@ class RoutingState:
         "has_local",
         "has_odd_text",
         "is_default",
+        "is_stuck",
         "is_under_way",
         "primary_reads",
         "shard",
@@ -69,6 +71,7 @@ class RoutingState:
         self.choice = RoleChoice.DEFAULT
         self.primary_reads: bool | None = None
         self.is_default = True
+        self.is_stuck = False
         self.has_local = False
         self.is_under_way = True
         self._keep()
@@ -151,8 +154,15 @@ class RoutingState:
             self.primary_reads = command.switch
         else:
             self.shard = self._shard(command, options, rng, sharder)
+            self.is_stuck = False
         self._changed(command)
         return CommandReply(verb.value)
+
+    def stick(self, shard: int) -> None:
+        """Make the shard of a statement that of the statements after it."""
+        self.shard = self._kept_shard = shard
+        self.is_stuck = True
+        self._settle()
 
     def _shown(self, verb: Verb, options: RouterOptions) -> str:
         if verb is Verb.SHOW_SHARD:

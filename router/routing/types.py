@@ -236,6 +236,11 @@ class Analysis:
         return tuple(sorted({term.parameter for term in terms if term.parameter}))
 
     @property
+    def has_comment(self) -> bool:
+        """Whether a comment says where the text is to go."""
+        return self.comment_shard is not None or self.comment_key is not None
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The commands of the statements, in their order."""
         return tuple(statement.kind for statement in self.statements)

@@ -385,3 +385,170 @@ def test_columns_that_were_learned_place_an_insert_without_a_list_of_columns() -
     router.learn_columns({"data": ("id", "name")})
     assert router.epoch == 2
     assert router.route(b"INSERT INTO data VALUES (6, 5)", RoutingState()).shard == 0
+
+
+# --- what is not known, beside what is
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM data a JOIN data b ON a.x = b.x WHERE a.id = 5", 'table "data"'),
+        ("SELECT * FROM data; SELECT * FROM data WHERE id = 5", 'table "data"'),
+        ("INSERT INTO data (id) VALUES (5), (DEFAULT)", 'table "data"'),
+        ("SELECT * FROM data WHERE id IN (5, 5.5)", "not known"),
+        ("SELECT * FROM data a, data b WHERE a.id = 5 AND b.id = 5.5", "not known"),
+    ],
+)
+def test_a_key_beside_one_that_is_not_known_is_ambiguous(sql: str, message: str) -> None:
+    router = QueryRouter(KEYED)
+    with pytest.raises(AmbiguousShard, match=message) as caught:
+        router.route(sql.encode(), RoutingState())
+    assert caught.value.sqlstate == "0A000"
+    assert "SET SHARD" in caught.value.hint
+    assert "shard 2" in caught.value.message
+    state = state_of("SET SHARD TO 1", options=KEYED)
+    assert router.route(sql.encode(), state).shard == 1
+
+
+def test_null_bound_to_one_of_several_parameters_adds_no_shard() -> None:
+    router = QueryRouter(KEYED)
+    analysis = router.analyse(b"SELECT * FROM data WHERE id IN ($1, $2)")
+    assert router.route_analysis(analysis, RoutingState(), {1: 5, 2: None}).shard == 2
+    assert router.route_analysis(analysis, RoutingState(), {1: None, 2: None}).shard == 0
+    with pytest.raises(AmbiguousShard):
+        router.route_analysis(analysis, RoutingState(), {1: 5})
+
+
+def test_an_array_bound_to_a_parameter_has_the_keys_of_its_members() -> None:
+    router = QueryRouter(KEYED)
+    analysis = router.analyse(b"SELECT * FROM data WHERE id = ANY ($1)")
+    assert analysis is not None
+    assert router.route_analysis(analysis, RoutingState(), {1: (5, 1)}).shard == 2
+    assert router.route_analysis(analysis, RoutingState(), {1: ()}).shard == 0
+    with pytest.raises(AmbiguousShard, match="0, 2"):
+        router.route_analysis(analysis, RoutingState(), {1: (5, 6)})
+
+
+# --- tables that every shard has
+
+EVERYWHERE = replace(KEYED, omnisharded_tables=("countries", "app.rates"))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM countries",
+        "SELECT * FROM public.countries c JOIN app.rates r ON r.c = c.c",
+        "TABLE rates",
+        "WITH x AS (SELECT * FROM countries) SELECT * FROM x",
+        "SELECT 1; SELECT * FROM countries",
+        "COPY countries TO STDOUT",
+        "EXPLAIN SELECT * FROM countries",
+    ],
+)
+def test_reads_of_tables_on_every_shard_go_to_any(sql: str) -> None:
+    router = QueryRouter(EVERYWHERE)
+    assert router.route(sql.encode(), RoutingState()).shard is None
+    state = state_of("SET SHARD TO 1", options=EVERYWHERE)
+    assert router.route(sql.encode(), state).shard == 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "shard"),
+    [
+        ("SELECT * FROM countries, data WHERE data.id = 5", 2),
+        ("UPDATE data SET x = c.x FROM countries c WHERE data.id = 5", 2),
+        ("SELECT * FROM countries, other", 0),
+        ("SELECT * FROM countries, data", 0),
+        ("SELECT * FROM other.rates", 0),
+        ("SELECT unknown_function(name) FROM countries", 0),
+        ("SELECT * FROM countries FOR UPDATE", 0),
+        ("SELECT 1", 0),
+    ],
+)
+def test_other_tables_decide_beside_those_on_every_shard(sql: str, shard: int) -> None:
+    assert QueryRouter(EVERYWHERE).route(sql.encode(), RoutingState()).shard == shard
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO countries VALUES (1)",
+        "UPDATE public.countries SET name = 'x'",
+        "DELETE FROM app.rates",
+        "WITH x AS (DELETE FROM countries RETURNING *) SELECT * FROM x",
+        "INSERT INTO countries SELECT x FROM data WHERE id = 5",
+        "MERGE INTO countries c USING data d ON d.id = 5 WHEN MATCHED THEN DELETE",
+        "COPY countries FROM STDIN",
+        "TRUNCATE countries",
+        "ALTER TABLE countries ADD x int",
+        "SELECT 1; DELETE FROM countries",
+    ],
+)
+def test_a_change_of_a_table_on_every_shard_needs_a_shard(sql: str) -> None:
+    router = QueryRouter(EVERYWHERE)
+    with pytest.raises(RoutingError, match="every shard") as caught:
+        router.route(sql.encode(), RoutingState())
+    assert caught.value.sqlstate == "0A000"
+    state = state_of("SET SHARD TO 1", options=EVERYWHERE)
+    assert router.route(sql.encode(), state).shard == 1
+
+
+# --- PgCat's stickiness
+
+STICKY = replace(KEYED, sharding_key_policy="sticky", default_shard="shard_1")
+
+
+def test_a_shard_that_sticks_takes_the_statements_without_a_key() -> None:
+    router = QueryRouter(STICKY)
+    state = RoutingState()
+    assert router.route(READ, state).shard == 1
+    for _ in range(2):
+        assert router.route(b"SELECT * FROM data WHERE id = 5", state).shard == 2
+        assert router.route(READ, state).shard == 2
+        assert router.route(b"SELECT * FROM data WHERE id = 6", state).shard == 0
+        assert router.route(READ, state).shard == 0
+        assert router.route_unknown(state).shard == 0
+    assert router.route(READ, RoutingState()).shard == 1
+
+
+def test_keys_of_several_shards_stay_where_the_client_was() -> None:
+    router = QueryRouter(STICKY)
+    state = RoutingState()
+    several = b"SELECT * FROM data WHERE id IN (5, 6)"
+    assert router.route(several, state).shard == 1
+    assert router.route(b"SELECT * FROM data WHERE id = 5", state).shard == 2
+    assert router.route(several, state).shard == 2
+    assert router.route(b"SELECT * FROM data a, data b WHERE a.id = 6", state).shard == 0
+
+
+def test_a_key_replaces_the_shard_that_was_chosen_if_shards_stick() -> None:
+    router = QueryRouter(STICKY)
+    state = state_of("SET SHARD TO 0", options=STICKY)
+    assert router.route(b"SELECT * FROM data WHERE id = 5", state).shard == 2
+    assert router.route(READ, state).shard == 2
+    analysis = router.analyse(b"SELECT * FROM data WHERE id = $1")
+    assert router.route_analysis(analysis, state, {1: 6}).shard == 0
+    assert router.route(READ, state).shard == 0
+
+
+def test_a_comment_sticks_if_shards_stick() -> None:
+    options = replace(STICKY, shard_id_regex=r"shard (\d+)", sharding_key_regex=r"key (\d+)")
+    router = QueryRouter(options)
+    state = RoutingState()
+    assert router.route(b"/* shard 0 */ SELECT 1", state).shard == 0
+    assert router.route(READ, state).shard == 0
+    assert router.route(b"/* key 5 */ SELECT 1", state).shard == 2
+    assert router.route(READ, state).shard == 2
+    assert router.route(READ, RoutingState()).shard == 1
+
+
+def test_a_shard_that_sticks_does_not_allow_a_change_of_key() -> None:
+    router = QueryRouter(STICKY)
+    state = RoutingState()
+    router.route(b"SELECT * FROM data WHERE id = 5", state)
+    with pytest.raises(RoutingError, match="cannot be updated"):
+        router.route(b"UPDATE data SET id = 6", state)
+    chosen = state_of("SET SHARD TO 0", options=STICKY)
+    assert router.route(b"UPDATE data SET id = 6", chosen).shard == 0

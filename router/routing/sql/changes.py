@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from ...errors import RoutingError
+from ..reach import only_one_copy
 from .graph import Variable
 from .joins import Joined, narrow
 from .outputs import items_of
@@ -82,10 +83,7 @@ class Changes:
 
     def _check_omnisharded(self, table: exp.Table) -> None:
         if self._queries.tables.is_omnisharded(table.db, table.name):
-            self.error = RoutingError(
-                f'table "{table.name}" is on every shard, and a change of it reaches only one',
-                hint="Choose a shard with SET SHARD, and do the same on each of them.",
-            )
+            self.error = only_one_copy(table.name)
 
     def _returned(self, node: Tree, scope: Scope) -> Columns:
         returning = node.args.get("returning")

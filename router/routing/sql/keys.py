@@ -16,6 +16,7 @@ from sqlglot import exp
 from .changes import Changes
 from .queries import Queries
 from .sources import TooComplex
+from .trees import are_operators_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,7 @@ def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
         if tree.kind != "TABLE":
             return Keys()
         tree = tree.expression
+    is_readable = are_operators_plain(tokens)
     queries = Queries(tables, tokens)
     changes = Changes(queries)
     queries.change = changes.change
@@ -68,7 +70,11 @@ def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
         if isinstance(tree, exp.Expr):
             queries.query(tree, None, {})
     except TooComplex:
-        return Keys(unkeyed=("a table",), error=changes.error)
+        is_readable = False
+    if not is_readable:
+        return Keys(
+            unkeyed=tuple({use.table: None for use in queries.uses}), error=changes.error
+        )
     found: dict[KeyConditions, None] = {}
     unkeyed: dict[str, None] = {}
     for use in queries.uses:
