@@ -104,8 +104,6 @@ def _check_parser(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     message = "is only valid when query_parser_enabled is true"
     if pool.query_parser_read_write_splitting:
         yield Finding((*base, "query_parser_read_write_splitting"), message, (switch,))
-    if pool.plugins is not None:
-        yield Finding((*base, "plugins"), message, (switch,))
 
 
 def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .keys import Flag, Form, Key, Name, Numbered, Reload, Section, Text
 
 Texts = Annotated[tuple[Text, ...], Form("an array of strings")]
 Row = tuple[Text, ...]
+_PART = r'\s*(?:"(?:[^"\x00]|"")+"|[^".\s\x00]+)\s*'
+_TABLE: Final = re.compile(rf"{_PART}(?:\.{_PART})*")
+
+
+def _table_name(text: str) -> str:
+    if not _TABLE.fullmatch(text):
+        raise ValueError('must be the name of a table as SQL writes it, such as app."Users"')
+    return text
+
+
+TableNames = Annotated[
+    tuple[Annotated[Text, AfterValidator(_table_name)], ...],
+    Form("an array of names of tables"),
+]
 
 
 class QueryLogger(Section):
@@ -48,10 +63,16 @@ class Intercept(Section):
 
 
 class TableAccess(Section):
-    """Refuses statements that name certain tables."""
+    """Refuses statements that name certain tables; see docs/plugins.md."""
 
     enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
-    tables: Annotated[Texts, Key("Names of the tables.", Reload.AT_ONCE)] = ()
+    tables: Annotated[
+        TableNames,
+        Key(
+            "Names of the tables as in SQL: `table` in any schema, or `schema.table`.",
+            Reload.AT_ONCE,
+        ),
+    ] = ()
 
 
 class Prewarmer(Section):

@@ -229,7 +229,7 @@ class PoolConfig(Section):
         DefaultRole, Key("Which servers take statements that are not inspected.")
     ] = DefaultRole.ANY
     query_parser_enabled: Annotated[
-        Flag, Key("Inspect statements; splitting, automatic sharding and plugins need it.")
+        Flag, Key("Inspect statements; splitting and automatic sharding need it.")
     ] = False
     query_parser_max_length: Annotated[
         Bytes | None, Key("Longer statements are not inspected.", unset="no limit")

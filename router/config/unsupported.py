@@ -30,9 +30,5 @@ def unsupported(config: Config) -> Iterator[str]:
 
 
 def _plugins(base: str, plugins: Plugins) -> Iterator[str]:
-    if plugins.table_access is not None and plugins.table_access.enabled:
-        yield f"{base}.table_access: IS NOT ENFORCED: no statement is denied because of it"
-    for name in ("query_logger", "intercept"):
-        section = getattr(plugins, name)
-        if section is not None and section.enabled:
-            yield f"{base}.{name}: has no effect"
+    if plugins.intercept is not None and plugins.intercept.enabled:
+        yield f"{base}.intercept: has no effect"

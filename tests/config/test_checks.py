@@ -26,14 +26,9 @@ def test_reads_cannot_be_split_without_the_parser() -> None:
     ]
 
 
-def test_a_pools_plugins_need_the_parser() -> None:
-    assert problems({f"{APP}/plugins/query_logger/enabled": True}) == [
-        "pools.app.plugins: is only valid when query_parser_enabled is true"
-    ]
-
-
-def test_global_plugins_do_not_need_the_parser() -> None:
+def test_plugins_do_not_need_the_parser() -> None:
     assert config({"plugins/query_logger/enabled": True}).plugins is not None
+    assert config({f"{APP}/plugins/query_logger/enabled": True}).plugins is None
 
 
 def test_an_answer_has_as_many_values_as_columns() -> None:

@@ -37,14 +37,6 @@ def test_a_file_that_asks_for_nothing_in_vain_has_no_warning() -> None:
     assert list(unsupported(load(Path(__file__).parents[2] / "pgcat.toml").config)) == []
 
 
-def test_access_control_that_does_nothing_is_told_loudly() -> None:
-    plugin = "table_access]\nenabled = true\ntables = ['t']"
-    [line] = warnings(rest=f"[plugins.{plugin}")
-    assert line.startswith("plugins.table_access: IS NOT ENFORCED")
-    [line] = warnings(rest=f"[pools.db.plugins.{plugin}")
-    assert line.startswith("pools.db.plugins.table_access: IS NOT ENFORCED")
-
-
 def test_a_plugin_that_is_not_enabled_is_not_told() -> None:
     assert warnings(rest="[plugins.query_logger]\nenabled = false") == []
 

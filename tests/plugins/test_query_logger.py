@@ -1,0 +1,90 @@
+"""What query_logger writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.plugins.query_logger import QueryLogger, readable
+
+MASKED = "'***'"
+
+
+def test_a_line_names_the_pool_and_the_user(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "router.query"):
+        QueryLogger("app", "ann").note(b"SELECT 1; SELECT 'a'")
+    [record] = caplog.records
+    assert record.levelname == "INFO"
+    assert record.getMessage() == "[pool: app][user: ann] SELECT 1; SELECT 'a'"
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        (b"  SELECT 1\n", "SELECT 1"),
+        (b"SELECT 1,\n\t2", "SELECT 1,\\n\\t2"),
+        (b"SELECT '\r\x1b[31m\x00\x7f'", "SELECT '\\r\\x1b[31m\\x00\\x7f'"),
+        ("SELECT 'Größe\u2028'".encode(), "SELECT 'Größe\\x2028'"),
+        (b"SELECT '\xff'", "SELECT '\\xff'"),
+    ],
+)
+def test_a_text_is_one_line_that_cannot_pretend_to_be_another(sql: bytes, shown: str) -> None:
+    assert readable(sql) == shown
+
+
+def test_a_long_text_is_cut_and_its_length_told() -> None:
+    shown = readable(b"SELECT " + b"x" * 100_000)
+    assert shown.startswith("SELECT xxx")
+    assert shown.endswith("xxx... (100007 bytes)")
+    assert len(shown) < 5000
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        "'hunter2'",
+        "'it''s hunter2'",
+        "E'\\'hunter2'",
+        "N'hunter2'",
+        "U&'hunter2'",
+        "$$hunter2$$",
+        "$x$it's $$ hunter2$x$",
+        "'hunter2",
+        "$$hunter2",
+    ],
+)
+@pytest.mark.parametrize(
+    "before",
+    [
+        "CREATE ROLE bob LOGIN PASSWORD ",
+        "ALTER USER bob\n WITH ENCRYPTED password\t",
+        "alter role bob PaSsWoRd /* it's */ ",
+        "ALTER ROLE bob PASSWORD -- it's\n",
+        "UPDATE users SET password = ",
+        "CREATE USER MAPPING FOR bob SERVER s OPTIONS (user 'bob', password ",
+    ],
+)
+def test_passwords_are_masked(before: str, literal: str) -> None:
+    shown = readable(f"{before}{literal}".encode())
+    assert "hunter2" not in shown
+    assert MASKED in shown
+
+
+def test_a_password_in_a_connection_string_is_masked() -> None:
+    shown = readable(b"CREATE SUBSCRIPTION s CONNECTION 'host=x password=hunter2 user=y'")
+    assert shown == "CREATE SUBSCRIPTION s CONNECTION 'host=x password='***' user=y'"
+
+
+def test_what_follows_a_password_is_shown() -> None:
+    shown = readable(b"CREATE ROLE bob PASSWORD 'hunter2' VALID UNTIL 'infinity'")
+    assert shown == "CREATE ROLE bob PASSWORD '***' VALID UNTIL 'infinity'"
+
+
+def test_other_literals_are_shown() -> None:
+    sql = "SELECT password, 'x' FROM users WHERE name = 'ann'"
+    assert readable(sql.encode()) == sql
+
+
+def test_masking_takes_linear_time() -> None:
+    assert MASKED not in readable(b"password " * 20_000)
+    assert MASKED not in readable(b"password" + b" /* " * 50_000)
+    assert readable(b"password '" + b"\\" * 200_001)
