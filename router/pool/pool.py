@@ -18,6 +18,7 @@ from . import balancer, cleaning, refusals
 from .address_pool import AddressPool
 from .bans import Bans
 from .contracts import Waiter
+from .failures import Failures
 from .server import ServerState
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Pool:
         statements: prepared statements shared by its clients.
         parameters: what its servers report at login, for clients that log in.
         is_session_mode, is_statement_mode: pool_mode, quick to ask.
+        failures: servers that could not be connected to, for random_healthy.
         retired: replaced or gone; clients look for their pool again.
         inspector: the plugins that look at statements, if there are any.
     """
@@ -77,6 +79,7 @@ class Pool:
             for shard in addresses
         ]
         self.bans: Final = Bans()
+        self.failures: Final = Failures()
         self.parameters: dict[str, str] = {}
         self.retired = False
         self.inspector: Inspector | None = None
@@ -156,14 +159,19 @@ class Pool:
         else:
             if not candidates:
                 raise refusals.no_server(shard, role)
+            elsewhere: list[AddressPool] = []
             if shard is None:
-                # Any shard: pick one, so that a retry stays on it.
                 number = random.choice(candidates).address.shard
+                if self.settings.routing.default_shard == "random_healthy":
+                    mixed = random.sample(candidates, len(candidates))
+                    elsewhere = self.failures.by_health(mixed, self._engine.now)
+                    number = elsewhere[0].address.shard
+                    elsewhere = [part for part in elsewhere if part.address.shard != number]
                 candidates = self._candidates(number, role)
             healthy = self._healthy(candidates)
             ordered = balancer.order(healthy, least_busy=self.settings.routing.least_busy)
             chosen = balancer.choose(ordered)
-            others = [pool for pool in ordered if pool is not chosen]
+            others = [pool for pool in ordered if pool is not chosen] + elsewhere
         server = chosen.take()
         if server is not None:
             return server
@@ -181,6 +189,7 @@ class Pool:
         )
         self._tell_news()
         address = address_pool.address
+        self.failures.note(address, self._engine.now)
         if self._catalogue is not None:
             self._catalogue.refresh(address.shard)
         if self.bans.ban(address, error.message, self._engine.now, self.settings.ban_time):
@@ -194,6 +203,7 @@ class Pool:
 
     def _reached(self, address_pool: AddressPool, server: ServerConnection) -> None:
         self.bans.lift(address_pool.address)
+        self.failures.clear(address_pool.address)
         if address_pool.address.is_primary or not self.parameters:
             self.parameters = server.baseline
         self._tell_news()

@@ -80,6 +80,83 @@ def test_any_shard_is_each_of_them_in_its_turn() -> None:
     assert {asked(harness, None, None).shard for _ in range(60)} == {0, 1, 2}
 
 
+# --- random_healthy
+
+
+def healthy(**settings: object) -> Harness:
+    """Three shards whose statements go to the healthiest."""
+    routing = replace(base_settings().routing, default_shard="random_healthy")
+    servers = ((True,), (True,), (True,))
+    return Harness(servers=servers, pool_size=100, routing=routing, **settings)
+
+
+def fail(harness: Harness, shard: int) -> None:
+    """A server of a shard cannot be connected to."""
+    assert harness.pool is not None
+    harness.pool.shards[shard][0]._open()
+    harness.refuse(ServerUnavailable("connection refused"))
+
+
+def shards_asked(harness: Harness, count: int = 40) -> set[int]:
+    """The shards that clients get whose statements name none."""
+    return {asked(harness, None, None).shard for _ in range(count)}
+
+
+def test_shards_that_have_failed_least_come_first() -> None:
+    harness = healthy()
+    assert shards_asked(harness) == {0, 1, 2}
+    harness.opening.clear()
+    fail(harness, 0)
+    assert shards_asked(harness) == {1, 2}
+    harness.opening.clear()
+    fail(harness, 1)
+    assert shards_asked(harness) == {2}
+    harness.opening.clear()
+    fail(harness, 2)
+    fail(harness, 2)
+    assert shards_asked(harness) == {0, 1}
+
+
+def test_a_shard_that_answers_again_counts_like_any_other() -> None:
+    harness = healthy()
+    fail(harness, 0)
+    assert harness.pool is not None
+    harness.pool.shards[0][0]._open()
+    harness.accept()
+    assert shards_asked(harness) == {0, 1, 2}
+
+
+def test_a_failure_is_forgotten_after_a_minute() -> None:
+    harness = healthy()
+    fail(harness, 0)
+    harness.engine.advance(59)
+    assert shards_asked(harness, 5) <= {1, 2}
+    harness.engine.advance(1)
+    assert 0 in shards_asked(harness)
+
+
+def test_whose_shard_fails_meanwhile_gets_another() -> None:
+    harness = healthy()
+    assert harness.pool is not None
+    client = Client()
+    waiter = harness.pool.checkout(client, None, None)
+    assert isinstance(waiter, Waiter)
+    assert waiter.pool is not None
+    first = waiter.pool.address.shard
+    harness.refuse(ServerUnavailable("connection refused"))
+    assert waiter.pool is not None
+    assert waiter.pool.address.shard != first
+    harness.accept()
+    assert client.server is not None
+
+
+def test_with_random_failures_do_not_matter() -> None:
+    routing = replace(base_settings().routing, default_shard="random")
+    harness = Harness(servers=((True,), (True,)), pool_size=100, routing=routing)
+    fail(harness, 0)
+    assert shards_asked(harness) == {0, 1}
+
+
 @pytest.mark.parametrize(("role", "is_primary"), [(Role.PRIMARY, True), (Role.REPLICA, False)])
 def test_a_client_gets_the_role_that_it_needs(role: Role, is_primary: bool) -> None:
     harness = Harness(servers=PRIMARY_AND_REPLICAS, pool_size=100)
