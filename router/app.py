@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import ssl
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -29,7 +28,7 @@ from .pool.registry import PoolRegistry
 from .protocol import backend
 from .session.clients import Clients
 from .session.login import AdminHandler, Login
-from .session.snapshots import address_snapshots, pool_snapshots, server_snapshots
+from .session.view import RouterView
 
 if TYPE_CHECKING:
     import socket
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from .config.model import Config, General
     from .pool.address_pool import AddressPool
     from .pool.server import ServerConnection
-    from .stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot
+    from .stats import ClientSnapshot
 
 log = logging.getLogger("router.app")
 
@@ -126,6 +125,7 @@ class Router:
         )
         self.clients: Final = Clients()
         self.admins: Final = Admins()
+        self.view: Final = RouterView(self.registry, self.clients, self.admins.snapshots)
         self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
         self.drained: Final = trio.Event()
         self._started = False
@@ -225,7 +225,7 @@ class Router:
     ) -> AdminHandler:
         """A session of the admin database."""
         session = console.AdminSession(
-            RouterView(self),
+            self.view,
             self,
             settings=lambda: config_rows(self.config),
             peer=peer,
@@ -236,31 +236,6 @@ class Router:
         )
         self.admins.add(pid, session)
         return session
-
-
-class RouterView:
-    """What the admin database and the metrics read: snapshots of everything."""
-
-    def __init__(self, router: Router) -> None:
-        self._router: Final = router
-
-    def pools(self) -> list[PoolSnapshot]:
-        """The rows of SHOW POOLS."""
-        router = self._router
-        return pool_snapshots(router.registry, router.clients, time.monotonic())
-
-    def addresses(self) -> list[AddressSnapshot]:
-        """The rows of SHOW DATABASES and SHOW STATS."""
-        return address_snapshots(self._router.registry, time.monotonic())
-
-    def servers(self) -> list[ServerSnapshot]:
-        """The rows of SHOW SERVERS."""
-        return server_snapshots(self._router.registry, time.monotonic())
-
-    def clients(self) -> list[ClientSnapshot]:
-        """The rows of SHOW CLIENTS, those of the admin database among them."""
-        router = self._router
-        return [*router.clients.snapshots(time.monotonic()), *router.admins.snapshots()]
 
 
 def log_warnings(loaded: loader.Loaded) -> None:
@@ -359,7 +334,7 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
         return None
     try:
         port: int = await nursery.start(
-            http.serve, general.host, general.prometheus_exporter_port, RouterView(router)
+            http.serve, general.host, general.prometheus_exporter_port, router.view
         )
     except OSError as error:
         # As PgCat: clients matter more than metrics.

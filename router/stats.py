@@ -140,6 +140,35 @@ class AddressSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutingSnapshot:
+    """A row of SHOW ROUTING: what the router of one pool knows about statements.
+
+    Attributes:
+        texts, shapes: that are remembered, in `bytes`.
+        hits, shape_hits, misses: look-ups of a known text, a new text of a known shape, and a
+            new shape.
+        tables, functions: that have been learned from servers.
+    """
+
+    database: str
+    user: str
+    texts: int
+    shapes: int
+    bytes: int
+    hits: int
+    shape_hits: int
+    misses: int
+    tables: int
+    functions: int
+
+    @property
+    def hit_rate(self) -> str:
+        """The part of the look-ups that found the text itself."""
+        looked_up = self.hits + self.shape_hits + self.misses
+        return f"{self.hits / max(looked_up, 1):.3f}"
+
+
+@dataclass(frozen=True, slots=True)
 class ClientSnapshot:
     """A row of SHOW CLIENTS. `maxwait_us` is the longest single wait of its life."""
 
@@ -194,3 +223,6 @@ class View(Protocol):
 
     def servers(self) -> list[ServerSnapshot]:
         """All connections to servers."""
+
+    def routing(self) -> list[RoutingSnapshot]:
+        """What the routers of all pools know, in the order of the configuration."""

@@ -18,7 +18,14 @@ from . import show
 from .statements import Words
 
 if TYPE_CHECKING:
-    from ..stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot, View
+    from ..stats import (
+        AddressSnapshot,
+        ClientSnapshot,
+        PoolSnapshot,
+        RoutingSnapshot,
+        ServerSnapshot,
+        View,
+    )
     from .show import Column, ConfigRow, Heading, ListRow, Row
 
 log = logging.getLogger("router.admin")
@@ -143,6 +150,7 @@ def _help(_console: Console, _words: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
+        "SHOW ROUTING",
         "SHOW STATS",
         "SET key = arg",
         "RELOAD",
@@ -175,6 +183,11 @@ def _clients(console: Console, _words: Words) -> list[ClientSnapshot]:
 @table("SHOW SERVERS", show.SERVERS)
 def _servers(console: Console, _words: Words) -> list[ServerSnapshot]:
     return console.view.servers()
+
+
+@table("SHOW ROUTING", show.ROUTING)
+def _routing(console: Console, _words: Words) -> list[RoutingSnapshot]:
+    return console.view.routing()
 
 
 @table("SHOW USERS", show.USERS)

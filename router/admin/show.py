@@ -14,7 +14,13 @@ from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot
+    from ..stats import (
+        AddressSnapshot,
+        ClientSnapshot,
+        PoolSnapshot,
+        RoutingSnapshot,
+        ServerSnapshot,
+    )
 
 S = TypeVar("S")
 
@@ -186,6 +192,20 @@ SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
     numeric("prepare_cache_size", lambda server: server.prepare_cache_size),
     int4("remote_pid", lambda server: server.pid),
     text("tls", lambda server: server.tls),
+)
+
+ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
+    text("database", lambda routing: routing.database),
+    text("user", lambda routing: routing.user),
+    numeric("texts", lambda routing: routing.texts),
+    numeric("shapes", lambda routing: routing.shapes),
+    numeric("bytes", lambda routing: routing.bytes),
+    numeric("hits", lambda routing: routing.hits),
+    numeric("shape_hits", lambda routing: routing.shape_hits),
+    numeric("misses", lambda routing: routing.misses),
+    text("hit_rate", lambda routing: routing.hit_rate),
+    numeric("tables", lambda routing: routing.tables),
+    numeric("functions", lambda routing: routing.functions),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

@@ -17,7 +17,7 @@ from .. import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ..stats import AddressSnapshot, PoolSnapshot, View
+    from ..stats import AddressSnapshot, PoolSnapshot, RoutingSnapshot, View
 
 S = TypeVar("S")
 
@@ -138,6 +138,17 @@ POOL_FAMILIES: Final[tuple[Family[PoolSnapshot], ...]] = (
     ),
 )
 
+ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
+    counter("routing_hits", "Statements whose text was known.", lambda r: r.hits),
+    counter("routing_shape_hits", "New texts of a known shape.", lambda r: r.shape_hits),
+    counter("routing_misses", "Statements that had to be analysed.", lambda r: r.misses),
+    gauge("routing_texts", "Texts that are remembered.", lambda r: r.texts),
+    gauge("routing_shapes", "Shapes that are remembered.", lambda r: r.shapes),
+    gauge("routing_bytes", "Bytes that they take, roughly.", lambda r: r.bytes),
+    gauge("routing_tables", "Tables whose columns are known.", lambda r: r.tables),
+    gauge("routing_functions", "Functions known to only read.", lambda r: r.functions),
+)
+
 BUILD_INFO: Final = "pgcat_build_info"
 
 
@@ -153,6 +164,7 @@ class Exporter:
         """The metrics as they are now."""
         yield from _metrics(ADDRESS_FAMILIES, self._view.addresses(), _address_labels)
         yield from _metrics(POOL_FAMILIES, self._view.pools(), _pool_labels)
+        yield from _metrics(ROUTING_FAMILIES, self._view.routing(), _pool_labels)
         info = Metric(BUILD_INFO, "The version that runs.", "gauge")
         info.add_sample(BUILD_INFO, {"version": __version__}, 1)
         yield info
@@ -175,7 +187,7 @@ def _address_labels(address: AddressSnapshot) -> dict[str, str]:
     }
 
 
-def _pool_labels(pool: PoolSnapshot) -> dict[str, str]:
+def _pool_labels(pool: PoolSnapshot | RoutingSnapshot) -> dict[str, str]:
     return {"pool": pool.database, "user": pool.user}
 
 

@@ -45,12 +45,13 @@ class Generations(Generic[V]):
         young: what has been asked for lately; a caller in a hurry looks here first.
     """
 
-    __slots__ = ("_budget", "_bytes", "_entries", "_old", "young")
+    __slots__ = ("_budget", "_bytes", "_entries", "_old", "_old_bytes", "young")
 
     def __init__(self, entries: int, size: int) -> None:
         self._entries: Final = max(entries // 2, 1)
         self._budget: Final = size // 2
         self._bytes = 0
+        self._old_bytes = 0
         self.young: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
 
@@ -61,7 +62,12 @@ class Generations(Generic[V]):
         """Forget everything."""
         self.young = {}
         self._old = {}
-        self._bytes = 0
+        self._bytes = self._old_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, roughly; what is in both halves counts twice."""
+        return self._bytes + self._old_bytes
 
     def get(self, key: bytes) -> V | None:
         """Return what is remembered, or None."""
@@ -79,6 +85,7 @@ class Generations(Generic[V]):
             return
         if len(self.young) >= self._entries or self._bytes + size > self._budget:
             self._old = self.young
+            self._old_bytes = self._bytes
             self.young = {}
             self._bytes = 0
         self.young[key] = value
@@ -138,6 +145,16 @@ class AnalysisCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._texts)
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes are known."""
+        return len(self._shapes)
+
+    @property
+    def size(self) -> int:
+        """Bytes that texts and shapes take, roughly."""
+        return self._texts.size + self._shapes.size
 
     def clear(self) -> None:
         """Forget all texts and shapes, but not the counters."""

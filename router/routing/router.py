@@ -192,7 +192,31 @@ class QueryRouter:
         role, reason = self._role(_UNSEEN, state)
         return self._interned(role, self._shard(_UNSEEN, state, _NO_PARAMETERS), reason)
 
-    # --- the tables
+    # --- what it knows
+
+    @property
+    def caches(self) -> list[AnalysisCache[_Entry]]:
+        """What is known about texts: one, and one for `SET SERVER ROLE TO auto` if needed."""
+        return (
+            [self.cache]
+            if self._automatic_cache is None
+            else [
+                self.cache,
+                self._automatic_cache,
+            ]
+        )
+
+    @property
+    def known_columns(self) -> int:
+        """Of how many tables the columns have been learned."""
+        sharded = self._classifier.sharded
+        columns = None if sharded is None else sharded.columns
+        return 0 if columns is None else sum("." in name for name in columns)
+
+    @property
+    def known_functions(self) -> int:
+        """How many functions have been learned to only read."""
+        return len(self._classifier.rules.learned)
 
     @property
     def wanted_tables(self) -> tuple[KeyColumn, ...]:

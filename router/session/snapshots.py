@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from ..stats import AddressSnapshot, PoolSnapshot, ServerSnapshot, microseconds
+from ..stats import (
+    AddressSnapshot,
+    PoolSnapshot,
+    RoutingSnapshot,
+    ServerSnapshot,
+    microseconds,
+)
 from .attachment import ClientState
 
 if TYPE_CHECKING:
@@ -114,4 +120,23 @@ def server_snapshots(pools: Iterable[Pool], now: float) -> list[ServerSnapshot]:
         for pool in pools
         for part in pool.address_pools()
         for server in part.servers()
+    ]
+
+
+def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:
+    """The rows of SHOW ROUTING."""
+    return [
+        RoutingSnapshot(
+            database=pool.database,
+            user=pool.user,
+            texts=sum(len(cache) for cache in pool.router.caches),
+            shapes=sum(cache.shapes for cache in pool.router.caches),
+            bytes=sum(cache.size for cache in pool.router.caches),
+            hits=sum(cache.hits for cache in pool.router.caches),
+            shape_hits=sum(cache.shape_hits for cache in pool.router.caches),
+            misses=sum(cache.misses for cache in pool.router.caches),
+            tables=pool.router.known_columns,
+            functions=pool.router.known_functions,
+        )
+        for pool in pools
     ]

@@ -15,6 +15,7 @@ from router.stats import (
     Averages,
     ClientSnapshot,
     PoolSnapshot,
+    RoutingSnapshot,
     ServerSnapshot,
 )
 
@@ -115,6 +116,20 @@ SERVER = ServerSnapshot(
 )
 
 
+ROUTING = RoutingSnapshot(
+    database="app",
+    user="ann",
+    texts=1,
+    shapes=2,
+    bytes=3,
+    hits=994,
+    shape_hits=4,
+    misses=2,
+    tables=5,
+    functions=6,
+)
+
+
 @dataclass
 class FakeView:
     """Snapshots that a test has put together."""
@@ -123,6 +138,7 @@ class FakeView:
     address_rows: list[AddressSnapshot] = field(default_factory=lambda: [ADDRESS])
     client_rows: list[ClientSnapshot] = field(default_factory=lambda: [CLIENT])
     server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
+    routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
 
     def pools(self) -> list[PoolSnapshot]:
         """The pools."""
@@ -139,6 +155,10 @@ class FakeView:
     def servers(self) -> list[ServerSnapshot]:
         """The server connections."""
         return self.server_rows
+
+    def routing(self) -> list[RoutingSnapshot]:
+        """What the routers know."""
+        return self.routing_rows
 
 
 def many_clients(count: int) -> FakeView:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from router.admin.show import ConfigRow
 
-from .builders import AdminClient
+from .builders import ROUTING, AdminClient
 
 TEXT, INT4, NUMERIC = 25, 23, 1700
 
@@ -101,3 +103,11 @@ def test_show_config_says_what_can_be_changed_without_a_restart() -> None:
         ["port", "6432", "5432", "no"],
         ["ban_time", "1", "60", "yes"],
     ]
+
+
+def test_show_routing_tells_what_is_remembered_and_how_often_that_helped() -> None:
+    assert values("SHOW ROUTING") == "app ann 1 2 3 994 4 2 0.994 5 6"
+
+
+def test_without_look_ups_the_hit_rate_is_nought() -> None:
+    assert replace(ROUTING, hits=0, shape_hits=0, misses=0).hit_rate == "0.000"

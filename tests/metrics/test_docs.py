@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from router.metrics.exporter import ADDRESS_FAMILIES, BUILD_INFO, POOL_FAMILIES
+from router.metrics.exporter import (
+    ADDRESS_FAMILIES,
+    BUILD_INFO,
+    POOL_FAMILIES,
+    ROUTING_FAMILIES,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
 
@@ -15,5 +20,6 @@ def test_every_metric_is_explained_with_its_type() -> None:
     assert explained == [
         *((family.name, family.kind) for family in ADDRESS_FAMILIES),
         *((family.name, family.kind) for family in POOL_FAMILIES),
+        *((family.name, family.kind) for family in ROUTING_FAMILIES),
         (BUILD_INFO, "gauge"),
     ]

@@ -44,6 +44,14 @@ def value(name: str) -> float:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("routing_hits", 994),
+        ("routing_shape_hits", 4),
+        ("routing_misses", 2),
+        ("routing_texts", 1),
+        ("routing_shapes", 2),
+        ("routing_bytes", 3),
+        ("routing_tables", 5),
+        ("routing_functions", 6),
         ("stats_total_query_count", 200),
         ("stats_total_query_time", 600),
         ("stats_total_query_time_us", 600_999),
@@ -151,7 +159,7 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 
 def test_families_without_samples_are_left_out() -> None:
-    found = scrape(FakeView([], [], [], []))
+    found = scrape(FakeView([], [], [], [], []))
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
 
 

@@ -83,11 +83,11 @@ def test_any_shard_is_each_of_them_in_its_turn() -> None:
 # --- random_healthy
 
 
-def healthy(**settings: object) -> Harness:
+def healthy() -> Harness:
     """Three shards whose statements go to the healthiest."""
     routing = replace(base_settings().routing, default_shard="random_healthy")
     servers = ((True,), (True,), (True,))
-    return Harness(servers=servers, pool_size=100, routing=routing, **settings)
+    return Harness(servers=servers, pool_size=100, routing=routing)
 
 
 def fail(harness: Harness, shard: int) -> None:

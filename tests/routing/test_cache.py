@@ -131,3 +131,19 @@ def test_a_huge_text_does_not_drive_the_others_out() -> None:
     kept.put(b"x" * 50_000, 2)
     assert kept.get(b"x" * 50_000) is None
     assert kept.get(b"small") == 1
+
+
+def test_the_size_is_that_of_what_is_remembered() -> None:
+    cache = cache_of(Classifier(), entries=4)
+    assert (len(cache), cache.shapes, cache.size) == (0, 0, 0)
+    cache.look_up(b"SELECT 1")
+    one = cache.size
+    cache.look_up(b"SELECT 2")
+    assert (len(cache), cache.shapes) == (2, 1)
+    assert one < cache.size < 2 * one
+    for n in range(100):
+        cache.look_up(b"SELECT %d" % n)
+    assert len(cache) <= 4
+    assert cache.size < 5 * one
+    cache.clear()
+    assert (len(cache), cache.shapes, cache.size) == (0, 0, 0)

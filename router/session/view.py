@@ -1,0 +1,60 @@
+"""What the admin database and the metrics read: snapshots of everything."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from .snapshots import (
+    address_snapshots,
+    pool_snapshots,
+    routing_snapshots,
+    server_snapshots,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..pool.registry import PoolRegistry
+    from ..stats import (
+        AddressSnapshot,
+        ClientSnapshot,
+        PoolSnapshot,
+        RoutingSnapshot,
+        ServerSnapshot,
+    )
+    from .clients import Clients
+
+
+class RouterView:
+    """The running router as others see it."""
+
+    def __init__(
+        self,
+        registry: PoolRegistry,
+        clients: Clients,
+        administrators: Callable[[], list[ClientSnapshot]],
+    ) -> None:
+        self._registry: Final = registry
+        self._clients: Final = clients
+        self._administrators: Final = administrators
+
+    def pools(self) -> list[PoolSnapshot]:
+        """The rows of SHOW POOLS."""
+        return pool_snapshots(self._registry, self._clients, time.monotonic())
+
+    def addresses(self) -> list[AddressSnapshot]:
+        """The rows of SHOW DATABASES and SHOW STATS."""
+        return address_snapshots(self._registry, time.monotonic())
+
+    def servers(self) -> list[ServerSnapshot]:
+        """The rows of SHOW SERVERS."""
+        return server_snapshots(self._registry, time.monotonic())
+
+    def routing(self) -> list[RoutingSnapshot]:
+        """The rows of SHOW ROUTING."""
+        return routing_snapshots(self._registry)
+
+    def clients(self) -> list[ClientSnapshot]:
+        """The rows of SHOW CLIENTS, those of the admin database among them."""
+        return [*self._clients.snapshots(time.monotonic()), *self._administrators()]
