@@ -1,11 +1,13 @@
-"""`python -m benchmarks [compare | memory] ...`."""
+"""`python -m benchmarks [compare | routing | memory] ...`."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,8 +17,22 @@ from . import pgbench
 from .compare import Comparison, compare, processors
 from .memory import measure
 from .pgbench import SCRIPTS, Load
-from .report import comparison_table, memory_table, write_json
-from .targets import BenchmarkError, Options, all_targets, find_pgbouncer, postgres
+from .report import comparison_table, memory_table, routing_table, write_json
+from .targets import (
+    BenchmarkError,
+    Options,
+    all_targets,
+    find_pgbouncer,
+    postgres,
+    with_and_without_routing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.demo.server import Server
+
+    from .targets import Target
 
 PROTOCOLS = ("simple", "extended", "prepared")
 
@@ -42,23 +58,10 @@ def run_compare(options: argparse.Namespace, console: Console) -> None:
     """Compare throughput, latency and processor time."""
     most = max(options.clients)
     proxies = _proxies(options, most + 10)
-    results: list[Comparison] = []
     with postgres(most + 2 * options.pool + 20, options.bin_dir) as server:
         pgbench.initialise(server.installation, server.port, options.scale)
-        with all_targets(server, proxies) as targets, console.status("") as status:
-            for protocol in options.protocols:
-                for clients in options.clients:
-                    threads = options.threads or min(clients, processors())
-                    load = Load(options.script, protocol, clients, options.seconds, threads)
-                    results.append(
-                        compare(
-                            server.installation,
-                            targets,
-                            load,
-                            rounds=options.rounds,
-                            progress=status.update,
-                        )
-                    )
+        with all_targets(server, proxies) as targets:
+            results = _compare_all(server, targets, options, console)
     parser = "on" if options.parser else "off"
     title = (
         f"pgbench {options.script}, pool of {options.pool}, {options.rounds} rounds of "
@@ -66,6 +69,44 @@ def run_compare(options: argparse.Namespace, console: Console) -> None:
     )
     console.print(comparison_table(results, title))
     console.print(", ".join(target.version for target in targets), highlight=False)
+    if options.json is not None:
+        write_json(options.json, options=_given(options), targets=targets, results=results)
+
+
+def _compare_all(
+    server: Server, targets: Sequence[Target], options: argparse.Namespace, console: Console
+) -> list[Comparison]:
+    results: list[Comparison] = []
+    with console.status("") as status:
+        for protocol in options.protocols:
+            for clients in options.clients:
+                threads = options.threads or min(clients, processors())
+                load = Load(options.script, protocol, clients, options.seconds, threads)
+                results.append(
+                    compare(
+                        server.installation,
+                        targets,
+                        load,
+                        rounds=options.rounds,
+                        progress=status.update,
+                    )
+                )
+    return results
+
+
+def run_routing(options: argparse.Namespace, console: Console) -> None:
+    """Compare the router with itself: what it costs to find the shard of each query."""
+    most = max(options.clients)
+    proxies = replace(_proxies(options, most + 10), shards=2)
+    with postgres(most + 4 * options.pool + 20, options.bin_dir) as server:
+        pgbench.initialise(server.installation, server.port, options.scale)
+        with with_and_without_routing(server, proxies) as targets:
+            results = _compare_all(server, targets, options, console)
+    title = (
+        f"pgbench {options.script}, pool of {options.pool} a shard, {options.rounds} rounds "
+        f"of {options.seconds} s: parser, splitting and automatic sharding key off and on"
+    )
+    console.print(routing_table(results, title))
     if options.json is not None:
         write_json(options.json, options=_given(options), targets=targets, results=results)
 
@@ -117,24 +158,31 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    _add_compare(commands.add_parser("compare", parents=[common], help=run_compare.__doc__))
+    compared = commands.add_parser("compare", parents=[common], help=run_compare.__doc__)
+    _add_load(compared, (1, 8, 32), PROTOCOLS)
+    compared.set_defaults(run=run_compare)
+    routing = commands.add_parser("routing", parents=[common], help=run_routing.__doc__)
+    _add_load(routing, (8, 32), ("simple",))
+    routing.set_defaults(run=run_routing)
     memory = commands.add_parser("memory", parents=[common], help=run_memory.__doc__)
     memory.add_argument("--clients", type=int, default=1000, help="idle clients (1000)")
     memory.set_defaults(run=run_memory)
     return parser
 
 
-def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clients", type=_integers, default=(1, 8, 32), help="1,8,32")
+def _add_load(
+    parser: argparse.ArgumentParser, clients: tuple[int, ...], protocols: tuple[str, ...]
+) -> None:
+    numbers = ",".join(map(str, clients))
+    parser.add_argument("--clients", type=_integers, default=clients, help=numbers)
     parser.add_argument(
-        "--protocols", type=_protocols, default=PROTOCOLS, help=",".join(PROTOCOLS)
+        "--protocols", type=_protocols, default=protocols, help=",".join(protocols)
     )
     parser.add_argument("--script", choices=SCRIPTS, default="select-only")
     parser.add_argument("--scale", type=int, default=10, help="of pgbench's tables (10)")
     parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each target (3)")
     parser.add_argument("--threads", type=int, help="of pgbench (one per processor)")
-    parser.set_defaults(run=run_compare)
 
 
 def _integers(text: str) -> tuple[int, ...]:

@@ -66,6 +66,23 @@ def _cells(comparison: Comparison) -> list[str]:
     ]
 
 
+def routing_table(comparisons: Sequence[Comparison], title: str) -> Table:
+    """The router that looks at queries beside the one that does not, a row per load."""
+    table = Table(title=title, caption="Ratios: medians of the rounds' own ratios.")
+    table.add_column("protocol")
+    for header in ("clients", "tps\noff", "tps\non", "on / off", "CPU us/txn\noff", "\non"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for comparison in comparisons:
+        table.add_row(
+            comparison.load.protocol,
+            str(comparison.load.clients),
+            *(_number(comparison.tps(name), ",.0f") for name in ("router", "routing")),
+            _number(comparison.tps_ratio("routing", "router"), ".2f"),
+            *(_cpu(comparison.cpu(name)) for name in ("router", "routing")),
+        )
+    return table
+
+
 def memory_table(measured: Sequence[Memory]) -> Table:
     """Resident memory, a row per proxy."""
     table = Table(title="Resident memory of idle clients, each after one query")

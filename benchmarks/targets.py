@@ -9,7 +9,7 @@ import resource
 import shutil
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from router.demo.cluster import Cluster
@@ -51,13 +51,20 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How both proxies are set up."""
+    """How the proxies are set up.
+
+    Attributes:
+        is_parser_on: parse queries, split reads from writes and, with several shards, find the
+            shard of each query by its key.
+        shards: how many the router believes to have; all of them are the one server.
+    """
 
     pool_size: int
     max_clients: int
     is_parser_on: bool
     router_command: tuple[str, ...]
     pgbouncer: str | None
+    shards: int = 1
 
 
 @contextlib.contextmanager
@@ -79,14 +86,27 @@ def all_targets(server: Server, options: Options) -> Iterator[list[Target]]:
     """PostgreSQL, the router and, where there is one, PgBouncer, all up."""
     raise_file_limit()
     with contextlib.ExitStack() as stack:
-        version = server.execute("SHOW server_version")[0][0]
-        targets = [
-            Target("direct", f"PostgreSQL {version}", server.port, server.log_path, None)
-        ]
-        targets.append(stack.enter_context(router(server, options)))
+        targets = [direct(server), stack.enter_context(router(server, options))]
         if options.pgbouncer is not None:
             targets.append(stack.enter_context(pgbouncer(server, options)))
         yield targets
+
+
+@contextlib.contextmanager
+def with_and_without_routing(server: Server, options: Options) -> Iterator[list[Target]]:
+    """PostgreSQL, the router that asks no query where to go, and the one that asks each."""
+    raise_file_limit()
+    with (
+        router(server, replace(options, is_parser_on=False)) as plain,
+        router(server, replace(options, is_parser_on=True), "routing") as routing,
+    ):
+        yield [direct(server), plain, routing]
+
+
+def direct(server: Server) -> Target:
+    """PostgreSQL itself."""
+    version = server.execute("SHOW server_version")[0][0]
+    return Target("direct", f"PostgreSQL {version}", server.port, server.log_path, None)
 
 
 def raise_file_limit() -> None:
@@ -96,10 +116,10 @@ def raise_file_limit() -> None:
 
 
 @contextlib.contextmanager
-def router(server: Server, options: Options) -> Iterator[Target]:
+def router(server: Server, options: Options, name: str = "router") -> Iterator[Target]:
     """The router in transaction mode, as a process of its own."""
     port = free_port()
-    config_path = server.installation.cwd / "pgcat.toml"
+    config_path = server.installation.cwd / f"{name}.toml"
     config_path.write_text(router_config(port, server.port, options))
     log_path = config_path.with_suffix(".log")
     with log_path.open("wb") as log:
@@ -111,12 +131,21 @@ def router(server: Server, options: Options) -> Iterator[Target]:
         )
     with _running(process, port, log_path):
         command = " ".join(map(os.path.basename, options.router_command))
-        yield Target("router", command, port, log_path, process.pid)
+        yield Target(name, command, port, log_path, process.pid)
 
 
 def router_config(port: int, server_port: int, options: Options) -> str:
     """The router's pgcat.toml: PgBouncer's settings below, in other words."""
     parser = str(options.is_parser_on).lower()
+    shards = "".join(
+        f"""
+[pools.{DATABASE}.shards.{number}]
+database = "{DATABASE}"
+servers = [["{HOST}", {server_port}, "primary"]]
+"""
+        for number in range(options.shards)
+    )
+    is_keyed = options.is_parser_on and options.shards > 1
     return f"""\
 [general]
 host = "{HOST}"
@@ -132,17 +161,14 @@ query_parser_enabled = {parser}
 query_parser_read_write_splitting = {parser}
 primary_reads_enabled = true
 prepared_statements_cache_size = 500
+{'automatic_sharding_key = "pgbench_accounts.aid"' if is_keyed else ""}
 
 [pools.{DATABASE}.users.0]
 username = "{SUPERUSER}"
 password = "unused"
 auth_type = "trust"
 pool_size = {options.pool_size}
-
-[pools.{DATABASE}.shards.0]
-database = "{DATABASE}"
-servers = [["{HOST}", {server_port}, "primary"]]
-"""
+{shards}"""
 
 
 @contextlib.contextmanager
