@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .plugins import Plugins
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,18 +15,10 @@ def unsupported(config: Config) -> Iterator[str]:
     general = config.general
     if general.dns_cache_enabled:
         yield "general.dns_cache_enabled: has no effect: each connection looks names up"
-    yield from _plugins("plugins", config.plugins or Plugins())
     for name, pool in config.pools.items():
         base = f"pools.{name}"
-        if pool.plugins is not None:
-            yield from _plugins(f"{base}.plugins", pool.plugins)
         if pool.auth_query or general.auth_query:
             yield f"{base}.auth_query: has no effect: users without a password cannot log in"
         for number, shard in enumerate(pool.shards):
             if shard.mirrors:
                 yield f"{base}.shards.{number}.mirrors: have no effect: nothing is mirrored"
-
-
-def _plugins(base: str, plugins: Plugins) -> Iterator[str]:
-    if plugins.intercept is not None and plugins.intercept.enabled:
-        yield f"{base}.intercept: has no effect"

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from .intercept import Interceptor
 from .query_logger import QueryLogger
 from .table_access import TableAccess, unknown_tables
 
 if TYPE_CHECKING:
     from ..config.plugins import Plugins
     from ..errors import RouterError
+    from .intercept import CannedAnswer
 
 
 class PluginInspector:
-    """Asks each plugin that is enabled; in PgCat's order, the logger is the first."""
+    """Those that are enabled; they come in the order in which PgCat asks them."""
 
-    def __init__(self, logger: QueryLogger | None, access: TableAccess | None) -> None:
+    def __init__(
+        self,
+        logger: QueryLogger | None = None,
+        interceptor: Interceptor | None = None,
+        access: TableAccess | None = None,
+    ) -> None:
         self._logger: Final = logger
+        self._interceptor: Final = interceptor
         self._access: Final = access
 
     def note(self, sql: bytes) -> None:
         """Let the logger log a text."""
         if self._logger is not None:
             self._logger.note(sql)
+
+    def answer(self, sql: bytes) -> CannedAnswer | None:
+        """What intercept has for a text."""
+        return None if self._interceptor is None else self._interceptor.answer(sql)
 
     def objection(self, sql: bytes, encoding: str) -> RouterError | None:
         """What table_access has against a text."""
@@ -35,11 +47,13 @@ class PluginInspector:
 
 def inspector_of(plugins: Plugins, pool: str, user: str) -> PluginInspector | None:
     """The inspector that a pool's configuration asks for, if any."""
-    logger = access = None
+    logger = interceptor = access = None
     if plugins.query_logger is not None and plugins.query_logger.enabled:
         logger = QueryLogger(pool, user)
+    if plugins.intercept is not None and plugins.intercept.enabled:
+        interceptor = Interceptor(plugins.intercept.queries, pool, user)
     if plugins.table_access is not None and plugins.table_access.enabled:
         access = TableAccess(plugins.table_access.tables)
-    if logger is None and access is None:
+    if logger is None and interceptor is None and access is None:
         return None
-    return PluginInspector(logger, access)
+    return PluginInspector(logger, interceptor, access)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..protocol.frontend import ClientStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..errors import RouterError
     from .address_pool import AddressPool
     from .server import ServerConnection
@@ -81,11 +83,29 @@ class Connector(Protocol):
         """Send a cancel request for what the connection is doing, then call `cancel_done`."""
 
 
+class LocalAnswer(Protocol):
+    """What a statement is answered with that no server gets to see."""
+
+    @property
+    def columns(self) -> tuple[tuple[str, int], ...]:
+        """Name and type oid of each column."""
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters the statement has."""
+
+    def rows(self, formats: Sequence[int]) -> Sequence[bytes]:
+        """The DataRows, each column in its format."""
+
+
 class Inspector(Protocol):
     """Looks at the texts of statements before anything is done with them: plugins."""
 
     def note(self, sql: bytes) -> None:
         """A text is about to be run or prepared, or refused."""
+
+    def answer(self, sql: bytes) -> LocalAnswer | None:
+        """The answer to a text that is not for a server, or None."""
 
     def objection(self, sql: bytes, encoding: str) -> RouterError | None:
         """Why a text in the client's encoding must not reach a server, or None."""

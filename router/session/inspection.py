@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .own_statements import CannedStatement
+
 if TYPE_CHECKING:
     from ..errors import RouterError
     from .attachment import Attachment
@@ -19,12 +21,28 @@ def text_objection(session: Attachment, sql: bytes) -> RouterError | None:
     return inspector.objection(sql, encoding)
 
 
-def parse_objection(session: Attachment, sql: bytes) -> RouterError | None:
-    """What there is against preparing a text, which is noted."""
+def inspected(session: Attachment, body: bytes) -> CannedStatement | None:
+    """Show plugins a text that is about to be prepared; returns their own statement for it.
+
+    Args:
+        session: the client's.
+        body: what follows the name in the Parse.
+
+    Raises:
+        RouterError: they are against it.
+    """
     inspector = session.pool.inspector
-    if inspector is not None:
-        inspector.note(sql)
-    return text_objection(session, sql)
+    if inspector is None:
+        return None
+    sql = body[: body.index(b"\0")]
+    inspector.note(sql)
+    answer = inspector.answer(sql)
+    if answer is not None:
+        return CannedStatement(answer, body)
+    error = text_objection(session, sql)
+    if error is not None:
+        raise error
+    return None
 
 
 def use_objection(session: Attachment, statement: PreparedStatement) -> RouterError | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, marks, messages
-from . import refusal, simple
+from . import local, simple
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -46,7 +46,7 @@ class LongMessages:
             return self.refused or simple.on_copy(session, server, head)
         inspector = session.pool.inspector
         if server is None:
-            if inspector is not None and refusal.refuses_long(session, inspector, head):
+            if inspector is not None and local.refuses_long(session, inspector, head):
                 return True
             session.dispatch(b"")
             return self.begin(kind, head, missing)
@@ -58,7 +58,7 @@ class LongMessages:
         if not extended.admits(server):
             return False
         extended.send_pending(server)
-        if inspector is not None and refusal.refuses_long(session, inspector, head):
+        if inspector is not None and local.refuses_long(session, inspector, head):
             return True
         if session.writes is not None:
             session.writes.note(None)
@@ -80,7 +80,7 @@ class LongMessages:
         inspector = session.pool.inspector
         if server.queue and (not session.may_pipeline or inspector is not None):
             return False
-        if inspector is not None and refusal.refuses_long(session, inspector, head):
+        if inspector is not None and local.refuses_long(session, inspector, head):
             return True
         simple.send_query(session, server, head, marks.UNKNOWN)
         return True

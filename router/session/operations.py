@@ -131,14 +131,12 @@ class Names:
         previous = self.statements.get(name)
         try:
             own = own_statement(body, self.statements, renames=self.renames)
+            if own is None and self._session.pool.inspector is not None:
+                own = inspection.inspected(self._session, body)
         except RouterError as error:
+            if not name:
+                self._drop(name)  # PostgreSQL drops it as well
             return Operation(codes.PARSE, b"", error=error)
-        if own is None and self._session.pool.inspector is not None:
-            refused = inspection.parse_objection(self._session, data[split + 1 : text_end])
-            if refused is not None:
-                if not name:
-                    self._drop(name)  # PostgreSQL drops it as well
-                return Operation(codes.PARSE, b"", error=refused)
         if own is None and not self.renames:
             return self._foreign_parse(name, previous, data[start:end])
         if name and previous is not None and not _is_at_server(previous):

@@ -16,6 +16,7 @@ from .own import Answer, OwnStatement
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..pool.contracts import LocalAnswer
     from ..routing.commands import Wording
     from .own import OwnPortal, PreparedStatement
     from .session import Session
@@ -66,6 +67,19 @@ class DroppingStatement(OwnStatement):
                 raise choices.in_transaction(wanted.tag)
             session.settings.discard(session.pool)
         return Answer(None, wanted.tag)
+
+
+class CannedStatement(OwnStatement):
+    """What a plugin has an answer to."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: LocalAnswer, body: bytes) -> None:
+        super().__init__(answer.columns, _types(body, answer.parameters))
+        self._answer: Final = answer
+
+    def run(self, session: Session, portal: OwnPortal) -> Answer:
+        return Answer(self._answer.rows(portal.formats))
 
 
 def parameter_text(data: bytes | None, oid: int, *, is_binary: bool) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..protocol import codes, marks
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.segments import Segment
-from . import intercept, refusal
+from . import intercept, local
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -34,7 +34,7 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
     if inspector is not None:
         if server is not None and server.queue:
             return False  # what is said to this one depends on what came before
-        if refusal.refuses_query(session, inspector, data[start:end]):
+        if local.takes_query(session, inspector, data[start:end]):
             return True
     if server is None:
         session.dispatch(data[start:end], sql)
@@ -78,7 +78,7 @@ def query_in_batch(
     if (
         inspector is not None
         and message[0] == codes.QUERY
-        and refusal.refuses_query(session, inspector, message, is_whole=is_whole)
+        and local.takes_query(session, inspector, message, is_whole=is_whole)
     ):
         return True
     segment.steps = None

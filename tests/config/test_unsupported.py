@@ -37,8 +37,10 @@ def test_a_file_that_asks_for_nothing_in_vain_has_no_warning() -> None:
     assert list(unsupported(load(Path(__file__).parents[2] / "pgcat.toml").config)) == []
 
 
-def test_a_plugin_that_is_not_enabled_is_not_told() -> None:
-    assert warnings(rest="[plugins.query_logger]\nenabled = false") == []
+def test_plugins_are_not_told() -> None:
+    sections = ["query_logger", "intercept", "table_access", "prewarmer"]
+    rest = "".join(f"[plugins.{name}]\nenabled = true\n" for name in sections)
+    assert warnings(rest=rest) == []
 
 
 def test_mirrors_and_the_dns_cache_are_told() -> None:

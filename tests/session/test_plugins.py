@@ -1,11 +1,15 @@
-"""Statements that plugins refuse: what the client hears, and what the server is left with."""
+"""Statements that plugins answer or refuse: what the client and the server notice of it."""
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
+from router.config.plugins import Answer
 from router.config.values import PoolMode
 from router.plugins.inspector import PluginInspector
+from router.plugins.intercept import Interceptor
 from router.plugins.query_logger import QueryLogger
 from router.plugins.table_access import TableAccess
 from router.protocol.framing import TEXT_LIMIT
@@ -41,7 +45,7 @@ def guarded(**settings: object) -> Harness:
 def guard(harness: Harness, *tables: str) -> None:
     """Switch table_access on, or to other tables, as a reload does."""
     assert harness.pool is not None
-    harness.pool.inspector = PluginInspector(None, TableAccess(tables or ("secret",)))
+    harness.pool.inspector = PluginInspector(access=TableAccess(tables or ("secret",)))
 
 
 def executed(harness: Harness) -> list[str]:
@@ -203,7 +207,7 @@ def test_a_long_text_passes_where_only_the_logger_is_on(
 ) -> None:
     harness = Harness()
     assert harness.pool is not None
-    harness.pool.inspector = PluginInspector(QueryLogger("app", "ann"), None)
+    harness.pool.inspector = PluginInspector(QueryLogger("app", "ann"))
     client = harness.connect()
     with caplog.at_level("INFO", "router.query"):
         answer = ask_in_pieces(harness, client, query(LONG))
@@ -250,7 +254,9 @@ def test_a_reload_holds_within_a_transaction() -> None:
 def test_each_text_is_logged_once_as_it_is_run(caplog: pytest.LogCaptureFixture) -> None:
     harness = Harness(pool_size=1)
     assert harness.pool is not None
-    harness.pool.inspector = PluginInspector(QueryLogger("app", "ann"), TableAccess(["secret"]))
+    harness.pool.inspector = PluginInspector(
+        QueryLogger("app", "ann"), access=TableAccess(["secret"])
+    )
     one, two = harness.connect(), harness.connect()
     with caplog.at_level("INFO", "router.query"):
         harness.ask(one, query("BEGIN"))
@@ -268,3 +274,128 @@ def test_each_text_is_logged_once_as_it_is_run(caplog: pytest.LogCaptureFixture)
         "COMMIT",
         "SELECT 3",
     ]
+
+
+# --- intercept
+
+CANNED = "SELECT version_of(app)"
+NUMBER = 23
+
+
+def canned(query: str, schema: dict[str, str], result: list[list[str]]) -> Answer:
+    """A statement of the configuration with its answer."""
+    return Answer.model_validate(
+        {"query": query, "schema": list(schema.items()), "result": result}
+    )
+
+
+def intercepting(**settings: object) -> Harness:
+    """A pool in which CANNED has an answer of two rows."""
+    harness = Harness(**settings)  # type: ignore[arg-type]
+    assert harness.pool is not None
+    answer = canned(CANNED, {"v": "text", "n": "int4"}, [["one", "1"], ["", "2"]])
+    harness.pool.inspector = PluginInspector(
+        interceptor=Interceptor([answer], "app", "ann"), access=TableAccess(["app"])
+    )
+    return harness
+
+
+def own_rows(*, binary: bool = False) -> list[list[bytes | None]]:
+    """The rows of the answer."""
+    one, two = (struct.pack("!i", 1), struct.pack("!i", 2)) if binary else (b"1", b"2")
+    return [[b"one", one], [None, two]]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_query_is_answered_without_a_server(mode: PoolMode) -> None:
+    harness = intercepting(pool_mode=mode)
+    client = harness.connect()
+    answer = harness.ask(client, query(f"{CANNED.lower()} ; -- x"))
+    assert (kinds(answer), rows(answer)) == ("TDDCZ", own_rows())
+    assert answer[-2].body == b"SELECT 2\0"
+    assert not harness.servers
+    assert kinds(harness.ask(client, query("SELECT 1"))) == "TDCZ"
+    assert kinds(harness.ask(client, query(CANNED))) == "TDDCZ"
+    assert executed(harness) == ["SELECT 1"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_is_answered_without_a_server(mode: PoolMode) -> None:
+    harness = intercepting(pool_mode=mode)
+    client = harness.connect()
+    answer = harness.ask(client, run(CANNED) + SYNC)
+    assert (kinds(answer), rows(answer)) == ("12TDDCZ", own_rows())
+    answer = harness.ask(client, parse(CANNED, "s") + describe("S", "s") + SYNC)
+    assert kinds(answer) == "1tTZ"
+    use = bind(name="s", formats=(1,)) + describe() + execute() + SYNC
+    answer = harness.ask(client, use)
+    assert (kinds(answer), rows(answer)) == ("2TDDCZ", own_rows(binary=True))
+    assert not harness.servers
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_transaction_does_not_notice_an_answer(mode: PoolMode) -> None:
+    harness = intercepting(pool_mode=mode)
+    client = harness.connect()
+    harness.ask(client, query("BEGIN"))
+    answer = harness.ask(client, query(CANNED))
+    assert (rows(answer), status(answer)) == (own_rows(), b"T")
+    answer = harness.ask(client, run(CANNED) + SYNC)
+    assert (rows(answer), status(answer)) == (own_rows(), b"T")
+    harness.ask(client, query("COMMIT"))
+    assert executed(harness) == ["BEGIN", "COMMIT"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_transaction_that_has_failed_refuses_it(mode: PoolMode) -> None:
+    harness = intercepting(pool_mode=mode)
+    client = harness.connect()
+    harness.ask(client, query("BEGIN"), query("FAIL"))
+    for message in (query(CANNED), run(CANNED) + SYNC):
+        answer = harness.ask(client, message)
+        assert (sqlstates(answer), status(answer)) == (["25P02"], b"E")
+
+
+def test_answers_have_their_turn_in_a_pipeline() -> None:
+    harness = intercepting()
+    client = harness.connect()
+    batch = run("SELECT 1") + run(CANNED) + run("SELECT 2") + SYNC
+    answer = harness.ask(client, batch, query(CANNED), query("SELECT 3"), query(CANNED))
+    assert kinds(answer) == "12TDC12TDDC12TDCZTDDCZTDCZTDDCZ"
+    assert executed(harness) == ["SELECT 1", "SELECT 2", "SELECT 3"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_query_within_an_open_batch_is_answered_and_ends_it(mode: PoolMode) -> None:
+    harness = intercepting(pool_mode=mode)
+    client = harness.connect()
+    answer = harness.ask(client, run("BEGIN"), query(CANNED), query("SELECT 2"))
+    assert kinds(answer) == "12nCTDDCZTDCZ"
+    assert status(answer) == b"T"
+    assert executed(harness) == ["BEGIN", "SELECT 2"]
+
+
+def test_what_has_no_binary_format_fails_as_it_is_executed() -> None:
+    harness = Harness()
+    assert harness.pool is not None
+    answer = canned(CANNED, {"t": "timestamptz"}, [["now"]])
+    interceptor = Interceptor([answer], "app", "ann")
+    harness.pool.inspector = PluginInspector(interceptor=interceptor)
+    client = harness.connect()
+    batch = parse(CANNED) + bind(formats=(1,)) + execute() + SYNC
+    got = harness.ask(client, batch)
+    assert (kinds(got), sqlstates(got)) == ("12EZ", ["0A000"])
+    assert kinds(harness.ask(client, run(CANNED) + SYNC)) == "12TDCZ"
+
+
+def test_values_that_are_bound_do_not_matter() -> None:
+    harness = Harness()
+    assert harness.pool is not None
+    answer = canned("SELECT x WHERE y = $1", {"x": "int8"}, [["5"]])
+    interceptor = Interceptor([answer], "app", "ann")
+    harness.pool.inspector = PluginInspector(interceptor=interceptor)
+    client = harness.connect()
+    batch = parse("select x where y = $1", oids=(NUMBER,)) + describe("S") + bind(b"1")
+    got = harness.ask(client, batch + execute() + SYNC)
+    assert (kinds(got), rows(got)) == ("1tT2DCZ", [[b"5"]])
+    assert got[1].body == struct.pack("!HI", 1, NUMBER)

@@ -1,7 +1,9 @@
-"""Refusing what the plugins of the pool are against.
+"""Queries that the plugins of the pool answer or refuse.
 
-A statement that is refused must leave the transaction as PostgreSQL would: failed. So with a
-server, something goes to it in the statement's place that is bound to fail.
+An answer needs no server; if the client has one in the middle of a batch, an empty statement
+there lets the answer have its turn. A statement that is refused must leave the transaction as
+PostgreSQL would: failed. So with a server, something goes to it in the statement's place that
+is bound to fail.
 """
 
 from __future__ import annotations
@@ -11,29 +13,50 @@ from typing import TYPE_CHECKING
 
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE
+from ..protocol.segments import EMIT, SWALLOW, Step
 from .inspection import text_objection, use_objection
 from .operations import Operation
 
 if TYPE_CHECKING:
     from ..errors import RouterError
-    from ..pool.contracts import Inspector
+    from ..pool.contracts import Inspector, LocalAnswer
     from .session import Session
 
 log = logging.getLogger("router.session")
 
 
-def refuses_query(
+def takes_query(
     session: Session, inspector: Inspector, message: bytes, *, is_whole: bool = True
 ) -> bool:
-    """Refuse a Query, whose turn it is, if the plugins are against it."""
+    """Answer or refuse a Query, whose turn it is; False if the plugins let it pass."""
     if not is_whole:
         return refuses_long(session, inspector, message)
     sql = message[HEADER_SIZE:-1]
     inspector.note(sql)
+    answer = inspector.answer(sql)
+    if answer is not None and session.status != codes.IN_FAILED_TRANSACTION:
+        _give(session, answer)
+        return True
     error = text_objection(session, sql)
     if error is not None:
         _refuse(session, codes.QUERY, error)
     return error is not None
+
+
+def _give(session: Session, answer: LocalAnswer) -> None:
+    """Send the client an answer in text format."""
+    rows = answer.rows((0,) * len(answer.columns))
+    end = messages.command_complete(f"SELECT {len(rows)}")
+    reply = b"".join((messages.row_description(answer.columns), *rows, end))
+    server, segment = session.server, session.extended.segment
+    if server is None or segment is None or segment.steps is None:
+        session.reply(reply + messages.ready_for_query(session.status))
+        return
+    segment.steps += (Step(SWALLOW, b"I"), Step(EMIT, b"", reply))
+    segment.extended = False
+    segment.synced = True
+    session.extended.reset()
+    server.send(messages.query(b""))
 
 
 def refuses_long(session: Session, inspector: Inspector, head: bytes) -> bool:
