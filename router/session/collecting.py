@@ -34,6 +34,14 @@ def _needs_no_server(operation: Operation) -> bool:
     return operation.kind == codes.CLOSE or (operation.kind == codes.PARSE and statement.proven)
 
 
+def _need_no_server(operations: list[Operation]) -> bool:
+    # A loop is what the compiler knows best.
+    for operation in operations:  # noqa: SIM110
+        if not _needs_no_server(operation):
+            return False
+    return True
+
+
 class Collected:
     """Operations in the order of their messages.
 
@@ -54,7 +62,7 @@ class Collected:
     def add(self, kind: int, data: bytes, start: int, end: int) -> None:
         """Take a message; what ends the batch, or makes it too long, asks for a server."""
         operations = self.operations
-        if kind == codes.SYNC and all(map(_needs_no_server, operations)):
+        if kind == codes.SYNC and _need_no_server(operations):
             self._is_begun = False
             replies = [_ANSWERS[operation.kind] for operation in self.take()]
             self._session.reply(b"".join(replies) + messages.READY_IDLE)
