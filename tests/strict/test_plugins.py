@@ -1,13 +1,17 @@
-"""Plugins in front of real servers: nothing gets past them, whichever way it comes."""
+"""Plugins in front of real servers, and with real drivers."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+import asyncpg
 import psycopg
 import pytest
+import trio
+import trio_asyncio
 from psycopg import ClientCursor
+from trio_asyncio import aio_as_trio
 
 from tests.plugins.statements import ALLOWED, DENIED, TABLES
 from tests.support.router import PoolText, config_text, primary_of
@@ -247,3 +251,74 @@ def test_the_logger_writes_each_text_once(
     assert len(re.findall(head + r"SELECT 'second', \$1$", log, re.MULTILINE)) == 1
     assert "PASSWORD '***'" in log
     assert "hunter2" not in log
+
+
+# --- intercept
+
+NOWHERE = "SELECT who, am_i FROM nowhere WHERE id = 7"
+INTERCEPT = """
+[pools.{pool}.plugins.intercept]
+enabled = true
+[pools.{pool}.plugins.intercept.queries.0]
+query = "select who, am_i from nowhere where id = 7;"
+schema = [["who", "text"], ["number", "int8"], ["is_on", "bool"], ["none", "oid"]]
+result = [["${{USER}}@${{DATABASE}}", "-5", "t", ""], ["x", "6", "f", "7"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def intercepting(
+    prepared: Database, module_router: ModuleRouter, pool_for: PoolFor
+) -> RouterProcess:
+    """A router that knows about a table that there is not."""
+    pools = {mode: pool_for(size=1, mode=mode) for mode in MODES}
+    for name, pool in pools.items():
+        pool.more_users += INTERCEPT.format(pool=name)
+    return module_router(pools)
+
+
+@pytest.mark.parametrize("pool", MODES)
+@pytest.mark.parametrize("binary", [False, True])
+def test_psycopg_reads_answers_by_the_extended_protocol(
+    intercepting: RouterProcess, pool: str, binary: bool
+) -> None:
+    expected = [(f"postgres@{pool}", -5, True, None), ("x", 6, False, 7)]
+    with intercepting.connect(pool) as connection:
+        for prepare in (False, True, True):
+            cursor = connection.execute(NOWHERE, prepare=prepare, binary=binary)
+            assert cursor.fetchall() == expected
+            assert cursor.statusmessage == "SELECT 2"
+        with connection.transaction():
+            connection.execute("CREATE TEMP TABLE x (a int) ON COMMIT DROP")
+            assert connection.execute(NOWHERE, binary=binary).fetchall() == expected
+            assert connection.execute("SELECT count(*) FROM x").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            connection.execute(NOWHERE.replace("7", "8"))
+
+
+@pytest.mark.parametrize("pool", MODES)
+def test_libpq_reads_answers_by_the_simple_protocol(
+    intercepting: RouterProcess, pool: str
+) -> None:
+    with intercepting.connect(pool) as connection, ClientCursor(connection) as cursor:
+        for sql in (NOWHERE, f"/* x */ {NOWHERE.lower()};"):
+            assert cursor.execute(sql).fetchone() == (f"postgres@{pool}", -5, True, None)
+            assert cursor.statusmessage == "SELECT 2"
+
+
+@pytest.mark.parametrize("pool", MODES)
+async def test_asyncpg_reads_answers_in_binary_format(
+    intercepting: RouterProcess, pool: str
+) -> None:
+    async def ask() -> None:
+        connection = await asyncpg.connect(
+            host=intercepting.host, port=intercepting.port, user="postgres", database=pool
+        )
+        rows = [tuple(row) for row in await connection.fetch(NOWHERE)]
+        assert rows == [(f"postgres@{pool}", -5, True, None), ("x", 6, False, 7)]
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+
+    with trio.fail_after(60):
+        async with trio_asyncio.open_loop():
+            await aio_as_trio(ask)()
