@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, InvalidShardingKey
+from .arrays import members_of_binary, members_of_text
 from .hashing import pg_bigint_hash, pg_text_hash, pg_uuid_hash, sha1
 from .keyvalues import (
     KEY_MAX,
@@ -51,6 +52,9 @@ _HASHES: Final[Mapping[KeyType, Mapping[str, Callable[..., int]]]] = {
     KeyType.UUID: {"pg_uuid_hash": pg_uuid_hash, "sha1": sha1},
     KeyType.TEXT: {"pg_text_hash": pg_text_hash, "sha1": sha1},
 }
+
+# The types text[] and varchar[], and one that the server is to find.
+_ARRAYS: Final = frozenset((0, 1009, 1015))
 
 _IMPLIED: Final = {
     "pg_bigint_hash": KeyType.BIGINT,
@@ -106,6 +110,32 @@ class Sharder:
             InvalidShardingKey: it is not the binary form of a key.
         """
         return self.parameter(data, binary=True, oid=oid)
+
+    def parameter_array(
+        self, value: bytes, *, binary: bool, oid: int = 0
+    ) -> tuple[KeyValue, ...] | None:
+        """Read the keys in a parameter that is an array; None if it is not known which.
+
+        Raises:
+            InvalidShardingKey: one of them is no key.
+        """
+        if binary:
+            found = members_of_binary(value)
+            if found is None:
+                return None
+            member_oid, members = found
+        else:
+            read = members_of_text(value)
+            if read is None or (oid not in _ARRAYS and self.type is KeyType.TEXT):
+                return None
+            member_oid, members = 0, read
+        keys = [
+            self.parameter(member, binary=binary, oid=member_oid)
+            for member in members
+            if member is not None
+        ]
+        known = tuple(key for key in keys if key is not None)
+        return known if len(known) == len(keys) else None
 
 
 def check_plain(key: KeyValue) -> None:

@@ -236,6 +236,12 @@ class Analysis:
         return tuple(sorted({term.parameter for term in terms if term.parameter}))
 
     @property
+    def parameter_kinds(self) -> dict[int, bool]:
+        """The numbers of `key_parameters`, and whether each is an array of keys."""
+        terms = (term for table in self.keys for condition in table for term in condition)
+        return {term.parameter: term.is_array for term in terms if term.parameter}
+
+    @property
     def has_comment(self) -> bool:
         """Whether a comment says where the text is to go."""
         return self.comment_shard is not None or self.comment_key is not None

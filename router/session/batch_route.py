@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard
 from ..protocol import codes
-from ..routing.sharding import parameter_key
-from ..routing.types import Role
+from ..routing.types import KeyValue, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..routing.router import QueryRouter
+    from ..routing.sharding import Sharder
     from ..routing.state import RoutingState
     from ..routing.types import Analysis, Route
     from .operations import Operation
+
+BoundKey = KeyValue | tuple[KeyValue, ...] | None
+"""The value of a parameter: a key, those of an array, or NULL."""
 
 _INT16: Final = struct.Struct("!H")
 _INT32: Final = struct.Struct("!i")
@@ -52,8 +55,10 @@ def batch_route(
             if statement is None or statement.analysis is None:
                 route = router.route_unknown(state)
             else:
-                wanted = statement.analysis.key_parameters
-                values = bound_keys(operation.data, wanted) if wanted else {}
+                values: dict[int, BoundKey] = {}
+                wanted = statement.analysis.parameter_kinds
+                if wanted:
+                    values = bound_keys(operation.data, wanted, statement.body, router.sharder)
                 route = router.route_analysis(statement.analysis, state, values)
             found = route if found is None else _both(found, route)
         elif statement is not None and operation.kind in b"PD":
@@ -77,35 +82,59 @@ def _both(one: Route, other: Route) -> Route:
     return other if other.shard is not None else replace(other, shard=one.shard)
 
 
-def bound_keys(data: bytes, wanted: Sequence[int]) -> dict[int, int | None]:
+def bound_keys(
+    data: bytes, wanted: Mapping[int, bool], body: bytes, sharder: Sharder
+) -> dict[int, BoundKey]:
     """Read the sharding keys among the values of a Bind.
 
     Args:
         data: what follows the names: formats, then values.
-        wanted: numbers of the parameters, counted from 1 and ascending.
+        wanted: numbers of the parameters, counted from 1, and whether each is an array.
+        body: that of the Parse, which may tell their types.
+        sharder: reads them.
 
     Returns:
-        The keys by number; those that are not there, or that the message is too short for, are
-        missing: the server will say what is wrong with it.
+        The keys by number, None for NULL. Those that are not there, that the server would
+        convert, or that the message is too short for are missing: the server will say what
+        is wrong with it.
 
     Raises:
         InvalidShardingKey: a value is no key.
     """
-    found: dict[int, int | None] = {}
+    found: dict[int, BoundKey] = {}
     try:
+        types = _types(body)
         (count,) = _INT16.unpack_from(data)
         formats = [_INT16.unpack_from(data, 2 + 2 * i)[0] for i in range(count)]
         pos = 2 + 2 * count
         (values,) = _INT16.unpack_from(data, pos)
         pos += 2
-        for number in range(1, min(values, wanted[-1]) + 1):
+        for number in range(1, min(values, max(wanted)) + 1):
             (length,) = _INT32.unpack_from(data, pos)
             pos += 4
-            if number in wanted:
-                value = None if length < 0 else data[pos : pos + length]
+            if number in wanted and length < 0:
+                found[number] = None
+            elif pos + length > len(data):
+                break
+            elif number in wanted:
+                value = data[pos : pos + length]
                 binary = formats[number - 1 if count > 1 else 0] == 1 if count else False
-                found[number] = parameter_key(value, binary=binary)
+                oid = types[number - 1] if number <= len(types) else 0
+                key: BoundKey = (
+                    sharder.parameter_array(value, binary=binary, oid=oid)
+                    if wanted[number]
+                    else sharder.parameter(value, binary=binary, oid=oid)
+                )
+                if key is not None:
+                    found[number] = key
             pos += max(length, 0)
     except (struct.error, IndexError):
         pass
     return found
+
+
+def _types(body: bytes) -> tuple[int, ...]:
+    """The oids of the parameters' types that a Parse declares."""
+    pos = body.index(b"\0") + 1
+    (count,) = _INT16.unpack_from(body, pos)
+    return struct.unpack_from(f"!{count}I", body, pos + 2) if count else ()

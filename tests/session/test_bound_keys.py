@@ -1,0 +1,90 @@
+"""The sharding keys among the values of a Bind."""
+
+from __future__ import annotations
+
+import struct
+from uuid import UUID
+
+import pytest
+
+from router.errors import InvalidShardingKey
+from router.routing.sharding import Sharder
+from router.routing.types import RouterOptions
+from router.session.batch_route import BoundKey, bound_keys
+
+BIGINTS = Sharder(RouterOptions())
+UUIDS = Sharder(RouterOptions(sharding_function="pg_uuid_hash"))
+TEXTS = Sharder(RouterOptions(sharding_function="pg_text_hash"))
+ONE = UUID("01234567-89ab-cdef-0123-456789abcdef")
+
+
+def bind(*values: bytes | None, formats: tuple[int, ...] = ()) -> bytes:
+    """What follows the names in a Bind."""
+    parts = [struct.pack(f"!H{len(formats)}H", len(formats), *formats)]
+    parts.append(struct.pack("!H", len(values)))
+    for value in values:
+        if value is None:
+            parts.append(struct.pack("!i", -1))
+        else:
+            parts.append(struct.pack("!i", len(value)) + value)
+    return b"".join(parts) + struct.pack("!H", 0)
+
+
+def parse(*types: int) -> bytes:
+    """What follows the name in a Parse."""
+    return b"SELECT\0" + struct.pack(f"!H{len(types)}I", len(types), *types)
+
+
+def keys(
+    sharder: Sharder, data: bytes, *wanted: int, body: bytes = parse()
+) -> dict[int, BoundKey]:
+    return bound_keys(data, dict.fromkeys(wanted, False), body, sharder)
+
+
+def test_each_value_has_its_own_format() -> None:
+    data = bind(b"5", b"\0\0\0\6", b"x", formats=(0, 1, 0))
+    assert keys(BIGINTS, data, 1, 2) == {1: 5, 2: 6}
+
+
+def test_one_format_is_that_of_all_values() -> None:
+    data = bind(b"\0\5", b"\0\6", formats=(1,))
+    assert keys(BIGINTS, data, 1, 2) == {1: 5, 2: 6}
+
+
+def test_text_and_uuids_are_read_in_both_formats() -> None:
+    assert keys(TEXTS, bind(b"a", b"b", formats=(0, 1)), 1, 2) == {1: "a", 2: "b"}
+    data = bind(str(ONE).encode(), ONE.bytes, formats=(0, 1))
+    assert keys(UUIDS, data, 1, 2) == {1: ONE, 2: ONE}
+
+
+def test_null_is_told_apart_from_what_is_not_known() -> None:
+    float8 = 701
+    data = bind(None, bytes(8), formats=(1,))
+    assert keys(BIGINTS, data, 1, 2, body=parse(float8, float8)) == {1: None}
+
+
+def test_a_declared_type_belongs_to_the_value_in_its_place() -> None:
+    varchar = 1043
+    data = bind(b"\0\5", b"42", b"\0\6", formats=(1,))
+    assert keys(BIGINTS, data, 1, 2, 3, body=parse(0, varchar)) == {1: 5, 2: 42, 3: 6}
+
+
+def test_the_members_of_an_array_are_keys() -> None:
+    data = bind(b"{1,2}", b"3")
+    assert bound_keys(data, {1: True, 2: False}, parse(), BIGINTS) == {1: (1, 2), 2: 3}
+    assert bound_keys(bind(b"{{1}}"), {1: True}, parse(), BIGINTS) == {}
+
+
+def test_what_is_not_there_is_missing() -> None:
+    assert keys(BIGINTS, bind(b"5"), 1, 2) == {1: 5}
+    assert keys(BIGINTS, b"", 1) == {}
+    whole = bind(b"5", b"6", formats=(0, 0))
+    for end in range(len(whole)):
+        assert keys(BIGINTS, whole[:end], 1, 2).keys() <= {1, 2}
+
+
+def test_a_value_that_is_no_key_is_refused() -> None:
+    with pytest.raises(InvalidShardingKey):
+        keys(UUIDS, bind(b"5"), 1)
+    with pytest.raises(InvalidShardingKey):
+        keys(TEXTS, bind(b"\xff"), 1)
