@@ -20,7 +20,7 @@ from .types import Analysis
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .types import KeyTerm, KeyValue
+    from .types import KeyTerm, KeyValue, Route
 
 V = TypeVar("V")
 
@@ -68,6 +68,9 @@ class Generations(Generic[V]):
     def size(self) -> int:
         """Bytes that it takes, roughly; what is in both halves counts twice."""
         return self._bytes + self._old_bytes
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self.young or key in self._old
 
     def get(self, key: bytes) -> V | None:
         """Return what is remembered, or None."""
@@ -171,6 +174,17 @@ class AnalysisCache(Generic[V]):
         self._texts.put(text, value)
         return value
 
+    def known(self, text: bytes) -> str:
+        """Say what `look_up` would find: hit, shape or miss, or off if it would not look."""
+        if text in self._texts:
+            return "hit"
+        if len(text) > self._max_length:
+            return "off"
+        try:
+            return "shape" if shape_of(text)[0] in self._shapes else "miss"
+        except UnknownLexeme:
+            return "miss"
+
     def _analyse(self, text: bytes) -> tuple[Analysis, Sequence[bytes]]:
         if len(text) > self._max_length:
             return self._too_long, ()
@@ -240,3 +254,31 @@ def keys_of(
         for member in members
         if member is not None
     ]
+
+
+class Entry:
+    """What is remembered of one text.
+
+    Attributes:
+        shape: the analysis of its shape.
+        route: where it goes for most clients.
+    """
+
+    __slots__ = ("_literals", "_read", "route", "shape")
+
+    def __init__(
+        self,
+        shape: Analysis,
+        literals: Sequence[bytes],
+        read: LiteralReader,
+        route: Route | None,
+    ) -> None:
+        self.shape: Final = shape
+        self._literals: Final = literals
+        self._read: Final = read
+        self.route: Final = route
+
+    @property
+    def analysis(self) -> Analysis:
+        """The text's own analysis, which few ask for."""
+        return bind(self.shape, self._literals, self._read)

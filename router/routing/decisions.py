@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard
+from ..errors import AmbiguousShard, ConfigError
 from .cache import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .sharding import Sharder
-    from .types import Analysis, KeyTerms, KeyValue
+    from .types import Analysis, KeyTerms, KeyValue, RouterOptions
 
 _CHOOSE: Final = "or choose the shard with SET SHARD or a comment"
 
@@ -95,3 +96,13 @@ def _shards(
 
 def _listed(shards: set[int]) -> str:
     return ", ".join(map(str, sorted(shards)))
+
+
+def default_shard(options: RouterOptions) -> int | None:
+    """Return the number of default_shard, or None if the pool is to choose each time."""
+    if options.default_shard in ("random", "random_healthy"):
+        return None if options.shard_count > 1 else 0
+    match = re.fullmatch(r"shard_([0-9]{1,9})", options.default_shard)
+    if match is None or int(match[1]) >= options.shard_count:
+        raise ConfigError(f"default_shard: invalid shard {options.default_shard}")
+    return int(match[1])

@@ -10,16 +10,15 @@ that follow, unless sharding_key_policy is "sticky".
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
-from .cache import AnalysisCache, bind
+from ..errors import AmbiguousShard, InvalidShard, RoutingError
+from .cache import AnalysisCache, Entry
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
 from .comments import CommentRouter
-from .decisions import shard_of_keys
+from .decisions import default_shard, shard_of_keys
 from .sharding import Sharder
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .activity import Activity
-    from .cache import LiteralReader
     from .columns import KeyColumn
     from .types import KeyValue, RouterOptions
 
@@ -39,29 +37,6 @@ _NO_PARAMETERS: Final[Mapping[int, KeyValue | tuple[KeyValue, ...] | None]] = {}
 # What is remembered for all clients must hold for those with odd text as well.
 _NO_CHOICES: Final = RoutingState(has_odd_text=True)
 _MAX_ROUTES: Final = 1000
-
-
-class _Entry:
-    """What is remembered of one text: its analysis, and its route for most clients."""
-
-    __slots__ = ("_literals", "_read", "_shape", "route")
-
-    def __init__(
-        self,
-        shape: Analysis,
-        literals: Sequence[bytes],
-        read: LiteralReader,
-        route: Route | None,
-    ) -> None:
-        self._shape: Final = shape
-        self._literals: Final = literals
-        self._read: Final = read
-        self.route: Final = route
-
-    @property
-    def analysis(self) -> Analysis:
-        """The text's own analysis, which few ask for."""
-        return bind(self._shape, self._literals, self._read)
 
 
 class QueryRouter:
@@ -106,7 +81,7 @@ class QueryRouter:
         self.activity: Final = activity if options.parser_enabled else None
         self.sharder: Final = Sharder(options)
         self._cautious: Final = Sharder(options, is_cautious=True)
-        self._default_shard: Final = _default_shard(options)
+        self._default_shard: Final = default_shard(options)
         self._splits: Final = options.parser_enabled and options.read_write_splitting
         self._is_sticky: Final = (
             options.sharding_key_policy == "sticky" and options.shard_count > 1
@@ -129,7 +104,7 @@ class QueryRouter:
         )
         self.epoch = 0
         self.cache: Final = self._new_cache(inspects=options.parser_enabled)
-        self._automatic_cache: AnalysisCache[_Entry] | None = None
+        self._automatic_cache: AnalysisCache[Entry] | None = None
 
     def __repr__(self) -> str:
         return f"<QueryRouter {self.options.shard_count} shards, {len(self.cache)} texts>"
@@ -151,7 +126,11 @@ class QueryRouter:
             return self.route_analysis(entry.analysis, state)
         if self.is_static and state.choice is not RoleChoice.AUTO:
             return self.route_unknown(state)
-        return self.route_analysis(self._look_up(text, state).analysis, state)
+        entry = self._look_up(text, state)
+        # Keys come behind the shard that the client has chosen: nobody needs to read them.
+        is_chosen = state.shard is not None and not state.is_stuck and not self._is_sticky
+        analysis = entry.shape if is_chosen else entry.analysis
+        return self.route_analysis(analysis, state)
 
     def analyse(self, text: bytes) -> Analysis | None:
         """Find out all about the text of a prepared statement; None if it has no say."""
@@ -177,7 +156,7 @@ class QueryRouter:
             return self.route_unknown(state)
         if self._is_sticky:
             self._stick(analysis, state, parameters)
-        shard = self._shard(analysis, state, parameters)
+        shard, _ = self._shard(analysis, state, parameters)
         role, reason = self._role(analysis, state)
         return self._interned(role, shard, reason)
 
@@ -190,12 +169,41 @@ class QueryRouter:
         if state.is_default and not self._splits:
             return self._default_route
         role, reason = self._role(_UNSEEN, state)
-        return self._interned(role, self._shard(_UNSEEN, state, _NO_PARAMETERS), reason)
+        shard, _ = self._shard(_UNSEEN, state, _NO_PARAMETERS)
+        return self._interned(role, shard, reason)
+
+    # --- the same for people: see `explain`
+
+    def inspect(self, text: bytes, state: RoutingState) -> tuple[Analysis, str]:
+        """Analyse a text as for `route`; tells how the cache knew it, too."""
+        if self.is_static and state.choice is not RoleChoice.AUTO:
+            return _UNSEEN, "off"
+        cache = self._cache_for(state)
+        known = cache.known(text)
+        return cache.look_up(text).analysis, known
+
+    def decide(
+        self,
+        analysis: Analysis,
+        state: RoutingState,
+        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+    ) -> tuple[Route, str]:
+        """Find the place as `route_analysis` does, and the rule that gave the shard.
+
+        Raises:
+            RoutingError: there is none.
+        """
+        before = state.choices
+        try:
+            route = self.route_analysis(analysis, state, parameters)
+            return route, self._shard(analysis, state, parameters)[1]
+        finally:
+            state.restore(before)  # it may have stuck to the shard
 
     # --- what it knows
 
     @property
-    def caches(self) -> list[AnalysisCache[_Entry]]:
+    def caches(self) -> list[AnalysisCache[Entry]]:
         """What is known about texts: one, and one for `SET SERVER ROLE TO auto` if needed."""
         return (
             [self.cache]
@@ -226,6 +234,11 @@ class QueryRouter:
         """
         sharded = self._classifier.sharded
         return () if sharded is None or self.is_static else sharded.keys
+
+    @property
+    def sharded(self) -> ShardedTables | None:
+        """What is known about the tables as far as sharding goes, if anything is asked."""
+        return self._classifier.sharded
 
     def learn_columns(self, columns: Mapping[str, tuple[str, ...]]) -> None:
         """Take in the names of columns in their order, by table, and forget all analyses.
@@ -281,26 +294,32 @@ class QueryRouter:
         state: RoutingState,
         parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
         literals: Sequence[bytes] = (),
-    ) -> int | None:
+    ) -> tuple[int | None, str]:
+        """Find the shard, and the rule that gave it."""
         count = self.options.shard_count
         if analysis.comment_error is not None:
             # One exception is raised many times: it must not collect tracebacks.
             raise analysis.comment_error.with_traceback(None)
         if count == 1:
-            return 0
+            return 0, "single shard"
         if analysis.comment_shard is not None:
-            return self._checked(analysis.comment_shard)
+            return self._checked(analysis.comment_shard), "shard_id_regex"
         sharder = self._cautious if state.has_odd_text else self.sharder
         if analysis.comment_key is not None:
-            return sharder.shard(analysis.comment_key)
+            return sharder.shard(analysis.comment_key), "sharding_key_regex"
         if analysis.error is not None and (state.shard is None or state.is_stuck):
             raise analysis.error.with_traceback(None)
         if state.shard is not None:
-            return self._checked(state.shard)
+            rule = "sharding_key_policy" if state.is_stuck else "SET SHARD"
+            return self._checked(state.shard), rule
         if not analysis.keys or self._is_sticky:
-            return None if analysis.is_everywhere else self._default_shard
+            if analysis.is_everywhere:
+                return None, "omnisharded_tables"
+            return self._default_shard, "default_shard"
         found = shard_of_keys(analysis, parameters, literals, sharder)
-        return self._default_shard if found is None else found
+        if found is None:
+            return self._default_shard, "default_shard"
+        return found, "automatic_sharding_key"
 
     def _stick(
         self,
@@ -331,14 +350,17 @@ class QueryRouter:
 
     # --- remembering
 
-    def _look_up(self, text: bytes, state: RoutingState | None) -> _Entry:
+    def _look_up(self, text: bytes, state: RoutingState | None) -> Entry:
+        return self._cache_for(state).look_up(text)
+
+    def _cache_for(self, state: RoutingState | None) -> AnalysisCache[Entry]:
         if state is None or state.choice is not RoleChoice.AUTO or self.options.parser_enabled:
-            return self.cache.look_up(text)
+            return self.cache
         if self._automatic_cache is None:
             self._automatic_cache = self._new_cache(inspects=True)
-        return self._automatic_cache.look_up(text)
+        return self._automatic_cache
 
-    def _new_cache(self, *, inspects: bool) -> AnalysisCache[_Entry]:
+    def _new_cache(self, *, inspects: bool) -> AnalysisCache[Entry]:
         options = self.options
         return AnalysisCache(
             lambda shape: classify_shape(shape, self._classifier),
@@ -349,22 +371,22 @@ class QueryRouter:
             size=options.cache_bytes,
         )
 
-    def _entry(self, text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> _Entry:
+    def _entry(self, text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> Entry:
         if self._comments.is_needed:
             analysis = self._comments.note(text, analysis)
         if not analysis.keys:
             literals = ()
         if self._is_sticky and (analysis.keys or analysis.has_comment):
             # It changes the client's state, each time.
-            return _Entry(analysis, literals, self.sharder.literal, None)
+            return Entry(analysis, literals, self.sharder.literal, None)
         try:
-            shard = self._shard(analysis, _NO_CHOICES, _NO_PARAMETERS, literals)
+            shard, _ = self._shard(analysis, _NO_CHOICES, _NO_PARAMETERS, literals)
         except RoutingError:
-            return _Entry(analysis, literals, self.sharder.literal, None)
+            return Entry(analysis, literals, self.sharder.literal, None)
         role, reason = self._role(analysis, _NO_CHOICES)
         # With activity, the role depends on the time.
         route = None if self.activity is not None else self._interned(role, shard, reason)
-        return _Entry(analysis, literals, self.sharder.literal, route)
+        return Entry(analysis, literals, self.sharder.literal, route)
 
     def _interned(self, role: Role | None, shard: int | None, reason: str) -> Route:
         found = self._routes.get((role, shard, reason))
@@ -373,13 +395,3 @@ class QueryRouter:
             if len(self._routes) < _MAX_ROUTES:
                 self._routes[role, shard, reason] = found
         return found
-
-
-def _default_shard(options: RouterOptions) -> int | None:
-    """Return the number of default_shard, or None if the pool is to choose each time."""
-    if options.default_shard in ("random", "random_healthy"):
-        return None if options.shard_count > 1 else 0
-    match = re.fullmatch(r"shard_([0-9]{1,9})", options.default_shard)
-    if match is None or int(match[1]) >= options.shard_count:
-        raise ConfigError(f"default_shard: invalid shard {options.default_shard}")
-    return int(match[1])

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Chosen = tuple[int | None, RoleChoice, bool | None]
 """Shard, role and primary_reads."""
 
-Choices = tuple[Chosen, Chosen, bool]
-"""What holds now, what holds after the transaction, and whether the two may differ."""
+Choices = tuple[Chosen, Chosen, bool, bool]
+"""What holds now, what holds after the transaction; `has_local` and `is_stuck`."""
 
 PLAIN_SETTINGS: Final = {
     "client_encoding": ("UTF8", "SQL_ASCII"),
@@ -117,11 +117,12 @@ class RoutingState:
             (self.shard, self.choice, self.primary_reads),
             (self._kept_shard, self._kept_choice, self._kept_primary_reads),
             self.has_local,
+            self.is_stuck,
         )
 
     def restore(self, choices: Choices) -> None:
         """Bring back what `choices` returned earlier."""
-        now, kept, self.has_local = choices
+        now, kept, self.has_local, self.is_stuck = choices
         self.shard, self.choice, self.primary_reads = now
         self._kept_shard, self._kept_choice, self._kept_primary_reads = kept
         self._settle()

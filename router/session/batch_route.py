@@ -50,6 +50,8 @@ def batch_route(
     found: Route | None = None
     prepared: Analysis | None = None
     for operation in operations:
+        if operation.own is not None:
+            continue
         statement = operation.statement
         if operation.kind == codes.BIND:
             if statement is None or statement.analysis is None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..protocol import codes, messages
-from ..routing import commands
-from . import choices
+from ..routing import commands, explain
+from . import choices, explaining
 from .own import OwnStatement, transaction_failed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _DEALLOCATE: Final = re.compile(
 # How those and the routing commands begin: with one of these, or with a blank or a comment.
 _HEADS: Final = frozenset(
     bytes(letters)
-    for word in (b"set", b"sho", b"dea", b"dis")
+    for word in (b"set", b"sho", b"exp", b"dea", b"dis")
     for letters in product(*((letter, letter - 32) for letter in word))
 )
 _LEADS: Final = frozenset(b" \t\n\r\f\v/-;")
@@ -93,13 +93,14 @@ def answer(session: Session, sql: bytes) -> bool | None:
     busy = session.server is not None and bool(session.server.queue)
     try:
         wording = commands.worded(sql)
+        explained = explain.explained(sql) if wording is None else None
     except RoutingError as error:
         if not busy:
             _refuse(session, error)
         return not busy
-    if wording is not None:
+    if wording is not None or explained is not None:
         if not busy:
-            _run_command(session, wording)
+            _run_command(session, wording, explained)
         return not busy
     wanted = deallocation(sql)
     names = session.extended.names
@@ -119,17 +120,28 @@ def _refuse(session: Session, error: RoutingError) -> None:
     session.reply(messages.error_from(error) + messages.ready_for_query(session.status))
 
 
-def _run_command(session: Session, wording: Wording) -> None:
+def _run_command(session: Session, wording: Wording | None, explained: bytes | None) -> None:
     try:
         if session.status == codes.IN_FAILED_TRANSACTION:
             raise transaction_failed()
-        if wording.has_parameter:
+        if wording is None:
+            reply = _explanation(session, explained or b"")
+        elif wording.has_parameter:
             raise RoutingError("there is no parameter $1", sqlstate="42P02")
-        reply = choices.choose(session, wording)
+        else:
+            reply = _command_reply(choices.choose(session, wording))
     except RoutingError as error:
         _refuse(session, error)
         return
-    session.reply(_command_reply(reply) + messages.ready_for_query(session.status))
+    session.reply(reply + messages.ready_for_query(session.status))
+
+
+def _explanation(session: Session, sql: bytes) -> bytes:
+    if session.pool.retired and session.server is None:
+        session.change_pool()
+    columns = messages.row_description(explaining.COLUMNS)
+    row = explaining.explained_row(session, sql)
+    return columns + row + messages.command_complete("SELECT 1")
 
 
 def _deallocate(session: Session, wanted: Deallocation) -> bool | None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError
 from ..protocol import codes, messages
 from ..protocol.messages import TEXT_OID
-from ..routing import commands
+from ..routing import commands, explain
 from . import choices, intercept
+from .explaining import ExplainStatement
 from .own import Answer, OwnStatement
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ def own_statement(
     wording = commands.worded(sql)
     if wording is not None:
         return CommandStatement(wording, _types(body, int(wording.has_parameter)))
+    explained = explain.explained(sql)
+    if explained is not None:
+        return ExplainStatement(explained, _types(body, explain.parameter_count(explained)))
     wanted = intercept.deallocation(sql)
     if wanted is None:
         return None

@@ -1,0 +1,198 @@
+"""``EXPLAIN ROUTE``: where a statement would go, and why, for people.
+
+The decision is that of `QueryRouter`; here it is asked for and put into words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RouterError, RoutingError
+from .commands import GAP
+from .shape import UnknownLexeme, shape_of
+from .types import Role, Route, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from .columns import ShardedTables
+    from .router import QueryRouter
+    from .state import RoutingState
+    from .types import Analysis, KeyTerm, KeyValue
+
+    Values = Mapping[int, KeyValue | tuple[KeyValue, ...] | None]
+    Parameters = Callable[[Analysis], Values]
+
+COLUMNS: Final = (
+    "kind",
+    "verdict",
+    "role",
+    "shard",
+    "rule",
+    "reason",
+    "sharding_key",
+    "key_value",
+    "multiplexing",
+    "cache",
+    "tables",
+    "sqlstate",
+    "message",
+)
+"""The columns of the answer, all of them text; new ones come behind these."""
+
+MAX_PARAMETERS: Final = 1000
+
+_HEAD: Final = re.compile(
+    rb"(?P<before>(?:%(gap)s|;)*+)explain%(gap)s++route(?![\w.$])" % {b"gap": GAP},
+    re.IGNORECASE,
+)
+_PARAMETER: Final = re.compile(rb"(?<![\w$\x80-\xff])\$([0-9]{1,5})(?![0-9])")
+_QUOTED: Final = re.compile(rb'"[^"]*+"')
+
+
+def explained(text: bytes) -> bytes | None:
+    """The SQL that EXPLAIN ROUTE is asked about; None if it is other SQL.
+
+    Comments before the words belong to it as well.
+
+    Raises:
+        RoutingError: there is none (42601).
+    """
+    match = _HEAD.match(text)
+    if match is None:
+        return None
+    rest = text[match.end() :]
+    if not rest.strip(b" \t\r\n;"):
+        raise RoutingError(
+            "EXPLAIN ROUTE needs a statement", sqlstate="42601", hint="EXPLAIN ROUTE SELECT 1"
+        )
+    return match["before"].strip() + rest.lstrip()
+
+
+def parameter_count(sql: bytes) -> int:
+    """How many parameters a text has: the highest n of its ``$n``.
+
+    Raises:
+        RoutingError: too many (54000).
+    """
+    try:
+        shape = _QUOTED.sub(b" ", shape_of(sql)[0])
+    except UnknownLexeme:
+        return 0
+    count = max(map(int, _PARAMETER.findall(shape)), default=0)
+    if count > MAX_PARAMETERS:
+        raise RoutingError(
+            f"EXPLAIN ROUTE takes up to {MAX_PARAMETERS} parameters", sqlstate="54000"
+        )
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a text.
+
+    Attributes:
+        analysis: what is known about it.
+        cache: how that came to be known: hit, shape, miss, or off.
+        values: of the parameters that are sharding keys.
+        route: where it goes, or None.
+        rule: what gave the shard.
+        error: why it goes nowhere.
+    """
+
+    analysis: Analysis
+    cache: str
+    values: Values
+    route: Route | None = None
+    rule: str | None = None
+    error: RouterError | None = None
+
+    def held(self, role: Role, shard: int, by: str) -> Decision:
+        """The same where the server has been chosen earlier: by a transaction or a session."""
+        route = Route(role, shard, f"the {by} stays on its server")
+        return replace(self, route=route, rule=by, error=None)
+
+
+def decide(
+    router: QueryRouter,
+    sql: bytes,
+    state: RoutingState,
+    parameters: Parameters | None = None,
+) -> Decision:
+    """Find out where a text goes; that it goes nowhere is an answer, too.
+
+    Args:
+        router: the pool's.
+        sql: the text.
+        state: the client's choices.
+        parameters: gives the values for the numbers in `Analysis.key_parameters`, if any.
+    """
+    analysis, cache = router.inspect(sql, state)
+    decision = Decision(analysis, cache, {})
+    try:
+        if parameters is not None and analysis.key_parameters:
+            decision = replace(decision, values=parameters(analysis))
+        route, rule = router.decide(analysis, state, decision.values)
+    except RoutingError as error:
+        return replace(decision, error=error)
+    return replace(decision, route=route, rule=rule)
+
+
+def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
+    """The decision as the values of COLUMNS; None is NULL."""
+    analysis, route, error = decision.analysis, decision.route, decision.error
+    is_seen = decision.cache != "off"
+    role = shard = None
+    if route is not None:
+        role = "any" if route.role is None else route.role.value
+        shard = router.options.default_shard if route.shard is None else str(route.shard)
+    return (
+        "; ".join(kind for kind in analysis.kinds if kind) or None,
+        ("read" if analysis.verdict is Verdict.READ else "write") if is_seen else None,
+        role,
+        shard,
+        decision.rule,
+        analysis.reason if route is None else route.reason,
+        _listed(_key_columns(router.sharded, analysis)),
+        _listed(_key_values(decision)),
+        ("yes" if analysis.self_contained else "no") if is_seen else None,
+        decision.cache,
+        _listed(analysis.tables),
+        None if error is None else error.sqlstate,
+        None if error is None else error.message,
+    )
+
+
+def _listed(names: Iterator[str] | tuple[str, ...]) -> str | None:
+    return ", ".join(dict.fromkeys(names)) or None
+
+
+def _key_columns(sharded: ShardedTables | None, analysis: Analysis) -> Iterator[str]:
+    """The columns with sharding keys of the tables that are used."""
+    for table in analysis.tables:
+        schema, _, name = table.rpartition(".")
+        column = "" if sharded is None else sharded.key_of(schema, name)[0]
+        if column:
+            yield f"{table}.{column}"
+
+
+def _key_values(decision: Decision) -> Iterator[str]:
+    analysis = decision.analysis
+    if analysis.comment_key is not None:
+        yield str(analysis.comment_key)
+    for conditions in analysis.keys:
+        for terms in conditions:
+            for term in terms:
+                yield _key_value(term, decision.values)
+
+
+def _key_value(term: KeyTerm, values: Values) -> str:
+    if not term.parameter:
+        return "?" if term.key is None else str(term.key)
+    value = values.get(term.parameter)
+    if value is None:
+        return f"${term.parameter}"
+    listed = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"${term.parameter} = {listed}"

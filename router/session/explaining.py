@@ -1,0 +1,69 @@
+"""EXPLAIN ROUTE in a session: it asks where a statement would go now, and sends none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ..config.values import PoolMode
+from ..protocol import codes, messages
+from ..protocol.messages import TEXT_OID
+from ..routing import explain
+from ..routing.types import Role
+from .batch_route import bound_keys
+from .own import Answer, OwnStatement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..errors import RouterError
+    from ..routing.types import Analysis, KeyValue
+    from .own import OwnPortal
+    from .session import Session
+
+COLUMNS: Final = tuple((name, TEXT_OID) for name in explain.COLUMNS)
+
+
+def explained_row(session: Session, sql: bytes, portal: OwnPortal | None = None) -> bytes:
+    """The answer as a DataRow; the portal has the values of the parameters."""
+    router = session.pool.router
+    parameters = None if portal is None else lambda analysis: _values(analysis, portal)
+    decision = explain.decide(router, sql, session.routing, parameters)
+    server = session.server
+    refused = _objection(session, sql)
+    if refused is not None:
+        decision = replace(decision, route=None, rule=None, error=refused)
+    elif server is not None:
+        address = server.pool.address
+        role = Role.PRIMARY if address.is_primary else Role.REPLICA
+        if server.status != codes.IDLE:
+            decision = decision.held(role, address.shard, "transaction")
+        elif session.pinned or session.pool.settings.pool_mode is PoolMode.SESSION:
+            decision = decision.held(role, address.shard, "session")
+    return messages.data_row(explain.row(router, decision))
+
+
+def _objection(session: Session, sql: bytes) -> RouterError | None:
+    """What the plugins have against the statement."""
+    inspector = session.pool.inspector
+    if inspector is None:
+        return None
+    encoding = session.settings.told("client_encoding", session.pool) or ""
+    return inspector.objection(sql, encoding)
+
+
+def _values(analysis: Analysis, portal: OwnPortal) -> Mapping[int, KeyValue | None]:
+    return bound_keys(portal.data, analysis.key_parameters)
+
+
+class ExplainStatement(OwnStatement):
+    """EXPLAIN ROUTE, whose statement may have parameters."""
+
+    __slots__ = ("_sql",)
+
+    def __init__(self, sql: bytes, types: tuple[int, ...]) -> None:
+        super().__init__(COLUMNS, types)
+        self._sql: Final = sql
+
+    def run(self, session: Session, portal: OwnPortal) -> Answer:
+        return Answer((explained_row(session, self._sql, portal),))

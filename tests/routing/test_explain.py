@@ -1,0 +1,212 @@
+"""EXPLAIN ROUTE: its grammar, and that it says what routing does."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from router.errors import RoutingError
+from router.routing.commands import parse
+from router.routing.explain import COLUMNS, Decision, decide, explained, parameter_count, row
+from router.routing.router import QueryRouter
+from router.routing.state import RoutingState
+from router.routing.types import Role, RouterOptions
+
+from .statements import READS, WRITES
+
+SPLITTING = RouterOptions(
+    shard_count=3,
+    parser_enabled=True,
+    read_write_splitting=True,
+    automatic_sharding_key="events.id",
+    shard_id_regex=r"/\* shard_id: (\d+) \*/",
+    sharding_key_regex=r"/\* sharding_key: (-?\d+) \*/",
+)
+
+
+def told(
+    sql: str, options: RouterOptions = SPLITTING, *choices: str, **values: int
+) -> dict[str, str | None]:
+    """The row for a text, by column."""
+    router, state = QueryRouter(options), RoutingState()
+    for choice in choices:
+        command = parse(f"SET {choice}".encode())
+        assert command is not None
+        state.execute(command, options, random.Random(1))
+    found = {int(name[1:]): value for name, value in values.items()}
+    decision = decide(router, sql.encode(), state, (lambda wanted: found) if found else None)
+    return dict(zip(COLUMNS, row(router, decision), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "sql"),
+    [
+        (b"EXPLAIN ROUTE SELECT 1", b"SELECT 1"),
+        (b"explain\troute\n SELECT 1;", b"SELECT 1;"),
+        (b" EXPLAIN /* x */ ROUTE /* shard_id: 1 */ SELECT 1", b"/* shard_id: 1 */ SELECT 1"),
+        (b"/* shard_id: 1 */ EXPLAIN ROUTE SELECT 1", b"/* shard_id: 1 */SELECT 1"),
+        (b"EXPLAIN ROUTE(SELECT 1)", b"(SELECT 1)"),
+    ],
+)
+def test_the_statement_is_what_follows_the_words(text: bytes, sql: bytes) -> None:
+    assert explained(text) == sql
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"EXPLAIN SELECT 1",
+        b"EXPLAIN (ROUTE) SELECT 1",
+        b"EXPLAIN ROUTES SELECT 1",
+        b"EXPLAIN route.x",
+        b"SELECT 'EXPLAIN ROUTE SELECT 1'",
+        b"",
+    ],
+)
+def test_other_sql_is_left_alone(text: bytes) -> None:
+    assert explained(text) is None
+
+
+@pytest.mark.parametrize("text", [b"EXPLAIN ROUTE", b"explain route ; "])
+def test_a_statement_is_needed(text: bytes) -> None:
+    with pytest.raises(RoutingError) as caught:
+        explained(text)
+    assert caught.value.sqlstate == "42601"
+
+
+@pytest.mark.parametrize(
+    ("sql", "count"),
+    [
+        (b"SELECT 1", 0),
+        (b"SELECT $2, $1", 2),
+        (b"SELECT '$3', \"a$4\", x$5, $1 -- $6", 1),
+        (b"SELECT 'not closed $1", 0),
+    ],
+)
+def test_parameters_are_counted(sql: bytes, count: int) -> None:
+    assert parameter_count(sql) == count
+
+
+def test_more_parameters_than_anybody_needs_are_refused() -> None:
+    with pytest.raises(RoutingError) as caught:
+        parameter_count(b"SELECT $65535")
+    assert caught.value.sqlstate == "54000"
+
+
+def test_a_read_with_a_key() -> None:
+    assert told("SELECT * FROM events WHERE id = 5") == {
+        "kind": "SELECT",
+        "verdict": "read",
+        "role": "replica",
+        "shard": "2",
+        "rule": "automatic_sharding_key",
+        "reason": told("SELECT * FROM events WHERE id = 5")["reason"],
+        "sharding_key": "events.id",
+        "key_value": "5",
+        "multiplexing": "yes",
+        "cache": "miss",
+        "tables": "events",
+        "sqlstate": None,
+        "message": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sql", "choices", "rule", "shard", "role"),
+    [
+        ("SELECT 1", [], "default_shard", "0", "replica"),
+        ("INSERT INTO t VALUES (1)", [], "default_shard", "0", "primary"),
+        ("INSERT INTO events (id) VALUES (5)", [], "automatic_sharding_key", "2", "primary"),
+        ("/* shard_id: 1 */ SELECT 1", [], "shard_id_regex", "1", "replica"),
+        ("/* sharding_key: 5 */ SELECT 1", [], "sharding_key_regex", "2", "replica"),
+        ("SELECT 1", ["SHARD TO 1"], "SET SHARD", "1", "replica"),
+        ("SELECT 1", ["SERVER ROLE TO primary"], "default_shard", "0", "primary"),
+        ("SELECT 1", ["PRIMARY READS TO on"], "default_shard", "0", "any"),
+    ],
+)
+def test_the_rule_that_decided_is_named(
+    sql: str, choices: list[str], rule: str, shard: str, role: str
+) -> None:
+    found = told(sql, SPLITTING, *choices)
+    assert (found["rule"], found["shard"], found["role"]) == (rule, shard, role)
+
+
+def test_values_of_parameters_count() -> None:
+    found = told("SELECT * FROM events WHERE id = $1", n1=5)
+    assert (found["shard"], found["key_value"]) == ("2", "$1 = 5")
+    found = told("SELECT * FROM events WHERE id = $1")
+    assert (found["rule"], found["key_value"]) == ("default_shard", "$1")
+
+
+def test_an_error_is_an_answer() -> None:
+    found = told("SELECT * FROM events WHERE id IN (1, 3)")
+    assert found["sqlstate"] == "0A000"
+    assert "several shards" in (found["message"] or "")
+    assert (found["role"], found["shard"], found["rule"]) == (None, None, None)
+    assert found["key_value"] == "1, 3"
+
+
+def test_a_pool_that_does_not_look_says_so() -> None:
+    found = told("SELECT 1", RouterOptions(default_role=Role.REPLICA))
+    assert found == dict.fromkeys(COLUMNS) | {
+        "role": "replica",
+        "shard": "0",
+        "rule": "single shard",
+        "reason": "default_role",
+        "cache": "off",
+    }
+
+
+def test_a_shard_that_is_drawn_is_not_named() -> None:
+    assert (
+        told("SELECT 1", RouterOptions(shard_count=2, default_shard="random"))["shard"]
+        == "random"
+    )
+
+
+def test_the_cache_is_told_as_it_was_before() -> None:
+    router, state = QueryRouter(SPLITTING), RoutingState()
+
+    def cached(sql: bytes) -> str:
+        return decide(router, sql, state).cache
+
+    assert cached(b"SELECT 1") == "miss"
+    assert cached(b"SELECT 1") == "hit"
+    assert cached(b"SELECT 2") == "shape"
+    assert cached(b"SELECT 'not closed") == "miss"
+    assert decide(router, b"x" * (2 << 20), state).cache == "off"
+
+
+def test_what_a_transaction_holds_is_where_it_goes() -> None:
+    router = QueryRouter(SPLITTING)
+    decision = decide(router, b"SELECT * FROM events WHERE id IN (1, 3)", RoutingState())
+    held = decision.held(Role.PRIMARY, 1, "transaction")
+    found = dict(zip(COLUMNS, row(router, held), strict=True))
+    assert (found["role"], found["shard"], found["rule"]) == ("primary", "1", "transaction")
+    assert found["sqlstate"] is None
+    assert isinstance(held, Decision)
+
+
+@pytest.mark.parametrize("choice", [None, "SHARD TO 1", "SERVER ROLE TO 'auto'"])
+def test_it_agrees_with_the_route(choice: str | None) -> None:
+    options = RouterOptions(
+        shard_count=3,
+        parser_enabled=choice != "SERVER ROLE TO 'auto'",
+        read_write_splitting=True,
+        automatic_sharding_key="*.id",
+    )
+    router, other, state = QueryRouter(options), QueryRouter(options), RoutingState()
+    if choice is not None:
+        command = parse(f"SET {choice}".encode())
+        assert command is not None
+        state.execute(command, options, random.Random(1))
+    for each in (READS + WRITES).splitlines():
+        text = each.encode()
+        decision = decide(router, text, state)
+        if decision.error is None:
+            assert decision.route == other.route(text, state)
+        else:
+            with pytest.raises(RoutingError, match=re.escape(decision.error.message)):
+                other.route(text, state)
