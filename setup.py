@@ -39,6 +39,7 @@ MODULES = [
     "router/session/own.py",
     "router/session/own_statements.py",
     "router/session/own_batch.py",
+    "router/session/explaining.py",
     "router/session/intercept.py",
     "router/session/writes.py",
     "router/session/attachment.py",

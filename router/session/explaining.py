@@ -14,20 +14,19 @@ from .batch_route import bound_keys
 from .own import Answer, OwnStatement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..errors import RouterError
-    from ..routing.types import Analysis, KeyValue
+    from ..routing.types import Analysis
     from .own import OwnPortal
     from .session import Session
 
 COLUMNS: Final = tuple((name, TEXT_OID) for name in explain.COLUMNS)
 
 
-def explained_row(session: Session, sql: bytes, portal: OwnPortal | None = None) -> bytes:
-    """The answer as a DataRow; the portal has the values of the parameters."""
+def explained_row(
+    session: Session, sql: bytes, parameters: explain.Parameters | None = None
+) -> bytes:
+    """The answer as a DataRow; `parameters` gives the values of those that are keys."""
     router = session.pool.router
-    parameters = None if portal is None else lambda analysis: _values(analysis, portal)
     decision = explain.decide(router, sql, session.routing, parameters)
     server = session.server
     refused = _objection(session, sql)
@@ -52,18 +51,20 @@ def _objection(session: Session, sql: bytes) -> RouterError | None:
     return inspector.objection(sql, encoding)
 
 
-def _values(analysis: Analysis, portal: OwnPortal) -> Mapping[int, KeyValue | None]:
-    return bound_keys(portal.data, analysis.key_parameters)
-
-
 class ExplainStatement(OwnStatement):
     """EXPLAIN ROUTE, whose statement may have parameters."""
 
-    __slots__ = ("_sql",)
+    __slots__ = ("_parse", "_sql")
 
-    def __init__(self, sql: bytes, types: tuple[int, ...]) -> None:
+    def __init__(self, sql: bytes, types: tuple[int, ...], parse: bytes) -> None:
+        """`parse` is the body of the Parse."""
         super().__init__(COLUMNS, types)
         self._sql: Final = sql
+        self._parse: Final = parse
 
     def run(self, session: Session, portal: OwnPortal) -> Answer:
-        return Answer((explained_row(session, self._sql, portal),))
+        def values(analysis: Analysis) -> explain.Values:
+            sharder = session.pool.router.sharder
+            return bound_keys(portal.data, analysis.parameter_kinds, self._parse, sharder)
+
+        return Answer((explained_row(session, self._sql, values),))

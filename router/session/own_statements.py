@@ -134,7 +134,8 @@ def own_statement(
         return CommandStatement(wording, _types(body, int(wording.has_parameter)))
     explained = explain.explained(sql)
     if explained is not None:
-        return ExplainStatement(explained, _types(body, explain.parameter_count(explained)))
+        types = _types(body, explain.parameter_count(explained))
+        return ExplainStatement(explained, types, body)
     wanted = intercept.deallocation(sql)
     if wanted is None:
         return None
