@@ -43,15 +43,27 @@ def add_joins(
     scope: Scope,
     made: Made,
 ) -> Joined | None:
-    """Join what follows to what has been joined."""
+    """Join what follows to what has been joined.
+
+    A comma separates joins that have nothing to do with each other; the tree, which has them
+    all in one row, does not say so.
+    """
+    before: Joined | None = None
     for join in joins or ():
         right = _source(queries, join.args["this"], scope, made)
         if joined is None:
             joined = right
-            continue
-        merge(joined, right, join, scope, queries.key_names)
-        joined = Joined(left=joined, right=right, join=join)
-    return joined
+        elif _is_comma(join):
+            before = joined if before is None else Joined(left=before, right=joined)
+            joined = right
+        else:
+            merge(joined, right, join, scope, queries.key_names)
+            joined = Joined(left=joined, right=right, join=join)
+    return joined if before is None or joined is None else Joined(left=before, right=joined)
+
+
+def _is_comma(join: exp.Join) -> bool:
+    return not any(join.args.get(name) for name in ("on", "using", "kind", "side", "method"))
 
 
 def base_table(queries: Queries, node: exp.Table) -> Columns:
