@@ -97,6 +97,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         tables_known=tables_known,
         keys=found.conditions,
         unkeyed=found.unkeyed,
+        untyped=found.untyped,
         is_everywhere=reach.is_everywhere and decisive.verdict is Verdict.READ,
         error=found.error or reach.error,
     )

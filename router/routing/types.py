@@ -203,6 +203,8 @@ class Analysis:
             parsed, such as CALL.
         keys: for each use of a table whose automatic sharding key the text tells, what it says.
         unkeyed: names of the tables that have such a key and are used without it.
+        untyped: numbers of key parameters that are used elsewhere, too, so that their type need
+            not be the key's.
         is_everywhere: whether it does nothing but read tables that every shard has.
         comment_shard: the shard that a comment asks for.
         comment_key: the sharding key that a comment gives.
@@ -218,6 +220,7 @@ class Analysis:
     tables_known: bool = False
     keys: tuple[KeyConditions, ...] = ()
     unkeyed: tuple[str, ...] = ()
+    untyped: frozenset[int] = frozenset()
     is_everywhere: bool = False
     comment_shard: int | None = None
     comment_key: KeyValue | None = None

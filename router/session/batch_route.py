@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard
 from ..protocol import codes
-from ..routing.types import KeyValue, Role
+from ..routing.types import KeyType, KeyValue, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from ..routing.router import QueryRouter
     from ..routing.sharding import Sharder
@@ -60,7 +60,13 @@ def batch_route(
                 values: dict[int, BoundKey] = {}
                 wanted = statement.analysis.parameter_kinds
                 if wanted:
-                    values = bound_keys(operation.data, wanted, statement.body, router.sharder)
+                    values = bound_keys(
+                        operation.data,
+                        wanted,
+                        statement.body,
+                        router.sharder,
+                        statement.analysis.untyped,
+                    )
                 route = router.route_analysis(statement.analysis, state, values)
             found = route if found is None else _both(found, route)
         elif statement is not None and operation.kind in b"PD":
@@ -85,7 +91,11 @@ def _both(one: Route, other: Route) -> Route:
 
 
 def bound_keys(
-    data: bytes, wanted: Mapping[int, bool], body: bytes, sharder: Sharder
+    data: bytes,
+    wanted: Mapping[int, bool],
+    body: bytes,
+    sharder: Sharder,
+    untyped: Container[int] = (),
 ) -> dict[int, BoundKey]:
     """Read the sharding keys among the values of a Bind.
 
@@ -94,6 +104,7 @@ def bound_keys(
         wanted: numbers of the parameters, counted from 1, and whether each is an array.
         body: that of the Parse, which may tell their types.
         sharder: reads them.
+        untyped: those whose type must be told by the Parse to be known.
 
     Returns:
         The keys by number, None for NULL. Those that are not there, that the server would
@@ -122,6 +133,9 @@ def bound_keys(
                 value = data[pos : pos + length]
                 binary = formats[number - 1 if count > 1 else 0] == 1 if count else False
                 oid = types[number - 1] if number <= len(types) else 0
+                if oid == 0 and number in untyped and (binary or sharder.type is KeyType.TEXT):
+                    pos += length
+                    continue
                 key: BoundKey = (
                     sharder.parameter_array(value, binary=binary, oid=oid)
                     if wanted[number]

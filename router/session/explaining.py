@@ -65,6 +65,8 @@ class ExplainStatement(OwnStatement):
     def run(self, session: Session, portal: OwnPortal) -> Answer:
         def values(analysis: Analysis) -> explain.Values:
             sharder = session.pool.router.sharder
-            return bound_keys(portal.data, analysis.parameter_kinds, self._parse, sharder)
+            return bound_keys(
+                portal.data, analysis.parameter_kinds, self._parse, sharder, analysis.untyped
+            )
 
         return Answer((explained_row(session, self._sql, values),))

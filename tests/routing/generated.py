@@ -277,7 +277,7 @@ class Generator:
         rng = self.rng
         if rng.random() < 0.7:
             return ""
-        parts = []
+        parts: list[str] = []
         for _ in range(rng.randint(1, 2)):
             name = f"c{len(parts)}"
             columns = rng.choice(["", " (k, n)"])

@@ -88,3 +88,12 @@ def test_a_value_that_is_no_key_is_refused() -> None:
         keys(UUIDS, bind(b"5"), 1)
     with pytest.raises(InvalidShardingKey):
         keys(TEXTS, bind(b"\xff"), 1)
+
+
+def test_a_parameter_that_is_used_elsewhere_counts_only_with_its_type() -> None:
+    data = bind((1).to_bytes(8), formats=(1,))
+    args = {1: False}
+    assert bound_keys(data, args, parse(), BIGINTS, {1}) == {}
+    assert bound_keys(data, args, parse(20), BIGINTS, {1}) == {1: 1}
+    assert bound_keys(data, args, parse(), BIGINTS, {2}) == {1: 1}
+    assert bound_keys(bind(b"1"), args, parse(), BIGINTS, {1}) == {1: 1}

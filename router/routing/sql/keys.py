@@ -17,13 +17,14 @@ from .changes import Changes
 from .queries import Queries
 from .sources import TooComplex
 from .trees import are_operators_plain
+from .values import parameter_of, uncast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ...errors import RoutingError
     from ..columns import ShardedTables
-    from ..types import KeyConditions
+    from ..types import KeyConditions, KeyType
     from .trees import Tree
 
 
@@ -35,11 +36,13 @@ class Keys:
         conditions: for each use of a table whose key is known what holds for it.
         unkeyed: names of the tables with a key that are used without it.
         error: why the statement must not be done.
+        untyped: numbers of parameters whose type the key does not tell.
     """
 
     conditions: tuple[KeyConditions, ...] = ()
     unkeyed: tuple[str, ...] = ()
     error: RoutingError | None = None
+    untyped: frozenset[int] = frozenset()
 
     def joined(self, other: Keys) -> Keys:
         """Put the findings of two statements together."""
@@ -47,6 +50,7 @@ class Keys:
             self.conditions + other.conditions,
             self.unkeyed + other.unkeyed,
             self.error or other.error,
+            self.untyped | other.untyped,
         )
 
 
@@ -83,4 +87,43 @@ def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
             found[conditions] = None
         else:
             unkeyed[use.table] = None
-    return Keys(tuple(found), tuple(unkeyed), changes.error)
+    untyped = _untyped(tree, found, queries, tokens)
+    return Keys(tuple(found), tuple(unkeyed), changes.error, untyped)
+
+
+def _untyped(
+    tree: Tree, found: Iterable[KeyConditions], queries: Queries, tokens: Sequence[str]
+) -> frozenset[int]:
+    """List the key parameters that are used elsewhere, too.
+
+    PostgreSQL takes the type of a parameter from where it stands first.
+    """
+    numbers = {term.parameter for table in found for terms in table for term in terms}
+    shared = {n for n in numbers if n and tokens.count(f"${n}") > 1}
+    if not shared:
+        return frozenset()
+    return frozenset(
+        number
+        for node in tree.find_all(exp.Parameter)
+        if (number := parameter_of(node)) in shared
+        and not _is_key(node, queries.key_names, queries.tables.type)
+    )
+
+
+def _is_key(node: Tree, names: frozenset[str], kind: KeyType) -> bool:
+    """Say whether a parameter is compared with a key column and with nothing else."""
+    value = node
+    while isinstance(value.parent, exp.Paren | exp.Cast):
+        value = value.parent
+    if uncast(value, kind) is not node:
+        return False
+    parent = value.parent
+    if isinstance(parent, exp.EQ | exp.NullSafeEQ):
+        left, right = parent.args["this"], parent.args["expression"]
+        other = left if right is value else right
+    elif isinstance(parent, exp.In):
+        other = parent.args["this"]
+    else:
+        return False
+    column = uncast(other, kind)
+    return isinstance(column, exp.Column) and column.name in names
