@@ -1,4 +1,4 @@
-"""The command line: `pgcat [CONFIG]` and `pgcat demo`."""
+"""The command line: `pgcat [CONFIG]`, `pgcat route` and `pgcat demo`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ examples:
   pgcat                         serve what ./pgcat.toml says
   pgcat /etc/pgcat.toml         serve another file
   pgcat -l debug -F structured  log more, as JSON lines
+  pgcat route --help            where statements would go, and why
   pgcat demo                    three shards with replicas, the router in front, a tour
   pgcat demo --run-tour         run the tour instead of printing it
 
@@ -86,7 +87,7 @@ def _serve_parser() -> argparse.ArgumentParser:
         nargs="?",
         metavar="CONFIG",
         default=os.environ.get("CONFIG_FILE", "pgcat.toml"),
-        help="the configuration file (default: pgcat.toml), or the word demo",
+        help="the configuration file (default: pgcat.toml), or one of the words route and demo",
     )
     _log_options(parser)
     parser.add_argument("-V", "--version", action="version", version=f"pgcat {__version__}")
@@ -115,6 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["demo"]:
         options = _demo_parser().parse_args(words[1:])
         return _demo(run_tour=options.run_tour, port=options.port)
+    if words[:1] == ["route"]:
+        from . import route_command  # what draws tables is not needed to serve
+
+        return route_command.run(words[1:])
     options = _serve_parser().parse_args(words)
     for name, allowed in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS)):
         if (

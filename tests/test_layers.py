@@ -25,6 +25,7 @@ LAYERS = (
     "logs",
     "app",
     "demo",
+    "route_command",
     "cli",
     "__main__",
 )
@@ -36,7 +37,7 @@ LIBRARIES = {
     "tomli": {"config/loader.py"},
     "prometheus_client": {"metrics/exporter.py"},
     "hypercorn": {"metrics/http.py"},
-    "rich": {"demo"},
+    "rich": {"demo", "route_command.py"},
     "psycopg": {"demo"},
 }
 WITHOUT_TRIO = ("protocol", "routing", "config", "stats.py", "errors.py", "admin")
