@@ -203,24 +203,53 @@ CONTAINED_WRITES: Final = _names(
 )
 """Functions that need the primary but leave nothing behind that a client may rely on."""
 
-BEFORE_PARENTHESIS: Final = _names(
+RESERVED: Final = _names(
     """
-    all analyse analyze and any array as asc asymmetric authorization bernoulli between
-    bigint binary boolean both by case cast character check coalesce collate collation
-    column columns concurrently conflict constraint create cross cube current_catalog
-    current_date current_role current_time current_timestamp dec decimal default deferrable
-    desc distinct do else end escape except exclude exists explain false fetch filter first
-    float for foreign freeze from full grant greatest group grouping groups having ilike in
-    initially inner inout insert int integer intersect into is isnull join json json_array
-    json_arrayagg json_exists json_objectagg json_query json_scalar json_serialize
-    json_table json_value key lateral leading least limit localtime localtimestamp matched
-    materialized merge_action national natural nchar next none not notnull null nullif
-    offset on only operator or order out outer over partition passing placing precision
-    primary range real recursive references returning rollup row rows select set setof sets
-    similar smallint some symmetric system table tablesample then ties to trailing treat
-    trim true union unique user using values variadic varying verbose when where window with
-    xmlattributes xmlconcat xmlelement xmlforest xmlnamespaces xmlparse xmlpi xmlroot
-    xmlserialize xmltable zone
+    all analyse analyze and any array as asc asymmetric both case cast check collate column
+    constraint create current_catalog current_date current_role current_time
+    current_timestamp default deferrable desc distinct do else end except false fetch for
+    foreign from grant group having in initially intersect into lateral leading limit
+    localtime localtimestamp not null offset on only or order placing primary references
+    returning select some symmetric table then to trailing true union unique user using
+    variadic when where window with
     """
 )
-"""Words of the grammar, and functions with a grammar of their own, that a "(" may follow."""
+"""Words of the grammar that are never a name, and that a "(" may follow."""
+
+BEFORE_PARENTHESIS: Final = RESERVED | _names(
+    """
+    between bigint boolean character coalesce dec decimal exists float greatest grouping
+    inout int integer json json_array json_arrayagg json_exists json_objectagg json_query
+    json_scalar json_serialize json_table json_value least merge_action national nchar none
+    nullif out precision real row setof smallint treat trim values xmlattributes xmlconcat
+    xmlelement xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable
+    """
+)
+"""These, and those that cannot be the name of a function of the user's."""
+
+AFTER_OPERAND: Final = _names(
+    """
+    binary collation columns cross escape exclude filter full groups ilike inner is isnull
+    join natural notnull operator outer over passing range rows set similar
+    """
+)
+"""Words of the grammar if they follow an operand, and else perhaps names of functions."""
+
+AFTER_WORD: Final = {
+    "by": _names("order group partition"),
+    "sets": _names("grouping"),
+    "first": _names("fetch"),
+    "next": _names("fetch"),
+    "key": _names("primary foreign"),
+    "conflict": _names("on"),
+    "materialized": _names("as not"),
+    "system": _names("tablesample"),
+    "bernoulli": _names("tablesample"),
+    "varying": _names("bit char character nchar"),
+    "zone": _names("time"),
+    "ilike": _names("not"),
+    "similar": _names("not"),
+    "set": _names("update"),
+    "join": _names("inner left right full outer cross natural"),
+}
+"""Words of the grammar if they follow one of these."""

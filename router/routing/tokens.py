@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from .functions import BEFORE_PARENTHESIS
+from .functions import AFTER_OPERAND, AFTER_WORD, BEFORE_PARENTHESIS, RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +22,7 @@ _TOKEN: Final = re.compile(
     |[^\s]""",
     re.VERBOSE,
 )
+_CONSTANTS: Final = frozenset(("true", "false", "null", "end", "default"))
 _QUERY_STARTS: Final = frozenset(
     ("select", "with", "values", "table", "insert", "update", "delete", "merge", "(")
 )
@@ -108,7 +109,11 @@ def calls(tokens: list[str]) -> Iterator[Call]:
         if before == ".":
             if not _is_insert_target(tokens, i - 4):
                 yield Call(unquoted(tokens[i - 3]) if i > 2 else "", unquoted(name))
-        elif name not in BEFORE_PARENTHESIS and not _has_column_names(tokens, i, before):
+        elif not (
+            name in BEFORE_PARENTHESIS
+            or _is_grammar(tokens, i, before)
+            or _has_column_names(tokens, i, before)
+        ):
             yield Call("", unquoted(name))
 
 
@@ -123,6 +128,43 @@ def closing(tokens: list[str], opening: int) -> int:
             if level == 0:
                 return i
     return len(tokens)
+
+
+def _is_grammar(tokens: list[str], opening: int, before: str) -> bool:
+    """Say whether the word at ``opening - 1`` is none that could be a function's name here."""
+    name = tokens[opening - 1]
+    if before in AFTER_WORD.get(name, ()):
+        return True
+    if name in AFTER_OPERAND:
+        return before in (")", "]") or _is_operand(before)
+    if name in ("rollup", "cube"):
+        return _is_grouping(tokens, opening - 2)
+    return name == "insert" and before == "then" and tokens[0] in ("merge", "with")
+
+
+def _is_operand(token: str) -> bool:
+    """Say whether a token other than a bracket is the end of an expression or a table."""
+    if token in RESERVED:
+        return token in _CONSTANTS
+    return token != "" and (is_word(token) or token[0] in "0123456789'$")
+
+
+def _is_grouping(tokens: list[str], end: int) -> bool:
+    """Say whether what follows ``end`` is a part of GROUP BY and not of an expression in it."""
+    level = 0
+    for i in range(end, -1, -1):
+        token = tokens[i]
+        if token == ")":
+            level += 1
+        elif token == "(" and level:
+            level -= 1
+        elif token == "(" and tokens[max(i - 1, 0)] not in ("sets", "rollup", "cube", "("):
+            return False
+        elif level == 0 and token == "by":
+            return tokens[max(i - 1, 0)] == "group"
+        elif level == 0 and token in ("select", "from", "where", "having"):
+            return False
+    return False
 
 
 def _has_column_names(tokens: list[str], opening: int, before: str) -> bool:

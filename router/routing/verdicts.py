@@ -222,6 +222,8 @@ def _copy(direction: list[str]) -> Statement:
 def _judge_begin(tokens: list[str]) -> Judgement:
     pairs = list(itertools.pairwise(tokens))
     kind = "BEGIN" if tokens[0] == "begin" else "START TRANSACTION"
+    if "serializable" in tokens:
+        return Judgement(_write(kind, f"{kind} SERIALIZABLE, which no standby can do"))
     if ("read", "only") in pairs and ("read", "write") not in pairs:
         return Judgement(_read(kind, f"{kind} READ ONLY"), opens_read_only=True)
     return Judgement(_write(kind, f"{kind} of a transaction that may write"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from router.routing.classify import MAX_JUDGED, MAX_PARSED, ClassifierOptions, classify
 from router.routing.types import Analysis, Verdict
 from router.routing.verdicts import FunctionRules
 
+from .standby import READ_ONLY_TRANSACTION, refusal_of
 from .statements import READS, SCHEMA, WRITES, lines
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from router.demo.cluster import Shard
     from tests.support.postgres import Database
 
-READ_ONLY_TRANSACTION = "25006"
 NOT_THERE_IN_RECOVERY = ("0A000", "55000")
 
 
@@ -60,7 +59,7 @@ def test_a_hot_standby_runs_all_reads(
     replicated.wait_for_replication()
     with contextlib.closing(replicated.replicas[0].connect(database.name)) as standby:
         for sql in lines(READS):
-            refusal = _refusal(standby, sql)
+            refusal = refusal_of(standby, sql)
             assert refusal is None, f"{sql}: {refusal}"
 
 
@@ -75,30 +74,13 @@ def test_what_a_hot_standby_refuses_is_a_write(
     refused = 0
     with contextlib.closing(replicated.replicas[0].connect(database.name)) as standby:
         for sql in (*lines(READS), *lines(WRITES)):
-            refusal = _refusal(standby, sql)
+            refusal = refusal_of(standby, sql)
             if refusal is None:
                 continue
             assert not classify(sql).is_read, f"{sql}: {refusal}"
             if refusal.sqlstate == READ_ONLY_TRANSACTION:
                 refused += 1
     assert refused > 60, "the standby must be one"
-
-
-def _refusal(standby: psycopg.Connection[tuple[object, ...]], sql: str) -> psycopg.Error | None:
-    """Run a statement and everything that it begins; return the server's objection."""
-    try:
-        if classify(sql).kinds == ("COPY",):
-            with standby.cursor().copy(sql.encode()) as copy:
-                for _ in copy if "STDOUT" in sql else ():
-                    pass
-        else:
-            standby.execute(sql.encode(), prepare=False)
-    except psycopg.Error as error:
-        return error
-    finally:
-        standby.execute("ROLLBACK", prepare=False)
-        standby.execute("DISCARD ALL", prepare=False)
-    return None
 
 
 @pytest.mark.parametrize(
