@@ -226,7 +226,7 @@ def _check_ranges(
             except ValueError as error:
                 yield Finding(path, str(error), rests)
     # Keys are of one type, so that they have an order; MINVALUE comes first.
-    ranges.sort(key=lambda each: (each[0][0] is not None, each[0][0] or 0))
+    ranges.sort(key=lambda each: (each[0][0] is not None, each[0][0]))
     reach: tuple[Bounds, KeyPath] | None = None
     for bounds, path in ranges:
         if reach is None or not _is_less(bounds[0], reach[0][1]):

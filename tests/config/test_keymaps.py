@@ -78,6 +78,7 @@ def test_ranges_may_be_open_at_either_end() -> None:
 
 
 def test_ranges_of_text_are_compared_by_their_bytes() -> None:
+    assert maps("range", shard(sharding_ranges=[["b", "c"], ["", "b"]]), key_type="text")
     assert maps("range", shard(sharding_ranges=[["Z", "a"]]), key_type="text")
     assert mistakes("range", shard(sharding_ranges=[["a", "Z"]]), key_type="text") == [
         f"{SHARDS}.0.sharding_ranges.0: must have a first value that is less than the second"

@@ -48,7 +48,10 @@ def wait_until(what: str, probe: Callable[[], T]) -> T:
 
 @dataclass
 class PoolText:
-    """A `[pools.NAME]` section to be."""
+    """A `[pools.NAME]` section to be.
+
+    `databases` and `shard_options` are for each shard its own, if they are there.
+    """
 
     shards: Sequence[Sequence[tuple[str, int, str]]]
     database: str = "postgres"
@@ -57,6 +60,8 @@ class PoolText:
     options: str = ""
     user_options: str = 'auth_type = "trust"\npassword = ""'
     more_users: str = ""
+    databases: Sequence[str] = ()
+    shard_options: Sequence[str] = ()
 
     def render(self, name: str) -> str:
         """The section as TOML."""
@@ -74,7 +79,8 @@ class PoolText:
             )
             lines += [
                 f"[pools.{name}.shards.{number}]",
-                f'database = "{self.database}"',
+                f'database = "{self.databases[number] if self.databases else self.database}"',
+                self.shard_options[number] if self.shard_options else "",
                 f"servers = [{rendered}]",
             ]
         return "\n".join(lines)
