@@ -6,7 +6,8 @@ import re
 import struct
 from typing import Final
 
-MAX_MEMBERS: Final = 100_000
+MAX_MEMBERS: Final = 10_000
+"""Longer arrays are not read: each member is to be hashed."""
 
 _MEMBER: Final = re.compile(
     rb"""[ \t\n\r\f\v]*(?:

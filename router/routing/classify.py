@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from .cache import bind
 from .reach import Reach
 from .shape import UnknownLexeme, shape_of
-from .sql.keys import Keys
+from .sql.keys import NOT_READ, Keys
 from .sql.reader import Reading, read
 from .sql.trees import MAX_DEPTH
 from .tokens import deepest, fold, statements_of
@@ -30,6 +30,8 @@ MAX_PARSED_FOR_KEYS: Final = 128 << 10
 """The same where only the parser can find the sharding key."""
 MAX_JUDGED: Final = 1 << 20
 """Longest text that is looked at; what is longer goes to the primary."""
+MAX_STATEMENTS: Final = 500
+"""Most statements in a text that is looked at."""
 
 _PARSED_KINDS: Final = frozenset(("create", "alter", "drop", "truncate"))
 
@@ -71,6 +73,8 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         return Analysis.unknown("text is not valid UTF-8")
     if not pieces:
         return Analysis((), Verdict.WRITE, "no statement")
+    if len(pieces) > MAX_STATEMENTS:
+        return Analysis.unknown("too many statements in one text")
     judgements: list[Judgement] = []
     tables: dict[str, None] = {}
     tables_known = True
@@ -86,6 +90,8 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
             found = found.joined(reading.keys)
         elif judgement.is_query or judgement.inner or tokens[0] in _PARSED_KINDS:
             tables_known = False
+            if options.sharded is not None and tokens[0] not in _PARSED_KINDS:
+                found = found.joined(NOT_READ)
     statements = _in_context(judgements)
     decisive = next((s for s in statements if s.verdict is Verdict.WRITE), statements[0])
     return Analysis(

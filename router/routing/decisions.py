@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .sharding import Sharder
     from .types import Analysis, KeyTerms, KeyValue, RouterOptions
 
+_NOT_READ: Final = "a part of the text cannot be parsed"
 _CHOOSE: Final = "or choose the shard with SET SHARD or a comment"
 
 
@@ -50,9 +51,10 @@ def shard_of_keys(
             hint=f"Send one statement for each shard, {_CHOOSE}.",
         )
     if analysis.unkeyed and shards:
+        name = analysis.unkeyed[0]
+        what = f'table "{name}" is used without its sharding key' if name else _NOT_READ
         raise AmbiguousShard(
-            f'table "{analysis.unkeyed[0]}" is used without its sharding key, '
-            f"while other keys of the statement belong to shard {_listed(shards)}",
+            f"{what}, while other keys of the statement belong to shard {_listed(shards)}",
             hint=f"Add a condition for its sharding key, {_CHOOSE}.",
         )
     if is_partial and (shards or hinted):

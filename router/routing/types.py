@@ -202,7 +202,8 @@ class Analysis:
         tables_known: whether these are all of them, but for those of commands that are not
             parsed, such as CALL.
         keys: for each use of a table whose automatic sharding key the text tells, what it says.
-        unkeyed: names of the tables that have such a key and are used without it.
+        unkeyed: names of the tables that have such a key and are used without it; "" stands for
+            a statement that was too long or not understood.
         untyped: numbers of key parameters that are used elsewhere, too, so that their type need
             not be the key's.
         is_everywhere: whether it does nothing but read tables that every shard has.

@@ -9,7 +9,7 @@ not known where its rows are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlglot import exp
 
@@ -34,7 +34,8 @@ class Keys:
 
     Attributes:
         conditions: for each use of a table whose key is known what holds for it.
-        unkeyed: names of the tables with a key that are used without it.
+        unkeyed: names of the tables with a key that are used without it; "" stands for a
+            statement that nobody has read.
         error: why the statement must not be done.
         untyped: numbers of parameters whose type the key does not tell.
     """
@@ -52,6 +53,10 @@ class Keys:
             self.error or other.error,
             self.untyped | other.untyped,
         )
+
+
+NOT_READ: Final = Keys(unkeyed=("",))
+"""What a statement says that was too long, or not understood."""
 
 
 def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
@@ -73,7 +78,7 @@ def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
     try:
         if isinstance(tree, exp.Expr):
             queries.query(tree, None, {})
-    except TooComplex:
+    except (TooComplex, RecursionError):
         is_readable = False
     if not is_readable:
         return Keys(
