@@ -23,7 +23,7 @@ QUERY_STARTS: Final = frozenset(
 )
 # All of them are reserved, so that none can be the name of a table or its alias.
 _ENDS_OF_FROM: Final = frozenset(
-    [
+    (
         "select",
         "where",
         "group",
@@ -36,12 +36,11 @@ _ENDS_OF_FROM: Final = frozenset(
         "limit",
         "offset",
         "fetch",
-        "for",
         "returning",
-        "when",
         "do",
-    ]
+    )
 )
+_AFTER_FOR: Final = frozenset(("update", "share", "no", "key", "read"))
 # Functions with a FROM in their brackets that is not a clause.
 _CALLS_WITH_FROM: Final = frozenset(("extract", "substring", "trim", "overlay"))
 _AFTER_INTO: Final = frozenset(["temp", "temporary", "unlogged", "local", "global", "table"])
@@ -194,7 +193,7 @@ class QueryScan:
         elif token in _AFTER_INTO and self._expects and self._is_target:
             # Perhaps a table has such a name; but no guarded one hides behind it.
             return not self._guarded.covers("", token)
-        elif token in _ENDS_OF_FROM and before != ".":
+        elif _ends_list(tokens, i):
             level.in_list = self._expects = False
         elif token in ("delete", "merge"):
             level.joined = False
@@ -217,6 +216,18 @@ class QueryScan:
             if len(parts) == 1 and any(parts[0] in level.made for level in self._levels):
                 return False
         return self._guarded.covers(parts[-2] if len(parts) > 1 else "", parts[-1])
+
+
+def _ends_list(tokens: Sequence[str], i: int) -> bool:
+    """Whether no list of relations goes on behind the word at `i`."""
+    token, before = tokens[i], tokens[i - 1] if i else ""
+    if before == ".":
+        return False
+    if token == "for":  # that of a lock, and not of COLLATION FOR
+        return tokens[i + 1 : i + 2] != [] and tokens[i + 1] in _AFTER_FOR
+    if token == "set":  # that of MERGE
+        return tokens[max(i - 2, 0) : i] == ["then", "update"]
+    return token in _ENDS_OF_FROM and not (token == "group" and before == "within")
 
 
 def _is_comparison(tokens: Sequence[str], i: int) -> bool:

@@ -29,7 +29,6 @@ _WITHOUT_RELATIONS: Final = frozenset(
         "deallocate",
         "discard",
         "end",
-        "execute",
         "fetch",
         "listen",
         "load",
@@ -77,7 +76,7 @@ def guarded_relation(tokens: Sequence[str], guarded: Guarded) -> str | None:
         return None
     if first == "explain":
         return guarded_relation(_explained(tokens), guarded)
-    if first in QUERY_STARTS or first == "call":
+    if first in QUERY_STARTS or first in ("call", "execute"):
         return QueryScan(tokens, guarded).find()
     if first == "copy" and tokens[1:2] == ["("]:
         end = closing(list(tokens), 1)

@@ -46,6 +46,14 @@ DENIED = (
     "SELECT t.is DISTINCT FROM secret",
     "SELECT t.from FROM secret",
     "SELECT 1 AS from, 2 FROM t, secret",
+    # --- words that end a list of relations elsewhere
+    "SELECT * FROM t JOIN u ON CASE WHEN matched THEN true END, secret",
+    "SELECT (SELECT 1 FROM t JOIN u ON percentile_disc(0) WITHIN GROUP (ORDER BY o.a) > 1, "
+    "secret) FROM t o",
+    "SELECT * FROM collation for ('a') AS c, secret",
+    "SELECT * FROM update set, secret",
+    "SELECT * FROM x.where, x.then update, secret",
+    "EXECUTE p ((SELECT 1 FROM secret))",
     # --- names that WITH makes
     "WITH x AS (SELECT * FROM secret) SELECT 1",
     "WITH secret AS (SELECT * FROM secret) SELECT * FROM secret",
@@ -216,6 +224,7 @@ ALLOWED = (
     "UPDATE t SET a = 1, secret = 2 WHERE secret = 3",
     "DELETE FROM t WHERE secret = 1 RETURNING secret",
     "MERGE INTO t USING u ON true WHEN MATCHED THEN UPDATE SET secret = 1",
+    "MERGE INTO t USING u x JOIN u ON true ON true WHEN MATCHED THEN UPDATE SET a=1, secret=2",
     "COPY t (secret) TO STDOUT",
     "COPY (SELECT secret FROM t) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE (secret))",
     # --- other statements

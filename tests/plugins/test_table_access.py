@@ -23,6 +23,39 @@ def test_a_guarded_table_is_refused_wherever_it_stands(sql: str) -> None:
     assert said.startswith('permission denied for table "')
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "SELECT * FROM ({}) x, t",
+        "SELECT secret, ({}) FROM t",
+        "SELECT f(a, ARRAY({})) FROM t GROUP BY a",
+        "SELECT extract(year FROM ({})) FROM t",
+        "WITH t AS ({}) SELECT 1",
+        "WITH secrets AS (SELECT 1) {}",
+        "SELECT 1 EXCEPT ({})",
+        "INSERT INTO t {}",
+        "UPDATE t SET a = ({})",
+        "DELETE FROM t WHERE a = ANY ({})",
+        "MERGE INTO t USING ({}) s ON true WHEN MATCHED THEN DELETE",
+        "COPY ({}) TO STDOUT",
+        "EXPLAIN (COSTS off) {}",
+        "PREPARE secret AS {}",
+        "DECLARE secret CURSOR FOR {}",
+        "CREATE VIEW v (secret) AS {}",
+        "CREATE TEMP TABLE x (secret) AS {} WITH NO DATA",
+        "BEGIN; {}; END",
+        "CREATE RULE r AS ON INSERT TO t DO ALSO (DELETE FROM t; {})",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; {}; END",
+        "CREATE SCHEMA s CREATE VIEW v AS {}",
+        "CREATE POLICY p ON t USING (EXISTS ({}))",
+    ],
+)
+def test_a_query_is_refused_within_whatever_holds_it(frame: str) -> None:
+    queries = [sql for sql in DENIED if sql.startswith(("SELECT", "TABLE", "VALUES", "WITH"))]
+    passed = [sql for sql in queries if message(frame.format(sql)) is None]
+    assert passed == []
+
+
 @pytest.mark.parametrize("sql", UNKNOWN)
 def test_a_statement_whose_tables_cannot_be_known_is_refused(sql: str) -> None:
     said = message(sql)
