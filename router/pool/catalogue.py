@@ -145,7 +145,8 @@ class Catalogue:
             for number, shard in enumerate(servers)
             if any(address.is_primary for address in shard)
         }
-        self._complaints: Final[set[str]] = set()
+        # The last complaint about each shard, so that it is logged once.
+        self._complaints: Final[dict[int, str]] = {}
 
     def join(self, member: Member) -> None:
         """Serve one more pool; it is told at once what is known."""
@@ -219,7 +220,7 @@ class Catalogue:
             self.fail(address, "there are too many columns or functions")
             return
         self._answered(address)
-        self._complaints.clear()
+        self._complaints.pop(shard, None)
         functions = (row[1] for row in rows if row[0] == "f")
         self._told[shard] = _Told(
             _columns(row[1:] for row in rows if row[0] == "c"),
@@ -232,8 +233,8 @@ class Catalogue:
         shard = address.shard
         if shard in self._told and not self._is_authority(address):
             return
-        if why not in self._complaints:
-            self._complaints.add(why)
+        if self._complaints.get(shard) != why:
+            self._complaints[shard] = why
             log.warning(
                 "[%s] cannot read the catalogue of shard %d: %s", self._database, shard, why
             )

@@ -54,8 +54,7 @@ class Database:
         routing: RoutingSettings,
     ) -> Catalogue | None:
         """The catalogue for a pool: that of the others, unless other things are wanted."""
-        splits = routing.query_parser_enabled and routing.read_write_splitting
-        wanted = Wanted(router.wanted_tables, routing.learn_functions and splits)
+        wanted = Wanted(router.wanted_tables, routing.learn_functions)
         servers = [list(shard) for shard in addresses]
         old, is_same = self.catalogue, self._addresses == servers
         if old is None or old.wanted != wanted or not is_same:
