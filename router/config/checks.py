@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, cast
 
+from . import patterns
 from .findings import Finding
 from .keymaps import check_key_maps
 from .keys import Numbered
@@ -111,10 +112,27 @@ def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
         ("sharding_key_regex", pool.sharding_key_regex),
         ("shard_id_regex", pool.shard_id_regex),
     ):
-        if pattern is not None and not re.compile(pattern).groups:
+        if pattern is None:
+            continue
+        path, limit = (*base, key), (*base, "regex_search_limit")
+        if not re.compile(pattern).groups:
             yield Finding(
-                (*base, key),
+                path,
                 "finds nothing: the number is taken from its group 1, and it has no group",
+                is_warning=True,
+            )
+        if patterns.is_explosive(pattern):
+            yield Finding(
+                path,
+                "can take minutes for a short statement that is made for it, as it repeats "
+                "what can be divided in many ways; see Comments in docs/sharding.md",
+            )
+        elif patterns.steps(pattern, pool.regex_search_limit) > patterns.AFFORDABLE:
+            yield Finding(
+                path,
+                "can take long for a statement that is made for it; "
+                "make it more definite, or lower regex_search_limit",
+                (limit,),
                 is_warning=True,
             )
 

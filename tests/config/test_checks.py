@@ -52,6 +52,20 @@ def test_a_regex_without_a_group_is_a_warning() -> None:
     assert warning.startswith("pools.app.shard_id_regex: finds nothing")
 
 
+@pytest.mark.parametrize("key", ["shard_id_regex", "sharding_key_regex"])
+def test_a_regex_that_a_client_can_make_explode_is_a_mistake(key: str) -> None:
+    [mistake] = problems({f"{APP}/{key}": r"(\d+\s*)+;"})
+    assert mistake.startswith(f"pools.app.{key}: can take minutes")
+
+
+def test_a_regex_that_takes_long_in_a_long_text_is_a_warning() -> None:
+    slow = {f"{APP}/shard_id_regex": r".*shard.*(\d+)x"}
+    assert warnings({**slow, f"{APP}/regex_search_limit": 100}) == ()
+    [warning] = warnings({**slow, f"{APP}/regex_search_limit": 100_000})
+    assert warning.startswith("pools.app.shard_id_regex: can take long")
+    assert "regex_search_limit" in warning
+
+
 @pytest.mark.parametrize(
     "key", ["db_activity_init_delay", "db_activity_ttl", "table_mutation_cache_ms_ttl"]
 )
