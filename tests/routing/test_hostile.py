@@ -69,10 +69,10 @@ KEYLESS: Final = {
     "CASE in CASE, parsed": b"SELECT " + b"CASE WHEN " * 200 + b"true" + b" THEN 1 END" * 200,
     "a list of 100,000": FROM_USERS + b"id IN (" + numbered(b"#", 100_000) + b")",
     "an array of 100,000": FROM_USERS + b"id = ANY ('{" + numbered(b"#", 100_000) + b"}')",
-    "AND": FROM_USERS + numbered(b"id = #", 8_000, b" AND "),
+    "AND": FROM_USERS + numbered(b"id = #", 3_000, b" AND "),
     "commas": b"SELECT * FROM " + numbered(b"users u#", 8_000),
     "joins": b"SELECT * FROM users u "
-    + numbered(b"JOIN users u# ON u#.id = u.id", 3_000, b" ")
+    + numbered(b"JOIN users u# ON u#.id = u.id", 1_000, b" ")
     + b" WHERE u.id = 5",
     "UNION": numbered(b"SELECT * FROM users WHERE id = 5", 3_000, b" UNION ALL "),
     "+": FROM_USERS + b"id = " + numbered(b"a", 20_000, b"+"),
@@ -85,9 +85,9 @@ KEYLESS: Final = {
     "equalities": b"SELECT * FROM users a, users b WHERE "
     + numbered(b"a.c# = b.c# AND a.c# = b.id", 2_000, b" AND "),
     "rows": b"SELECT 1 WHERE ("
-    + numbered(b"a#", 9_000)
+    + numbered(b"a#", 3_000)
     + b") = ("
-    + numbered(b"#", 9_000)
+    + numbered(b"#", 3_000)
     + b")",
 }
 
@@ -98,9 +98,9 @@ def test_what_is_too_much_names_no_key(text: bytes) -> None:
 
 
 AMBIGUOUS: Final = {
-    "OR": FROM_USERS + numbered(b"id = #", 8_000, b" OR "),
-    "an array of 10,000": FROM_USERS + b"id = ANY ('{" + numbered(b"#", 10_000) + b"}')",
-    "rows": FROM_USERS + b"(id, n) IN (" + numbered(b"(#, 1)", 9_000) + b")",
+    "OR": FROM_USERS + numbered(b"id = #", 3_000, b" OR "),
+    "an array of 9,999": FROM_USERS + b"id = ANY ('{" + numbered(b"#", 9_999) + b"}')",
+    "rows": FROM_USERS + b"(id, n) IN (" + numbered(b"(#, 1)", 3_000) + b")",
 }
 
 
