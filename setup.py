@@ -23,6 +23,7 @@ MODULES = [
     "router/routing/types.py",
     "router/routing/state.py",
     "router/routing/cache.py",
+    "router/routing/learning.py",
     "router/routing/router.py",
     "router/stats.py",
     "router/engine/link.py",

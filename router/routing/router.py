@@ -19,6 +19,7 @@ from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
 from .comments import CommentRouter
 from .decisions import default_shard, shard_of_keys
+from .learning import Learner
 from .sharding import Sharder
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
@@ -36,17 +37,18 @@ _TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
 _NO_PARAMETERS: Final[Mapping[int, KeyValue | tuple[KeyValue, ...] | None]] = {}
 # What is remembered for all clients must hold for those with odd text as well.
 _NO_CHOICES: Final = RoutingState(has_odd_text=True)
+_OWN_RULES: Final = ("shard_id_regex", "sharding_key_regex", "automatic_sharding_key")
 _MAX_ROUTES: Final = 1000
 
 
-class QueryRouter:
+class QueryRouter(Learner):
     """Routes the statements of one pool.
 
     Attributes:
         options: the pool's settings.
         is_static: whether a statement's text has no say, so that nobody needs to look at it.
+        finds_shards: whether a statement's text may demand a shard.
         activity: what has been written lately, if that matters.
-        epoch: how often columns or functions have been learned.
         cache: what is known about texts, with its counters.
         sharder: reads sharding keys and finds their shards.
     """
@@ -54,7 +56,6 @@ class QueryRouter:
     __slots__ = (
         "_automatic_cache",
         "_cautious",
-        "_classifier",
         "_comments",
         "_default_route",
         "_default_shard",
@@ -65,7 +66,7 @@ class QueryRouter:
         "_static_route",
         "activity",
         "cache",
-        "epoch",
+        "finds_shards",
         "is_static",
         "options",
         "sharder",
@@ -95,14 +96,18 @@ class QueryRouter:
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
         self._static_route: Final = self._default_route if self.is_static else None
+        self.finds_shards: Final = (
+            not self.is_static and options.shard_count > 1 and not self._is_sticky
+        )
         sharded = ShardedTables.of(
             options.automatic_sharding_key, options.omnisharded_tables, self.sharder.type
         )
-        self._classifier = ClassifierOptions(
-            FunctionRules(options.read_functions, options.write_functions),
-            sharded if sharded.matter and options.shard_count > 1 else None,
+        super().__init__(
+            ClassifierOptions(
+                FunctionRules(options.read_functions, options.write_functions),
+                sharded if sharded.matter and options.shard_count > 1 else None,
+            )
         )
-        self.epoch = 0
         self.cache: Final = self._new_cache(inspects=options.parser_enabled)
         self._automatic_cache: AnalysisCache[Entry] | None = None
 
@@ -160,6 +165,25 @@ class QueryRouter:
         role, reason = self._role(analysis, state)
         return self._interned(role, shard, reason)
 
+    def demanded_shard(
+        self,
+        analysis: Analysis,
+        state: RoutingState,
+        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None] = _NO_PARAMETERS,
+    ) -> int | None:
+        """Find the shard that a statement itself names, by a comment or by keys.
+
+        Arguments are those of `route_analysis`.
+
+        Returns:
+            None: it names none, or the client's own choice goes before it.
+
+        Raises:
+            RoutingError: it can be run nowhere.
+        """
+        shard, rule = self._shard(analysis, state, parameters)
+        return shard if rule in _OWN_RULES else None
+
     def route_unknown(self, state: RoutingState) -> Route:
         """Find the place for what nobody has looked at.
 
@@ -215,58 +239,15 @@ class QueryRouter:
         )
 
     @property
-    def known_columns(self) -> int:
-        """Of how many tables the columns have been learned."""
-        sharded = self._classifier.sharded
-        columns = None if sharded is None else sharded.columns
-        return 0 if columns is None else sum("." in name for name in columns)
-
-    @property
-    def known_functions(self) -> int:
-        """How many functions have been learned to only read."""
-        return len(self._classifier.rules.learned)
-
-    @property
     def wanted_tables(self) -> tuple[KeyColumn, ...]:
         """The key columns of the tables whose columns `learn_columns` is to be told.
 
         One with the table "" stands for all tables that have a column of its name.
         """
-        sharded = self._classifier.sharded
-        return () if sharded is None or self.is_static else sharded.keys
+        return () if self.sharded is None or self.is_static else self.sharded.keys
 
-    @property
-    def sharded(self) -> ShardedTables | None:
-        """What is known about the tables as far as sharding goes, if anything is asked."""
-        return self._classifier.sharded
-
-    def learn_columns(self, columns: Mapping[str, tuple[str, ...]]) -> None:
-        """Take in the names of columns in their order, by table, and forget all analyses.
-
-        Args:
-            columns: of all tables of interest, under their names without schema (where that
-                tells which table it is) and with it, "schema.table"; what was learned before
-                is replaced.
-        """
-        sharded = self._classifier.sharded
-        if sharded is None or sharded.columns == columns:
-            return
-        self._reclassify(
-            replace(self._classifier, sharded=replace(sharded, columns=dict(columns)))
-        )
-
-    def learn_functions(self, names: frozenset[str]) -> None:
-        """Take in the names of functions that only read, and forget all analyses.
-
-        What was learned before is replaced; read_functions and write_functions go before it.
-        """
-        rules = self._classifier.rules
-        if rules.learned != names:
-            self._reclassify(replace(self._classifier, rules=replace(rules, learned=names)))
-
-    def _reclassify(self, options: ClassifierOptions) -> None:
-        self._classifier = options
-        self.epoch += 1
+    def forget(self) -> None:
+        """Forget all analyses."""
         self.cache.clear()
         if self._automatic_cache is not None:
             self._automatic_cache.clear()
@@ -363,7 +344,7 @@ class QueryRouter:
     def _new_cache(self, *, inspects: bool) -> AnalysisCache[Entry]:
         options = self.options
         return AnalysisCache(
-            lambda shape: classify_shape(shape, self._classifier),
+            lambda shape: classify_shape(shape, self.classifier),
             self._entry,
             max_length=self._max_length if inspects else -1,
             too_long=_TOO_LONG if inspects else _UNSEEN,

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError
 from ..protocol import codes, marks, messages
-from ..protocol.prepared import is_reserved
 from ..protocol.segments import (
     EMIT,
     FORWARD,
@@ -36,7 +34,7 @@ from ..protocol.segments import (
 )
 from . import own_batch
 from .collecting import BATCH_LIMIT, Collected
-from .operations import Names, unknown_statement
+from .operations import Names
 from .own_batch import POISON
 
 if TYPE_CHECKING:
@@ -141,48 +139,11 @@ class Extended:
             self._unproven = False
         return True
 
-    def on_long_bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
-        """Translate the head of a Bind that is too long to hold; False: it is too short."""
-        fields = head[5:].split(b"\0", 2)
-        if len(fields) < 3:
-            return False
-        portal, name, rest = fields
-        statement = self.names.get(name)
-        if statement is None:
-            if self.names.renames and is_reserved(name):
-                raise unknown_statement(name)
-            self._begin(server)
-            self._add(head, FORWARD_BIND)
-        else:
-            self._prepare(server, statement)
-            server.marks |= statement.marks & ~marks.MAY_COPY
-            data = messages.bind_head(portal, statement.name, len(rest) + missing) + rest
-            self._add(data, FORWARD_BIND)
-        self._send(server)
-        return True
-
-    def on_long_parse(self, server: ServerConnection, head: bytes) -> bool:
-        """Forward a Parse that is too long to hold; False: the head is too short.
-
-        It is the client's own on this server: a named one keeps the server for good.
-        """
-        split = head.find(b"\0", 5)
-        if split < 0:
-            return False
-        name = head[5:split]
-        if self.names.renames and is_reserved(name):
-            raise ClientProtocolError(
-                f"prepared statement names must not begin with {name[:6]!r}"
-            )
-        if name:
-            self._session.pinned = True
-        else:
-            self.names.forget(b"")
-        server.marks |= marks.UNKNOWN
+    def forward(self, server: ServerConnection, data: bytes, step: Step) -> None:
+        """Send a message, or the head of one, that has been translated elsewhere."""
         self._begin(server)
-        self._add(head, FORWARD_PARSE)
+        self._add(data, step)
         self._send(server)
-        return True
 
     # --- without a server
 
@@ -249,7 +210,7 @@ class Extended:
         elif statement is None:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
-            self._prepare(server, statement)
+            self.prepare(server, statement)
             server.marks |= statement.marks & ~marks.MAY_COPY
             if statement.marks & marks.MAY_COPY:
                 # Nothing behind it before it is known which Sync will end it.
@@ -259,7 +220,7 @@ class Extended:
         elif kind == codes.PARSE:
             self._apply_parse(server, segment, operation, statement)
         elif kind == codes.DESCRIBE:
-            self._prepare(server, statement)
+            self.prepare(server, statement)
             self._add(messages.describe_statement(statement.name), FORWARD_DESCRIBE)
         else:  # Close: the server keeps it for others
             self._special(
@@ -282,7 +243,7 @@ class Extended:
     ) -> None:
         """Answer a message about a statement of the router's own in its turn."""
         if operation.kind == codes.BIND:
-            self._prepare(server, own.statement)
+            self.prepare(server, own.statement)
         steps = own_batch.steps(self._session, server, segment, operation, own)
         for data, step in steps:
             self._special(data, step)
@@ -320,7 +281,7 @@ class Extended:
             Step(FORWARD, b"1", undo=undo_all, done=statement.prove),
         )
 
-    def _prepare(self, server: ServerConnection, statement: PreparedStatement) -> None:
+    def prepare(self, server: ServerConnection, statement: PreparedStatement) -> None:
         """See that the server has the statement by the time the next message reaches it."""
         self._begin(server)
         if server.statements.use(statement.name):

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..errors import ClientProtocolError
 from ..protocol import codes, marks, messages
+from ..protocol.framing import HEADER_SIZE
+from ..protocol.prepared import is_reserved
+from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
 from . import local, simple
+from .operations import unknown_statement
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -63,8 +68,8 @@ class LongMessages:
         if session.writes is not None:
             session.writes.note(None)
         if kind == codes.BIND:
-            return extended.on_long_bind(server, head, missing)
-        return extended.on_long_parse(server, head)
+            return self._bind(server, head, missing)
+        return self._parse(server, head)
 
     def _query(self, server: ServerConnection, head: bytes) -> bool:
         session = self._session
@@ -83,6 +88,47 @@ class LongMessages:
         if inspector is not None and local.refuses_long(session, inspector, head):
             return True
         simple.send_query(session, server, head, marks.UNKNOWN)
+        return True
+
+    def _bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
+        """Translate the head of a Bind; False: it is too short."""
+        extended = self._session.extended
+        fields = head[HEADER_SIZE:].split(b"\0", 2)
+        if len(fields) < 3:
+            return False
+        portal, name, rest = fields
+        statement = extended.names.get(name)
+        if statement is None:
+            if extended.names.renames and is_reserved(name):
+                raise unknown_statement(name)
+            extended.forward(server, head, FORWARD_BIND)
+        else:
+            extended.prepare(server, statement)
+            server.marks |= statement.marks & ~marks.MAY_COPY
+            data = messages.bind_head(portal, statement.name, len(rest) + missing) + rest
+            extended.forward(server, data, FORWARD_BIND)
+        return True
+
+    def _parse(self, server: ServerConnection, head: bytes) -> bool:
+        """Forward the head of a Parse; False: it is too short.
+
+        It is the client's own on this server: a named one keeps the server for good.
+        """
+        names = self._session.extended.names
+        split = head.find(b"\0", HEADER_SIZE)
+        if split < 0:
+            return False
+        name = head[HEADER_SIZE:split]
+        if names.renames and is_reserved(name):
+            raise ClientProtocolError(
+                f"prepared statement names must not begin with {name[:6]!r}"
+            )
+        if name:
+            self._session.pinned = True
+        else:
+            names.forget(b"")
+        server.marks |= marks.UNKNOWN
+        self._session.extended.forward(server, head, FORWARD_PARSE)
         return True
 
     def go_on(self, data: bytes) -> bool:

@@ -1,0 +1,76 @@
+"""What a router learns from its servers: the columns of tables, and what functions do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .classify import ClassifierOptions
+    from .columns import ShardedTables
+
+
+class Learner:
+    """The part of a `QueryRouter` that changes while it is in use.
+
+    Attributes:
+        classifier: how statements are analysed now.
+        epoch: how often it has changed.
+    """
+
+    __slots__ = ("classifier", "epoch")
+
+    def __init__(self, classifier: ClassifierOptions) -> None:
+        self.classifier = classifier
+        self.epoch = 0
+
+    def forget(self) -> None:
+        """Forget all analyses."""
+        raise NotImplementedError
+
+    @property
+    def sharded(self) -> ShardedTables | None:
+        """What is known about the tables as far as sharding goes, if anything is asked."""
+        return self.classifier.sharded
+
+    @property
+    def known_columns(self) -> int:
+        """Of how many tables the columns have been learned."""
+        columns = None if self.sharded is None else self.sharded.columns
+        return 0 if columns is None else sum("." in name for name in columns)
+
+    @property
+    def known_functions(self) -> int:
+        """How many functions have been learned to only read."""
+        return len(self.classifier.rules.learned)
+
+    def learn_columns(self, columns: Mapping[str, tuple[str, ...]]) -> None:
+        """Take in the names of columns in their order, by table, and forget all analyses.
+
+        Args:
+            columns: of all tables of interest, under their names without schema (where that
+                tells which table it is) and with it, "schema.table"; what was learned before
+                is replaced.
+        """
+        sharded = self.sharded
+        if sharded is None or sharded.columns == columns:
+            return
+        self._reclassify(
+            replace(self.classifier, sharded=replace(sharded, columns=dict(columns)))
+        )
+
+    def learn_functions(self, names: frozenset[str]) -> None:
+        """Take in the names of functions that only read, and forget all analyses.
+
+        What was learned before is replaced; read_functions and write_functions go before it.
+        """
+        rules = self.classifier.rules
+        if rules.learned != names:
+            self._reclassify(replace(self.classifier, rules=replace(rules, learned=names)))
+
+    def _reclassify(self, options: ClassifierOptions) -> None:
+        self.classifier = options
+        self.epoch += 1
+        self.forget()
