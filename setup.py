@@ -29,6 +29,7 @@ MODULES = [
     "router/engine/link.py",
     "router/engine/loop.py",
     "router/pool/contracts.py",
+    "router/pool/answer.py",
     "router/pool/server.py",
     "router/pool/address_pool.py",
     "router/pool/cleaning.py",

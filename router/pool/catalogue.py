@@ -14,14 +14,14 @@ unknown. What cannot be read is unknown, too, and logged.
 from __future__ import annotations
 
 import logging
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ServerProtocolError
 from ..protocol import codes, messages
-from ..protocol.segments import ReplySink, Segment
+from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, quote_literal
+from .answer import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,6 @@ Columns = dict[str, tuple[str, ...]]
 
 # More columns or functions than that are not read.
 _MOST_ROWS: Final = 50_000
-_MOST_BYTES: Final = 8 << 20
 # Marks the columns of tables that have one name and are not alike.
 _DIFFERENT: Final[tuple[str, ...]] = ()
 
@@ -203,8 +202,15 @@ class Catalogue:
     def ask(self, server: ServerConnection) -> None:
         """Ask on a connection that is nobody's; `AddressPool.tested` goes on with it."""
         server.apply(EMPTY)  # whatever encoding a client has set
-        reader = _Reader(self, server)
-        server.queue.append(Segment(reader))
+
+        def learn(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:
+            if error is None:
+                self.take(server.pool.address, rows, is_whole=is_whole)
+            else:
+                self.fail(server.pool.address, error.get("M", "no reason given"))
+            server.pool.tested(server)
+
+        server.queue.append(Segment(Answer(learn)))
         server.send(messages.query(self.wanted.sql))
 
     # --- answers
@@ -273,45 +279,3 @@ def _columns(rows: Iterable[Row]) -> Columns:
             if found.setdefault(name, columns) != columns:
                 found[name] = _DIFFERENT
     return found
-
-
-class _Reader(ReplySink):
-    """Gets the answer of a server that is asked between two clients."""
-
-    def __init__(self, catalogue: Catalogue, server: ServerConnection) -> None:
-        self._catalogue: Final = catalogue
-        self._server: Final = server
-        self._data: list[bytes] = []
-        self._size = 0
-
-    def reply(self, data: bytes) -> None:
-        """Keep a part of the answer."""
-        self._size += len(data)
-        if self._size <= _MOST_BYTES:
-            self._data.append(data)
-
-    def segment_done(self, segment: Segment, status: int) -> None:
-        """Learn from the whole answer, and give the connection on."""
-        server, address = self._server, self._server.pool.address
-        is_whole = self._size <= _MOST_BYTES
-        rows, error = _read(b"".join(self._data)) if is_whole else ([], None)
-        if error is None:
-            self._catalogue.take(address, rows, is_whole=is_whole)
-        else:
-            self._catalogue.fail(address, error.get("M", "no reason given"))
-        server.pool.tested(server)
-
-
-def _read(data: bytes) -> tuple[list[Row], dict[str, str] | None]:
-    """Take the rows out of whole messages, or the fields of the error."""
-    rows: list[Row] = []
-    pos = 0
-    while pos < len(data):
-        kind, length = struct.unpack_from("!BI", data, pos)
-        body = data[pos + 5 : pos + 1 + length]
-        if kind == codes.DATA_ROW:
-            rows.append(messages.parse_data_row(body))
-        elif kind == codes.ERROR_RESPONSE:
-            return rows, messages.parse_error_fields(body)
-        pos += 1 + length
-    return rows, None

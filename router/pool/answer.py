@@ -1,0 +1,57 @@
+"""The answer to a query of the router's own between two clients.
+
+In a module of its own because only compiled classes can inherit from compiled ones.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from ..protocol import codes, messages
+from ..protocol.segments import ReplySink, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Row = tuple[str | None, ...]
+    Taker = Callable[[list[Row], dict[str, str] | None, bool], None]
+
+# More of an answer is not kept.
+_MOST_BYTES: Final = 8 << 20
+_HEADER: Final = struct.Struct("!BI")
+
+
+class Answer(ReplySink):
+    """Gathers rows in text format, and gives them to whoever has asked."""
+
+    def __init__(self, take: Taker) -> None:
+        """`take` is given the rows, the fields of an ErrorResponse, and whether that is all."""
+        self._take: Final = take
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def reply(self, data: bytes) -> None:
+        """Keep a part of the answer."""
+        self._size += len(data)
+        if self._size <= _MOST_BYTES:
+            self._data.append(data)
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """It is complete."""
+        if self._size > _MOST_BYTES:
+            self._take([], None, False)
+            return
+        data = b"".join(self._data)
+        rows: list[Row] = []
+        error: dict[str, str] | None = None
+        pos = 0
+        while pos < len(data):
+            kind, length = _HEADER.unpack_from(data, pos)
+            body = data[pos + 5 : pos + 1 + length]
+            if kind == codes.DATA_ROW:
+                rows.append(messages.parse_data_row(body))
+            elif kind == codes.ERROR_RESPONSE:
+                error = messages.parse_error_fields(body)
+            pos += 1 + length
+        self._take(rows, error, True)
