@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Values = Mapping[int, KeyValue | tuple[KeyValue, ...] | None]
     Parameters = Callable[[Analysis], Values]
 
-COLUMNS: Final = (
+COLUMNS: Final[tuple[str, ...]] = (
     "kind",
     "verdict",
     "role",

@@ -91,7 +91,8 @@ class Collected:
             session.look_up_anew()
         if self._names.has_own and self._settle():
             return
-        self._note_local()
+        if session.routing.has_local:
+            self._note_local()
         try:
             route = batch_route(
                 session.pool.router,
@@ -106,10 +107,8 @@ class Collected:
 
     def _note_local(self) -> None:
         """SET LOCAL holds until something has been executed; to prepare it is not enough."""
-        routing = self._session.routing
-        if routing.has_local:
-            executes = any(operation.kind == codes.EXECUTE for operation in self.operations)
-            routing.is_under_way = executes or not self.is_complete
+        executes = any(operation.kind == codes.EXECUTE for operation in self.operations)
+        self._session.routing.is_under_way = executes or not self.is_complete
 
     def _settle(self) -> bool:
         """Carry out the router's own statements as far as they come before the others.

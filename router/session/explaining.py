@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from .own import OwnPortal
     from .session import Session
 
-COLUMNS: Final = tuple((name, TEXT_OID) for name in explain.COLUMNS)
+COLUMNS: Final[tuple[tuple[str, int], ...]] = tuple(
+    (name, TEXT_OID) for name in explain.COLUMNS
+)
 
 
 def explained_row(

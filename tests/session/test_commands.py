@@ -678,3 +678,29 @@ def test_any_shard_is_the_one_that_is_kept() -> None:
     for _ in range(5):
         harness.ask(client, query("SET SHARD TO ANY"))
         assert shard(harness, client) == b"1"
+
+
+# --- comments
+
+
+@pytest.mark.parametrize("is_simple", [True, False])
+def test_a_comment_chooses_the_shard_in_both_protocols(is_simple: bool) -> None:
+    options = RouterOptions(shard_count=2, shard_id_regex=r"/\* shard_id: (\d+) \*/")
+    harness = sharded(options=options)
+    client = harness.connect()
+    for text in ("SELECT x /* shard_id: 1 */", "SELECT x /* shard_id: 0 */"):
+        harness.ask(client, query(text) if is_simple else run(text) + SYNC)
+        assert shards_of(harness, text) == [int(text[-4])]
+    text = "SELECT x /* shard_id: 7 */"
+    said = harness.ask(client, query(text) if is_simple else run(text) + SYNC)
+    assert sqlstates(said) == ["22023"]
+    assert shard(harness, client) == b"unset"
+
+
+def test_a_command_leaves_the_role_of_its_batch_alone() -> None:
+    harness = sharded(options=SPLITTING)
+    client = harness.connect()
+    harness.ask(client, RUN + run("SELECT x") + SYNC)
+    [server] = harness.servers
+    address = server.connection.pool.address
+    assert (address.shard, address.is_primary) == (1, False)
