@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard
 from ..protocol import codes
-from ..routing.types import KeyType, KeyValue, Role
+from ..routing.types import KeyType, KeyValue, Role, RoleChoice
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -45,7 +45,9 @@ def batch_route(
     Raises:
         RoutingError: there is no such place.
     """
-    if not complete or router.is_static:
+    # A client can ask for what its pool does without: then Parse has not looked at the texts.
+    is_late = state.choice is RoleChoice.AUTO and not router.options.parser_enabled
+    if not complete or (router.is_static and not is_late):
         return router.route_unknown(state)
     found: Route | None = None
     prepared: Analysis | None = None
@@ -53,24 +55,27 @@ def batch_route(
         if operation.own is not None:
             continue
         statement = operation.statement
+        analysis = None if statement is None else statement.analysis
+        if is_late and statement is not None:
+            analysis, _ = router.inspect(statement.text, state)
         if operation.kind == codes.BIND:
-            if statement is None or statement.analysis is None:
+            if statement is None or analysis is None:
                 route = router.route_unknown(state)
             else:
                 values: dict[int, BoundKey] = {}
-                wanted = statement.analysis.parameter_kinds
+                wanted = analysis.parameter_kinds
                 if wanted:
                     values = bound_keys(
                         operation.data,
                         wanted,
                         statement.body,
                         router.sharder,
-                        statement.analysis.untyped,
+                        analysis.untyped,
                     )
-                route = router.route_analysis(statement.analysis, state, values)
+                route = router.route_analysis(analysis, state, values)
             found = route if found is None else _both(found, route)
         elif statement is not None and operation.kind in b"PD":
-            prepared = statement.analysis
+            prepared = analysis
     if found is not None:
         return found
     # Nothing is run: a statement can be prepared and described wherever it could be read.
