@@ -1,0 +1,78 @@
+"""Reads and writes between a real primary and its replicas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support.router import PoolText, servers_of, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import psycopg
+
+    from router.demo.cluster import Shard
+    from tests.support.postgres import Database
+    from tests.support.router import RouterProcess
+
+FUNCTIONS = """
+CREATE FUNCTION looks() RETURNS bool LANGUAGE sql STABLE AS 'SELECT pg_is_in_recovery()';
+CREATE FUNCTION writes() RETURNS bool LANGUAGE sql VOLATILE AS 'SELECT pg_is_in_recovery()';
+"""
+
+
+def splitting(replicated: Shard, database: Database, options: str) -> dict[str, PoolText]:
+    """A pool that sends reads to replicas."""
+    options += "\nquery_parser_enabled = true\nquery_parser_read_write_splitting = true"
+    return {"db": PoolText([servers_of(replicated)], database=database.name, options=options)}
+
+
+def is_replica(client: psycopg.Connection[tuple[object, ...]], sql: str) -> bool:
+    """Whether a replica answers a statement, which asks it."""
+    [(answer,)] = client.execute(sql.encode()).fetchall()
+    assert isinstance(answer, bool)
+    return answer
+
+
+def test_functions_that_servers_declare_stable_are_reads(
+    replicated: Shard,
+    make_database: Callable[..., Database],
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    database = make_database(replicated.primary)
+    database.execute(FUNCTIONS)
+    replicated.wait_for_replication()
+    router = start_router(splitting(replicated, database, "learn_functions = true"))
+    with router.connect("db") as client:
+        assert is_replica(client, "SELECT looks()")
+        assert not is_replica(client, "SELECT writes()")
+        client.execute("ALTER FUNCTION writes() STABLE")
+        wait_until("it is known", lambda: is_replica(client, "SELECT writes()"))
+        client.execute("ALTER FUNCTION looks() VOLATILE")
+        assert not is_replica(client, "SELECT looks()")
+    [known] = router.admin("SHOW ROUTING")
+    assert known["functions"] == "1"
+
+
+def test_what_was_written_is_read_from_the_primary_for_a_time(
+    replicated: Shard,
+    make_database: Callable[..., Database],
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    database = make_database(replicated.primary)
+    database.execute("CREATE TABLE t (id int); CREATE TABLE u (id int)")
+    replicated.wait_for_replication()
+    options = """
+    db_activity_based_routing = true
+    db_activity_init_delay = 1
+    table_mutation_cache_ms_ttl = 60000
+    """
+    router = start_router(splitting(replicated, database, options))
+    with router.connect("db") as writer, router.connect("db") as reader:
+        read = "SELECT pg_is_in_recovery() FROM (SELECT count(*) FROM {}) x"
+        wait_until("the database is in use", lambda: is_replica(reader, read.format("t")))
+        with writer.transaction():
+            writer.execute("INSERT INTO t VALUES (%s)", (1,))
+        assert not is_replica(reader, read.format("t"))
+        assert not is_replica(reader, read.format("public.t"))
+        assert is_replica(reader, read.format("u"))
