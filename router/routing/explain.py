@@ -5,14 +5,15 @@ The decision is that of `QueryRouter`; here it is asked for and put into words.
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, RoutingError
-from .commands import GAP
+from .commands import GAP, worded
 from .shape import UnknownLexeme, shape_of
-from .types import Role, Route, Verdict
+from .types import Analysis, Role, Route, Statement, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .columns import ShardedTables
     from .router import QueryRouter
     from .state import RoutingState
-    from .types import Analysis, KeyTerm, KeyValue
+    from .types import KeyTerm, KeyValue
 
     Values = Mapping[int, KeyValue | tuple[KeyValue, ...] | None]
     Parameters = Callable[[Analysis], Values]
@@ -43,6 +44,9 @@ COLUMNS: Final[tuple[str, ...]] = (
 """The columns of the answer, all of them text; new ones come behind these."""
 
 MAX_PARAMETERS: Final = 1000
+
+OWN_RULE: Final = "router"
+"""The rule of what the router answers without a server."""
 
 _HEAD: Final = re.compile(
     rb"(?P<before>(?:%(gap)s|;)*+)explain%(gap)s++route(?![\w.$])" % {b"gap": GAP},
@@ -111,8 +115,17 @@ class Decision:
 
     def held(self, role: Role, shard: int, by: str) -> Decision:
         """The same where the server has been chosen earlier: by a transaction or a session."""
+        if self.rule == OWN_RULE:
+            return self
         route = Route(role, shard, f"the {by} stays on its server")
         return replace(self, route=route, rule=by, error=None)
+
+
+def answered(reason: str, kind: str = "") -> Decision:
+    """What becomes of a text that no server hears of."""
+    statement = Statement(kind, Verdict.WRITE, reason)
+    analysis = Analysis((statement,), Verdict.WRITE, reason)
+    return Decision(analysis, "off", {}, rule=OWN_RULE)
 
 
 def decide(
@@ -129,6 +142,9 @@ def decide(
         state: the client's choices.
         parameters: gives the values for the numbers in `Analysis.key_parameters`, if any.
     """
+    own = _own(router, sql, state)
+    if own is not None:
+        return own
     analysis, cache = router.inspect(sql, state)
     decision = Decision(analysis, cache, {})
     try:
@@ -140,6 +156,24 @@ def decide(
     return replace(decision, route=route, rule=rule)
 
 
+def _own(router: QueryRouter, sql: bytes, state: RoutingState) -> Decision | None:
+    """What becomes of a routing command; None if it is none."""
+    decision = answered("the router answers it itself")
+    try:
+        wording = worded(sql)
+        if wording is None:
+            return None
+        decision = answered("the router answers it itself", wording.verb.value)
+        if not wording.has_parameter:
+            command = wording.command(shards=router.options.shard_count, sharder=router.sharder)
+            before = state.choices
+            state.execute(command, router.options, random.Random(0), router.sharder)
+            state.restore(before)
+    except RoutingError as error:
+        return replace(decision, rule=None, error=error)
+    return decision
+
+
 def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
     """The decision as the values of COLUMNS; None is NULL."""
     analysis, route, error = decision.analysis, decision.route, decision.error
@@ -147,7 +181,7 @@ def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
     role = shard = None
     if route is not None:
         role = "any" if route.role is None else route.role.value
-        shard = router.options.default_shard if route.shard is None else str(route.shard)
+        shard = _drawn(router) if route.shard is None else str(route.shard)
     return (
         "; ".join(kind for kind in analysis.kinds if kind) or None,
         ("read" if analysis.verdict is Verdict.READ else "write") if is_seen else None,
@@ -163,6 +197,12 @@ def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
         None if error is None else error.sqlstate,
         None if error is None else error.message,
     )
+
+
+def _drawn(router: QueryRouter) -> str:
+    """How a shard is drawn: also for tables on every shard, whatever the default is."""
+    healthy = "random_healthy"
+    return healthy if router.options.default_shard == healthy else "random"
 
 
 def _listed(names: Iterator[str] | tuple[str, ...]) -> str | None:

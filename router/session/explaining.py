@@ -32,7 +32,9 @@ def explained_row(
     decision = explain.decide(router, sql, session.routing, parameters)
     server = session.server
     refused = _objection(session, sql)
-    if refused is not None:
+    if session.pool.inspector is not None and session.pool.inspector.answer(sql) is not None:
+        decision = explain.answered("the plugin intercept answers it")
+    elif refused is not None:
         decision = replace(decision, route=None, rule=None, error=refused)
     elif server is not None:
         address = server.pool.address

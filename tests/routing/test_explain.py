@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -210,3 +211,33 @@ def test_it_agrees_with_the_route(choice: str | None) -> None:
         else:
             with pytest.raises(RoutingError, match=re.escape(decision.error.message)):
                 other.route(text, state)
+
+
+def test_a_shard_of_a_table_on_every_shard_is_drawn() -> None:
+    options = replace(SPLITTING, omnisharded_tables=("countries",))
+    for default, drawn in (("shard_0", "random"), ("random_healthy", "random_healthy")):
+        found = told("SELECT * FROM countries", replace(options, default_shard=default))
+        assert (found["shard"], found["rule"]) == (drawn, "omnisharded_tables")
+
+
+@pytest.mark.parametrize("sql", ["SET SHARD TO 1", "set sharding key to $1", "SHOW SHARD;"])
+def test_no_server_hears_of_the_routers_own_commands(sql: str) -> None:
+    found = told(sql)
+    assert found["rule"] == "router"
+    assert found["kind"] == sql.upper().split(" TO ")[0].strip(";")
+    assert {found[name] for name in ("role", "shard", "verdict", "sqlstate")} == {None}
+
+
+def test_the_error_of_a_command_is_told_and_nothing_is_changed() -> None:
+    router, state = QueryRouter(SPLITTING), RoutingState()
+    for sql, code in (
+        (b"SET SHARD TO 3", "22023"),
+        (b"SET SHARDING KEY TO x", "22023"),
+        (b"SET SHARD TO 1; SELECT 1", "0A000"),
+    ):
+        decision = decide(router, sql, state)
+        assert decision.error is not None
+        assert decision.error.sqlstate == code
+    decide(router, b"SET SHARD TO 1", state)
+    assert state.shard is None
+    assert state.is_default

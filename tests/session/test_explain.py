@@ -7,7 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from router.config.plugins import Answer
 from router.config.values import PoolMode
+from router.plugins.inspector import PluginInspector
+from router.plugins.intercept import Interceptor
+from router.plugins.table_access import TableAccess
 from router.protocol import messages
 from router.routing.explain import COLUMNS
 from router.routing.types import RouterOptions
@@ -159,3 +163,26 @@ def test_other_explains_go_to_the_server() -> None:
     client = harness.connect()
     harness.ask(client, query("EXPLAIN SELECT 1"))
     assert len(harness.servers) == 1
+
+
+def test_no_server_hears_of_what_the_router_answers() -> None:
+    harness = sharded()
+    assert harness.pool is not None
+    canned = Answer.model_validate(
+        {"query": "SELECT a FROM b", "schema": [["a", "text"]], "result": [["1"]]}
+    )
+    harness.pool.inspector = PluginInspector(
+        interceptor=Interceptor([canned], "app", "ann"), access=TableAccess(("secret",))
+    )
+    client = harness.connect()
+    for in_transaction in (False, True):
+        for sql, reason in (
+            ("select a from b;", "the plugin intercept answers it"),
+            ("SHOW SHARD", "the router answers it itself"),
+        ):
+            found = explain(harness, client, sql)
+            assert (found["rule"], found["reason"]) == ("router", reason)
+            assert found["role"] is found["shard"] is None
+        assert explain(harness, client, "SELECT * FROM secret")["sqlstate"] == "42501"
+        if not in_transaction:
+            harness.ask(client, query("BEGIN"))
