@@ -49,6 +49,7 @@ MODULES = [
     "router/session/collecting.py",
     "router/session/departure.py",
     "router/session/long.py",
+    "router/session/straying.py",
     "router/session/simple.py",
     "router/session/extended.py",
     "router/session/session.py",

@@ -302,10 +302,11 @@ async def serve(
     Raises:
         ConfigError: the address cannot be bound, or the TLS files cannot be used.
     """
+    router: Router | None = None
     with _listening(config.general) as listening:
-        async with trio.open_nursery() as nursery:
-            router = Router(config, config_path, nursery)
-            try:
+        try:
+            async with trio.open_nursery() as nursery:
+                router = Router(config, config_path, nursery)
                 router.apply(config)
                 metrics_port = await _start_metrics(router, nursery)
                 nursery.start_soon(router.engine.run)
@@ -324,7 +325,9 @@ async def serve(
                 task_status.started(ServeInfo(host, port, metrics_port))
                 await router.drained.wait()
                 nursery.cancel_scope.cancel()
-            finally:
+        finally:
+            # No task is left that could still want the engine.
+            if router is not None:
                 router.close()
 
 

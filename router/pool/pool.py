@@ -112,8 +112,12 @@ class Pool:
 
     @property
     def renames_statements(self) -> bool:
-        """Whether prepared statements follow their text; not so in session mode."""
-        return not self.is_session_mode and self.settings.prepared_statements_cache_size > 0
+        """Whether prepared statements follow their text.
+
+        Not so in session mode, unless their shards have to be known.
+        """
+        is_wanted = not self.is_session_mode or self.router.finds_shards
+        return is_wanted and self.settings.prepared_statements_cache_size > 0
 
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""

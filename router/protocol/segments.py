@@ -90,6 +90,7 @@ class Segment:
             `dones_at_sync` of them before the Sync.
         synced: the Sync has been sent; False for a batch that is still open.
         empty: a Sync alone.
+        has_bound: there has been a Bind, so that something may have been executed.
         orphaned: its client has left; what it says does not matter any more.
         started: when it was sent, as time.monotonic().
         error: the ErrorResponse of a swallowed segment, by field code.
@@ -106,6 +107,7 @@ class Segment:
     dones = 0
     dones_at_sync = 0
     empty = False
+    has_bound = False
     orphaned = False
     started = 0.0
     error: dict[str, str] | None = None
@@ -170,6 +172,17 @@ def is_done(segment: Segment) -> bool:
     """Whether a ReadyForQuery may come: nothing that the script expects is missing."""
     steps = segment.steps
     return steps is None or segment.failed or segment.orphaned or segment.step >= len(steps)
+
+
+def is_answered(segment: Segment, queue: deque[Segment]) -> bool:
+    """Whether there is nothing of an open batch that has not been answered."""
+    steps = segment.steps
+    return (
+        steps is not None
+        and segment.step == len(steps)
+        and not segment.prefix
+        and queue[0] is segment
+    )
 
 
 def void_syncs(queue: deque[Segment]) -> None:

@@ -6,7 +6,7 @@ import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard
+from ..errors import AmbiguousShard, RoutingError
 from ..protocol import codes
 from ..routing.types import KeyType, KeyValue, Role, RoleChoice
 
@@ -40,14 +40,14 @@ def batch_route(
         state: the client's choices.
         operations: what has been collected.
         complete: whether the Sync is among them; else more is to come that must run in the
-            same place, so that the batch must be ready for anything.
+            same place, which must then be ready for anything.
 
     Raises:
         RoutingError: there is no such place.
     """
     # A client can ask for what its pool does without: then Parse has not looked at the texts.
     is_late = state.choice is RoleChoice.AUTO and not router.options.parser_enabled
-    if not complete or (router.is_static and not is_late):
+    if router.is_static and not is_late:
         return router.route_unknown(state)
     found: Route | None = None
     prepared: Analysis | None = None
@@ -62,20 +62,16 @@ def batch_route(
             if statement is None or analysis is None:
                 route = router.route_unknown(state)
             else:
-                values: dict[int, BoundKey] = {}
-                wanted = analysis.parameter_kinds
-                if wanted:
-                    values = bound_keys(
-                        operation.data,
-                        wanted,
-                        statement.body,
-                        router.sharder,
-                        analysis.untyped,
-                    )
+                values = key_values(operation, analysis, statement.body, router.sharder)
+                if operation.missing and state.shard is None:
+                    check_all_are_here(analysis, values)
                 route = router.route_analysis(analysis, state, values)
             found = route if found is None else _both(found, route)
         elif statement is not None and operation.kind in b"PD":
             prepared = analysis
+    if not complete:
+        unknown = router.route_unknown(state)
+        return unknown if found is None else replace(found, role=unknown.role)
     if found is not None:
         return found
     # Nothing is run: a statement can be prepared and described wherever it could be read.
@@ -93,6 +89,33 @@ def _both(one: Route, other: Route) -> Route:
         one, other = other, one
     # `other` now has the stricter role.
     return other if other.shard is not None else replace(other, shard=one.shard)
+
+
+def key_values(
+    operation: Operation, analysis: Analysis, body: bytes, sharder: Sharder
+) -> dict[int, BoundKey]:
+    """Read the sharding keys among the values of a Bind, as `bound_keys` does.
+
+    Args:
+        operation: the Bind.
+        analysis: of its statement.
+        body: that of the statement's Parse.
+        sharder: the pool's.
+    """
+    wanted = analysis.parameter_kinds
+    if not wanted:
+        return {}
+    return bound_keys(operation.data, wanted, body, sharder, analysis.untyped)
+
+
+def check_all_are_here(analysis: Analysis, values: Container[int]) -> None:
+    """See that of a Bind that is too long to hold the keys are at hand."""
+    if any(number not in values for number in analysis.parameter_kinds):
+        raise RoutingError(
+            "the sharding key comes too late in a message that is too long to wait for",
+            sqlstate="0A000",
+            hint="Bind it before the long values, or choose the shard with SET SHARD.",
+        )
 
 
 def bound_keys(

@@ -77,13 +77,19 @@ class Collected:
         if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
             self.dispatch()
 
+    def go_on(self, operation: Operation) -> None:
+        """Take the next of a batch of which a server has answered what came before."""
+        self._is_begun = True
+        self.operations.append(operation)
+        self._size += len(operation.data)
+
     @property
     def is_complete(self) -> bool:
         """Whether it ends in its Sync."""
         return bool(self.operations) and self.operations[-1].kind == codes.SYNC
 
-    def dispatch(self) -> None:
-        """Ask for a server."""
+    def dispatch(self, long: Operation | None = None) -> None:
+        """Ask for a server, be it for a message that is too long to be among the operations."""
         session = self._session
         if session.pool.retired and not session.change_pool():
             return
@@ -97,7 +103,7 @@ class Collected:
             route = batch_route(
                 session.pool.router,
                 session.routing,
-                self.operations,
+                self.operations if long is None else [*self.operations, long],
                 complete=self.is_complete,
             )
         except RoutingError as error:

@@ -6,15 +6,18 @@ is given back, abandoned or closed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ShuttingDown
 from ..pool.server import ServerState
-from ..protocol import codes, marks
+from ..protocol import codes, marks, messages
+from .own_batch import POISON
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from .session import Session
+
+_COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
 
 def leave(session: Session, reason: str, *, polite: bool) -> None:
@@ -43,11 +46,25 @@ def _give_back(session: Session, server: ServerConnection, *, polite: bool) -> N
         # It waits for the rest of a message that will never come.
         server.close()
     elif server.queue:
-        session.extended.give_up(server)
+        session.extended.send_pending(server)
+        _end_batch(server)
         server.pool.abandon(server, cancel=not polite)
     else:
         server.pool.release(server)
     session.extended.reset()
+
+
+def _end_batch(server: ServerConnection) -> None:
+    """See that no batch takes effect that the client has not ended by a Sync."""
+    last = server.queue[-1]
+    if not last.synced:
+        last.synced = True
+        last.dones += 1
+        last.dones_at_sync = last.dones
+        # The one fails a copy that is under way or to come, the other anything else.
+        server.send(_COPY_FAIL + POISON + messages.SYNC)
+    elif last.copying:
+        server.send(_COPY_FAIL)
 
 
 def leave_if_idle(session: Session) -> None:

@@ -31,8 +31,9 @@ from ..protocol.segments import (
     SWALLOW,
     Segment,
     Step,
+    is_answered,
 )
-from . import own_batch
+from . import own_batch, straying
 from .collecting import BATCH_LIMIT, Collected
 from .operations import Names
 from .own_batch import POISON
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from .own import Own, PreparedStatement
     from .session import Session
 
-_COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
 _RAW_STEPS: Final = {
     codes.PARSE: FORWARD_PARSE,
@@ -126,9 +126,48 @@ class Extended:
         elif kind == codes.FLUSH:
             self.flush(server)
         else:
-            self._apply(server, self.names.operation(kind, data, start, end))
+            operation = self.names.operation(kind, data, start, end)
+            if kind == codes.BIND and session.pool.router.finds_shards:
+                taken = self._bind_elsewhere(server, operation)
+                if taken is not None:
+                    return taken
+            self._apply(server, operation)
             if self._out_size > BATCH_LIMIT:
                 self._send(server)
+        return True
+
+    def _bind_elsewhere(self, server: ServerConnection, operation: Operation) -> bool | None:
+        """See to a Bind that belongs to another shard; None: it goes on here."""
+        if operation.error is not None:
+            return None
+        error = straying.bind_objection(self._session, server, operation)
+        left = None if error is None else self.leave(server)
+        if left is None:
+            operation.error = error
+        elif left:
+            self.collected.go_on(operation)
+        return left
+
+    def leave(self, server: ServerConnection) -> bool | None:
+        """Go from the server in the middle of a batch, if that has only prepared so far.
+
+        Its part of the batch ends in a Sync of our own, whose reply nobody hears.
+
+        Returns:
+            None: the batch has to stay. False: not yet, for not all of it is answered.
+        """
+        session, segment = self._session, self.segment
+        if segment is None or not straying.may_leave(session, segment):
+            return None
+        if not is_answered(segment, server.queue):
+            self.flush(server)
+            if not is_answered(segment, server.queue):
+                return False  # `script_done` comes back here
+        segment.synced = True
+        server.send(messages.SYNC)
+        self.reset()
+        session.server = None
+        server.pool.abandon(server, cancel=False)
         return True
 
     def admits(self, server: ServerConnection) -> bool:
@@ -211,6 +250,7 @@ class Extended:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
             self.prepare(server, statement)
+            segment.has_bound = True
             server.marks |= statement.marks & ~marks.MAY_COPY
             if statement.marks & marks.MAY_COPY:
                 # Nothing behind it before it is known which Sync will end it.
@@ -341,21 +381,8 @@ class Extended:
         if self._out:
             self._send(server)
 
-    def give_up(self, server: ServerConnection) -> None:
-        """The client leaves: no batch may take effect that it has not ended by a Sync."""
-        self.send_pending(server)
-        last = server.queue[-1]
-        if not last.synced:
-            last.synced = True
-            last.dones += 1
-            last.dones_at_sync = last.dones
-            # The one fails a copy that is under way or to come, the other anything else.
-            server.send(_COPY_FAIL + POISON + messages.SYNC)
-        elif last.copying:
-            server.send(_COPY_FAIL)
-
     def reset(self) -> None:
-        """The server is gone or given back: no batch is open any more."""
+        """The server is gone: no batch is open any more."""
         self.segment = None
         self._out.clear()
         self._out_size = 0

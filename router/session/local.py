@@ -39,7 +39,7 @@ def takes_query(
         return True
     error = text_objection(session, sql)
     if error is not None:
-        _refuse(session, codes.QUERY, error)
+        refuse(session, codes.QUERY, error)
     return error is not None
 
 
@@ -80,11 +80,11 @@ def refuses_long(session: Session, inspector: Inspector, head: bytes) -> bool:
             inspector.note(head[start:])
     if error is not None:
         session.long.refused = True
-        _refuse(session, kind, error)
+        refuse(session, kind, error)
     return error is not None
 
 
-def _refuse(session: Session, kind: int, error: RouterError) -> None:
+def refuse(session: Session, kind: int, error: RouterError) -> None:
     """Answer with an error: a Query ends its batch, any other message leaves it open."""
     log.info("client %s: %s", session.peer, error.message)
     extended, server, ends = session.extended, session.server, kind == codes.QUERY

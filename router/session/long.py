@@ -9,8 +9,8 @@ from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import is_reserved
 from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
-from . import local, simple
-from .operations import unknown_statement
+from . import local, simple, straying
+from .operations import Operation, unknown_statement
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -43,8 +43,9 @@ class LongMessages:
         if extended.skipping and kind != codes.COPY_DATA:
             self.refused = True
             return True
+        bind = self._operation(head, missing) if kind == codes.BIND and server is None else None
         if extended.collected.operations:
-            session.extended.collected.dispatch()
+            extended.collected.dispatch(bind)
             return self.begin(kind, head, missing)
         if kind == codes.COPY_DATA:
             self.refused = server is None or not server.queue
@@ -53,7 +54,10 @@ class LongMessages:
         if server is None:
             if inspector is not None and local.refuses_long(session, inspector, head):
                 return True
-            session.dispatch(b"")
+            if bind is None:
+                session.dispatch(b"")
+            else:
+                extended.collected.dispatch(bind)
             return self.begin(kind, head, missing)
         if kind in b"QF":
             return self._query(server, head)
@@ -90,23 +94,44 @@ class LongMessages:
         simple.send_query(session, server, head, marks.UNKNOWN)
         return True
 
+    def _operation(self, head: bytes, missing: int) -> Operation | None:
+        """What the head of a Bind says; None if too short, or of an unknown statement."""
+        fields = head[HEADER_SIZE:].split(b"\0", 2)
+        statement = self._session.extended.names.get(fields[1]) if len(fields) == 3 else None
+        if statement is None:
+            return None
+        operation = Operation(codes.BIND, fields[2], statement, fields[0])
+        operation.missing = missing
+        return operation
+
     def _bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
-        """Translate the head of a Bind; False: it is too short."""
-        extended = self._session.extended
+        """Translate the head of a Bind; False: it is too short, or must wait."""
+        session, extended = self._session, self._session.extended
         fields = head[HEADER_SIZE:].split(b"\0", 2)
         if len(fields) < 3:
             return False
-        portal, name, rest = fields
-        statement = extended.names.get(name)
-        if statement is None:
-            if extended.names.renames and is_reserved(name):
-                raise unknown_statement(name)
+        operation = self._operation(head, missing)
+        if operation is None or operation.statement is None:
+            if extended.names.renames and is_reserved(fields[1]):
+                raise unknown_statement(fields[1])
             extended.forward(server, head, FORWARD_BIND)
-        else:
-            extended.prepare(server, statement)
-            server.marks |= statement.marks & ~marks.MAY_COPY
-            data = messages.bind_head(portal, statement.name, len(rest) + missing) + rest
-            extended.forward(server, data, FORWARD_BIND)
+            return True
+        error = straying.bind_objection(session, server, operation)
+        if error is not None:
+            left = extended.leave(server)
+            if left is None:
+                self.refused = True
+                local.refuse(session, codes.BIND, error)
+                return True
+            return left and self.begin(codes.BIND, head, missing)
+        extended.prepare(server, operation.statement)
+        server.marks |= operation.statement.marks & ~marks.MAY_COPY
+        rest = operation.data
+        name = operation.statement.name
+        data = messages.bind_head(operation.name, name, len(rest) + missing) + rest
+        extended.forward(server, data, FORWARD_BIND)
+        if extended.segment is not None:
+            extended.segment.has_bound = True
         return True
 
     def _parse(self, server: ServerConnection, head: bytes) -> bool:

@@ -38,12 +38,14 @@ class Operation:
         previous: what the name meant before a Parse.
         error: the router's own objection.
         own: set if it is about a statement that the router answers itself.
+        missing: bytes of the message that are still to come.
     """
 
     __slots__ = (
         "data",
         "error",
         "kind",
+        "missing",
         "name",
         "own",
         "previous",
@@ -66,6 +68,7 @@ class Operation:
         self.previous = previous
         self.error = error
         self.own: Own | None = None
+        self.missing = 0
 
 
 class Names:

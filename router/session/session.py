@@ -294,7 +294,7 @@ class Session(Attachment):
         if segment.failed:
             self.error_count += 1
         if self.settings.has_reports:
-            self._adopt_settings(server, is_kept=status != codes.IDLE or self._keeps_server())
+            self._adopt_settings(server, is_kept=status != codes.IDLE or self.keeps_server)
         if status == codes.IDLE:
             self.transaction_count += 1
             server.transaction_count += 1
@@ -315,11 +315,13 @@ class Session(Attachment):
 
     def _let_go(self, server: ServerConnection) -> None:
         """Give the server back if nothing is on its way any more."""
-        if not server.queue and not self._keeps_server():
+        if not server.queue and not self.keeps_server:
             self.server = None
             server.pool.release(server)
 
-    def _keeps_server(self) -> bool:
+    @property
+    def keeps_server(self) -> bool:
+        """Whether it keeps its server between transactions."""
         return (
             self.pinned
             or self.long.is_under_way

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..protocol import codes, marks
 from ..protocol.framing import HEADER_SIZE
-from ..protocol.segments import Segment
-from . import intercept, local
+from ..protocol.segments import Segment, is_answered
+from . import intercept, local, straying
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -41,6 +41,10 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
         return True
     if server.queue and not session.may_pipeline:
         return False
+    error = straying.query_objection(session, server, sql)
+    if error is not None:
+        local.refuse(session, codes.QUERY, error)
+        return True
     send_query(session, server, data[start:end], marks.of_text(sql))
     return True
 
@@ -70,9 +74,10 @@ def query_in_batch(
     """
     if segment.failed:
         return True
-    if not _is_answered(server, segment):
+    if not is_answered(segment, server.queue):
         session.extended.flush(server)
-        if not _is_answered(server, segment):  # else all that was missing was ours to make up
+        # Else all that was missing was ours to make up.
+        if not is_answered(segment, server.queue):
             return False  # `script_done` comes back here
     inspector = session.pool.inspector
     if (
@@ -81,6 +86,11 @@ def query_in_batch(
         and local.takes_query(session, inspector, message, is_whole=is_whole)
     ):
         return True
+    if message[0] == codes.QUERY and is_whole:
+        error = straying.query_objection(session, server, message[HEADER_SIZE:-1])
+        if error is not None:
+            local.refuse(session, codes.QUERY, error)
+            return True
     segment.steps = None
     segment.extended = False
     segment.synced = True
@@ -92,12 +102,6 @@ def query_in_batch(
         session.writes.note(None)
     server.send(message)
     return True
-
-
-def _is_answered(server: ServerConnection, segment: Segment) -> bool:
-    """Whether there is nothing of an open batch that has not been answered."""
-    steps = segment.steps
-    return steps is not None and segment.step == len(steps) and server.queue[0] is segment
 
 
 def on_copy(session: Session, server: ServerConnection | None, message: bytes) -> bool:
