@@ -82,8 +82,8 @@ class StatementRegistry(Generic[A]):
     def get(self, body: bytes, context: str) -> Statement[A]:
         """The statement for a body; `context` separates texts that mean different things.
 
-        The context is the client's search_path if it has one of its own: the same text then
-        names other tables.
+        The context is that of the client's settings (see `Variables`): under another
+        search_path the same text names other tables, in another time zone other moments.
         """
         key = (body, context)
         statement = self._statements.pop(key, None)

@@ -34,15 +34,24 @@ class Variables:
     """An immutable set of settings; equal ones are the same object.
 
     Attributes:
-        values: by lower-case name. proven: a server has accepted them, so they can be applied
-        without waiting for the answer.
+        values: by lower-case name.
+        proven: a server has accepted them, so they can be applied without waiting for the
+            answer.
+        context: those that may decide what a text means when it is parsed, as text: the time
+            zone and the date style are in a literal's value for good, and so are the encoding
+            and search_path.
     """
 
-    __slots__ = ("__weakref__", "proven", "values")
+    __slots__ = ("__weakref__", "context", "proven", "values")
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values: Final = dict(values)
         self.proven = not values
+        self.context: Final = "\0".join(
+            f"{name}={value}"
+            for name, value in sorted(values.items())
+            if name != "application_name"
+        )
 
     @staticmethod
     def of(values: Mapping[str, str]) -> Variables:

@@ -115,8 +115,6 @@ class Decision:
 
     def held(self, role: Role, shard: int, by: str) -> Decision:
         """The same where the server has been chosen earlier: by a transaction or a session."""
-        if self.rule == OWN_RULE:
-            return self
         route = Route(role, shard, f"the {by} stays on its server")
         return replace(self, route=route, rule=by, error=None)
 

@@ -144,7 +144,7 @@ class Attachment(PoolClient):
 
     def shared_statement(self, body: bytes) -> PreparedStatement:
         """The statement that stands for the body of a Parse, for this client."""
-        return self.pool.statement(body, self.settings.search_path)
+        return self.pool.statement(body, self.settings.context)
 
     # --- checkout
 
@@ -237,7 +237,10 @@ class Attachment(PoolClient):
         """The server has reported settings while it worked for the client, or reset them."""
         settings = self.settings
         by_client = bool(server.marks & (marks.SET | marks.UNKNOWN))
+        context = settings.context
         settings.adopt(server.baseline, by_client=by_client)
+        if settings.context != context:
+            self.look_up_anew()
         if not settings.were_reset:
             return
         if server.queue:

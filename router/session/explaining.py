@@ -10,11 +10,14 @@ from ..protocol import codes, messages
 from ..protocol.messages import TEXT_OID
 from ..routing import explain
 from ..routing.types import Role
+from . import straying
 from .batch_route import bound_keys
 from .own import Answer, OwnStatement
 
 if TYPE_CHECKING:
     from ..errors import RouterError
+    from ..pool.server import ServerConnection
+    from ..routing.explain import Decision
     from ..routing.types import Analysis
     from .own import OwnPortal
     from .session import Session
@@ -36,14 +39,25 @@ def explained_row(
         decision = explain.answered("the plugin intercept answers it")
     elif refused is not None:
         decision = replace(decision, route=None, rule=None, error=refused)
-    elif server is not None:
-        address = server.pool.address
-        role = Role.PRIMARY if address.is_primary else Role.REPLICA
-        if server.status != codes.IDLE:
-            decision = decision.held(role, address.shard, "transaction")
-        elif session.pinned or session.pool.settings.pool_mode is PoolMode.SESSION:
-            decision = decision.held(role, address.shard, "session")
+    elif server is not None and decision.rule != explain.OWN_RULE:
+        decision = _held(session, server, decision)
     return messages.data_row(explain.row(router, decision))
+
+
+def _held(session: Session, server: ServerConnection, decision: Decision) -> Decision:
+    """The decision for a client that has a server already."""
+    if server.status != codes.IDLE:
+        by = "transaction"
+    elif session.pinned or session.pool.settings.pool_mode is PoolMode.SESSION:
+        by = "session"
+    else:
+        return decision
+    stray = straying.objection(session, server, decision.analysis, decision.values)
+    if stray is not None:
+        return replace(decision, route=None, rule=None, error=stray)
+    address = server.pool.address
+    role = Role.PRIMARY if address.is_primary else Role.REPLICA
+    return decision.held(role, address.shard, by)
 
 
 def _objection(session: Session, sql: bytes) -> RouterError | None:

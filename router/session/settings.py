@@ -45,9 +45,9 @@ class ClientSettings:
         return self.variables.values.get("application_name", "pgcat")
 
     @property
-    def search_path(self) -> str:
-        """The client's own search_path, or ""."""
-        return self.variables.values.get("search_path", "")
+    def context(self) -> str:
+        """What decides about the meaning of a text besides the text; see `Variables`."""
+        return self.variables.context
 
     def told(self, name: str, pool: Pool) -> str | None:
         """What the client believes the setting to be."""

@@ -16,8 +16,11 @@ from ..protocol import codes
 from .batch_route import check_all_are_here, key_values
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..pool.server import ServerConnection
     from ..protocol.segments import Segment
+    from ..routing.types import Analysis, KeyValue
     from .operations import Operation
     from .session import Session
 
@@ -29,12 +32,8 @@ def query_objection(
     router = session.pool.router
     if not router.finds_shards or server.status == codes.IN_FAILED_TRANSACTION:
         return None
-    try:
-        analysis = router.analyse(sql)
-        shard = None if analysis is None else router.demanded_shard(analysis, session.routing)
-    except RoutingError as error:
-        return error
-    return _objection(server, shard)
+    analysis = router.analyse(sql)
+    return None if analysis is None else objection(session, server, analysis, {})
 
 
 def bind_objection(
@@ -55,13 +54,29 @@ def bind_objection(
         values = key_values(operation, analysis, statement.body, router.sharder)
         if operation.missing and session.routing.shard is None:
             check_all_are_here(analysis, values)
-        shard = router.demanded_shard(analysis, session.routing, values)
     except RoutingError as error:
         return error
-    return _objection(server, shard)
+    return objection(session, server, analysis, values)
 
 
-def _objection(server: ServerConnection, shard: int | None) -> RoutingError | None:
+def objection(
+    session: Session,
+    server: ServerConnection,
+    analysis: Analysis,
+    values: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+) -> RoutingError | None:
+    """Why a statement must not run on the server that the client holds.
+
+    Args:
+        session: the client's.
+        server: what it holds.
+        analysis: of the statement.
+        values: of its parameters that are sharding keys.
+    """
+    try:
+        shard = session.pool.router.demanded_shard(analysis, session.routing, values)
+    except RoutingError as error:
+        return error
     held = server.pool.address.shard
     if shard is None or shard == held:
         return None
