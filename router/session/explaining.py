@@ -52,9 +52,10 @@ def _held(session: Session, server: ServerConnection, decision: Decision) -> Dec
         by = "session"
     else:
         return decision
-    stray = straying.objection(session, server, decision.analysis, decision.values)
-    if stray is not None:
-        return replace(decision, route=None, rule=None, error=stray)
+    if session.pool.router.finds_shards:
+        stray = straying.objection(session, server, decision.analysis, decision.values)
+        if stray is not None:
+            return replace(decision, route=None, rule=None, error=stray)
     address = server.pool.address
     role = Role.PRIMARY if address.is_primary else Role.REPLICA
     return decision.held(role, address.shard, by)

@@ -32,7 +32,10 @@ def query_objection(
     router = session.pool.router
     if not router.finds_shards or server.status == codes.IN_FAILED_TRANSACTION:
         return None
-    analysis = router.analyse(sql)
+    try:
+        analysis = router.analyse(sql)
+    except RoutingError as error:
+        return error
     return None if analysis is None else objection(session, server, analysis, {})
 
 

@@ -138,8 +138,25 @@ def test_a_session_keeps_its_server() -> None:
     harness = sharded(pool_mode=PoolMode.SESSION)
     client = harness.connect()
     harness.ask(client, query("SELECT 1"))
-    found = explain(harness, client, "SELECT * FROM t WHERE id = 5")
+    found = explain(harness, client, "SELECT * FROM t WHERE id = 1")
     assert (found["shard"], found["rule"]) == ("0", "session")
+
+
+@pytest.mark.parametrize("pool_mode", [PoolMode.TRANSACTION, PoolMode.SESSION])
+def test_a_statement_that_strays_from_the_server_is_refused_as_it_would_be(
+    pool_mode: PoolMode,
+) -> None:
+    harness = sharded(pool_mode=pool_mode)
+    client = harness.connect()
+    begin = "BEGIN" if pool_mode is PoolMode.TRANSACTION else "SELECT 1"
+    harness.ask(client, query(begin))
+    for sql in ("SELECT * FROM t WHERE id = 5", "SELECT * FROM t WHERE id IN (1, 5)"):
+        found = explain(harness, client, sql)
+        assert (found["shard"], found["sqlstate"]) == (None, "0A000")
+    bound = parse("EXPLAIN ROUTE SELECT * FROM t WHERE id = $1") + bind(b"5") + execute() + SYNC
+    assert answer(harness.ask(client, bound))["sqlstate"] == "0A000"
+    [refused] = sqlstates(harness.ask(client, query("SELECT * FROM t WHERE id = 5")))
+    assert refused == "0A000"
 
 
 def test_it_does_not_use_a_local_choice_up() -> None:
