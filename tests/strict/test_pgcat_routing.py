@@ -203,6 +203,36 @@ def test_a_client_can_have_reads_and_writes_told_apart(
         assert found == replicas | {replicated.primary.port}
 
 
+def test_reads_of_what_was_just_written_go_to_the_primary(
+    start_router: Callable[..., RouterProcess],
+    replicated: Shard,
+    make_database: Callable[..., Database],
+) -> None:
+    database = make_database(replicated.primary)
+    database.execute("CREATE TABLE fresh (id int); CREATE TABLE other (id int)")
+    replicated.wait_for_replication()
+
+    def pool(init_delay: int) -> PoolText:
+        options = (
+            "query_parser_enabled = true\nquery_parser_read_write_splitting = true\n"
+            f"db_activity_based_routing = true\ndb_activity_init_delay = {init_delay}\n"
+            "table_mutation_cache_ms_ttl = 600000"
+        )
+        return PoolText([servers_of(replicated)], database=database.name, options=options)
+
+    router = start_router({"beginning": pool(600_000), "active": pool(1)})
+    primary = replicated.primary.port
+    with router.connect("beginning") as connection:
+        assert set(places(connection, "simple", PORT, 20)) == {primary}
+    with router.connect("active") as connection, router.connect("active") as writer:
+        read = f"{PORT} FROM (SELECT count(*) FROM fresh) x"
+        wait_until("it is active", lambda: ask(connection, "simple", read) != primary)
+        writer.execute("INSERT INTO fresh VALUES (1)")
+        for protocol in ("simple", "extended"):
+            assert ask(connection, protocol, read) == primary
+            assert ask(connection, protocol, read.replace("fresh", "other")) != primary
+
+
 def test_replicas_serve_as_soon_as_they_are_back_though_all_were_banned(
     start_router: Callable[..., RouterProcess], private_cluster: PrivateCluster
 ) -> None:
