@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 HIGH_WATER: Final = 256 * 1024
 LOW_WATER: Final = 64 * 1024
 
-# A read takes as much as the last one filled, within these.
-MIN_RECV: Final = 8 * 1024
+# How much a read takes. One that is filled makes the next take more; so many in a row that
+# would have been served by less make it the least again, which Python has ready-made.
+MIN_RECV: Final = 479
+MEDIUM_RECV: Final = 8 * 1024
 MAX_RECV: Final = 128 * 1024
+_SMALL_READS: Final = 16
 
 # A link that was told to close may take so long to send what is left, in seconds.
 LINGER_TIMEOUT: Final = 10.0
@@ -101,6 +104,7 @@ class Link(Output):
         "_recv",
         "_recv_size",
         "_send",
+        "_small_reads",
         "_sock",
     )
 
@@ -121,7 +125,8 @@ class Link(Output):
         # Where `write` puts what the next flush is to send.
         self._queue = self._out
         self._out_size = 0
-        self._recv_size = MIN_RECV
+        self._recv_size = MEDIUM_RECV
+        self._small_reads = 0
         self._paused = False
         self._closing = False
         self._events = _READ
@@ -185,10 +190,24 @@ class Link(Output):
         size = len(data)
         self.received += size
         if size == self._recv_size:
-            self._recv_size = min(size * 4, MAX_RECV)
-        elif size < MIN_RECV and self._recv_size > MIN_RECV:
-            self._recv_size = MIN_RECV
+            self._recv_size = MEDIUM_RECV if size == MIN_RECV else min(size * 4, MAX_RECV)
+            self._small_reads = 0
+        elif self._recv_size > MIN_RECV:
+            self._note_read(size)
         self._take(data)
+
+    def _note_read(self, size: int) -> None:
+        """Find out whether reads have become smaller than what is prepared for."""
+        if size >= MEDIUM_RECV:
+            self._small_reads = 0
+        elif self._recv_size > MEDIUM_RECV:
+            self._recv_size = MEDIUM_RECV
+        elif size >= MIN_RECV:
+            self._small_reads = 0
+        else:
+            self._small_reads += 1
+            if self._small_reads >= _SMALL_READS:
+                self._recv_size = MIN_RECV
 
     def _take(self, data: bytes) -> None:
         if not self._closing:

@@ -38,6 +38,13 @@ _HARMLESS_TAGS: Final = frozenset(
     b"SEL INS UPD DEL MER FET MOV COP BEG COM ROL SAV REL STA TRU SHO EXP CLO".split()
 )
 
+_STREAMED: Final = 1
+_COLLECTED: Final = 2
+# By type of message, one of these; 0 for what a server does not send here.
+_HANDLING: Final = bytes(
+    _STREAMED * (kind in SERVER_STREAMED) + _COLLECTED * (kind in SERVER_COLLECTED)
+    for kind in range(256)
+)
 # By type of message, 1 for what needs no look at all in a segment without a script.
 _PLAIN: Final = bytes(
     kind in SERVER_STREAMED and kind != codes.ERROR_RESPONSE for kind in range(256)
@@ -164,9 +171,10 @@ class BackendStream:
         scripted = segment.steps is not None
         if scripted:
             start = self._emit_due(segment, data, start, pos)
-        if kind in SERVER_STREAMED:
+        handling = _HANDLING[kind]
+        if handling == _STREAMED:
             return self._streamed(segment, kind, length, data, start, pos)
-        if kind not in SERVER_COLLECTED:
+        if handling != _COLLECTED:
             raise ServerProtocolError(f"unexpected message type {chr(kind)!r} from the server")
         after = pos + 1 + length
         if after > len(data):
