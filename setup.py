@@ -10,7 +10,7 @@ import sys
 
 from setuptools import Extension, setup
 
-# The hot path, and nothing else: what runs for every message.
+# What runs for every message, and what runs for every statement that is looked at.
 MODULES = [
     "router/protocol/codes.py",
     "router/protocol/framing.py",
@@ -21,6 +21,33 @@ MODULES = [
     "router/protocol/prepared.py",
     "router/protocol/marks.py",
     "router/routing/types.py",
+    "router/routing/tokens.py",
+    "router/routing/shape.py",
+    "router/routing/literals.py",
+    "router/routing/arrays.py",
+    "router/routing/verdicts.py",
+    "router/routing/classify.py",
+    "router/routing/reach.py",
+    "router/routing/decisions.py",
+    "router/routing/sharding.py",
+    "router/routing/hashing.py",
+    "router/routing/keyvalues.py",
+    "router/routing/shardmaps.py",
+    "router/routing/columns.py",
+    "router/routing/sql/graph.py",
+    "router/routing/sql/relations.py",
+    "router/routing/sql/scopes.py",
+    "router/routing/sql/conditions.py",
+    "router/routing/sql/joins.py",
+    "router/routing/sql/sources.py",
+    "router/routing/sql/ctes.py",
+    "router/routing/sql/outputs.py",
+    "router/routing/sql/queries.py",
+    "router/routing/sql/changes.py",
+    "router/routing/sql/keys.py",
+    "router/routing/sql/values.py",
+    "router/routing/sql/trees.py",
+    "router/routing/sql/reader.py",
     "router/routing/state.py",
     "router/routing/cache.py",
     "router/routing/learning.py",
