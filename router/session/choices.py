@@ -11,7 +11,6 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import PoolMode
 from ..errors import RoutingError
 from ..protocol import codes
 from ..routing.commands import Verb
@@ -75,7 +74,7 @@ def _objection(
         return None
     if not is_excluded:
         return None
-    if session.pool.settings.pool_mode is PoolMode.SESSION or session.pinned:
+    if session.pool.is_session_mode or session.pinned:
         address = server.pool.address
         role = Role.PRIMARY if address.is_primary else Role.REPLICA
         return RoutingError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import PoolMode
 from ..protocol import codes, messages
 from ..protocol.messages import TEXT_OID
 from ..routing import explain
@@ -48,7 +47,7 @@ def _held(session: Session, server: ServerConnection, decision: Decision) -> Dec
     """The decision for a client that has a server already."""
     if server.status != codes.IDLE:
         by = "transaction"
-    elif session.pinned or session.pool.settings.pool_mode is PoolMode.SESSION:
+    elif session.pinned or session.pool.is_session_mode:
         by = "session"
     else:
         return decision

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import PoolMode
 from ..errors import RouterError
 from ..protocol import codes, marks, messages
 from ..protocol.segments import EMIT, FORWARD, FORWARD_BIND, REPLACE_ERROR, SWALLOW, Step
@@ -57,7 +56,8 @@ def steps(
         server.marks |= marks.PREPARE | (marks.of_text(data) & ~marks.MAY_COPY)
         return [(data, Step(FORWARD, b"1", undo=undo))]
     if kind == codes.PARSE:
-        if not statement.client_name or session.pool.settings.pool_mode is not PoolMode.SESSION:
+        is_forwarded = session.pool.is_session_mode and not session.extended.names.renames
+        if not statement.client_name or not is_forwarded:
             return []
         statement.is_at_server = True
         server.marks |= marks.PREPARE
