@@ -12,9 +12,9 @@ log = logging.getLogger("router.query")
 _SHOWN: Final = 4096
 # PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password=x.
 _PASSWORD: Final = re.compile(
-    rb"""(\bpassword(?:\s|/\*.*?\*/|--[^\n]*\n)*+(?:=\s*+)?+)
-    (?: (?:[en]|u&)?+(?:'(?:[^'\\]|\\.|'')*+' | '[^']*+(?:'|\Z))
-      | (\$(?:[a-z_\x80-\xff][\w\x80-\xff]*+)?+\$).*?(?:\2|\Z)
+    rb"""(\bpassword(?:\s++|/\*(?:[^*]++|\*(?!/))*\*/|--[^\n]*+\n)*(?:=\s*+)?)
+    (?: (?:[en]|u&)?(?:'(?:[^'\\]++|\\.|'')*'(?!') | '[^']*+(?:'|\Z))
+      | (\$(?:[a-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?(?:\2|\Z)
       | (?<==)[^\s'";,)]++
     )""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,

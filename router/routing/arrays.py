@@ -11,7 +11,7 @@ MAX_MEMBERS: Final = 10_000
 
 _MEMBER: Final = re.compile(
     rb"""[ \t\n\r\f\v]*(?:
-        "((?:[^"\\]|\\.)*+)"
+        "((?:[^"\\]++|\\.)*)"
         | ([^"\\{},\s](?:[^"\\{},]*[^"\\{},\s])?)
     )[ \t\n\r\f\v]*([,}])""",
     re.VERBOSE | re.DOTALL,

@@ -62,32 +62,32 @@ class Command:
     key: KeyValue | None = None
 
 
-GAP: Final = rb"(?:[ \t\n\r\f\v]|--[^\n\r]*+|/\*(?:[^*]|\*(?!/))*+\*/)"
-"""What may stand between two words: a blank, or a comment."""
+GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
+"""What may stand between two words: blanks, or a comment."""
 
 
 def _words(*phrases: bytes) -> bytes:
     """Write a pattern for any of the phrases, with anything blank between their words."""
-    return b"|".join((GAP + b"++").join(phrase.split()) for phrase in phrases)
+    return b"|".join((GAP + b"+").join(phrase.split()) for phrase in phrases)
 
 
 _SUBJECT: Final = _words(b"sharding key", b"shard", b"server role", b"primary reads")
 
 # What begins so belongs to us, for no PostgreSQL statement does.
 _COMMAND: Final = re.compile(
-    rb"(?:%(gap)s|;)*+"
-    rb"(?:set%(gap)s++(?:(?P<scope>local|session)%(gap)s++)?"
-    rb"(?P<set>%(subject)s)%(gap)s*+(?:\bto(?![\w$])|=)%(gap)s*+(?P<value>.*)"
-    rb"|show%(gap)s++(?P<show>%(subject)s)(?![\w.$])(?P<rest>.*))"
+    rb"(?:%(gap)s|;)*"
+    rb"(?:set%(gap)s+(?:(?P<scope>local|session)%(gap)s+)?"
+    rb"(?P<set>%(subject)s)%(gap)s*(?:\bto(?![\w$])|=)%(gap)s*(?P<value>.*)"
+    rb"|show%(gap)s+(?P<show>%(subject)s)(?![\w.$])(?P<rest>.*))"
     % {b"gap": GAP, b"subject": _SUBJECT},
     re.IGNORECASE | re.DOTALL,
 )
-_END: Final = re.compile(rb"(?:%s|;)*+\Z" % GAP)
+_END: Final = re.compile(rb"(?:%s|;)*\Z" % GAP)
 _VALUE: Final = re.compile(rb"'([^']*+)'?|\"([^\"]*+)\"?|([^\s;'\"]*+)['\"]?")
-_TEXT: Final = re.compile(rb"'((?:[^']|'')*+)'")
+_TEXT: Final = re.compile(rb"'((?:[^']++|'')*)'(?!')")
 # The type that a driver may write behind it decides nothing here.
 _PARAMETER: Final = re.compile(rb"\$1(?:::\w+)?")
-_BLANKS: Final = re.compile(rb"%s++" % GAP)
+_BLANKS: Final = re.compile(rb"%s+" % GAP)
 
 # Four letters decide for nearly every query that it is none of ours.
 _HEADS: Final = frozenset(

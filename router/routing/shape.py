@@ -19,7 +19,7 @@ _WORD: Final = rb"[\w$\x80-\xff]"
 def _block_comment(depth: int) -> bytes:
     """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them."""
     inner = b"|/" + _block_comment(depth - 1) if depth else b""
-    return rb"\*(?:[^*/]++|\*(?!/)|/(?!\*)" + inner + rb")*+\*/"
+    return rb"\*(?:[^*/]++|\*(?!/)|/(?!\*)" + inner + rb")*\*/"
 
 
 _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = 1, 2, 4, 5, 6, 7
@@ -27,20 +27,21 @@ _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = 1, 2, 4, 5, 6, 7
 _DIGIT_STRINGS: Final = frozenset((b"b", b"B", b"x", b"X"))
 _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
 
+# A repeated group must not be possessive: Python 3.11 before its fifth release gets that wrong.
 # The empty groups tell by their number which alternative it was. The pattern begins with a set
 # of characters because the regex engine skims over a text for such a set and nothing else.
 _TOKEN: Final = re.compile(
     rb"""['"$/\-0-9\x00](?:
     (?<=')(?:
-        (?<![^\w$\x80-\xff][eE]')[^']*+(?:''[^']*+)*+'()
-        | (?<=[^\w$\x80-\xff][eE]')(?:[^'\\]|\\.|'')*+'()
+        (?<![^\w$\x80-\xff][eE]')[^']*+(?:''[^']*+)*'(?!')()
+        | (?<=[^\w$\x80-\xff][eE]')(?:[^'\\]++|\\.|'')*'(?!')()
     )
     | (?<=\$)(?<!%(word)s\$)((?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?\$\3()
     | (?<=[0-9])(?<!%(word)s[0-9])(?:
         (?<=0)(?:[xX][0-9A-Fa-f_]++|[oO][0-7_]++|[bB][01_]++)
-        | [0-9_]*+(?:\.[0-9_]*+)?+(?:[eE][+-]?[0-9]++)?+
+        | [0-9_]*+(?:\.[0-9_]*+)?(?:[eE][+-]?[0-9]++)?
     )(?!%(word)s)()
-    | (?<=")[^"]*+(?:""[^"]*+)*+"()
+    | (?<=")[^"]*+(?:""[^"]*+)*"(?!")()
     | (?:(?<=-)-[^\n\r]*+|(?<=/)%(comment)s)()
     # What is left is not closed, or nested too deeply, or runs into a word.
     | (?:(?<=['"\x00])

@@ -11,10 +11,10 @@ from ..routing import explain
 from ..routing.types import Role
 from . import straying
 from .batch_route import bound_keys
+from .objections import text_objection
 from .own import Answer, OwnStatement
 
 if TYPE_CHECKING:
-    from ..errors import RouterError
     from ..pool.server import ServerConnection
     from ..routing.explain import Decision
     from ..routing.types import Analysis
@@ -33,7 +33,7 @@ def explained_row(
     router = session.pool.router
     decision = explain.decide(router, sql, session.routing, parameters)
     server = session.server
-    refused = _objection(session, sql)
+    refused = text_objection(session, sql)
     if session.pool.inspector is not None and session.pool.inspector.answer(sql) is not None:
         decision = explain.answered("the plugin intercept answers it")
     elif refused is not None:
@@ -58,15 +58,6 @@ def _held(session: Session, server: ServerConnection, decision: Decision) -> Dec
     address = server.pool.address
     role = Role.PRIMARY if address.is_primary else Role.REPLICA
     return decision.held(role, address.shard, by)
-
-
-def _objection(session: Session, sql: bytes) -> RouterError | None:
-    """What the plugins have against the statement."""
-    inspector = session.pool.inspector
-    if inspector is None:
-        return None
-    encoding = session.settings.told("client_encoding", session.pool) or ""
-    return inspector.objection(sql, encoding)
 
 
 class ExplainStatement(OwnStatement):

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .objections import text_objection
 from .own_statements import CannedStatement
 
 if TYPE_CHECKING:
     from ..errors import RouterError
     from .attachment import Attachment
     from .own import PreparedStatement
-
-
-def text_objection(session: Attachment, sql: bytes) -> RouterError | None:
-    """What there is against a text."""
-    inspector = session.pool.inspector
-    if inspector is None:
-        return None
-    encoding = session.settings.told("client_encoding", session.pool) or ""
-    return inspector.objection(sql, encoding)
 
 
 def inspected(session: Attachment, body: bytes) -> CannedStatement | None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.segments import EMIT, SWALLOW, Step
-from .inspection import text_objection, use_objection
+from .inspection import use_objection
+from .objections import text_objection
 from .operations import Operation
 
 if TYPE_CHECKING:
