@@ -162,6 +162,8 @@ query_parser_read_write_splitting = {parser}
 primary_reads_enabled = true
 prepared_statements_cache_size = 500
 {'automatic_sharding_key = "pgbench_accounts.aid"' if is_keyed else ""}
+# With several shards all of them are used, whether or not keys are looked at.
+default_shard = "{"shard_0" if options.shards == 1 else "random"}"
 
 [pools.{DATABASE}.users.0]
 username = "{SUPERUSER}"

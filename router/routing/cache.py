@@ -27,6 +27,9 @@ V = TypeVar("V")
 _OVERHEAD: Final = 400
 """Bytes that an entry takes besides its text, roughly."""
 
+_DOORS: Final = 1024
+"""How many texts are known by their hashes only, a power of two."""
+
 LiteralReader = Callable[[bytes, bool, bool], "KeyValue | None"]
 """As the `literal` of a `Sharder`."""
 
@@ -106,6 +109,7 @@ class AnalysisCache(Generic[V]):
 
     __slots__ = (
         "_classify",
+        "_doors",
         "_finish",
         "_max_length",
         "_shapes",
@@ -142,6 +146,7 @@ class AnalysisCache(Generic[V]):
         self._too_long: Final = too_long
         self._texts: Final = Generations[V](entries, size // 2)
         self._shapes: Final = Generations[Analysis](entries, size // 2)
+        self._doors: Final = [0] * _DOORS
         self.hits = 0
         self.shape_hits = 0
         self.misses = 0
@@ -170,9 +175,23 @@ class AnalysisCache(Generic[V]):
         if found is not None:
             self.hits += 1
             return found
-        value = self._finish(text, *self._analyse(text))
-        self._texts.put(text, value)
+        analysis, literals = self._analyse(text)
+        value = self._finish(text, analysis, literals)
+        if not literals or self._is_back(text):
+            self._texts.put(text, value)
         return value
+
+    def _is_back(self, text: bytes) -> bool:
+        """Say whether a text has been here a short while ago.
+
+        One with literals may never come again, and to remember it costs more than its look-up.
+        """
+        mark = hash(text)
+        slot = mark & (_DOORS - 1)
+        if self._doors[slot] == mark:
+            return True
+        self._doors[slot] = mark
+        return False
 
     def known(self, text: bytes) -> str:
         """Say what `look_up` would find: hit, shape or miss, or off if it would not look."""

@@ -44,13 +44,13 @@ def cache_of(
 def test_a_shape_is_classified_once() -> None:
     classifier = Classifier()
     cache = cache_of(classifier)
-    for n in (1, 1, 2, 3):
+    for n in (1, 1, 1, 2, 3):
         assert cache.look_up(b"SELECT %d" % n) is READ
     assert classifier.shapes == [b"SELECT 0"]
-    assert (cache.misses, cache.shape_hits, cache.hits) == (1, 2, 1)
+    assert (cache.misses, cache.shape_hits, cache.hits) == (1, 3, 1)
 
 
-def test_what_is_finished_is_remembered_by_the_text() -> None:
+def test_what_is_finished_is_remembered_by_a_text_that_comes_back() -> None:
     finished: list[bytes] = []
 
     def finish(text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> int:
@@ -60,8 +60,16 @@ def test_what_is_finished_is_remembered_by_the_text() -> None:
     cache = AnalysisCache(
         Classifier(), finish, max_length=1000, too_long=TOO_LONG, entries=10, size=1 << 20
     )
-    assert [cache.look_up(text) for text in (b"1", b"2", b"1", b"2")] == [1, 2, 1, 2]
-    assert finished == [b"1", b"2"]
+    texts = (b"1", b"2", b"1", b"2", b"1", b"2")
+    assert [cache.look_up(text) for text in texts] == [1, 2, 3, 4, 3, 4]
+    assert finished == [b"1", b"2", b"1", b"2"]
+
+
+def test_a_text_without_literals_is_remembered_at_once() -> None:
+    cache = cache_of(Classifier())
+    for _ in range(3):
+        cache.look_up(b"BEGIN")
+    assert (cache.misses, cache.shape_hits, cache.hits) == (1, 0, 2)
 
 
 def test_a_long_text_is_not_looked_at() -> None:
@@ -136,13 +144,15 @@ def test_a_huge_text_does_not_drive_the_others_out() -> None:
 def test_the_size_is_that_of_what_is_remembered() -> None:
     cache = cache_of(Classifier(), entries=4)
     assert (len(cache), cache.shapes, cache.size) == (0, 0, 0)
-    cache.look_up(b"SELECT 1")
+    for _ in range(2):
+        cache.look_up(b"SELECT 1")
     one = cache.size
-    cache.look_up(b"SELECT 2")
+    for _ in range(2):
+        cache.look_up(b"SELECT 2")
     assert (len(cache), cache.shapes) == (2, 1)
     assert one < cache.size < 2 * one
-    for n in range(100):
-        cache.look_up(b"SELECT %d" % n)
+    for n in range(200):
+        cache.look_up(b"SELECT %d" % (n // 2))
     assert len(cache) <= 4
     assert cache.size < 5 * one
     cache.clear()
