@@ -5,10 +5,10 @@ In a module of its own because only compiled classes can inherit from compiled o
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, messages
+from ..protocol.framing import HEADER
 from ..protocol.segments import ReplySink, Segment
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # More of an answer is not kept.
 _MOST_BYTES: Final = 8 << 20
-_HEADER: Final = struct.Struct("!BI")
 
 
 class Answer(ReplySink):
@@ -47,7 +46,7 @@ class Answer(ReplySink):
         error: dict[str, str] | None = None
         pos = 0
         while pos < len(data):
-            kind, length = _HEADER.unpack_from(data, pos)
+            kind, length = HEADER.unpack_from(data, pos)
             body = data[pos + 5 : pos + 1 + length]
             if kind == codes.DATA_ROW:
                 rows.append(messages.parse_data_row(body))

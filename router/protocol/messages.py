@@ -9,13 +9,13 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from . import codes
+from .framing import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..errors import RouterError
 
-_HEADER = struct.Struct("!BI")
 _INT16 = struct.Struct("!H")
 _INT32 = struct.Struct("!i")
 _FIELD = struct.Struct("!IhIhih")
@@ -44,7 +44,7 @@ AUTHENTICATION_OK: Final = b"R\x00\x00\x00\x08\x00\x00\x00\x00"
 
 def message(kind: int, body: bytes) -> bytes:
     """Frame a body: type byte, Int32 length that counts itself, body."""
-    return _HEADER.pack(kind, len(body) + 4) + body
+    return HEADER.pack(kind, len(body) + 4) + body
 
 
 def cstring(text: str) -> bytes:
@@ -206,13 +206,13 @@ def copy_fail(reason: str) -> bytes:
 
 def query(sql: bytes) -> bytes:
     """A simple Query."""
-    return _HEADER.pack(codes.QUERY, len(sql) + 5) + sql + b"\0"
+    return HEADER.pack(codes.QUERY, len(sql) + 5) + sql + b"\0"
 
 
 def parse(name: bytes, text_and_types: bytes) -> bytes:
     """A Parse; `text_and_types` is what follows the statement's name in the message."""
     return (
-        _HEADER.pack(codes.PARSE, len(name) + 5 + len(text_and_types))
+        HEADER.pack(codes.PARSE, len(name) + 5 + len(text_and_types))
         + name
         + b"\0"
         + text_and_types
@@ -221,18 +221,18 @@ def parse(name: bytes, text_and_types: bytes) -> bytes:
 
 def close_statement(name: bytes) -> bytes:
     """A Close of a prepared statement."""
-    return _HEADER.pack(codes.CLOSE, len(name) + 6) + b"S" + name + b"\0"
+    return HEADER.pack(codes.CLOSE, len(name) + 6) + b"S" + name + b"\0"
 
 
 def describe_statement(name: bytes) -> bytes:
     """A Describe of a prepared statement."""
-    return _HEADER.pack(codes.DESCRIBE, len(name) + 6) + b"S" + name + b"\0"
+    return HEADER.pack(codes.DESCRIBE, len(name) + 6) + b"S" + name + b"\0"
 
 
 def bind_head(portal: bytes, statement: bytes, rest: int) -> bytes:
     """A Bind up to the statement's name; `rest` bytes of formats and values must follow."""
     return (
-        _HEADER.pack(codes.BIND, len(portal) + len(statement) + 6 + rest)
+        HEADER.pack(codes.BIND, len(portal) + len(statement) + 6 + rest)
         + portal
         + b"\0"
         + statement

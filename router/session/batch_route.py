@@ -62,7 +62,7 @@ def batch_route(
             if statement is None or analysis is None:
                 route = router.route_unknown(state)
             else:
-                values = key_values(operation, analysis, statement.body, router.sharder)
+                values = key_values(operation.data, analysis, statement.body, router.sharder)
                 if operation.missing and state.shard is None:
                     check_all_are_here(analysis, values)
                 route = router.route_analysis(analysis, state, values)
@@ -92,12 +92,12 @@ def _both(one: Route, other: Route) -> Route:
 
 
 def key_values(
-    operation: Operation, analysis: Analysis, body: bytes, sharder: Sharder
+    data: bytes, analysis: Analysis, body: bytes, sharder: Sharder
 ) -> dict[int, BoundKey]:
     """Read the sharding keys among the values of a Bind, as `bound_keys` does.
 
     Args:
-        operation: the Bind.
+        data: what follows the names in the Bind.
         analysis: of its statement.
         body: that of the statement's Parse.
         sharder: the pool's.
@@ -105,7 +105,7 @@ def key_values(
     wanted = analysis.parameter_kinds
     if not wanted:
         return {}
-    return bound_keys(operation.data, wanted, body, sharder, analysis.untyped)
+    return bound_keys(data, wanted, body, sharder, analysis.untyped)
 
 
 def check_all_are_here(analysis: Analysis, values: Container[int]) -> None:

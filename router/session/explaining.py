@@ -10,7 +10,7 @@ from ..protocol.messages import TEXT_OID
 from ..routing import explain
 from ..routing.types import Role
 from . import straying
-from .batch_route import bound_keys
+from .batch_route import key_values
 from .objections import text_objection
 from .own import Answer, OwnStatement
 
@@ -73,9 +73,6 @@ class ExplainStatement(OwnStatement):
 
     def run(self, session: Session, portal: OwnPortal) -> Answer:
         def values(analysis: Analysis) -> explain.Values:
-            sharder = session.pool.router.sharder
-            return bound_keys(
-                portal.data, analysis.parameter_kinds, self._parse, sharder, analysis.untyped
-            )
+            return key_values(portal.data, analysis, self._parse, session.pool.router.sharder)
 
         return Answer((explained_row(session, self._sql, values),))

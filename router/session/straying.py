@@ -54,7 +54,7 @@ def bind_objection(
         return None
     analysis = statement.analysis
     try:
-        values = key_values(operation, analysis, statement.body, router.sharder)
+        values = key_values(operation.data, analysis, statement.body, router.sharder)
         if operation.missing and session.routing.shard is None:
             check_all_are_here(analysis, values)
     except RoutingError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,16 +10,14 @@ from router.routing.classify import MAX_JUDGED, MAX_PARSED, ClassifierOptions, c
 from router.routing.types import Analysis, Verdict
 from router.routing.verdicts import FunctionRules
 
-from .standby import READ_ONLY_TRANSACTION, refusal_of
-from .statements import READS, SCHEMA, WRITES, lines
+from .standby import READ_ONLY_TRANSACTION, a_standby, refusal_of
+from .statements import READS, WRITES, lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.demo.cluster import Shard
     from tests.support.postgres import Database
-
-NOT_THERE_IN_RECOVERY = ("0A000", "55000")
 
 
 @pytest.mark.parametrize("sql", lines(READS))
@@ -54,10 +51,7 @@ def test_a_read_stays_one_behind_an_other_and_a_write_poisons_the_text() -> None
 def test_a_hot_standby_runs_all_reads(
     replicated: Shard, make_database: Callable[..., Database]
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute(SCHEMA)
-    replicated.wait_for_replication()
-    with contextlib.closing(replicated.replicas[0].connect(database.name)) as standby:
+    with a_standby(replicated, make_database) as standby:
         for sql in lines(READS):
             refusal = refusal_of(standby, sql)
             assert refusal is None, f"{sql}: {refusal}"
@@ -68,11 +62,8 @@ def test_a_hot_standby_runs_all_reads(
 def test_what_a_hot_standby_refuses_is_a_write(
     replicated: Shard, make_database: Callable[..., Database]
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute(SCHEMA)
-    replicated.wait_for_replication()
     refused = 0
-    with contextlib.closing(replicated.replicas[0].connect(database.name)) as standby:
+    with a_standby(replicated, make_database) as standby:
         for sql in (*lines(READS), *lines(WRITES)):
             refusal = refusal_of(standby, sql)
             if refusal is None:

@@ -6,7 +6,6 @@ statement. The pool has three shards, read/write splitting, and the sharding key
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,7 @@ from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
 
-from .standby import READ_ONLY_TRANSACTION, refusal_of
-from .statements import SCHEMA
+from .standby import READ_ONLY_TRANSACTION, a_standby, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,11 +97,8 @@ def test_a_statement_goes_where_the_table_says(router: QueryRouter, line: Line) 
 def test_a_hot_standby_agrees_with_the_table(
     replicated: Shard, make_database: Callable[..., Database]
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute(SCHEMA)
-    replicated.wait_for_replication()
     refused = 0
-    with contextlib.closing(replicated.replicas[0].connect(database.name)) as standby:
+    with a_standby(replicated, make_database) as standby:
         for line in TABLE:
             if not line.may_be_run:
                 assert not line.is_read, line.sql
