@@ -28,7 +28,7 @@ from typing import Final
 
 from ..errors import ServerProtocolError
 from . import codes
-from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED
+from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, string_in
 from .messages import parse_error_fields
 from .segments import EMIT, Segment, abort_script, is_done, is_forwarded, void_syncs
 
@@ -185,11 +185,11 @@ class BackendStream:
             return self._ready(segment, data, start, after)
         if kind == codes.PARAMETER_STATUS:
             start = self._drop(segment, data, start, pos, after)
-            self._parameter(data, pos + 5, after, segment)
+            self._parameter(string_in(data, pos, after), segment)
             return start, after
         if kind == codes.COMMAND_COMPLETE:
             if data[pos + 5 : pos + 8] not in _HARMLESS_TAGS:
-                self.on_tag(data[pos + 5 : after - 1])
+                self.on_tag(string_in(data, pos, after))
             segment.copying = False
         elif kind == codes.COPY_IN_RESPONSE:
             return self._copy_in(segment, data, start, after)
@@ -343,8 +343,8 @@ class BackendStream:
             segment.error = parse_error_fields(head[:8192])
         self.on_error(head[code + 2 : code + 7] if code >= 0 else b"", head)
 
-    def _parameter(self, data: bytes, start: int, end: int, segment: Segment | None) -> None:
-        name, _, value = data[start : end - 1].partition(b"\0")
+    def _parameter(self, pair: bytes, segment: Segment | None) -> None:
+        name, _, value = pair.partition(b"\0")
         key = name.decode("utf-8", "replace")
         text = value.decode("utf-8", "surrogateescape")
         self.parameters[key] = text
@@ -386,7 +386,7 @@ class BackendStream:
             self._pending = data[pos:]
             return end
         if kind == codes.PARAMETER_STATUS:
-            self._parameter(data, pos + 5, after, None)
+            self._parameter(string_in(data, pos, after), None)
             return after
         if kind == codes.ERROR_RESPONSE:
             head = data[pos + 5 : after]

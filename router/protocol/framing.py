@@ -63,3 +63,11 @@ CLIENT_KINDS: Final = frozenset(
         codes.TERMINATE,
     )
 )
+
+
+def string_in(data: bytes, start: int, end: int) -> bytes:
+    """Return the string that is the body of the message data[start:end], without its zero byte.
+
+    A body may lack even that byte, and compiled a slice must not end before it begins.
+    """
+    return data[start + HEADER_SIZE : max(end - 1, start + HEADER_SIZE)]

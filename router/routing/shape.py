@@ -78,7 +78,10 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
         if kind == _STRING and b"\\'" in token:
             # Where it ends depends on standard_conforming_strings.
             raise UnknownLexeme("backslash before a quote")
-        if kind == _STRING and text[match.start() - 1 : match.start()] in _DIGIT_STRINGS:
+        if (
+            kind == _STRING
+            and text[max(match.start() - 1, 0) : match.start()] in _DIGIT_STRINGS
+        ):
             return token
         if kind in _STRINGS:
             literals.append(token)

@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from ..protocol import codes, messages
-from ..protocol.framing import HEADER_SIZE
+from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.segments import EMIT, SWALLOW, Step
 from .inspection import use_objection
 from .objections import text_objection
@@ -32,7 +32,7 @@ def takes_query(
     """Answer or refuse a Query, whose turn it is; False if the plugins let it pass."""
     if not is_whole:
         return refuses_long(session, inspector, message)
-    sql = message[HEADER_SIZE:-1]
+    sql = string_in(message, 0, len(message))
     inspector.note(sql)
     answer = inspector.answer(sql)
     if answer is not None and session.status != codes.IN_FAILED_TRANSACTION:

@@ -227,8 +227,11 @@ class Names:
 
     def _execute_operation(self, message: bytes) -> Operation:
         """An Execute, perhaps of one of the router's own statements."""
+        name_end = message.find(b"\0", 5)
+        if name_end < 0:
+            return Operation(codes.EXECUTE, b"", error=_malformed())
         operation = Operation(codes.EXECUTE, message)
-        portal = self.portals.get(message[5 : message.find(b"\0", 5)])
+        portal = self.portals.get(message[5:name_end])
         if portal is None:
             return operation
         self._note(operation, portal.statement, portal)

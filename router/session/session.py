@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, PoolError, RouterError, RoutingError, ServerError
 from ..protocol import codes, marks, messages
-from ..protocol.framing import HEADER_SIZE
+from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.frontend import HOLD_LIMIT
 from . import departure, limits, simple
 from .attachment import Attachment
@@ -269,7 +269,7 @@ class Session(Attachment):
         if self.extended.collected.operations:
             self.extended.collected.dispatch()
         elif message and message[0] == codes.QUERY:
-            self.dispatch(message, message[HEADER_SIZE:-1])
+            self.dispatch(message, string_in(message, 0, len(message)))
         else:
             self.dispatch(message)
 

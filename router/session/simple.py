@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..protocol import codes, marks
-from ..protocol.framing import HEADER_SIZE
+from ..protocol.framing import string_in
 from ..protocol.segments import Segment, is_answered
 from . import intercept, local, straying
 
@@ -25,7 +25,7 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
     server = session.server
     if server is not None and extended.segment is not None:
         return query_in_batch(session, server, extended.segment, data[start:end])
-    sql = data[start + HEADER_SIZE : end - 1]
+    sql = string_in(data, start, end)
     if intercept.may_concern(sql):
         handled = intercept.answer(session, sql)
         if handled is not None:
@@ -87,7 +87,8 @@ def query_in_batch(
     ):
         return True
     if message[0] == codes.QUERY and is_whole:
-        error = straying.query_objection(session, server, message[HEADER_SIZE:-1])
+        sql = string_in(message, 0, len(message))
+        error = straying.query_objection(session, server, sql)
         if error is not None:
             local.refuse(session, codes.QUERY, error)
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes
-from ..protocol.framing import HEADER_SIZE
+from ..protocol.framing import string_in
 from ..routing.activity import Written, written_by
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Writes:
     def note_message(self, message: bytes, *, is_whole: bool = True) -> None:
         """A Query or FunctionCall is sent, or the head of one."""
         if is_whole and message[0] == codes.QUERY:
-            self.note(self._router.analyse(message[HEADER_SIZE:-1]))
+            self.note(self._router.analyse(string_in(message, 0, len(message))))
         else:
             self.note(None)
 

@@ -192,6 +192,17 @@ def test_a_tag_that_leaves_nothing_behind_is_not_told(tag: bytes) -> None:
     assert stream.events == []
 
 
+@pytest.mark.parametrize("body", [b"", b"x", b"\0"])
+def test_a_tag_or_a_parameter_without_its_end_is_taken_for_an_empty_one(body: bytes) -> None:
+    stream = expecting(Segment(Sink()))
+    stream.feed(message("C", body) + message("S", body) + READY + message("S", body))
+    assert [event[:2] for event in stream.events] == [
+        ("tag", b""),
+        ("parameter", ""),
+        ("parameter", ""),
+    ]
+
+
 def test_messages_to_nobody_go_to_the_hook() -> None:
     stream = expecting()
     stream.feed(NOTICE + TIME_ZONE + message("A", b"\0\0\0\1channel\0\0"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from router.routing.shape import UnknownLexeme, shape_of, string_value
@@ -76,6 +78,24 @@ def test_text_that_cannot_be_cut_is_refused(text: bytes) -> None:
 def test_a_string_that_standard_conforming_strings_decides_on_is_refused(text: bytes) -> None:
     with pytest.raises(UnknownLexeme):
         shape_of(text)
+
+
+KINDS_OF_CHARACTERS = b"'\"$/*-0aEx\\.;_( \n\0\xe9"
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+def test_a_text_begins_and_ends_with_any_character_as_after_and_before_a_blank(
+    length: int,
+) -> None:
+    for characters in product(KINDS_OF_CHARACTERS, repeat=length):
+        text = bytes(characters)
+        try:
+            shape, literals = shape_of(text)
+        except UnknownLexeme:
+            with pytest.raises(UnknownLexeme):
+                shape_of(b" " + text + b"\n")
+        else:
+            assert shape_of(b" " + text + b"\n") == (b" " + shape + b"\n", literals), text
 
 
 def test_texts_that_differ_in_values_and_comments_share_a_shape() -> None:

@@ -20,6 +20,7 @@ from tests.support.wire import (
     kinds,
     message,
     packet,
+    parse,
     query,
     run,
     sqlstates,
@@ -315,6 +316,34 @@ def test_malformed_messages_fail_as_in_postgresql(
                 assert code in ("08P01", "26000", "34000", "22021"), (kind, body)
         assert client.value("SELECT 1") == "1"
     assert bystander.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("place", ["idle", "transaction", "batch"])
+@pytest.mark.parametrize("body", [b"", b"x", b"\xff"])
+@pytest.mark.parametrize("kind", ["Q", "F"])
+def test_a_malformed_query_fails_as_in_postgresql(
+    router: RouterProcess, bystander: WireClient, kind: str, body: bytes, place: str
+) -> None:
+    before = {"idle": SYNC, "transaction": query("BEGIN"), "batch": run("SELECT 1") + SYNC}
+    with WireClient.login(router.port, "one") as client:
+        client.ask(before[place])
+        answers = client.ask(message(kind, body))
+        assert kinds(answers) == "EZ"
+        assert sqlstates(answers) == ["08P01"]
+        assert answers[-1].body == (b"E" if place == "transaction" else b"I")
+    assert bystander.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("body", [b"", b"p", b"no end"])
+def test_a_malformed_execute_beside_a_portal_of_the_routers_own(
+    router: RouterProcess, body: bytes
+) -> None:
+    with WireClient.login(router.port, "one") as client:
+        own = parse("SET SERVER ROLE TO 'auto'") + bind()
+        answers = client.ask(own, message("E", body), SYNC)
+        assert kinds(answers) == "12EZ"
+        assert sqlstates(answers) == ["08P01"]
+        assert client.value("SELECT 1") == "1"
 
 
 def test_a_bind_to_an_unknown_statement_is_an_error_and_no_more(router: RouterProcess) -> None:
