@@ -16,7 +16,7 @@ from .admin.settings import config_rows
 from .config import loader
 from .config.diff import diff
 from .config.unsupported import unsupported
-from .engine import listener
+from .engine import listener, liveness
 from .engine.loop import Engine
 from .engine.tls import server_context
 from .engine.wire import KeepAlive
@@ -163,6 +163,16 @@ class Router:
         self.apply(loaded.config)
         log.info("configuration reloaded from %s", self._config_path)
 
+    def keepalive(self) -> KeepAlive:
+        """The TCP settings of clients."""
+        general = self.config.general
+        return KeepAlive(
+            idle=general.tcp_keepalives_idle,
+            count=general.tcp_keepalives_count,
+            interval=general.tcp_keepalives_interval,
+            user_timeout=general.tcp_user_timeout,
+        )
+
     # --- life cycle
 
     def shutdown(self) -> None:
@@ -261,15 +271,6 @@ def _build() -> str:
     return "plain" if str(backend.__file__).endswith(".py") else "compiled"
 
 
-def _keepalive(general: General) -> KeepAlive:
-    return KeepAlive(
-        idle=general.tcp_keepalives_idle,
-        count=general.tcp_keepalives_count,
-        interval=general.tcp_keepalives_interval,
-        user_timeout=general.tcp_user_timeout,
-    )
-
-
 @contextmanager
 def _listening(general: General) -> Iterator[socket.socket]:
     try:
@@ -312,12 +313,8 @@ async def serve(
                 nursery.start_soon(router.engine.run)
                 nursery.start_soon(router.upkeep)
                 nursery.start_soon(router.watch_config)
-                nursery.start_soon(
-                    listener.serve,
-                    listening,
-                    router.login,
-                    lambda: _keepalive(router.config.general),
-                )
+                nursery.start_soon(liveness.watch, router.engine, router.keepalive)
+                nursery.start_soon(listener.serve, listening, router.login, router.keepalive)
                 if handle_signals:
                     nursery.start_soon(_act_on_signals, router)
                 host, port = listening.getsockname()[:2]

@@ -7,7 +7,11 @@ import inspect
 import pytest
 from trio.testing import MockClock, trio_test
 
-pytest_plugins = ["tests.support.postgres", "tests.support.router"]
+pytest_plugins = [
+    "tests.support.postgres",
+    "tests.support.router",
+    "tests.support.network",
+]
 
 
 @pytest.hookimpl(tryfirst=True)

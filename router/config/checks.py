@@ -51,6 +51,13 @@ def _check_general(general: General) -> Iterator[Finding]:
         yield _idle((*base, "verify_server_certificate"), (*base, "server_tls"))
     if general.server_tls_ca_file and not general.verify_server_certificate:
         yield _idle((*base, "server_tls_ca_file"), (*base, "verify_server_certificate"))
+    if general.tcp_user_timeout:
+        yield Finding(
+            (*base, "tcp_user_timeout"),
+            "ends each connection whose peer is too busy to read for "
+            f"{general.tcp_user_timeout / 1000:g} s; dead peers are found without it",
+            is_warning=True,
+        )
 
 
 def _idle(path: KeyPath, switch: KeyPath) -> Finding:

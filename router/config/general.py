@@ -120,8 +120,10 @@ class General(Section):
     ] = 5
     tcp_user_timeout: Annotated[
         UserTimeout,
-        Key("How long sent data may stay unacknowledged; 0 leaves it to the system."),
-    ] = 10_000
+        Key(
+            "How long a peer may leave data unread or unacknowledged; 0 is as long as it lives."
+        ),
+    ] = 0
 
     log_client_connections: Annotated[
         Flag, Key("Log clients that connect at level info.", Reload.AT_ONCE)

@@ -81,7 +81,7 @@ class PoolSettings:
         pool, user: the names that clients give.
         statement_timeout, idle_client_in_transaction_timeout: 0.0 is off.
         checkout_failure_limit: None is off.
-        tcp_user_timeout: milliseconds; 0 leaves it to the system.
+        tcp_user_timeout: milliseconds; 0 is none.
         server_tls_ca_file: None is the system's CA certificates.
         prewarmer: queries for each new server connection.
     """

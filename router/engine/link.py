@@ -137,6 +137,11 @@ class Link(Output):
             f"<Link fd={self._fd}{' closed' if self.closed else ''} [{self._out_size} unsent]>"
         )
 
+    @property
+    def sock(self) -> socket.socket:
+        """The socket, to ask the kernel about it."""
+        return self._sock
+
     # --- reading
 
     def pause(self) -> None:

@@ -81,6 +81,10 @@ class Engine:
 
     # --- links
 
+    def links(self) -> list[Link]:
+        """Those there are now."""
+        return list(self._links.values())
+
     def register(self, link: Link, fd: int, events: int) -> None:
         """Watch a link's socket."""
         self._links[fd] = link
@@ -225,6 +229,6 @@ class Engine:
 
     def close(self) -> None:
         """Close every link and the epoll."""
-        for link in list(self._links.values()):
+        for link in self.links():
             link.abort("shutting down")
         self._epoll.close()

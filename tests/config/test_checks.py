@@ -26,6 +26,14 @@ def test_reads_cannot_be_split_without_the_parser() -> None:
     ]
 
 
+def test_a_user_timeout_is_a_warning() -> None:
+    assert warnings({"general/tcp_user_timeout": 12_500}) == (
+        "general.tcp_user_timeout: ends each connection whose peer is too busy to read "
+        "for 12.5 s; dead peers are found without it",
+    )
+    assert warnings({"general/tcp_user_timeout": 0}) == ()
+
+
 def test_plugins_do_not_need_the_parser() -> None:
     assert config({"plugins/query_logger/enabled": True}).plugins is not None
     assert config({f"{APP}/plugins/query_logger/enabled": True}).plugins is None

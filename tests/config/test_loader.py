@@ -26,9 +26,11 @@ def test_our_sample_loads_without_a_warning() -> None:
     assert [len(pool.shards) for pool in loaded.config.pools.values()] == [3, 1]
 
 
-def test_a_file_in_the_shape_of_pgcats_sample_warns_of_its_stray_section_only() -> None:
+def test_a_file_in_the_shape_of_pgcats_sample_warns_of_two_lines_only() -> None:
     loaded = load(THEIRS)
-    assert loaded.warnings == ("pool: unknown key, ignored, did you mean pools?",)
+    unknown, harmful = loaded.warnings
+    assert unknown == "pool: unknown key, ignored, did you mean pools?"
+    assert harmful.startswith("general.tcp_user_timeout: ends each connection whose peer")
     pool = loaded.config.pools["sharded_db"]
     assert [user.username for user in pool.users] == ["sharding_user", "other_user"]
     assert [shard.database for shard in pool.shards] == ["shard0", "shard1", "shard2"]

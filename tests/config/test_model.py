@@ -34,7 +34,7 @@ def test_general_has_the_defaults_of_pgcat() -> None:
     assert general.idle_timeout == 600_000
     assert general.server_lifetime == 3_600_000
     assert general.server_round_robin is True
-    assert general.tcp_user_timeout == 10_000
+    assert general.tcp_user_timeout == 0
     assert general.shutdown_timeout == 60_000
     assert (general.healthcheck_timeout, general.healthcheck_delay) == (1000, 30_000)
     assert general.ban_time == 60

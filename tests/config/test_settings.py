@@ -41,7 +41,7 @@ def test_milliseconds_become_seconds_and_seconds_stay() -> None:
             f"{GENERAL}/ban_time": 7,
             f"{GENERAL}/healthcheck_delay": 1500,
             f"{GENERAL}/idle_client_in_transaction_timeout": 250,
-            f"{GENERAL}/tcp_user_timeout": 4000,
+            f"{GENERAL}/tcp_keepalives_idle": 40,
             f"{USER}/statement_timeout": 100,
             f"{POOL}/db_activity_ttl": 8,
             f"{POOL}/table_mutation_cache_ms_ttl": 9,
@@ -50,7 +50,7 @@ def test_milliseconds_become_seconds_and_seconds_stay() -> None:
     assert found.ban_time == 7.0
     assert found.healthcheck_delay == 1.5
     assert found.idle_client_in_transaction_timeout == 0.25
-    assert found.tcp_user_timeout == 4000
+    assert found.tcp_keepalives_idle == 40
     assert found.statement_timeout == 0.1
     assert found.server_login_timeout == 15.0
     assert found.routing.db_activity_ttl == 8.0
