@@ -6,12 +6,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..config.declared import Declaration, Nesting, declarations
-from ..config.keys import Reload, Section
 from .show import ConfigRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..config.keys import Section
     from ..config.model import Config, PoolConfig
 
 # What PgCat shows comes first; all other keys follow.
@@ -57,7 +57,7 @@ def _section(section: Section, prefix: str, first: tuple[str, ...]) -> Iterator[
                 prefix + name,
                 _text(key, getattr(section, key.field)),
                 "-" if key.required else _text(key, key.default),
-                key.key.reload not in (Reload.RESTART, Reload.UNUSED),
+                key.changes_at_reload,
             )
 
 

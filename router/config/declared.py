@@ -14,7 +14,7 @@ import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from .keys import LARGEST, Form, Key, Numbered, Section, Unit, Word
+from .keys import LARGEST, Form, Key, Numbered, Reload, Section, Unit, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +60,11 @@ class Declaration:
     def is_secret(self) -> bool:
         """Whether its value must not be shown."""
         return self.base is SecretStr
+
+    @property
+    def changes_at_reload(self) -> bool:
+        """Whether a changed value takes effect without a restart."""
+        return not self.key.unused and self.key.reload is not Reload.RESTART
 
     @property
     def stand_in(self) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic evaluates it
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, SecretStr
 
@@ -28,6 +28,11 @@ KeepaliveSeconds = Annotated[int, Field(strict=True, ge=1, le=32767), Unit.SECON
 KeepaliveCount = Annotated[int, Field(strict=True, ge=1, le=127)]
 UserTimeout = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), Unit.MILLISECONDS]
 
+# Why keys have no effect yet.
+_NO_CHECKS: Final = "there are no health checks yet"
+_NO_DNS_CACHE: Final = "each connection looks names up"
+NO_AUTH_QUERY: Final = "users without a password cannot log in yet"
+
 Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
@@ -41,7 +46,9 @@ class General(Section):
     listen_backlog: Annotated[
         Backlog, Key("Connections that the kernel may hold until accepted.", Reload.RESTART)
     ] = 4096
-    worker_threads: Annotated[Count, Key("Number of threads in PgCat.", Reload.UNUSED)] = 4
+    worker_threads: Annotated[
+        Count, Key("Number of threads in PgCat.", unused="there is one thread")
+    ] = 4
     admin_username: Annotated[Name, Key("User of the admin database.", Reload.CONNECTIONS)]
     admin_password: Annotated[
         SecretStr, Key("Password of the admin database.", Reload.CONNECTIONS)
@@ -95,10 +102,11 @@ class General(Section):
         Millis, Key("A client that idles for longer in a transaction is dropped; 0 is off.")
     ] = 0
     healthcheck_timeout: Annotated[
-        PositiveMillis, Key("How long a server may take to answer a health check.")
+        PositiveMillis,
+        Key("How long a server may take to answer a health check.", unused=_NO_CHECKS),
     ] = 1000
     healthcheck_delay: Annotated[
-        Millis, Key("Connections unused for longer are checked before use.")
+        Millis, Key("Connections unused for longer are checked before use.", unused=_NO_CHECKS)
     ] = 30_000
     ban_time: Annotated[Seconds, Key("How long a replica that failed gets no clients.")] = 60
     server_round_robin: Annotated[
@@ -152,15 +160,23 @@ class General(Section):
     ] = None
 
     dns_cache_enabled: Annotated[
-        Flag, Key("Drop server connections when their host's address changes.", Reload.AT_ONCE)
+        Flag,
+        Key("Drop server connections when their host's address changes.", unused=_NO_DNS_CACHE),
     ] = False
     dns_max_ttl: Annotated[
-        Seconds, Key("How often addresses are looked up for that.", Reload.AT_ONCE)
+        Seconds, Key("How often addresses are looked up for that.", unused=_NO_DNS_CACHE)
     ] = 30
 
     auth_query: Annotated[
         Text | None,
-        Key("Query that fetches the password hash of a user, `$1`, from a server."),
+        Key(
+            "Query that fetches the password hash of a user, `$1`, from a server.",
+            unused=NO_AUTH_QUERY,
+        ),
     ] = None
-    auth_query_user: Annotated[Name | None, Key("User that runs auth_query.")] = None
-    auth_query_password: Annotated[SecretStr | None, Key("Password of that user.")] = None
+    auth_query_user: Annotated[
+        Name | None, Key("User that runs auth_query.", unused=NO_AUTH_QUERY)
+    ] = None
+    auth_query_password: Annotated[
+        SecretStr | None, Key("Password of that user.", unused=NO_AUTH_QUERY)
+    ] = None

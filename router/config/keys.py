@@ -26,8 +26,6 @@ class Reload(Enum):
     """Those that are open keep what they began with."""
     POOLS = "yes, changed pools"
     """Exactly the pools whose effective settings differ take the new ones."""
-    UNUSED = "has no effect"
-    """Accepted for the sake of files written for PgCat."""
 
 
 class Unit(StrEnum):
@@ -47,12 +45,15 @@ class Key:
         reload: when a changed value takes effect.
         aliases: other names under which the key is accepted.
         unset: what it means to leave the key out, if its default is None.
+        unused: why the key has no effect, or none yet; empty for one that has. It is accepted
+            for the sake of files written for PgCat, and the operator is told.
     """
 
     meaning: str
     reload: Reload = Reload.POOLS
     aliases: tuple[str, ...] = ()
     unset: str = "unset"
+    unused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
+from .general import NO_AUTH_QUERY
 from .keymaps import Literal, Pair  # noqa: TC001 - pydantic evaluates them
 from .keys import (
     LARGEST,
@@ -153,7 +154,7 @@ class Shard(Section):
     mirrors: Annotated[
         tuple[Mirror, ...],
         Form("an array of [host, port, mirroring_target_index]"),
-        Key("Servers that get a copy of the traffic."),
+        Key("Servers that get a copy of the traffic.", unused="nothing is mirrored yet"),
     ] = ()
     sharding_values: Annotated[
         tuple[Literal, ...] | None,
@@ -211,6 +212,9 @@ def _tables(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(map(_TABLE.fullmatch, value)):
         raise ValueError('must be an array of "table" or "schema.table"')
     return value
+
+
+_AUTH_QUERY = Key("As in [general].", unset="that of [general]", unused=NO_AUTH_QUERY)
 
 
 class PoolConfig(Section):
@@ -321,15 +325,9 @@ class PoolConfig(Section):
         ),
     ] = "shard_0"
 
-    auth_query: Annotated[Text | None, Key("As in [general].", unset="that of [general]")] = (
-        None
-    )
-    auth_query_user: Annotated[
-        Name | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    auth_query_password: Annotated[
-        SecretStr | None, Key("As in [general].", unset="that of [general]")
-    ] = None
+    auth_query: Annotated[Text | None, _AUTH_QUERY] = None
+    auth_query_user: Annotated[Name | None, _AUTH_QUERY] = None
+    auth_query_password: Annotated[SecretStr | None, _AUTH_QUERY] = None
 
     db_activity_based_routing: Annotated[
         Flag, Key("Send reads to the primary while their tables are freshly written.")

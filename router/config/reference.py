@@ -68,6 +68,8 @@ The last but one column tells whether a changed value takes effect when the file
 - *yes, changed pools*: in exactly those pools, one for each user, whose effective settings are
   no longer the same. The others notice nothing, and their connections stay open.
 - *no, at restart*: when the process starts anew.
+- *has no effect*: known from PgCat's files, but nothing reads it, or not yet. If the file has
+  it, the log says so at the start and after each reload.
 """
 
 _SECTIONS: tuple[tuple[str, type[Section]], ...] = (
@@ -131,8 +133,8 @@ def _table(section: type[Section]) -> Iterator[str]:
             if declared.unit is None
             else f"{declared.form} ({declared.unit.value})",
             _default(declared),
-            declared.key.reload.value,
-            declared.key.meaning,
+            "has no effect" if declared.key.unused else declared.key.reload.value,
+            _meaning(declared),
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
@@ -141,6 +143,11 @@ def _table(section: type[Section]) -> Iterator[str]:
 def _name(declared: Declaration) -> str:
     others = "".join(f", also `{alias}`" for alias in declared.key.aliases)
     return f"`{declared.name}`{others}"
+
+
+def _meaning(declared: Declaration) -> str:
+    unused = declared.key.unused
+    return declared.key.meaning + (f" No effect: {unused}." if unused else "")
 
 
 def _default(declared: Declaration) -> str:

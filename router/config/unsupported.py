@@ -1,24 +1,49 @@
-"""Keys of PgCat's file that are understood and do nothing yet: the operator must hear it."""
+"""Keys that are understood and do nothing, or nothing yet: the operator must hear it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from .declared import KeyPath, Nesting, declarations, show_path
+from .keys import Section
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from .declared import Declaration
     from .model import Config
 
 
 def unsupported(config: Config) -> Iterator[str]:
-    """Name what the configuration asks for in vain, a line each."""
-    general = config.general
-    if general.dns_cache_enabled:
-        yield "general.dns_cache_enabled: has no effect: each connection looks names up"
-    for name, pool in config.pools.items():
-        base = f"pools.{name}"
-        if pool.auth_query or general.auth_query:
-            yield f"{base}.auth_query: has no effect: users without a password cannot log in"
-        for number, shard in enumerate(pool.shards):
-            if shard.mirrors:
-                yield f"{base}.shards.{number}.mirrors: have no effect: nothing is mirrored"
+    """Name what the file asks for in vain, a line each."""
+    return _below(config, ())
+
+
+def _below(section: Section, path: KeyPath) -> Iterator[str]:
+    for declared in declarations(type(section)).values():
+        # What the file does not mention promises nothing.
+        if declared.field not in section.model_fields_set:
+            continue
+        value, here = getattr(section, declared.field), (*path, declared.name)
+        if not declared.key.unused:
+            for name, inner in _sections(value, declared):
+                yield from _below(inner, (*here, *name))
+        elif not _asks_for_nothing(value):
+            yield f"{show_path(here)}: has no effect: {declared.key.unused}"
+
+
+def _sections(value: object, declared: Declaration) -> Iterator[tuple[KeyPath, Section]]:
+    """The sections in a value, each with the rest of its path; arrays give positions."""
+    if isinstance(value, Section):
+        yield (), value
+    elif declared.nesting is not Nesting.NONE and isinstance(value, dict):
+        for name, inner in cast("Mapping[str, Section]", value).items():
+            yield (name,), inner
+    elif declared.nesting is not Nesting.NONE and isinstance(value, tuple):
+        for position, inner in enumerate(cast("tuple[Section, ...]", value)):
+            yield (position,), inner
+
+
+def _asks_for_nothing(value: object) -> bool:
+    """Whether it turns off what is not there anyway; a number never does."""
+    return value is None or value is False or value in ("", ())

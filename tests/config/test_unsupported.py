@@ -26,6 +26,9 @@ servers = [["localhost", 5432, "primary"]]
 """
 
 
+NO_LOGIN = "has no effect: users without a password cannot log in yet"
+
+
 def warnings(*, general: str = "", pool: str = "", rest: str = "") -> list[str]:
     """What is said of a file with these lines."""
     text = MINIMAL.format(general=general, pool=pool, rest=rest)
@@ -43,13 +46,35 @@ def test_plugins_are_not_told() -> None:
     assert warnings(rest=rest) == []
 
 
-def test_mirrors_and_the_dns_cache_are_told() -> None:
+def test_each_is_told_with_its_place_in_the_file_and_why() -> None:
     found = warnings(
-        general="dns_cache_enabled = true",
+        general="""
+            worker_threads = 8
+            healthcheck_delay = 0
+            healthcheck_timeout = 1000
+            dns_cache_enabled = true
+            dns_max_ttl = 30
+        """,
+        pool="""
+            auth_query = "SELECT 1"
+            auth_query_user = "u"
+            auth_query_password = "tell nobody"
+        """,
         rest='mirrors = [["localhost", 5433, 0]]',
     )
-    paths = [line.split(":")[0] for line in found]
-    assert paths == [
-        "general.dns_cache_enabled",
-        "pools.db.shards.0.mirrors",
+    # Defaults are told as well, because a default that is written down is asked for.
+    assert found == [
+        "general.worker_threads: has no effect: there is one thread",
+        "general.healthcheck_timeout: has no effect: there are no health checks yet",
+        "general.healthcheck_delay: has no effect: there are no health checks yet",
+        "general.dns_cache_enabled: has no effect: each connection looks names up",
+        "general.dns_max_ttl: has no effect: each connection looks names up",
+        f"pools.db.auth_query: {NO_LOGIN}",
+        f"pools.db.auth_query_user: {NO_LOGIN}",
+        f"pools.db.auth_query_password: {NO_LOGIN}",
+        "pools.db.shards.0.mirrors: has no effect: nothing is mirrored yet",
     ]
+
+
+def test_to_turn_off_what_is_not_there_is_no_promise() -> None:
+    assert warnings(general="dns_cache_enabled = false", rest="mirrors = []") == []

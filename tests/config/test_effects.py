@@ -1,0 +1,277 @@
+"""Every key of the file is read by something, or the operator is told that it is not.
+
+The test changes each key by itself and looks which values outside of the file's own models
+change with it: those of `PoolSettings`, say. One of them has to be read somewhere outside of
+`config/`, where models are only turned into other models. So a new key that nobody
+reads fails here, and so does a key that is called unused when something has begun to read it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, get_args
+
+import pytest
+from pydantic import SecretStr
+
+import router
+from router.config.declared import Declaration, Nesting, declarations
+from router.config.keys import Section, Word
+from router.config.model import Config
+from router.config.plugins import (
+    Answer,
+    Intercept,
+    Plugins,
+    Prewarmer,
+    QueryLogger,
+    TableAccess,
+)
+from router.config.settings import pool_settings
+from router.config.unsupported import unsupported
+from router.config.values import ShardingFunction
+
+from .builders import config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Outlet = tuple[str, str]
+"""The name of a class and of one of its attributes."""
+
+ROUTER = Path(router.__file__).parent
+
+# How variables are called that hold a value of each class. A read by another name does not
+# count, since many classes have a `host`.
+HOLDERS = {
+    "Answer": {"answer"},
+    "Config": {"config"},
+    "General": {"general"},
+    "Intercept": {"intercept"},
+    "Plugins": {"plugins"},
+    "PoolConfig": {"pool_config", "pools"},
+    "PoolSettings": {"settings"},
+    "QueryLogger": {"query_logger"},
+    "RoutingSettings": {"chosen", "routing"},
+    "Server": {"server"},
+    "Shard": {"shard"},
+    "TableAccess": {"table_access"},
+    "User": {"user"},
+}
+
+# Two values for keys that do not take any two of their type.
+SAMPLES: dict[str, tuple[object, object]] = {
+    "default_shard": ("shard_0", "random"),
+    "sharding_values": ((1,), (2,)),
+    "sharding_ranges": (((1, 2),), ((2, 3),)),
+    "columns": ((("a", "text"),), (("b", "text"),)),
+    "result": ((("a",),), (("b",),)),
+}
+
+# Keys that matter for some functions only.
+FUNCTIONS = {
+    "sharding_values": ShardingFunction.LIST,
+    "sharding_ranges": ShardingFunction.RANGE,
+    "sharding_default": ShardingFunction.LIST,
+}
+
+
+def sections(section: type[Section]) -> dict[type[Section], list[str]]:
+    """The sections at and below one, without those of keys that are unused."""
+    found: dict[type[Section], list[str]] = {section: []}
+    for declared in declarations(section).values():
+        if declared.section is not None and not declared.key.unused:
+            found |= sections(declared.section)
+    return found
+
+
+# Keys that hold sections are left to the keys of these.
+KEYS = [
+    pytest.param(section, declared, id=f"{section.__name__}.{declared.name}")
+    for section in sections(Config)
+    for declared in declarations(section).values()
+    if declared.nesting is Nesting.NONE or declared.key.unused
+]
+UNUSED = {
+    f"{section.__name__}.{declared.name}"
+    for section in sections(Config)
+    for declared in declarations(section).values()
+    if declared.key.unused
+}
+
+
+# --- what is read
+
+
+@dataclasses.dataclass
+class Reads:
+    """Attributes that the router reads outside of `config/`.
+
+    Attributes:
+        held: (holder, attribute), by the last name in front of the dot.
+        passed: the same, where the value only becomes the argument of that name.
+        names: attributes and variables of any holder.
+    """
+
+    held: set[tuple[str, str]] = dataclasses.field(default_factory=set)
+    passed: dict[tuple[str, str], set[str]] = dataclasses.field(default_factory=dict)
+    names: set[str] = dataclasses.field(default_factory=set)
+
+    def add(self, tree: ast.AST) -> None:
+        """Note what a module reads."""
+        copies = {
+            id(keyword.value): keyword.arg
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            for keyword in node.keywords
+            if isinstance(keyword.value, ast.Attribute) and keyword.arg
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                self.names.add(node.id)
+            if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
+                continue
+            key = _holder(node.value), node.attr
+            argument = copies.get(id(node))
+            if argument is None:
+                self.held.add(key)
+                self.names.add(node.attr)
+            else:
+                self.passed.setdefault(key, set()).add(argument)
+
+    def has(self, outlet: Outlet) -> bool:
+        """Whether somebody reads it, and does more than to hand it on to where nobody does."""
+        owner, attribute = outlet
+        for holder in HOLDERS.get(owner, ()):
+            key = holder, attribute
+            if key in self.held or self.passed.get(key, set()) & self.names:
+                return True
+        return False
+
+
+def _holder(value: ast.expr) -> str:
+    while isinstance(value, ast.Subscript | ast.Call):
+        value = value.value if isinstance(value, ast.Subscript) else value.func
+    if isinstance(value, ast.Attribute):
+        return value.attr.lstrip("_")
+    return value.id.lstrip("_") if isinstance(value, ast.Name) else ""
+
+
+@cache
+def reads() -> Reads:
+    """All of the router."""
+    found = Reads()
+    for path in ROUTER.rglob("*.py"):
+        if path.parent.name != "config":
+            found.add(ast.parse(path.read_text()))
+    return found
+
+
+# --- what a key changes
+
+
+def values(declared: Declaration) -> tuple[object, object]:
+    """Two values of a key, as the model has them."""
+    if declared.field in SAMPLES:
+        return SAMPLES[declared.field]
+    base = declared.base
+    if isinstance(base, type) and issubclass(base, Word):
+        one, other, *_ = base
+        return one, other
+    if base is SecretStr:
+        return SecretStr("one"), SecretStr("other")
+    if base is bool:
+        return False, True
+    if base is int:
+        return 1, 2
+    if base is str:
+        return "one", "other"
+    if base is Path:
+        return Path("one"), Path("other")
+    assert get_args(base), f"give two samples for {declared.name}"
+    return ("one",), ("other",)
+
+
+def full(declared: Declaration) -> Config:
+    """A configuration that has something of everything, and in which the key matters."""
+    base = config({"pools/app/automatic_sharding_key": "t.id"})
+    [pool] = base.pools.values()
+    answer = Answer.model_validate({"query": "q", "schema": [["a", "text"]], "result": []})
+    plugins = Plugins(
+        query_logger=QueryLogger(enabled=True),
+        intercept=Intercept(enabled=True, queries=(answer,)),
+        table_access=TableAccess(enabled=True),
+        prewarmer=Prewarmer(enabled=True, queries=("q",)),
+    )
+    chosen = {"sharding_function": FUNCTIONS.get(declared.field, ShardingFunction.SHA1)}
+    pools = {"app": pool.model_copy(update=chosen)}
+    return base.model_copy(update={"plugins": plugins, "pools": pools})
+
+
+def changed(
+    section: Section, wanted: type[Section], update: dict[str, object]
+) -> Section | None:
+    """A copy in which the first section of the wanted class, at or below, is another one."""
+    if isinstance(section, wanted):
+        return section.model_copy(update=update)
+    for declared in declarations(type(section)).values():
+        value = getattr(section, declared.field)
+        if declared.section is None or not value:
+            continue
+        entries = cast("dict[str, Section]", value if isinstance(value, dict) else {})
+        first = next(iter(entries.values())) if entries else value
+        first = first[0] if isinstance(first, tuple) else first
+        new = changed(cast("Section", first), wanted, update)
+        if new is not None:
+            same = dict.fromkeys(entries, new) or ((new,) if isinstance(value, tuple) else new)
+            return section.model_copy(update={declared.field: same})
+    return None
+
+
+def effective(whole: Config) -> dict[Outlet, object]:
+    """What pools are told, by name."""
+    [pool] = whole.pools.values()
+    settings = pool_settings(whole, pool, pool.users[0])
+    return dict((*_attributes(settings), *_attributes(settings.routing)))
+
+
+def _attributes(settings: object) -> Iterator[tuple[Outlet, object]]:
+    kind = type(settings)
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    names |= {name for name, value in vars(kind).items() if isinstance(value, property)}
+    for name in names:
+        yield (kind.__name__, name), getattr(settings, name)
+
+
+def outlets(section: type[Section], declared: Declaration) -> set[Outlet]:
+    """Where the value of a key comes out."""
+    base = full(declared)
+    before, after = (
+        effective(cast("Config", changed(base, section, {declared.field: value})))
+        for value in values(declared)
+    )
+    moved = {outlet for outlet, value in before.items() if after[outlet] != value}
+    return {(section.__name__, declared.field)} | moved
+
+
+@pytest.mark.parametrize(("section", "declared"), KEYS)
+def test_every_key_is_read_or_called_unused(
+    section: type[Section], declared: Declaration
+) -> None:
+    found = outlets(section, declared)
+    assert any(map(reads().has, found)) != bool(declared.key.unused), found
+
+
+@pytest.mark.parametrize(
+    ("section", "declared"), [key for key in KEYS if str(key.id) in UNUSED]
+)
+def test_every_key_that_is_unused_is_told(
+    section: type[Section], declared: Declaration
+) -> None:
+    for value in values(declared):
+        whole = changed(full(declared), section, {declared.field: value})
+        told = list(unsupported(cast("Config", whole)))
+        names = [line.split(":")[0].split(".")[-1] for line in told]
+        assert names == ([] if value is False else [declared.name])
