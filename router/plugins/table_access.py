@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RoutingError
 from ..routing.cache import Generations
 from ..routing.shape import UnknownLexeme, shape_of
-from ..routing.tokens import fold, statements_of
+from ..routing.tokens import fold, statements_of, unescaped_name
 from .guarded import Guarded
 from .statements import HINTS, guarded_relation, hidden_by
 
@@ -43,7 +43,6 @@ _AMBIGUOUS: Final = frozenset(
     ]
 )
 _UNICODE: Final = re.compile(r'u&("(?:[^"]|"")*")')
-_ESCAPE: Final = re.compile(r"\\(?:(\\)|([0-9A-Fa-f]{4})|\+([0-9A-Fa-f]{6})|(.?))", re.DOTALL)
 
 HINT: Final = (
     "The plugin table_access of the router refuses it; ask who runs the router for access."
@@ -158,15 +157,7 @@ def _without_unicode_escapes(folded: str) -> str:
         return folded
     if re.search(r"\buescape\b", folded):
         raise _Unreadable("UESCAPE")
-    return _UNICODE.sub(lambda match: " " + _ESCAPE.sub(_character, match[1]), folded)
-
-
-def _character(match: re.Match[str]) -> str:
-    backslash, four, six, _ = match.groups()
-    if backslash:
-        return backslash
-    number = int(four or six or "-1", 16)
-    if not 0 < number <= 0x10FFFF:
-        raise _Unreadable('U&"..." with a wrong escape')
-    character = chr(number)
-    return '""' if character == '"' else character
+    try:
+        return _UNICODE.sub(lambda match: " " + unescaped_name(match[1]), folded)
+    except ValueError as error:
+        raise _Unreadable('U&"..." with a wrong escape') from error

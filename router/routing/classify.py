@@ -120,7 +120,7 @@ def _confirm(
         return judgement, None
     if len(text) > options.max_parsed and 0 <= deepest(tokens) <= MAX_DEPTH:
         return judgement, None
-    reading = read(text, tokens, options.sharded)
+    reading = read(tokens, options.sharded)
     if not judgement.is_query or (reading is not None and reading.is_query):
         return judgement, reading
     kind = judgement.statement.kind

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _TOKEN: Final = re.compile(
-    r"""[a-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*  # a word
-    |"(?:[^"]|"")*"|'[0-9]*'|[0-9]+|\$[0-9]+
-    |::|[-+*/<>=~!@\#%^&|`?]+  # an operator, whether there is such a one or not
+    r"""(?:[benx]|u&)?'(?:[^']|'')*'|u&"(?:[^"]|"")*"
+    |[a-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*  # a word
+    |"(?:[^"]|"")*"|[0-9]+|\$[0-9]+
+    |::|:=|[-+*/<>=~!@\#%^&|`?]+  # an operator, whether there is such a one or not
     |[^\s]""",
     re.VERBOSE,
+)
+_NAME_ESCAPE: Final = re.compile(
+    r"\\(?:(\\)|([0-9A-Fa-f]{4})|\+([0-9A-Fa-f]{6})|(.?))", re.DOTALL
 )
 _CONSTANTS: Final = frozenset(("true", "false", "null", "end", "default"))
 _QUERY_STARTS: Final = frozenset(
@@ -79,6 +83,26 @@ def unquoted(token: str) -> str:
     return token[1:-1].replace('""', '"') if token[0] == '"' else token
 
 
+def unescaped_name(quoted: str) -> str:
+    r"""Return the quoted identifier ``"data"`` for what follows U& in ``U&"d\0061ta"``.
+
+    Raises:
+        ValueError: there is a wrong escape in it.
+    """
+    return _NAME_ESCAPE.sub(_escaped_character, quoted)
+
+
+def _escaped_character(match: re.Match[str]) -> str:
+    backslash, four, six, _ = match.groups()
+    if backslash:
+        return backslash
+    number = int(four or six or "-1", 16)
+    if number == 0:
+        raise ValueError("no character has the code zero")
+    character = chr(number)
+    return '""' if character == '"' else character
+
+
 def deepest(tokens: Sequence[str]) -> int:
     """Return how deeply brackets are nested, or -1 if they do not match."""
     level = deepest_level = 0
@@ -117,7 +141,7 @@ def calls(tokens: list[str]) -> Iterator[Call]:
             yield Call("", unquoted(name))
 
 
-def closing(tokens: list[str], opening: int) -> int:
+def closing(tokens: Sequence[str], opening: int) -> int:
     """Return the index of the bracket that closes the one at ``opening``."""
     level = 0
     for i in range(opening, len(tokens)):

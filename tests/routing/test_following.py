@@ -99,7 +99,7 @@ def test_a_key_is_followed_from_table_to_table(sql: str) -> None:
         'SELECT * FROM "Data" WHERE id = 5',
         "SELECT * FROM users WHERE id = @5",
         "SELECT * FROM users WHERE id =@ 5",
-        'SELECT * FROM users WHERE U&"id" = 5 AND id = 5',
+        "SELECT * FROM users WHERE U&\"!0069d\" UESCAPE '!' = 5 AND id = 5",
         "SELECT * FROM users WHERE id <=> 5",
         "SELECT * FROM users WHERE id = U&'5'",
         "SELECT * FROM users WHERE id = '5' '6'",

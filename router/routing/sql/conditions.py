@@ -31,12 +31,7 @@ class Conditions:
     """
 
     def __init__(
-        self,
-        scope: Scope,
-        kind: KeyType,
-        *,
-        query: Callable[[Tree], Columns],
-        null_safe: bool,
+        self, scope: Scope, kind: KeyType, *, query: Callable[[Tree], Columns]
     ) -> None:
         """Prepare to read conditions.
 
@@ -44,12 +39,10 @@ class Conditions:
             scope: tells what names mean.
             kind: the type of sharding keys.
             query: looks at a sub-select.
-            null_safe: whether IS NOT DISTINCT FROM is what it looks like.
         """
         self._scope = scope
         self._kind = kind
         self._query = query
-        self._null_safe = null_safe
         self.strict: set[Columns] = set()
         self.seen: set[int] = set()
 
@@ -76,10 +69,7 @@ class Conditions:
 
     def _pairs(self, part: Tree) -> list[tuple[Tree, Tree]]:
         """Take a comparison for equality, also that of rows, into pairs that are equal."""
-        is_equal = isinstance(part, exp.EQ) or (
-            isinstance(part, exp.NullSafeEQ) and self._null_safe
-        )
-        if not is_equal:
+        if not isinstance(part, exp.EQ | exp.NullSafeEQ):
             return []
         left, right = bare(part.args["this"]), bare(part.args["expression"])
         lefts, rights = _row(left), _row(right)

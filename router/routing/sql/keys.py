@@ -16,7 +16,6 @@ from sqlglot import exp
 from .changes import Changes
 from .queries import Queries
 from .sources import TooComplex
-from .trees import are_operators_plain
 from .values import parameter_of, uncast
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
         if tree.kind != "TABLE":
             return Keys()
         tree = tree.expression
-    is_readable = are_operators_plain(tokens)
     queries = Queries(tables, tokens)
     changes = Changes(queries)
     queries.change = changes.change
@@ -79,8 +77,6 @@ def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
         if isinstance(tree, exp.Expr):
             queries.query(tree, None, {})
     except (TooComplex, RecursionError):
-        is_readable = False
-    if not is_readable:
         return Keys(
             unkeyed=tuple({use.table: None for use in queries.uses}), error=changes.error
         )

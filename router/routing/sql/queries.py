@@ -51,8 +51,6 @@ class Queries:
             "merge",
         )
         self._has_windows = "over" in tokens
-        # The tree has IS NOT DISTINCT FROM for this operator, which may be anything.
-        self._null_safe = "<=>" not in tokens
 
     # --- the parts
 
@@ -73,10 +71,7 @@ class Queries:
     def conditions(self, scope: Scope, made: Made) -> Conditions:
         """Make a reader of conditions."""
         return Conditions(
-            scope,
-            self.tables.type,
-            query=lambda node: self.query(node, scope, made),
-            null_safe=self._null_safe,
+            scope, self.tables.type, query=lambda node: self.query(node, scope, made)
         )
 
     def _shared(self, name: str) -> Variable | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import trees
 from .keys import Keys, extract
+from .normalise import normalised
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +30,13 @@ class Reading:
     keys: Keys
 
 
-def read(text: str, tokens: Sequence[str], sharded: ShardedTables | None) -> Reading | None:
-    """Read a statement of a folded shape; None if it cannot be parsed, or not safely."""
-    if not trees.is_safe(tokens):
-        return None
+def read(tokens: Sequence[str], sharded: ShardedTables | None) -> Reading | None:
+    """Read the tokens of a statement; None if they cannot be parsed, or not safely."""
     try:
-        tree = trees.parse(text)
+        tokens = normalised(tokens)
+        if not trees.is_safe(tokens):
+            return None
+        tree = trees.parse(" ".join(tokens))
         if tree is None:
             return None
         keys = Keys() if sharded is None else extract(tree, sharded, tokens)

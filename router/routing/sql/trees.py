@@ -29,9 +29,6 @@ MAX_SUBSCRIPTS: Final = 60
 _SET_OPERATORS: Final = frozenset(("union", "intersect", "except"))
 _SIDES: Final = frozenset(("left", "right", "full", "inner", "outer"))
 _LIMITS: Final = frozenset(("limit", "offset", "fetch", "first", "next"))
-_OPERATOR_CHARACTERS: Final = frozenset("+-*/<>=~!@#%^&|`?")
-_EQUALITIES: Final = frozenset(("=", "<=", ">=", "<>", "!=", "<=>", "=>"))
-_AT_OPERATORS: Final = frozenset(("@>", "<@", "@@", "@?", "<@>"))
 _TYPES: Final = frozenset(
     word.lower()
     for word, token in Postgres.Tokenizer.KEYWORDS.items()
@@ -102,32 +99,6 @@ def _nests_safely(tokens: Sequence[str]) -> bool:
         elif token in _SET_OPERATORS and previous in ("(", "union"):
             return False
     return subscripts <= MAX_SUBSCRIPTS
-
-
-def are_operators_plain(tokens: Sequence[str]) -> bool:
-    """Say whether PostgreSQL and sqlglot take the tokens for the same operators.
-
-    To sqlglot ``=@`` is an equality with the parameter that follows; to PostgreSQL it is an
-    operator, such as anybody may define. It also does not know identifiers of the form U&"..".
-    """
-    for token in set(tokens):
-        if token[0] not in _OPERATOR_CHARACTERS:
-            continue
-        if "@" in token:
-            if token not in _AT_OPERATORS:
-                return False
-        # "=-" is "=" with a sign behind it, as the manual's section "Operators" has it.
-        elif "=" in token and token.rstrip("+-") not in _EQUALITIES:
-            return False
-    return "&" not in tokens or not _is_escaped_name(tokens)
-
-
-def _is_escaped_name(tokens: Sequence[str]) -> bool:
-    r"""Say whether there is a name of the form U&"d\0061ta"."""
-    return any(
-        tokens[i] == "u" and tokens[i + 1] == "&" and tokens[i + 2][0] == '"'
-        for i in range(len(tokens) - 2)
-    )
 
 
 def is_query(tree: Tree) -> bool:
