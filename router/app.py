@@ -363,4 +363,4 @@ def reload_logged(reload: Callable[[], None]) -> None:
     try:
         reload()
     except ConfigError as error:
-        log.error("reload failed, the old configuration stays: %s", error)
+        log.error("reload failed, the old configuration stays: %s", error.line)

@@ -24,10 +24,14 @@ A server's ErrorResponse to a query is data, forwarded untouched, never an excep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from .printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_PROBLEMS_LIMIT: Final = 4096
 
 
 class RouterError(Exception):
@@ -47,11 +51,17 @@ class RouterError(Exception):
         self.sqlstate = self.default_sqlstate if sqlstate is None else sqlstate
         self.hint = hint
 
+    @property
+    def line(self) -> str:
+        """The message for a log, which may have a peer's words in it."""
+        return printable(self.message)
+
 
 class ConfigError(RouterError):
     """The configuration cannot be used.
 
     Attributes:
+        summary: what cannot be used.
         problems: one line per mistake, each beginning with its key path.
     """
 
@@ -59,7 +69,13 @@ class ConfigError(RouterError):
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__("\n".join([message, *(f"  {problem}" for problem in problems)]))
+        self.summary = message
         self.problems = tuple(problems)
+
+    @property
+    def line(self) -> str:
+        """All mistakes; they are the operator's own words, so there is room for many."""
+        return printable("; ".join([self.summary, *self.problems]), _PROBLEMS_LIMIT)
 
 
 class ClientError(RouterError):

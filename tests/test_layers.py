@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "router"
 
 # A module may import from its own folder or from a name to the left.
 LAYERS = (
+    "printable",
     "errors",
     "config",
     "protocol",
@@ -22,6 +23,7 @@ LAYERS = (
     "session",
     "admin",
     "metrics",
+    "logwriter",
     "logs",
     "app",
     "demo",

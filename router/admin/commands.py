@@ -226,7 +226,7 @@ def _reload(console: Console, _words: Words) -> Reply:
     try:
         console.actions.reload()
     except ConfigError as error:
-        log.error("reload failed, the old configuration stays: %s", error)
+        log.error("reload failed, the old configuration stays: %s", error.line)
         raise
     return Reply([])
 

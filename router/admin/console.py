@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, ConfigError, RouterError
+from ..printable import printable
 from ..protocol import codes, framing, messages
 from ..stats import ClientSnapshot, View
 from . import encoding
@@ -67,7 +68,9 @@ class AdminSession:
         self.database: Final = database
         self.application_name: Final = application_name
         self._on_end: Final = on_end
-        self._console: Final = Console(f"admin {user} at {peer}", view, actions, settings)
+        self._console: Final = Console(
+            f"admin {printable(user)} at {peer}", view, actions, settings
+        )
         self._extended: Final = Extended(self._console)
         self._input = bytearray()
         self._statements: deque[Words] = deque()  # of the simple query that is being answered

@@ -6,6 +6,8 @@ import logging
 import re
 from typing import Final
 
+from ..printable import printable
+
 log = logging.getLogger("router.query")
 
 # Characters of a text that are shown.
@@ -20,8 +22,6 @@ _PASSWORD: Final = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _MASK: Final = rb"\1'***'"
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class QueryLogger:
@@ -38,10 +38,5 @@ class QueryLogger:
 def readable(sql: bytes) -> str:
     """A text on one line, not too long, and without passwords."""
     text = _PASSWORD.sub(_MASK, sql).decode("utf-8", "backslashreplace").strip()
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(sql)} bytes)"
-    return _UNPRINTABLE.sub(_escaped, shown)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    character = match[0]
-    return _ESCAPES.get(character) or f"\\x{ord(character):02x}"
+    shown = printable(text, _SHOWN)
+    return shown if len(text) <= _SHOWN else f"{shown} ({len(sql)} bytes)"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ServerProtocolError
+from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, quote_literal
@@ -242,7 +243,10 @@ class Catalogue:
         if self._complaints.get(shard) != why:
             self._complaints[shard] = why
             log.warning(
-                "[%s] cannot read the catalogue of shard %d: %s", self._database, shard, why
+                "[%s] cannot read the catalogue of shard %d: %s",
+                self._database,
+                shard,
+                printable(why),
             )
         self._answered(address)
         self._told[shard] = None

@@ -21,6 +21,7 @@ from ..errors import (
     ServerRefused,
     ServerUnavailable,
 )
+from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
 from .query import LoginQueries
@@ -125,7 +126,7 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
             key = (struct.unpack_from("!I", body)[0], body[4:])
         elif kind == codes.NOTICE_RESPONSE:
             fields = messages.parse_error_fields(body)
-            log.info("%s says: %s", pool.address.label, fields.get("M", ""))
+            log.info("%s says: %s", pool.address.label, printable(fields.get("M", "")))
         elif kind == codes.ERROR_RESPONSE:
             raise _refusal(pool, body)
         elif kind == codes.READY_FOR_QUERY:

@@ -189,7 +189,7 @@ class Pool:
             "[%s/%s] no connection: %s",
             self.database,
             self.user,
-            error.message,
+            error.line,
         )
         self._tell_news()
         address = address_pool.address

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, ServerLost, ServerProtocolError
+from ..printable import printable
 from ..protocol import codes, marks, messages
 from ..protocol.backend import BackendStream
 from ..protocol.prepared import ServerStatements
@@ -142,7 +143,7 @@ class ServerConnection(BackendStream):
         try:
             self.feed(data)
         except ServerProtocolError as error:
-            log.error("%r: %s; giving the connection up", self, error)
+            log.error("%r: %s; giving the connection up", self, error.line)
             self.fail(error)
             return
         client = self.client
@@ -185,7 +186,8 @@ class ServerConnection(BackendStream):
                 self.client.server_drained()
             return
         if segment.error is not None and not segment.orphaned:
-            log.warning("%r: a clean-up failed: %s", self, segment.error.get("M", ""))
+            reason = printable(segment.error.get("M", ""))
+            log.warning("%r: a clean-up failed: %s", self, reason)
             self.doomed = True
         if self.client is not None:
             self.client.server_drained()
@@ -231,7 +233,8 @@ class ServerConnection(BackendStream):
             self.doomed = True
             if self.client is None:
                 fields = messages.parse_error_fields(head)
-                log.info("%r was ended by the server: %s", self, fields.get("M", ""))
+                reason = printable(fields.get("M", ""))
+                log.info("%r was ended by the server: %s", self, reason)
             if self.state is ServerState.IDLE:
                 self.close()  # its end of file may come too late for the next client
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import ServerProtocolError
+from ..printable import printable
 from ..protocol import codes
 
 if TYPE_CHECKING:
@@ -58,4 +59,4 @@ def complain(pool: AddressPool, what: str, why: str) -> None:
     """Log what goes wrong with each new connection, but once."""
     if what not in pool.complaints:
         pool.complaints.add(what)
-        log.warning("%s: %s: %s", pool.address.label, what, why)
+        log.warning("%s: %s: %s", pool.address.label, what, printable(why))

@@ -116,7 +116,7 @@ def answer(session: Session, sql: bytes) -> bool | None:
 def _refuse(session: Session, error: RoutingError) -> None:
     """Answer with an error; the session goes on."""
     session.error_count += 1
-    log.info("client %s: %s", session.peer, error.message)
+    log.info("client %s: %s", session.peer, error.line)
     session.reply(messages.error_from(error) + messages.ready_for_query(session.status))
 
 

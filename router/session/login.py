@@ -18,6 +18,7 @@ from ..errors import (
     RouterError,
     ShuttingDown,
 )
+from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ClientAuthenticator
 from ..protocol.passwords import UserSecret
@@ -111,7 +112,7 @@ class Login:
         except ssl.SSLError as error:
             log.warning("client %s: TLS failed: %s", wire.peer, error.reason or error)
         except RouterError as error:
-            log.warning("client %s: login failed: %s", wire.peer, error.message)
+            log.warning("client %s: login failed: %s", wire.peer, error.line)
             await self._say(wire, error)
         except Exception:
             log.exception("client %s: internal error during login", wire.peer)
@@ -284,7 +285,7 @@ class Login:
         self._clients.remove(session)
         general = self.config.general
         level = logging.INFO if general.log_client_disconnections else logging.DEBUG
-        log.log(level, "client %s: disconnected: %s", session.peer, reason)
+        log.log(level, "client %s: disconnected: %s", session.peer, printable(reason))
 
 
 def _refuse_replication(packet: StartupMessage) -> None:

@@ -142,7 +142,7 @@ class Session(Attachment):
             else:
                 self.feed(data)
         except ClientProtocolError as error:
-            log.warning("client %s: %s; closing the connection", self.peer, error.message)
+            log.warning("client %s: %s; closing the connection", self.peer, error.line)
             self.end_with(error)
             return
         if self.held > HOLD_LIMIT and self.link is not None:
@@ -247,7 +247,7 @@ class Session(Attachment):
         """There is no server to be had: the statement fails, the session goes on."""
         self.waiter = None
         self.error_count += 1
-        log.info("client %s: %s", self.peer, error.message)
+        log.info("client %s: %s", self.peer, error.line)
         answer = messages.error_from(error)
         if self._pending:
             self._pending = b""
@@ -333,7 +333,7 @@ class Session(Attachment):
         if not swallowed:
             self.settings.changed(name, value)
             if self.pool.settings.log_client_parameter_status_changes:
-                log.info("client %s: %s is now %s", self.peer, name, value)
+                log.info("client %s: %.64s is now %.256s", self.peer, name, value)
         elif self.settings.told(name, self.pool) != value:
             self.settings.report(name, value)
 
@@ -356,15 +356,15 @@ class Session(Attachment):
 
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server does not take what the client asked for at start-up."""
-        text, code = fields.get("M", "invalid setting"), fields.get("C", "22023")
-        log.warning("client %s: %s", self.peer, text)
-        self.end(messages.error_response(text, code, severity="FATAL"), text)
+        error = RouterError(fields.get("M", "bad setting"), sqlstate=fields.get("C", "22023"))
+        log.warning("client %s: %s", self.peer, error.line)
+        self.end_with(error)
 
     def server_lost(self, error: RouterError) -> None:
         """The server is gone, and with it what the client was doing."""
         server, self.server = self.server, None
         self.error_count += 1
-        log.warning("client %s: %s", self.peer, error.message)
+        log.warning("client %s: %s", self.peer, error.line)
         answer = b""
         if server is not None and not server.doomed and not server.mid_message:
             answer = messages.error_from(error, severity="FATAL")

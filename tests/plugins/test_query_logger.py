@@ -23,7 +23,7 @@ def test_a_line_names_the_pool_and_the_user(caplog: pytest.LogCaptureFixture) ->
         (b"  SELECT 1\n", "SELECT 1"),
         (b"SELECT 1,\n\t2", "SELECT 1,\\n\\t2"),
         (b"SELECT '\r\x1b[31m\x00\x7f'", "SELECT '\\r\\x1b[31m\\x00\\x7f'"),
-        ("SELECT 'Größe\u2028'".encode(), "SELECT 'Größe\\x2028'"),
+        ("SELECT 'Größe\u2028'".encode(), "SELECT 'Größe\\u2028'"),
         (b"SELECT '\xff'", "SELECT '\\xff'"),
     ],
 )

@@ -77,5 +77,5 @@ def test_a_client_that_vanishes_in_a_result_gives_its_server_back(
     cut_network.cut()
     with WireClient.login(router.port, "db") as heir:
         assert heir.value("SELECT 1") == "1"
-    assert "nothing has come from the peer for" in router.log()
+    wait_until("it is logged", lambda: "nothing has come from the peer for" in router.log())
     router.stop()

@@ -1,0 +1,208 @@
+"""What the log looks like, whatever is in it, and who waits for it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.errors import ConfigError, ServerRefused
+from router.logs import JsonFormatter, TextFormatter
+from router.logwriter import LogWriter
+from router.printable import LIMIT, printable
+from tests.support.router import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOSTILE = (
+    "\n2026-01-01T00:00:00.000+00:00    INFO router.app: forged",
+    "\r\x1b[2J\x1b]0;title\x07",
+    "\u202eright to left\u2066",
+    "line\u2028paragraph\u2029next\x85",
+    "surrogate \udcff",
+    "nul \0 delete \x7f c1 \x9b31m",
+)
+
+
+def record(message: str, *args: object, exc_info: bool = False) -> logging.LogRecord:
+    """A record of a warning."""
+    info = sys.exc_info() if exc_info else None
+    return logging.LogRecord("router.x", logging.WARNING, "x.py", 1, message, args, info)
+
+
+# --- text
+
+
+def test_what_is_printable_stays() -> None:
+    for text in ("", "ann", 'Größe 大小 \\n "quoted"', "x" * LIMIT):
+        assert printable(text) == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_not_is_escaped(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert shown.encode().decode("unicode_escape").encode("utf-16", "surrogatepass") == (
+        text.encode("utf-16", "surrogatepass")
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_text_becomes_one_bounded_line(seed: int) -> None:
+    dice = random.Random(seed)
+    top = dice.choice((0x100, 0x3000, 0x110000))
+    text = "".join(chr(dice.randrange(top)) for _ in range(dice.choice((1, 50, 9000))))
+    limit = dice.choice((10, LIMIT))
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    assert len(shown) <= limit + 3
+    assert shown.endswith("...") or len(text) <= limit
+
+
+def test_an_errors_line_has_a_peers_words_in_it_and_stays_a_line() -> None:
+    error = ServerRefused("no such role: \n" + "x" * 9000)
+    assert error.line.startswith("no such role: \\nxxx")
+    assert len(error.line) < 300
+    mistakes = ConfigError("pgcat.toml: 2 problems", ["a: wrong", "b: wrong"])
+    assert mistakes.line == "pgcat.toml: 2 problems; a: wrong; b: wrong"
+
+
+# --- formats
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_record_is_one_line(text: str) -> None:
+    entry = record("login of %s failed", text)
+    text_line, json_line = (
+        formatter.format(entry)
+        for formatter in (TextFormatter(color=False, places=True), JsonFormatter())
+    )
+    for line in (text_line, json_line):
+        assert line.isprintable()
+        line.encode()
+    assert json.loads(json_line)["message"] == f"login of {printable(text)} failed"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_line_of_a_traceback_passes_for_a_record(text: str) -> None:
+    try:
+        raise ValueError(text * 1000)
+    except ValueError:
+        entry = record("internal error", exc_info=True)
+    first, *others = TextFormatter(color=False, places=False).format(entry).split("\n")
+    assert first.endswith("router.x: internal error")
+    assert any("ValueError: " in line for line in others)
+    for line in others:
+        assert line.startswith("    ")
+        assert line.isprintable()
+        assert len(line) < 600
+    assert len(others) <= 201
+    trace = json.loads(JsonFormatter().format(entry))["exception"]
+    assert "ValueError: " in trace
+
+
+# --- writing
+
+
+class Pipe:
+    """A pipe with a writer, and what there is to read."""
+
+    def __init__(self, capacity: int) -> None:
+        self.reader, self._writer = os.pipe()
+        self.handler = LogWriter(self._writer, capacity=capacity)
+
+    def log(self, *messages: str) -> None:
+        """Log messages."""
+        for message in messages:
+            self.handler.handle(record("%s", message))
+
+    def read(self, last: str) -> list[str]:
+        """Read lines up to one."""
+        lines: list[str] = []
+        with open(self.reader, closefd=False) as file:
+            for line in file:
+                lines.append(line.rstrip("\n"))
+                if lines[-1] == last:
+                    return lines
+        raise AssertionError("it has ended")
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.handler.flush()
+        os.close(self.reader)
+        os.close(self._writer)
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """A pipe that holds a little."""
+    made = Pipe(capacity=20_000)
+    yield made
+    made.close()
+
+
+def test_lines_are_written_in_their_order(pipe: Pipe) -> None:
+    wanted = [f"line {number}" for number in range(500)]
+    pipe.log(*wanted)
+    assert pipe.read("line 499") == wanted
+
+
+def test_nobody_waits_for_a_reader_and_what_is_dropped_is_told(pipe: Pipe) -> None:
+    count = 20_000  # more than fits into the pipe and the queue
+    pipe.log(*(f"line {number}" for number in range(count)))  # returns, is what is tested
+    found: list[str] = []
+    done = threading.Thread(target=lambda: found.extend(pipe.read("the end")))
+    done.start()
+    pipe.handler.flush()
+    pipe.log("the end")
+    done.join(PATIENCE)
+    numbers = [int(line.split()[1]) for line in found if line.startswith("line ")]
+    assert numbers == sorted(set(numbers))
+    told = [line for line in found if "dropped" in line]
+    dropped = sum(int(re.findall(r"(\d+) lines were dropped", line)[0]) for line in told)
+    assert dropped > 0
+    assert len(numbers) + dropped == count
+    assert len(told) < 10
+
+
+def test_a_reader_that_has_gone_harms_nobody(pipe: Pipe) -> None:
+    spare, pipe.reader = pipe.reader, os.open(os.devnull, os.O_RDONLY)
+    os.close(spare)
+    for _ in range(3):
+        pipe.log("to nobody")
+        pipe.handler.flush()
+
+
+def test_a_log_call_with_wrong_arguments_harms_nobody(pipe: Pipe) -> None:
+    pipe.handler.handle(record("%d %d", "x"))
+    pipe.log("after")
+    broken, after = pipe.read("after")
+    assert broken.startswith("cannot log '%d %d': TypeError")
+    assert after == "after"
+
+
+CRASH = """
+import logging, sys
+from router import logs
+logs.configure(level="info", style="text", color=False)
+for number in range(1000):
+    logging.getLogger("router.app").info("line %d", number)
+raise SystemError("crash")
+"""
+
+
+def test_lines_before_a_crash_are_not_lost() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CRASH], capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.count("router.app: line ") == 1000
+    assert "SystemError: crash" in ended.stderr
