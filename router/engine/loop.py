@@ -59,11 +59,7 @@ class Timer:
 
 
 class Engine:
-    """The nested epoll, its links and its timers.
-
-    Attributes:
-        now: time.monotonic() of this round; read it instead of asking the clock again.
-    """
+    """The nested epoll, its links and its timers."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -74,10 +70,15 @@ class Engine:
         self._timer_serial = count()
         self._in_round = False
         self._waiting: trio.CancelScope | None = None
-        self.now = _now()
+        self._now = _now()
 
     def __repr__(self) -> str:
         return f"<Engine [{len(self._links)} links, {len(self._timers)} timers]>"
+
+    @property
+    def now(self) -> float:
+        """The time.monotonic() of this round; read it instead of asking the clock again."""
+        return self._now if self._in_round else _now()
 
     # --- links
 
@@ -125,7 +126,7 @@ class Engine:
 
     def _run_timers(self) -> None:
         timers = self._timers
-        while timers and timers[0][0] <= self.now:
+        while timers and timers[0][0] <= self._now:
             callback = heapq.heappop(timers)[2].callback
             if callback is not None:
                 self._guard(callback)
@@ -138,8 +139,8 @@ class Engine:
         fd = self._epoll.fileno()
         try:
             while True:
-                self.now = _now()
-                due = trio.current_time() + self._due - self.now
+                self._now = _now()
+                due = trio.current_time() + self._due - self._now
                 with trio.CancelScope(deadline=due) as self._waiting:
                     await trio.lowlevel.wait_readable(fd)
                 self._waiting = None
@@ -158,18 +159,18 @@ class Engine:
     def _serve(self) -> bool:
         """Go round until nothing is ready for a while, or the budget is spent: that is True."""
         poll = self._epoll.poll
-        started = self.now = _now()
+        started = self._now = _now()
         events = poll(0, MAX_EVENTS)
         self._in_round = True
         try:
             while True:
                 self._dispatch(events)
                 self._flush_dirty()
-                if self.now - started > BUDGET:
+                if self._now - started > BUDGET:
                     return True
                 events = poll(LINGER, MAX_EVENTS)
                 if not events:
-                    self.now = _now()
+                    self._now = _now()
                     self._run_timers()
                     self._flush_dirty()
                     return False
@@ -177,8 +178,8 @@ class Engine:
             self._in_round = False
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
-        self.now = _now()
-        if self._due <= self.now:
+        self._now = _now()
+        if self._due <= self._now:
             self._run_timers()
         links = self._links
         for fd, mask in events:
@@ -196,6 +197,7 @@ class Engine:
             work(*args)
             return
         self._in_round = True
+        self._now = _now()
         try:
             work(*args)
             self._flush_dirty()

@@ -13,6 +13,25 @@ if TYPE_CHECKING:
     import pytest
 
 
+async def test_the_engines_time_is_right_outside_of_a_round_and_stands_still_in_it() -> None:
+    async with running_engine() as engine:
+        for _ in range(3):
+            before = time.monotonic()
+            assert before <= engine.now <= time.monotonic()
+        seen: list[float] = []
+
+        def look() -> None:
+            start = time.monotonic()
+            seen.append(engine.now)
+            while time.monotonic() == start:
+                pass
+            seen.append(engine.now)
+
+        before = time.monotonic()
+        engine.run_in_round(look)
+        assert before <= seen[0] == seen[1] <= time.monotonic()
+
+
 async def test_timers_are_called_in_the_order_of_their_times() -> None:
     called: list[str] = []
     done = trio.Event()

@@ -41,6 +41,8 @@ START = 1000.0
 class FakeEngine(Engine):
     """An engine without sockets, whose clock is set by hand."""
 
+    now: float = START
+
     def __init__(self) -> None:
         self.now = START
         self._queue: list[tuple[float, int, Timer]] = []
