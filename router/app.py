@@ -21,7 +21,6 @@ from .engine.loop import Engine
 from .engine.tls import server_context
 from .engine.wire import KeepAlive
 from .errors import ConfigError, RouterError
-from .metrics import http
 from .plugins.inspector import inspector_of
 from .pool import connect
 from .pool.registry import PoolRegistry
@@ -332,6 +331,8 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
     general = router.config.general
     if not general.enable_prometheus_exporter:
         return None
+    from .metrics import http  # with its web server a good part of the time that a start takes
+
     try:
         port: int = await nursery.start(
             http.serve, general.host, general.prometheus_exporter_port, router.view

@@ -10,12 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import trio
-
-from . import __version__, app, logs
-from .config import loader
+from . import __version__, logs
 from .errors import ConfigError
 
+# What serves is imported when it is to serve: --version and --help need none of it.
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -121,17 +119,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return route_command.run(words[1:])
     options = _serve_parser().parse_args(words)
-    for name, allowed in (("log_level", logs.LEVELS), ("log_format", logs.FORMATS)):
-        if (
-            getattr(options, name) not in allowed
-        ):  # from the environment: argparse has not looked
-            return EXIT_CONFIG
+    # Argparse has looked at the options, but not at what stands in for them.
+    for name, allowed in (("LOG_LEVEL", tuple(logs.LEVELS)), ("LOG_FORMAT", logs.FORMATS)):
+        value = getattr(options, name.lower())
+        if value not in allowed:
+            return _fail(f"{name}={value!r} is none of {', '.join(allowed)}")
     color = not options.no_color and sys.stdout.isatty()
     logs.configure(level=options.log_level, style=options.log_format, color=color)
     return _serve(Path(options.config))
 
 
 def _serve(path: Path) -> int:
+    import trio
+
+    from . import app
+    from .config import loader
+
     try:
         loaded = loader.load(path)
         app.log_warnings(loaded)
@@ -143,15 +146,18 @@ def _serve(path: Path) -> int:
     except KeyboardInterrupt:
         return 130  # a second Ctrl-C while it was ending
     except ConfigError as error:
-        print(f"pgcat: {error}", file=sys.stderr)  # noqa: T201
-        return EXIT_CONFIG
+        return _fail(str(error))
     except BaseExceptionGroup as group:
         config_errors, others = group.split(ConfigError)
         if others is not None or config_errors is None:
             raise
-        print(f"pgcat: {_first(config_errors)}", file=sys.stderr)  # noqa: T201
-        return EXIT_CONFIG
+        return _fail(str(_first(config_errors)))
     return 0
+
+
+def _fail(why: str) -> int:
+    print(f"pgcat: {why}", file=sys.stderr)  # noqa: T201
+    return EXIT_CONFIG
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:
@@ -168,6 +174,8 @@ def _raise_file_limit() -> None:
 
 
 def _demo(*, run_tour: bool, port: int | None) -> int:
+    import trio
+
     from .demo import demo  # the demo's own dependencies are optional
 
     return trio.run(partial(demo.run_demo, run_tour=run_tour, base_port=port))
