@@ -230,7 +230,14 @@ class Router:
         return console.parameters(application_name)
 
     def session(
-        self, *, peer: str, user: str, database: str, application_name: str, pid: int
+        self,
+        *,
+        peer: str,
+        tls: str,
+        user: str,
+        database: str,
+        application_name: str,
+        pid: int,
     ) -> AdminHandler:
         """A session of the admin database."""
         session = console.AdminSession(
@@ -238,6 +245,7 @@ class Router:
             self,
             settings=lambda: config_rows(self.config),
             peer=peer,
+            tls=tls,
             user=user,
             database=database,
             application_name=application_name,

@@ -41,15 +41,19 @@ class RouterError(Exception):
         message: one line for the person who reads it.
         sqlstate: the five characters of PostgreSQL's error code table.
         hint: what to do next, or "".
+        detail: what else there is to know, on as many lines as it takes, or "".
     """
 
     default_sqlstate = "XX000"
 
-    def __init__(self, message: str, *, sqlstate: str | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, hint: str = "", detail: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.sqlstate = self.default_sqlstate if sqlstate is None else sqlstate
         self.hint = hint
+        self.detail = detail
 
     @property
     def line(self) -> str:
@@ -68,14 +72,16 @@ class ConfigError(RouterError):
     default_sqlstate = "F0000"
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in problems)]))
-        self.summary = message
+        super().__init__(message, detail="\n".join(problems))
         self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"  {problem}" for problem in self.problems)])
 
     @property
     def line(self) -> str:
         """All mistakes; they are the operator's own words, so there is room for many."""
-        return printable("; ".join([self.summary, *self.problems]), _PROBLEMS_LIMIT)
+        return printable("; ".join([self.message, *self.problems]), _PROBLEMS_LIMIT)
 
 
 class ClientError(RouterError):

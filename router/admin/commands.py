@@ -1,7 +1,7 @@
 """The commands of the admin database: write a function, decorate it, and it is there.
 
-A command is found by its first word, the SHOW ones by their first two; more words are the
-command's to read or to ignore.
+A command is found by its first word, the SHOW ones by their first two. What may follow is
+part of its declaration, nothing if that does not say; anything else is an error, never ignored.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from .. import __version__
-from ..errors import ClientError, ConfigError, RouterError
+from ..errors import ConfigError, RouterError
 from ..protocol import messages
-from . import show
-from .statements import Words
+from . import assignments, show
+from .statements import Statement, Words, keyword, name
 
 if TYPE_CHECKING:
     from ..stats import (
@@ -66,15 +66,32 @@ class Reply:
 
 
 _Run = Callable[[Console, Words], Reply]
+_Form = Callable[[Words], bool]
+
+
+def nothing(arguments: Words) -> bool:
+    """The form of a command that stands for itself."""
+    return not arguments
+
+
+def anything(_arguments: Words) -> bool:
+    """The form of a command that takes whatever comes."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command; `headings` is None if it never returns rows, so Describe need not run it."""
+    """A command.
+
+    Attributes:
+        headings: None if it never returns rows, so Describe need not run it.
+        form: whether some words may stand behind the name.
+    """
 
     name: str
     headings: tuple[Heading, ...] | None
     run: _Run
+    form: _Form = nothing
 
     @property
     def tag(self) -> str:
@@ -82,14 +99,30 @@ class Command:
         return self.name.split()[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command with what stands behind its name."""
+
+    command: Command
+    arguments: Words
+
+    def run(self, console: Console) -> Reply:
+        """Do it.
+
+        Raises:
+            RouterError: it cannot be done; the session goes on.
+        """
+        return self.command.run(console, self.arguments)
+
+
 _COMMANDS: Final[dict[str, Command]] = {}
 
 
-def command(name: str) -> Callable[[_Run], _Run]:
+def command(name: str, form: _Form = nothing) -> Callable[[_Run], _Run]:
     """Make a function the command `name`, which returns no rows."""
 
     def register(function: _Run) -> _Run:
-        _COMMANDS[name] = Command(name, None, function)
+        _COMMANDS[name] = Command(name, None, function, form)
         return function
 
     return register
@@ -114,27 +147,20 @@ def table(
     return register
 
 
-def find(words: Words) -> Command:
-    """The command that some words ask for.
+def find(statement: Statement) -> Order:
+    """What a statement asks for.
 
     Raises:
-        ClientError: there is none.
+        ClientError: it is no command, or not in the form of it.
     """
-    first = words[0].upper()
-    name = f"SHOW {words[1].upper() if len(words) > 1 else ''}" if first == "SHOW" else first
-    found = _COMMANDS.get(name)
-    if found is None:
-        raise unsupported("SHOW " if first == "SHOW" else "")
-    return found
-
-
-def unsupported(kind: str = "") -> ClientError:
-    """The error for what is no command; `kind` is "SHOW " if it looks like one of these."""
-    return ClientError(
-        f"Unsupported {kind}query against the admin database",
-        sqlstate="42601",
-        hint="SHOW HELP lists the commands.",
-    )
+    first, *rest = statement.words
+    command_name = keyword(first)
+    if command_name == "SHOW" and rest:
+        command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
+    found = _COMMANDS.get(command_name)
+    if found is None or not found.form(tuple(rest)):
+        raise statement.invalid()
+    return Order(found, tuple(rest))
 
 
 def all_commands() -> list[Command]:
@@ -146,7 +172,7 @@ def all_commands() -> list[Command]:
 
 
 @command("SHOW HELP")
-def _help(_console: Console, _words: Words) -> Reply:
+def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
@@ -161,67 +187,67 @@ def _help(_console: Console, _words: Words) -> Reply:
 
 
 @table("SHOW CONFIG", show.CONFIG)
-def _config(console: Console, _words: Words) -> list[ConfigRow]:
+def _config(console: Console, _arguments: Words) -> list[ConfigRow]:
     return console.settings()
 
 
 @table("SHOW DATABASES", show.DATABASES)
-def _databases(console: Console, _words: Words) -> list[AddressSnapshot]:
+def _databases(console: Console, _arguments: Words) -> list[AddressSnapshot]:
     return console.view.addresses()
 
 
 @table("SHOW POOLS", show.POOLS)
-def _pools(console: Console, _words: Words) -> list[PoolSnapshot]:
+def _pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
     return console.view.pools()
 
 
 @table("SHOW CLIENTS", show.CLIENTS)
-def _clients(console: Console, _words: Words) -> list[ClientSnapshot]:
+def _clients(console: Console, _arguments: Words) -> list[ClientSnapshot]:
     return console.view.clients()
 
 
 @table("SHOW SERVERS", show.SERVERS)
-def _servers(console: Console, _words: Words) -> list[ServerSnapshot]:
+def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
     return console.view.servers()
 
 
 @table("SHOW ROUTING", show.ROUTING)
-def _routing(console: Console, _words: Words) -> list[RoutingSnapshot]:
+def _routing(console: Console, _arguments: Words) -> list[RoutingSnapshot]:
     return console.view.routing()
 
 
 @table("SHOW USERS", show.USERS)
-def _users(console: Console, _words: Words) -> list[PoolSnapshot]:
+def _users(console: Console, _arguments: Words) -> list[PoolSnapshot]:
     return console.view.pools()
 
 
 @table("SHOW VERSION", show.VERSION)
-def _version(_console: Console, _words: Words) -> list[str]:
+def _version(_console: Console, _arguments: Words) -> list[str]:
     return [f"PgCat {__version__}"]
 
 
 @table("SHOW LISTS", show.LISTS)
-def _lists(console: Console, _words: Words) -> list[ListRow]:
+def _lists(console: Console, _arguments: Words) -> list[ListRow]:
     view = console.view
     return show.lists(view.pools(), view.addresses(), view.clients())
 
 
 @table("SHOW STATS", show.STATS)
-def _stats(console: Console, _words: Words) -> list[AddressSnapshot]:
+def _stats(console: Console, _arguments: Words) -> list[AddressSnapshot]:
     return console.view.addresses()
 
 
 # --- doing
 
 
-@command("SET")
-def _set(_console: Console, _words: Words) -> Reply:
-    # Drivers set this and that when they connect; nothing here depends on it.
-    return Reply([])
+@command("SET", assignments.is_assignment)
+def _set(_console: Console, arguments: Words) -> Reply:
+    assignments.check(arguments)
+    return Reply([], messages.notice_response("SET ignored"))
 
 
 @command("RELOAD")
-def _reload(console: Console, _words: Words) -> Reply:
+def _reload(console: Console, _arguments: Words) -> Reply:
     log.info("%s: RELOAD", console.who)
     try:
         console.actions.reload()
@@ -232,16 +258,16 @@ def _reload(console: Console, _words: Words) -> Reply:
 
 
 @table("SHUTDOWN", show.SHUTDOWN)
-def _shutdown(console: Console, _words: Words) -> list[bool]:
+def _shutdown(console: Console, _arguments: Words) -> list[bool]:
     log.info("%s: SHUTDOWN", console.who)
     console.actions.shutdown()
     return [True]
 
 
-def _not_yet(name: str) -> None:
-    @command(name)
-    def refuse(_console: Console, _words: Words) -> Reply:
-        raise RouterError(f"{name} is not supported yet", sqlstate="0A000")
+def _not_yet(future: str) -> None:
+    @command(future, anything)
+    def refuse(_console: Console, _arguments: Words) -> Reply:
+        raise RouterError(f"{future} is not supported yet", sqlstate="0A000")
 
 
 for _name in ("PAUSE", "RESUME", "BAN", "UNBAN", "SHOW BANS"):

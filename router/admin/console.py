@@ -10,14 +10,14 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, ConfigError, RouterError
+from ..errors import ClientError, ClientProtocolError, RouterError
 from ..printable import printable
 from ..protocol import codes, framing, messages
 from ..stats import ClientSnapshot, View
 from . import encoding
-from .commands import AdminActions, Console, find, unsupported
+from .commands import AdminActions, Console, Order, find
 from .extended import Body, Extended
-from .statements import Words, is_blank, split
+from .statements import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT: Final = 64 * 1024
 
 _COPY: Final = frozenset((codes.COPY_DATA, codes.COPY_DONE, codes.COPY_FAIL))
+# Messages that somebody may well make longer than that: they are read to their end and refused.
+_MAY_BE_LONG: Final = _COPY | {codes.QUERY, codes.PARSE, codes.BIND, codes.FUNCTION_CALL}
 
 
 def parameters(application_name: str) -> dict[str, str]:
@@ -57,6 +59,7 @@ class AdminSession:
         *,
         settings: Callable[[], list[ConfigRow]],
         peer: str,
+        tls: str,
         user: str,
         database: str,
         application_name: str,
@@ -64,6 +67,7 @@ class AdminSession:
     ) -> None:
         self.link: Output | None = None
         self.peer: Final = peer
+        self._tls: Final = tls
         self.user: Final = user
         self.database: Final = database
         self.application_name: Final = application_name
@@ -73,7 +77,9 @@ class AdminSession:
         )
         self._extended: Final = Extended(self._console)
         self._input = bytearray()
-        self._statements: deque[Words] = deque()  # of the simple query that is being answered
+        self._orders: deque[Order] = deque()  # of the simple query that is being answered
+        self._too_long = 0  # the kind of the message that is being skipped
+        self._missing = 0  # bytes of it that are still to come
         self._skips_to_sync = False
         self._ended = False
         self._opened_at: Final = time.monotonic()
@@ -92,7 +98,7 @@ class AdminSession:
             application_name=self.application_name,
             state="idle",  # it never holds a server
             addr=self.peer,
-            tls="",
+            tls=self._tls,
             transaction_count=self._query_count,
             query_count=self._query_count,
             error_count=self._error_count,
@@ -104,6 +110,10 @@ class AdminSession:
 
     def on_data(self, data: bytes) -> None:
         """Bytes arrived."""
+        if self._missing:
+            skipped = min(self._missing, len(data))
+            self._missing -= skipped
+            data = data[skipped:]
         self._input += data
         self._work()
 
@@ -125,8 +135,12 @@ class AdminSession:
             if link.congested:
                 link.pause()
                 return
-            if self._statements:
+            if self._orders:
                 self._run_next()
+            elif self._too_long:
+                if self._missing:
+                    return
+                self._refuse_long()
             elif not self._take_message():
                 return
 
@@ -138,8 +152,12 @@ class AdminSession:
         if kind not in framing.CLIENT_KINDS:
             self._fail(ClientProtocolError(f"invalid frontend message type {kind}"))
             return True
-        if not 4 <= length <= MESSAGE_LIMIT:
+        longest = codes.MAX_MESSAGE_LENGTH if kind in _MAY_BE_LONG else MESSAGE_LIMIT
+        if not 4 <= length <= longest:
             self._fail(ClientProtocolError(f"invalid message length {length}"))
+            return True
+        if length > MESSAGE_LIMIT:
+            self._skip(kind, 1 + length)
             return True
         if len(self._input) < 1 + length:
             return False
@@ -147,6 +165,30 @@ class AdminSession:
         del self._input[: 1 + length]
         self._dispatch(kind, body)
         return True
+
+    def _skip(self, kind: int, size: int) -> None:
+        """Begin to throw a message away, of which some is here."""
+        here = min(size, len(self._input))
+        del self._input[:here]
+        self._too_long, self._missing = kind, size - here
+
+    def _refuse_long(self) -> None:
+        """A message that was too long has ended: only now the client is sure to listen."""
+        kind, self._too_long = self._too_long, 0
+        if self._skips_to_sync or kind in _COPY:
+            return
+        self._query_count += kind == codes.QUERY
+        self._refuse(
+            ClientError(
+                f"message is too long, at most {MESSAGE_LIMIT} bytes are allowed here",
+                sqlstate="54000",
+                hint="SHOW HELP lists the commands.",
+            )
+        )
+        if kind in (codes.QUERY, codes.FUNCTION_CALL):
+            self._write(messages.READY_IDLE)
+        else:
+            self._skips_to_sync = True
 
     def _dispatch(self, kind: int, body: bytes) -> None:
         if kind == codes.TERMINATE:
@@ -174,30 +216,28 @@ class AdminSession:
             body = Body(data)
             text = body.string()
             body.end()
-            self._statements.extend(split(text))
-            if not self._statements and not is_blank(text):
-                raise unsupported()
+            # As in PostgreSQL, nothing is done unless all of the text can be understood.
+            self._orders.extend([find(statement) for statement in split(text)])
         except RouterError as error:
             self._refuse(error)
             self._write(messages.READY_IDLE)
             return
-        if not self._statements:
+        if not self._orders:
             self._write(messages.EMPTY_QUERY_RESPONSE + messages.READY_IDLE)
 
     def _run_next(self) -> None:
-        words = self._statements.popleft()
+        order = self._orders.popleft()
         try:
-            self._write(self._run(words))
+            self._write(self._run(order))
         except RouterError as error:
-            self._statements.clear()
+            self._orders.clear()
             self._refuse(error)
-        if not self._statements:
+        if not self._orders:
             self._write(messages.READY_IDLE)
 
-    def _run(self, words: Words) -> bytes:
+    def _run(self, order: Order) -> bytes:
         """Run one statement of a simple query; returns its whole answer."""
-        command = find(words)
-        reply = command.run(self._console, words)
+        command, reply = order.command, order.run(self._console)
         parts = [reply.notice]
         if command.headings is not None:
             formats = (encoding.TEXT,) * len(command.headings)
@@ -224,14 +264,7 @@ class AdminSession:
     def _refuse(self, error: RouterError) -> None:
         """Tell of an error after which the session goes on."""
         self._error_count += 1
-        if isinstance(error, ConfigError):
-            # Its message has a line for each problem; clients show that much of a detail only.
-            first, *_ = error.message.splitlines()
-            self._write(
-                messages.error_response(first, error.sqlstate, detail="\n".join(error.problems))
-            )
-        else:
-            self._write(messages.error_from(error))
+        self._write(messages.error_from(error))
 
     def _fail(self, error: RouterError) -> None:
         """Tell of an error after which no message boundary can be trusted."""
@@ -247,5 +280,5 @@ class AdminSession:
         if not self._ended:
             self._ended = True
             self._input.clear()
-            self._statements.clear()
+            self._orders.clear()
             self._on_end(self, reason)

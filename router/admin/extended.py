@@ -10,14 +10,19 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientError, ClientProtocolError
+from ..errors import ClientError, ClientProtocolError, RouterError
 from ..protocol import codes, messages
 from . import encoding
-from .commands import Command, Console, find
-from .statements import Words, split
+from .commands import Console, Order, find
+from .statements import split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from .show import Heading
+
+# Prepared statements that a session may have, and portals.
+NAMES_LIMIT: Final = 500
 
 _STATEMENT: Final = ord("S")
 _PORTAL: Final = ord("P")
@@ -66,11 +71,15 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """A prepared statement; `command` is None for the empty query."""
+class Prepared:
+    """A prepared statement; `order` is None for the empty query."""
 
-    command: Command | None
-    words: Words
+    order: Order | None
+
+    @property
+    def headings(self) -> tuple[Heading, ...] | None:
+        """The columns of its rows; None if it never has any."""
+        return None if self.order is None else self.order.command.headings
 
 
 class Portal:
@@ -83,30 +92,32 @@ class Portal:
 
     __slots__ = ("_rest", "formats", "statement")
 
-    def __init__(self, statement: Statement, formats: tuple[int, ...]) -> None:
+    def __init__(self, statement: Prepared, formats: tuple[int, ...]) -> None:
         self.statement: Final = statement
         self.formats: Final = formats
         self._rest: deque[bytes] | None = None
 
     def execute(self, console: Console, limit: int) -> bytes:
         """Run the command the first time, and return up to `limit` rows, or all if it is 0."""
-        command = self.statement.command
-        if command is None:
+        order = self.statement.order
+        if order is None:
             return messages.EMPTY_QUERY_RESPONSE
         parts: list[bytes] = []
         if self._rest is None:
-            reply = command.run(console, self.statement.words)
+            reply = order.run(console)
             parts.append(reply.notice)
-            headings = command.headings or ()
+            headings = self.statement.headings or ()
             self._rest = deque(
                 encoding.data_row(row, headings, self.formats) for row in reply.rows
             )
-        elif command.headings is None:
+        elif self.statement.headings is None:
             raise ClientError("portal cannot be run any more", sqlstate="55000")
         count = min(limit, len(self._rest)) if limit > 0 else len(self._rest)
         parts += [self._rest.popleft() for _ in range(count)]
         parts.append(
-            encoding.PORTAL_SUSPENDED if self._rest else messages.command_complete(command.tag)
+            encoding.PORTAL_SUSPENDED
+            if self._rest
+            else messages.command_complete(order.command.tag)
         )
         return b"".join(parts)
 
@@ -116,7 +127,7 @@ class Extended:
 
     def __init__(self, console: Console) -> None:
         self._console: Final = console
-        self._statements: dict[str, Statement] = {}
+        self._statements: dict[str, Prepared] = {}
         self._portals: dict[str, Portal] = {}
         self._answers: Final = {
             codes.PARSE: self._parse,
@@ -155,9 +166,9 @@ class Extended:
             raise ClientError(
                 "cannot insert multiple commands into a prepared statement", sqlstate="42601"
             )
-        self._statements[name] = (
-            Statement(find(found[0]), found[0]) if found else Statement(None, ())
-        )
+        prepared = Prepared(find(found[0]) if found else None)
+        _make_room(self._statements, name, "prepared statements")
+        self._statements[name] = prepared
         return messages.PARSE_COMPLETE
 
     def _bind(self, body: Body) -> bytes:
@@ -174,6 +185,7 @@ class Extended:
         body.end()
         if portal and portal in self._portals:
             raise ClientError(f'portal "{portal}" already exists', sqlstate="42P03")
+        _make_room(self._portals, portal, "portals")
         self._portals[portal] = Portal(statement, _formats(statement, formats))
         return messages.BIND_COMPLETE
 
@@ -206,7 +218,7 @@ class Extended:
             raise ClientProtocolError(f"invalid CLOSE message subtype {kind}")
         return messages.CLOSE_COMPLETE
 
-    def _statement(self, name: str) -> Statement:
+    def _statement(self, name: str) -> Prepared:
         try:
             return self._statements[name]
         except KeyError:
@@ -221,16 +233,21 @@ class Extended:
             raise ClientError(f'portal "{name}" does not exist', sqlstate="34000") from None
 
 
-def _describe(statement: Statement, formats: Sequence[int]) -> bytes:
-    if statement.command is None or statement.command.headings is None:
+def _make_room(named: Mapping[str, object], name: str, what: str) -> None:
+    """Insist that there is room for one more, so that a session's memory is bounded."""
+    if len(named) >= NAMES_LIMIT and name not in named:
+        raise RouterError(f"too many {what}, at most {NAMES_LIMIT}", sqlstate="53400")
+
+
+def _describe(statement: Prepared, formats: Sequence[int]) -> bytes:
+    if statement.headings is None:
         return messages.NO_DATA
-    return encoding.row_description(statement.command.headings, formats)
+    return encoding.row_description(statement.headings, formats)
 
 
-def _formats(statement: Statement, wanted: Sequence[int]) -> tuple[int, ...]:
+def _formats(statement: Prepared, wanted: Sequence[int]) -> tuple[int, ...]:
     """A format for each column: none wanted is text, one goes for all."""
-    headings = None if statement.command is None else statement.command.headings
-    count = len(headings or ())
+    count = len(statement.headings or ())
     if any(fmt not in (encoding.TEXT, encoding.BINARY) for fmt in wanted):
         raise ClientError("unsupported format code", sqlstate="22023")
     if len(wanted) <= 1:

@@ -1,46 +1,114 @@
-"""Cuts what an administrator typed into statements, and these into words."""
+"""Cuts what an administrator typed into statements, and these into words, as PostgreSQL would.
+
+A word is a name, quoted or not, a string in any of PostgreSQL's notations, a comma, an equals
+sign, or anything else between blanks. Quotes stay on.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
+
+from ..errors import ClientError
 
 Words = tuple[str, ...]
 
-# Every character is part of some match. What nobody closed goes on to the end.
+_LONGEST_SHOWN: Final = 200
+
 _TOKEN: Final = re.compile(
     r"""
-      (?P<space> \s+ | --[^\n]* | /\*.*?(?:\*/|\Z) )
+      (?P<space> [ \t\n\r\f\v]+ | --[^\n\r]* )
+    | (?P<comment> /\* )
     | (?P<end> ; )
-    | (?P<word> , | (?: '[^']*(?:'|\Z) | "[^"]*(?:"|\Z) | (?!--|/\*)[^\s;,'"] )+ )
+    | (?P<word>
+          [,=]
+        | [eE]'(?: [^'\\] | '' | \\. )*'
+        | '(?: [^'] | '' )*'
+        | "(?: [^"] | "" )*"
+        | (?P<dollar> \$ (?: [^\W\d]\w* )? \$ ) .*? (?P=dollar)
+        | (?! [eE]' | \$ (?: [^\W\d]\w* )? \$ ) (?: (?! --|/\* ) [^ \t\n\r\f\v;,='"] )+
+      )
     """,
     re.VERBOSE | re.DOTALL,
 )
+_COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 
-def split(text: str) -> list[Words]:
-    """The words of each statement; a comma is a word of its own.
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement: the text of it, and its words."""
 
-    Statements without words are left out.
+    text: str
+    words: Words
+
+    def invalid(self) -> ClientError:
+        """The error for what is no command, or one with something behind it."""
+        kind = "SHOW " if self.words and keyword(self.words[0]) == "SHOW" else ""
+        text = self.text
+        if len(text) > _LONGEST_SHOWN:
+            text = text[:_LONGEST_SHOWN] + "..."
+        # The message is PgBouncer's, the detail PgCat's: there are tools that look for either.
+        return ClientError(
+            f"invalid command '{text}', use SHOW HELP;",
+            detail=f"Unsupported {kind}query against the admin database.",
+        )
+
+
+def split(text: str) -> list[Statement]:
+    """The statements that have words; none for the empty query.
+
+    Raises:
+        ClientError: a quote or a comment is never closed, or there are but semicolons.
     """
-    statements: list[Words] = []
+    statements: list[Statement] = []
     words: list[str] = []
-    for token in _TOKEN.finditer(text):
+    start = position = ends = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        position = 0 if token is None else token.end()
+        if token is not None and token.lastgroup == "comment":
+            position = _end_of_comment(text, position)
+        if token is None or not position:
+            raise Statement(text[start:].strip(), tuple(words)).invalid()
         if token.lastgroup == "word":
             words.append(token.group())
-        elif token.lastgroup == "end" and words:
-            statements.append(tuple(words))
-            words = []
+        elif token.lastgroup == "end":
+            ends += 1
+            if words:
+                statements.append(Statement(text[start : token.start()].strip(), tuple(words)))
+                words = []
+            start = position
     if words:
-        statements.append(tuple(words))
+        statements.append(Statement(text[start:].strip(), tuple(words)))
+    # One semicolon is a query for nothing, as drivers send; more are a mistake, as in PgCat.
+    if ends > 1 and not statements:
+        raise Statement(text.strip(), ()).invalid()
     return statements
 
 
-def is_blank(text: str) -> bool:
-    """Whether it is a query that asks for nothing, as drivers send to see whether we live.
+def _end_of_comment(text: str, position: int) -> int:
+    """Where the comment ends whose inside begins at the position; 0 if nowhere. They nest."""
+    level = 1
+    for edge in _COMMENT_EDGE.finditer(text, position):
+        level += 1 if edge.group() == "/*" else -1
+        if not level:
+            return edge.end()
+    return 0
 
-    That is at most one semicolon: more of them are a mistake, as in PgCat.
-    """
-    return (
-        not split(text) and sum(token.lastgroup == "end" for token in _TOKEN.finditer(text)) < 2
-    )
+
+def keyword(word: str) -> str:
+    """A word as the commands are declared; case matters only outside of ASCII."""
+    return word.upper() if word.isascii() else word
+
+
+def name(word: str) -> str | None:
+    """What a name stands for; None for what is none."""
+    if word[0] == '"':
+        return word[1:-1].replace('""', '"')
+    return None if is_string(word) or word in (",", "=") else word
+
+
+def is_string(word: str) -> bool:
+    """Whether it is a string and not a name or a number."""
+    return word[0] in "'$" or word[:2] in ("e'", "E'")

@@ -130,7 +130,9 @@ def error_response(
 
 def error_from(error: RouterError, *, severity: str = "ERROR") -> bytes:
     """Turn an exception of the router into the ErrorResponse for it."""
-    return error_response(error.message, error.sqlstate, severity=severity, hint=error.hint)
+    return error_response(
+        error.message, error.sqlstate, severity=severity, hint=error.hint, detail=error.detail
+    )
 
 
 def notice_response(text: str, sqlstate: str = "00000", *, detail: str = "") -> bytes:

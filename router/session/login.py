@@ -67,7 +67,14 @@ class AdminFactory(Protocol):
         """The ParameterStatus set."""
 
     def session(
-        self, *, peer: str, user: str, database: str, application_name: str, pid: int
+        self,
+        *,
+        peer: str,
+        tls: str,
+        user: str,
+        database: str,
+        application_name: str,
+        pid: int,
     ) -> AdminHandler:
         """A handler for the link."""
 
@@ -217,6 +224,7 @@ class Login:
         pid, secret = self._clients.new_key()
         session = self._admin.session(
             peer=wire.peer,
+            tls=wire.tls.version if wire.tls is not None else "",
             user=packet.user,
             database=packet.database,
             application_name=name,

@@ -324,6 +324,7 @@ class AdminClient:
             self.actions,
             settings=lambda: settings or [],
             peer="10.0.0.9:5000",
+            tls="TLSv1.3",
             user="admin",
             database="pgcat",
             application_name="psql",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.admin.extended import NAMES_LIMIT
 from router.protocol import messages
 
 from .builders import (
@@ -107,7 +108,7 @@ def test_an_error_skips_everything_up_to_sync() -> None:
         parse("SELECT 1"), bind(), execute(), messages.query(b"RELOAD"), messages.FLUSH, SYNC
     )
     assert answer.kinds == "EZ"
-    assert answer.error["C"] == "42601"
+    assert answer.error["C"] == "08P01"
     assert client.actions.done == []
     assert client.prepare("SHOW VERSION").kinds == "12TDCZ"
 
@@ -132,7 +133,10 @@ def test_a_command_that_fails_at_execute_skips_to_sync() -> None:
         (describe("P", "nobody"), "34000"),
         (execute("nobody"), "34000"),
         (parse("SHOW POOLS; SHOW USERS"), "42601"),
-        (parse("SHOW ME"), "42601"),
+        (parse("SHOW ME"), "08P01"),
+        (parse("SHUTDOWN nope"), "08P01"),
+        (parse("SET a"), "08P01"),
+        (parse(";;"), "08P01"),
         (parse("SHOW POOLS", "known"), "42P05"),
         (bind("open", "known"), "42P03"),
         (bind(name="known", formats=(7,)), "22023"),
@@ -157,6 +161,19 @@ def test_what_cannot_be_done_is_an_error_and_the_session_goes_on(
     assert answer.error["S"] == "ERROR"
     assert answer.error["C"] == sqlstate
     assert client.send(bind(name="known"), execute(), SYNC).kinds == "2DCZ"
+
+
+def test_what_a_session_may_keep_is_bounded() -> None:
+    client = AdminClient()
+    for number in range(NAMES_LIMIT):
+        assert client.send(parse("SHOW VERSION", f"s{number}")).kinds == "1"
+    assert client.send(parse("SHOW VERSION"), SYNC).error["C"] == "53400"
+    client.send(close("S", "s0"))
+    assert client.send(parse("SHOW VERSION"), parse("SHOW VERSION")).kinds == "11"
+    for number in range(NAMES_LIMIT):
+        assert client.send(bind(f"p{number}")).kinds == "2"
+    assert client.send(bind(), SYNC).error["C"] == "53400"
+    assert client.send(bind(), SYNC).kinds == "2Z"
 
 
 def test_types_of_parameters_that_do_not_exist_are_ignored() -> None:

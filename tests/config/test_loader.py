@@ -98,7 +98,9 @@ def test_an_empty_file_names_both_tables_that_it_needs() -> None:
         "general: is required: a table",
         "pools: is required: a table of tables",
     )
-    assert caught.value.message.startswith("empty.toml: 2 problems\n")
+    assert caught.value.message == "empty.toml: 2 problems"
+    assert str(caught.value).startswith("empty.toml: 2 problems\n  ")
+    assert "\n" not in caught.value.line
 
 
 def test_all_mistakes_are_told_at_once_those_across_keys_too() -> None:

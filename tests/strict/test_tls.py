@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.support.router import PoolText, RouterProcess, primary_of, wait_until
+from tests.support.router import (
+    ADMIN,
+    ADMIN_PASSWORD,
+    PoolText,
+    RouterProcess,
+    primary_of,
+    wait_until,
+)
 from tests.support.wire import SSL_REQUEST, SYNC, Message, WireClient, query, run, startup
 
 if TYPE_CHECKING:
@@ -145,6 +152,17 @@ def test_a_client_that_trusts_another_authority_does_not_come_in(
         psycopg.connect(
             router.dsn("db"), sslmode="verify-ca", sslrootcert=str(certificates.stranger)
         )
+
+
+def test_the_tls_of_an_administrator_is_shown(router: RouterProcess) -> None:
+    for mode, expected in (("require", "TLSv1.3"), ("disable", "")):
+        with psycopg.connect(
+            router.dsn("pgcat", ADMIN, ADMIN_PASSWORD), sslmode=mode, autocommit=True
+        ) as connection:
+            cursor = connection.execute("SHOW CLIENTS")
+            names = [column.name for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            assert [row["tls"] for row in rows if row["database"] == "pgcat"] == [expected]
 
 
 def test_clients_may_come_in_plain_text(router: RouterProcess) -> None:
