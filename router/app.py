@@ -144,6 +144,7 @@ class Router:
         self._started = True
         self.config = config
         self.login.use(config, context)
+        self._nursery.start_soon(self.login.derive_keys)
         self.engine.run_in_round(lambda: self.registry.apply(config))
         if config.general.validate_config:
             self.engine.run_in_round(self.registry.open_spares)

@@ -95,9 +95,19 @@ class ClientProtocolError(ClientError):
 
 
 class AuthenticationError(ClientError):
-    """The client could not prove who it is."""
+    """The client could not prove who it is.
+
+    Attributes:
+        flaw: what the client must not know and the operator should, or "".
+    """
 
     default_sqlstate = "28P01"
+    flaw = ""
+
+    @property
+    def line(self) -> str:
+        """The message, and what is behind it."""
+        return f"{super().line}: {printable(self.flaw)}" if self.flaw else super().line
 
 
 class ClientTimeout(ClientError):

@@ -30,8 +30,6 @@ MAX_PASSWORD_BODY: Final = 65535
 METHODS: Final = ("trust", "md5", "scram-sha-256")
 
 _INT32: Final = struct.Struct("!i")
-# A fresh key in each process: the salts of unknown users must not be predictable.
-_MOCK_KEY: Final = secrets.token_bytes(32)
 
 
 class Method(IntEnum):
@@ -104,7 +102,6 @@ class ClientAuthenticator:
         *,
         salt: bytes | None = None,
         nonce: str | None = None,
-        mock_key: bytes = _MOCK_KEY,
     ) -> None:
         self.user = user
         self._secret = secret_of(user, secret)
@@ -116,7 +113,7 @@ class ClientAuthenticator:
         self._salt = secrets.token_bytes(4) if salt is None else salt
         self._scram: ScramServer | None = None
         if self._method == "scram-sha-256":
-            found = self._secret.scram or ScramSecrets.mock(user, mock_key)
+            found = self._secret.scram or ScramSecrets.mock(user)
             self._scram = ScramServer(found, nonce=nonce)
         self._state = _ClientState.METHOD
 

@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from .scram import ScramKeys, ScramSecrets
+from .scram import ScramKeys, ScramSecrets, salt_of
 
 _MD5_HASH: Final = re.compile(r"md5[0-9a-f]{32}", re.ASCII)
 # A server's salt changes with its password only; a few servers may differ in it.
@@ -61,6 +61,14 @@ class UserSecret:
         else:
             self._plain = password
 
+    @classmethod
+    def made_up(cls, user: str, like: UserSecret) -> UserSecret:
+        """One that nothing fits, and that looks to a client as `like` does."""
+        made = cls(user, None)
+        if like.is_verifier and like.scram is not None:
+            made._scram = ScramSecrets.mock(user, iterations=like.scram.iterations)
+        return made
+
     def __repr__(self) -> str:
         return f"<UserSecret {self.user!r}>"
 
@@ -80,8 +88,12 @@ class UserSecret:
     def scram(self) -> ScramSecrets | None:
         """What a SCRAM proof is checked against, None if only an MD5 hash is known."""
         if self._scram is None and self._plain is not None:
-            self._scram = ScramSecrets.from_password(self._plain)
+            self._scram = ScramSecrets.from_password(self._plain, salt_of(self.user))
         return self._scram
+
+    def derive(self) -> None:
+        """Derive now what `scram` would derive when it is asked."""
+        _ = self.scram
 
     @property
     def is_verifier(self) -> bool:
@@ -126,7 +138,6 @@ def secret_of(user: str, secret: UserSecret | str | None) -> UserSecret:
 def _shared(user: str, password: str) -> UserSecret:
     """The one secret for a user and a password, for callers that keep only the text.
 
-    Were it made anew, every login would cost a PBKDF2, and a salt that changes from one login
-    to the next would tell known users from unknown ones, whose salt stays.
+    Were it made anew, every login would cost a PBKDF2.
     """
     return UserSecret(user, password)

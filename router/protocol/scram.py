@@ -33,11 +33,21 @@ _VERIFIER: Final = re.compile(
     r"SCRAM-SHA-256\$(\d{1,10}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)",
     re.ASCII,
 )
+# A fresh key in each process: salts must not be predictable.
+_SALT_KEY: Final = secrets.token_bytes(32)
 # RFC 5802, section 7: printable = %x21-2B / %x2D-7E
 _NONCE: Final = re.compile(rb"[\x21-\x2b\x2d-\x7e]+")
 
 
 # --- keys
+
+
+def salt_of(user: str, key: bytes = _SALT_KEY) -> bytes:
+    """The salt of a user, known or not, the same as long as `key` stays.
+
+    One that changed from one attempt to the next, or only with a reload, would tell which.
+    """
+    return _hmac(key, b"salt" + user.encode("utf-8", "surrogateescape"))[:_SALT_LENGTH]
 
 
 def salted_password(password: str, salt: bytes, iterations: int) -> bytes:
@@ -94,14 +104,13 @@ class ScramSecrets:
         return cls(int(match[1]), salt, stored_key, server_key)
 
     @classmethod
-    def mock(cls, user: str, key: bytes) -> ScramSecrets:
-        """Make up secrets that no password fits, the same for a user as long as `key` stays.
-
-        A salt that changed from one attempt to the next would tell that there is no such user.
-        """
+    def mock(
+        cls, user: str, key: bytes = _SALT_KEY, iterations: int = ITERATIONS
+    ) -> ScramSecrets:
+        """Make up secrets that no password fits."""
         name = user.encode("utf-8", "surrogateescape")
-        salt = _hmac(key, b"salt" + name)[:_SALT_LENGTH]
-        return cls(ITERATIONS, salt, _hmac(key, b"stored" + name), _hmac(key, b"server" + name))
+        stored_key, server_key = _hmac(key, b"stored" + name), _hmac(key, b"server" + name)
+        return cls(iterations, salt_of(user, key), stored_key, server_key)
 
     def verifier(self) -> str:
         """Print in the form of pg_authid.rolpassword."""

@@ -21,7 +21,6 @@ from ..errors import (
 from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ClientAuthenticator
-from ..protocol.passwords import UserSecret
 from ..protocol.startup import (
     CancelRequest,
     GSSENCRequest,
@@ -32,14 +31,12 @@ from ..protocol.startup import (
     split_options,
 )
 from ..protocol.variables import TRACKED, Variables, as_reported
+from .credentials import Credentials
 from .session import Session
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
-    from ..config.model import AuthType, Config, User
+    from ..config.model import Config
     from ..engine.loop import Engine
-    from ..pool.pool import Pool
     from ..pool.registry import PoolRegistry
     from .clients import Clients
 
@@ -102,7 +99,7 @@ class Login:
         self._admin: Final = admin
         self.config = config
         self.tls: ssl.SSLContext | None = None
-        self._secrets: dict[tuple[str, str | None], UserSecret] = {}
+        self._credentials = Credentials(config)
         self.draining = False
 
     async def __call__(self, wire: Wire) -> None:
@@ -186,19 +183,30 @@ class Login:
         """Take a new configuration; logins that have begun go on with the old one."""
         self.config = config
         self.tls = tls
-        self._secrets.clear()
+        self._credentials = Credentials(config, self._credentials)
 
-    def _secret(self, user: str, password: SecretStr | None) -> UserSecret:
-        """What is known of a user; kept, because deriving it takes milliseconds."""
-        plain = None if password is None else password.get_secret_value()
-        secret = self._secrets.get((user, plain))
-        if secret is None:
-            secret = self._secrets[user, plain] = UserSecret(user, plain)
-        return secret
+    async def derive_keys(self) -> None:
+        """Do what takes long about passwords before somebody waits for it."""
+        await self._credentials.derive()
+
+    async def _authenticate(self, wire: Wire, user: str, database: str | None) -> None:
+        """Have the client prove who it is; without a database, for the admin database."""
+        credentials = self._credentials
+        await credentials.derive()
+        if database is None:
+            found = credentials.admin(user)
+        else:
+            found = credentials.client(user, database)
+        try:
+            await self._exchange(
+                wire, ClientAuthenticator(found.method.value, user, found.secret)
+            )
+        except AuthenticationError as error:
+            error.flaw = found.flaw
+            raise
 
     @staticmethod
-    async def _authenticate(wire: Wire, method: AuthType, secret: UserSecret) -> None:
-        authenticator = ClientAuthenticator(method.value, secret.user, secret)
+    async def _exchange(wire: Wire, authenticator: ClientAuthenticator) -> None:
         challenge = authenticator.first()
         if challenge is None:
             return
@@ -216,10 +224,7 @@ class Login:
                 return
 
     async def _log_in_admin(self, wire: Wire, packet: StartupMessage) -> bool:
-        general = self.config.general
-        is_admin = packet.user == general.admin_username
-        known = self._secret(packet.user, general.admin_password if is_admin else None)
-        await self._authenticate(wire, general.admin_auth_type, known)
+        await self._authenticate(wire, packet.user, None)
         name = packet.parameters.get("application_name", "")
         pid, secret = self._clients.new_key()
         session = self._admin.session(
@@ -238,15 +243,12 @@ class Login:
     async def _log_in_client(self, wire: Wire, packet: StartupMessage) -> bool:
         if self.draining:
             raise ShuttingDown("terminating connection due to administrator command")
+        await self._authenticate(wire, packet.user, packet.database)
         pool = self._pools.get(packet.database, packet.user)
-        if pool is None:
-            raise ClientError(
-                f'No pool configured for database: "{packet.database}", user: "{packet.user}"',
-                sqlstate="3D000",
+        if pool is None:  # gone while the client was proving who it is
+            raise AuthenticationError(
+                f'password authentication failed for user "{packet.user}"'
             )
-        user = self._user(pool)
-        known = self._secret(user.username, user.password)
-        await self._authenticate(wire, user.auth_type, known)
         settings = _settings(packet)
         await pool.wait_ready()
         pid, secret = self._clients.new_key()
@@ -282,12 +284,6 @@ class Login:
         data = wire.take_input()
         if data:
             self._engine.run_in_round(lambda: session.on_data(data))
-
-    def _user(self, pool: Pool) -> User:
-        for user in self.config.pools[pool.database].users:
-            if user.username == pool.user:
-                return user
-        raise AuthenticationError(f'password authentication failed for user "{pool.user}"')
 
     def _ended(self, session: Session, reason: str) -> None:
         self._clients.remove(session)

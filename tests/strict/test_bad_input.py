@@ -68,8 +68,6 @@ FIRST: dict[str, tuple[bytes, str]] = {
         "08P01",
     ),
     "a short cancel request": (packet(struct.pack("!IH", 80877102, 1) + b"x"), "08P01"),
-    "an unknown database": (startup({"user": "postgres", "database": "nowhere"}), "3D000"),
-    "an unknown user": (startup({"user": "nobody", "database": "one"}), "3D000"),
     "replication": (startup({**LOGIN, "replication": "database"}), "0A000"),
     "physical replication": (startup({**LOGIN, "replication": "true"}), "0A000"),
     "bad options": (startup({**LOGIN, "options": "--nonsense"}), "22023"),

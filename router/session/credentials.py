@@ -1,0 +1,124 @@
+"""Who may log in and how, and what is made up for those who may not.
+
+Somebody who tries names must not find out which of them there are. So whoever is unknown is
+asked in the way of those who are known, works as hard, and gets the same answer as for a wrong
+password; the difference is in the log.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..config.values import AuthType
+from ..protocol.passwords import UserSecret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import SecretStr
+
+    from ..config.model import Config
+
+# Who is taken for whose like must not be predictable, nor change with a reload.
+_KEY: Final = secrets.token_bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What somebody has to prove.
+
+    Attributes:
+        flaw: why nobody can, for the operator.
+    """
+
+    method: AuthType
+    secret: UserSecret
+    flaw: str = ""
+
+
+class Credentials:
+    """Those of one configuration."""
+
+    def __init__(self, config: Config, before: Credentials | None = None) -> None:
+        """Take them from a configuration; what an earlier one has derived is kept."""
+        self._secrets: Final[dict[tuple[str, str | None], UserSecret]] = (
+            {} if before is None else before._secrets.copy()
+        )
+        general = config.general
+        self._admins: Final = {
+            general.admin_username: self._known(
+                general.admin_username, general.admin_password, general.admin_auth_type
+            )
+        }
+        self._trusts_admins: Final = general.admin_auth_type is AuthType.TRUST
+        self._databases: Final = {
+            pool.name: {
+                user.username: self._known(user.username, user.password, user.auth_type)
+                for user in pool.users
+            }
+            for pool in config.pools.values()
+        }
+        self._everybody: Final = [
+            each for users in self._databases.values() for each in users.values()
+        ]
+        self._underived: Final = [
+            each.secret
+            for each in (*self._admins.values(), *self._everybody)
+            if each.method is AuthType.SCRAM_SHA_256
+        ]
+        self._deriving: Final = trio.Lock()
+        used = {id(each.secret) for each in (*self._admins.values(), *self._everybody)}
+        for key in [key for key, each in self._secrets.items() if id(each) not in used]:
+            del self._secrets[key]
+
+    def _known(self, user: str, password: SecretStr | None, method: AuthType) -> Credential:
+        plain = None if password is None else password.get_secret_value()
+        secret = self._secrets.get((user, plain))
+        if secret is None:
+            secret = self._secrets[user, plain] = UserSecret(user, plain)
+        return Credential(method, secret, "" if plain else "no password is configured")
+
+    async def derive(self) -> None:
+        """Derive the keys of all users, or wait until that is done.
+
+        Were it left to the first login of each, the first of an unknown user would be quicker;
+        and everybody would wait for it, as it takes a millisecond or more.
+        """
+        async with self._deriving:
+            while self._underived:
+                await trio.to_thread.run_sync(self._underived[-1].derive)
+                self._underived.pop()
+
+    # --- asking
+
+    def client(self, user: str, database: str) -> Credential:
+        """For a user of a database."""
+        users = self._databases.get(database)
+        if users is None:
+            flaw = f'no database "{database}" is configured'
+            return _made_up(user, database, self._everybody, flaw)
+        flaw = f'no user "{user}" is configured for database "{database}"'
+        return users.get(user) or _made_up(user, database, users.values(), flaw)
+
+    def admin(self, user: str) -> Credential:
+        """For a user of the admin database."""
+        found = self._admins.get(user)
+        if found is None and self._trusts_admins:
+            return Credential(AuthType.TRUST, UserSecret(user, None))
+        return found or _made_up(user, "", self._admins.values(), "not the admin_username")
+
+
+def _made_up(user: str, database: str, others: Iterable[Credential], flaw: str) -> Credential:
+    """What nobody can prove, of the kind that one of the others has, always the same one."""
+    alike = [each for each in others if each.method is not AuthType.TRUST]
+    if not alike:
+        return Credential(AuthType.MD5, UserSecret(user, None), flaw)
+    name = f"{database}\0{user}".encode("utf-8", "surrogateescape")
+    number = int.from_bytes(hmac.digest(_KEY, name, "sha256"))
+    like = alike[number % len(alike)]
+    return Credential(like.method, UserSecret.made_up(user, like.secret), flaw)
