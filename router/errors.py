@@ -17,7 +17,8 @@ RouterError
 └─ RoutingError                the query's
    ├─ InvalidShard             22023
    ├─ InvalidShardingKey       22023
-   └─ AmbiguousShard           0A000
+   └─ NoSingleShard            0A000
+      └─ AmbiguousShard        0A000
 
 A server's ErrorResponse to a query is data, forwarded untouched, never an exception.
 """
@@ -176,5 +177,30 @@ class InvalidShardingKey(RoutingError):
     default_sqlstate = "22023"
 
 
-class AmbiguousShard(RoutingError):
+class NoSingleShard(RoutingError):
+    """A statement on sharded tables that no single shard can be found for.
+
+    Attributes:
+        kind: the reason in a few words, as SHOW ROUTING counts it.
+    """
+
+    default_kind = "no key"
+
+    def __init__(self, message: str, *, kind: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = self.default_kind if kind is None else kind
+
+    def __eq__(self, other: object) -> bool:
+        """What is found out about a text twice is the same."""
+        if not isinstance(other, NoSingleShard):
+            return NotImplemented
+        return (self.kind, self.message, self.hint) == (other.kind, other.message, other.hint)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.message))
+
+
+class AmbiguousShard(NoSingleShard):
     """A statement that belongs to more than one shard."""
+
+    default_kind = "several shards"

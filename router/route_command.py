@@ -139,7 +139,7 @@ def _row(router: QueryRouter, state: RoutingState, sql: str, params: Sequence[st
                 found[number] = read(params[number - 1].encode(), binary=False, oid=0)
         return found
 
-    decision = explain.decide(router, sql.encode(), state, values)
+    decision = explain.decide(router, sql.encode(), state, values if params else None)
     return dict(zip(explain.COLUMNS, explain.row(router, decision), strict=True))
 
 

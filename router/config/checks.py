@@ -9,7 +9,7 @@ from . import patterns
 from .findings import Finding
 from .keymaps import check_key_maps
 from .keys import Numbered
-from .values import AuthType, Role
+from .values import AuthType, Role, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,6 +97,7 @@ def _check_pool(
             base, "cannot be reached: it is a name of the admin database", is_warning=True
         )
     yield from _check_parser(pool, base)
+    yield from _check_without_key(pool, base)
     yield from _check_plugins(pool.plugins, (*base, "plugins"), table)
     yield from _check_regexes(pool, base)
     yield from _check_activity(pool, base)
@@ -112,6 +113,27 @@ def _check_parser(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     message = "is only valid when query_parser_enabled is true"
     if pool.query_parser_read_write_splitting:
         yield Finding((*base, "query_parser_read_write_splitting"), message, (switch,))
+
+
+def _check_without_key(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
+    path, policy = (*base, "sharding_without_key"), (*base, "sharding_key_policy")
+    is_sticky = pool.sharding_key_policy is ShardingKeyPolicy.STICKY
+    if is_sticky and pool.sharding_without_key is WithoutKey.REFUSE:
+        yield Finding(path, 'is only valid with sharding_key_policy "strict"', (policy,))
+    if (
+        pool.is_sharded_by_key
+        and pool.sharding_without_key is None
+        and not pool.refuses_without_key
+    ):
+        places = "the shard of the client's last key, else to " if is_sticky else ""
+        yield Finding(
+            path,
+            "is not set: statements on sharded tables that name no key go to "
+            f"{places}{pool.default_shard}, which has only a part of the rows; "
+            'set it to "refuse", or to "default_shard" if that is meant',
+            (policy, (*base, "default_shard"), (*base, "automatic_sharding_key")),
+            is_warning=True,
+        )
 
 
 def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:

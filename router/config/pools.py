@@ -46,6 +46,7 @@ from .values import (
     ShardingFunction,
     ShardingKeyPolicy,
     ShardingKeyType,
+    WithoutKey,
 )
 
 if TYPE_CHECKING:
@@ -308,6 +309,13 @@ class PoolConfig(Section):
         ShardingKeyPolicy,
         Key("What statements without a key do, and those with keys of several shards."),
     ] = ShardingKeyPolicy.STRICT
+    sharding_without_key: Annotated[
+        WithoutKey | None,
+        Key(
+            "What becomes of statements on sharded tables that no single shard is found for.",
+            unset='`"refuse"`; `"default_shard"` if the file sets that key, or with `sticky`',
+        ),
+    ] = None
     sharding_key_regex: Annotated[
         Regex | None, Key("Finds a sharding key in a statement, as its group 1.")
     ] = None
@@ -358,6 +366,22 @@ class PoolConfig(Section):
     shards: Annotated[
         tuple[Shard, ...], Numbered(numeric=True), Key("The shards, numbered from 0.")
     ]
+
+    @property
+    def is_sharded_by_key(self) -> bool:
+        """Whether there are tables whose statements belong to the shards of their keys."""
+        is_read = self.query_parser_enabled and len(self.shards) > 1
+        return is_read and bool(self.automatic_sharding_key)
+
+    @property
+    def refuses_without_key(self) -> bool:
+        """Whether statements on such tables are refused if they have no single shard."""
+        if self.sharding_without_key is not None:
+            return self.is_sharded_by_key and self.sharding_without_key is WithoutKey.REFUSE
+        return self.is_sharded_by_key and not (
+            "default_shard" in self.model_fields_set
+            or self.sharding_key_policy is ShardingKeyPolicy.STICKY
+        )
 
     def user(self, username: str) -> User | None:
         """The user of that name."""

@@ -48,6 +48,7 @@ class RoutingSettings:
     automatic_sharding_key: tuple[str, ...]
     omnisharded_tables: tuple[str, ...]
     sharding_key_policy: str
+    refuses_without_key: bool
     sharding_key_regex: str | None
     shard_id_regex: str | None
     regex_search_limit: int
@@ -183,6 +184,7 @@ def routing_settings(pool: PoolConfig) -> RoutingSettings:
         automatic_sharding_key=pool.automatic_sharding_key,
         omnisharded_tables=pool.omnisharded_tables,
         sharding_key_policy=pool.sharding_key_policy.value,
+        refuses_without_key=pool.refuses_without_key,
         sharding_key_regex=pool.sharding_key_regex,
         shard_id_regex=pool.shard_id_regex,
         regex_search_limit=pool.regex_search_limit,

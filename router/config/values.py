@@ -59,6 +59,13 @@ class ShardingKeyPolicy(Word):
     STICKY = "sticky"
 
 
+class WithoutKey(Word):
+    """What becomes of statements on sharded tables that no single shard is found for."""
+
+    REFUSE = "refuse"
+    DEFAULT_SHARD = "default_shard"
+
+
 class ShardingFunction(Word):
     """How a sharding key becomes the number of a shard."""
 

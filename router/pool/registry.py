@@ -226,6 +226,7 @@ def router_options(settings: PoolSettings) -> routing.RouterOptions:
         automatic_sharding_key=chosen.automatic_sharding_key,
         omnisharded_tables=chosen.omnisharded_tables,
         sharding_key_policy=chosen.sharding_key_policy,
+        refuses_without_key=chosen.refuses_without_key,
         read_functions=chosen.read_functions,
         write_functions=chosen.write_functions,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ..errors import InvalidShardingKey
 from .arrays import members_of_text
+from .constants import NULL, value_of
 from .literals import text_of
 from .shape import UnknownLexeme, shape_of
 from .sharding import BIGINTS
@@ -244,11 +245,11 @@ def bind(
 def _bound(
     term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader
 ) -> Iterator[KeyTerm]:
-    if term.literal < 0:
+    if term.literal < 0 and term.constant is None:
         yield term
         return
     for key in keys_of(term, literals, literal):
-        yield replace(term, key=key, literal=-1, is_array=False)
+        yield replace(term, key=key, literal=-1, is_array=False, constant=None)
 
 
 def keys_of(
@@ -260,7 +261,9 @@ def keys_of(
         InvalidShardingKey: it is no key, whatever the type of the column.
     """
     if term.literal < 0:
-        return (term.key,)
+        if term.constant is None:
+            return (term.key,)
+        return () if term.constant == NULL else (value_of(term.constant, literals),)
     written = literals[term.literal]
     if not term.is_array:
         return (literal(written, term.negative, term.escaped),)

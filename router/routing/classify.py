@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from .cache import bind
+from .obstacles import Obstacles
 from .reach import Reach
 from .shape import UnknownLexeme, shape_of
 from .sql.keys import NOT_READ, Keys
@@ -80,10 +81,12 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
     tables_known = True
     found = Keys()
     reach = Reach(options.sharded)
+    obstacles = Obstacles(options.sharded)
     for text, tokens in pieces:
         judgement, reading = _confirm(judge(tokens, options.rules), text, tokens, options)
         judgements.append(judgement)
         reach.add(judgement, reading)
+        obstacles.add(judgement, reading, tokens)
         tables.update(dict.fromkeys(judgement.tables))
         if reading is not None:
             tables.update(dict.fromkeys(reading.tables))
@@ -106,6 +109,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         untyped=found.untyped,
         is_everywhere=reach.is_everywhere and decisive.verdict is Verdict.READ,
         error=found.error or reach.error,
+        obstacle=obstacles.first,
     )
 
 

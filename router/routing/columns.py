@@ -7,7 +7,7 @@ it has in quotes as it stands.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _PART: Final = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+_SYSTEM: Final = frozenset(("pg_catalog", "information_schema"))
 _FORMS: Final = "table.column, schema.table.column or *.column"
 
 
@@ -67,12 +68,14 @@ class ShardedTables:
         type: what the keys are.
         columns: names of the columns, in their order, of those tables that have been asked
             for, by the table's name with and without its schema.
+        names: the names of the tables with sharding keys, without schemas, as far as known.
     """
 
     keys: tuple[KeyColumn, ...] = ()
     omnisharded: frozenset[tuple[str, str]] = frozenset()
     type: KeyType = KeyType.BIGINT
     columns: Mapping[str, tuple[str, ...]] | None = None
+    names: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -87,16 +90,34 @@ class ShardedTables:
             ConfigError: one of them does not name what it should.
         """
         settings = (keys,) if isinstance(keys, str) else keys or ()
-        return cls(
-            tuple(dict.fromkeys(map(KeyColumn.of, settings))),
-            frozenset(map(_table, omnisharded)),
-            kind,
-        )
+        columns = tuple(dict.fromkeys(map(KeyColumn.of, settings)))
+        names = frozenset(key.table for key in columns if key.table)
+        return cls(columns, frozenset(map(_table, omnisharded)), kind, names=names)
+
+    def with_columns(self, columns: Mapping[str, tuple[str, ...]]) -> ShardedTables:
+        """Take in the names of the columns of tables."""
+        found = {key.table for key in self.keys if key.table}
+        for name, known in columns.items():
+            schema, _, table = name.rpartition(".")
+            if schema and any(
+                key.column in known and key.is_in(schema, table) for key in self.keys
+            ):
+                found.add(table)
+        return replace(self, columns=dict(columns), names=frozenset(found))
+
+    @property
+    def are_known(self) -> bool:
+        """Whether `names` has all of them: those of any table with a column must be learned."""
+        return self.columns is not None or all(key.table for key in self.keys)
 
     @property
     def matter(self) -> bool:
         """Whether any table is sharded in a way that its statements tell."""
         return bool(self.keys or self.omnisharded)
+
+    def is_sharded(self, schema: str, table: str) -> bool:
+        """Say whether a table is known to have its rows on several shards."""
+        return table in self.names and self.key_of(schema, table)[1]
 
     def key_of(self, schema: str, table: str) -> tuple[str, bool]:
         """Return the name of a table's key column, and whether the table has it for sure.
@@ -105,6 +126,8 @@ class ShardedTables:
         any table, and the latter only as long as the table is not known to lack the column.
         """
         found = "", False
+        if schema in _SYSTEM:
+            return found
         for key in self.keys:
             if not key.is_in(schema, table):
                 continue

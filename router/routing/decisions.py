@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ConfigError
 from .cache import keys_of
+from .obstacles import unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,29 +15,47 @@ if TYPE_CHECKING:
     from .sharding import Sharder
     from .types import Analysis, KeyTerms, KeyValue, RouterOptions
 
+    Parameters = Mapping[int, KeyValue | tuple[KeyValue, ...] | None]
+
+UNBOUND: Final[Parameters] = {}
+"""The parameters of a statement that is not executed: this very object."""
+
 _NOT_READ: Final = "a part of the text cannot be parsed"
 _CHOOSE: Final = "or choose the shard with SET SHARD or a comment"
 
 
 def shard_of_keys(
     analysis: Analysis,
-    parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+    parameters: Parameters,
     literals: Sequence[bytes],
     sharder: Sharder,
+    *,
+    refuses: bool = False,
 ) -> int | None:
     """Return the one shard that all sharding keys belong to; None if none is known.
 
+    Args:
+        analysis: of the statement.
+        parameters: the values of its parameters that are known, or UNBOUND.
+        literals: those of its text, unless they are in the analysis.
+        sharder: reads keys.
+        refuses: whether None will not do if a key is not known, other than one that is still
+            to be bound.
+
     Raises:
         AmbiguousShard: they belong to several, or some are not known.
+        NoSingleShard: none is known.
         InvalidShardingKey: one of them is no key.
     """
     shards: set[int] = set()
     hinted: set[int] = set()
-    is_partial = False
+    is_partial = is_to_be_bound = False
     for conditions in analysis.keys:
         possible: set[int] | None = None
         for terms in conditions:
             found, is_complete = _shards(terms, parameters, literals, sharder)
+            if parameters is UNBOUND and not is_complete:
+                is_to_be_bound = is_to_be_bound or any(term.parameter for term in terms)
             if is_complete:
                 possible = found if possible is None else possible & found
             else:
@@ -45,6 +64,16 @@ def shard_of_keys(
             is_partial = True
         else:
             shards |= possible
+    _check_one(analysis, shards, hinted, is_partial=is_partial)
+    if is_partial and refuses and not is_to_be_bound:
+        raise unknown_key()
+    return shards.pop() if shards else None
+
+
+def _check_one(
+    analysis: Analysis, shards: set[int], hinted: set[int], *, is_partial: bool
+) -> None:
+    """See that keys belong to one shard, or none is known; `hinted` are some of others."""
     if len(shards) > 1:
         raise AmbiguousShard(
             f"the statement's sharding keys belong to several shards: {_listed(shards)}",
@@ -63,12 +92,11 @@ def shard_of_keys(
             f"while others belong to shard {_listed(shards | hinted)}",
             hint=f"Use literals or parameters of the key's type, {_CHOOSE}.",
         )
-    return shards.pop() if shards else None
 
 
 def _shards(
     terms: KeyTerms,
-    parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+    parameters: Parameters,
     literals: Sequence[bytes],
     sharder: Sharder,
 ) -> tuple[set[int], bool]:
@@ -88,11 +116,13 @@ def _shards(
             is_complete = False
             continue
         value = parameters[term.parameter]
-        # NULL is equal to nothing, so that it adds no shard.
         if isinstance(value, tuple):
             found.update(map(shard, value))
         elif value is not None:
             found.add(shard(value))
+        elif not term.is_compared:
+            is_complete = False
+        # Else it is equal to nothing, so that it adds no shard.
     return found, is_complete
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, RoutingError
 from .commands import GAP, worded
+from .decisions import UNBOUND
 from .shape import UnknownLexeme, shape_of
 from .types import Analysis, Role, Route, Statement, Verdict
 
@@ -144,7 +145,7 @@ def decide(
     if own is not None:
         return own
     analysis, cache = router.inspect(sql, state)
-    decision = Decision(analysis, cache, {})
+    decision = Decision(analysis, cache, UNBOUND)
     try:
         if parameters is not None and analysis.key_parameters:
             decision = replace(decision, values=parameters(analysis))

@@ -20,6 +20,11 @@ KEY_MAX: Final = (1 << 63) - 1
 
 _INTEGER: Final = re.compile(r"[ \t\n\r\f\v]*([+-]?[0-9]+)[ \t\n\r\f\v]*")
 _DIGITS: Final = re.compile(rb"[0-9]+")
+_NUMBER: Final = re.compile(
+    rb"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
+    rb"|[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?"
+)
+_LONGEST_NUMBER: Final = 100
 # As uuid_in has it: a hyphen may follow every second byte.
 _UUID: Final = re.compile(r"(\{)?(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}(?(1)\})")
 _SHOWN: Final = 40
@@ -50,6 +55,40 @@ def integer(text: str | bytes, *, negative: bool = False) -> int | None:
         return None
     key = -int(match[1]) if negative else int(match[1])
     return key if KEY_MIN <= key <= KEY_MAX else None
+
+
+def whole_number(written: bytes, *, decimals: bool = True) -> int | None:
+    """Read a number of SQL without quotes that is a bigint; None for all else.
+
+    Args:
+        written: such as 5, 1_000, 0x1F, 0o17, 0b11, and with decimals also 5.0 and 5e0, which
+            PostgreSQL takes for equal to 5.
+        decimals: whether these will do.
+    """
+    if len(written) > _LONGEST_NUMBER or not _NUMBER.fullmatch(written):
+        return None
+    text = written.decode().replace("_", "").lower()
+    if text[1:2] in ("x", "o", "b"):
+        value = int(text, 0)
+        return value if value <= KEY_MAX + 1 else None
+    if text.isdigit():
+        return int(text) if len(text.lstrip("0")) <= 19 else None
+    if not decimals:
+        return None
+    mantissa, _, exponent = text.partition("e")
+    before, _, after = mantissa.partition(".")
+    digits = (before + after).lstrip("0")
+    if not digits:
+        return 0
+    # The digits are followed by so many zeros, or so many of them stand behind the point.
+    shift = int(exponent or "0") - len(after) if len(exponent) < 6 else 1 << 20
+    if len(digits) + shift > 19:
+        return None
+    if shift < 0:
+        if digits[shift:].strip("0") or -shift > len(digits):
+            return None
+        return int(digits[: len(digits) + shift] or "0")
+    return int(digits + "0" * shift)
 
 
 def parse_key(text: str | bytes) -> int:
@@ -116,7 +155,11 @@ def _bigint_literal(written: bytes, negative: bool, escaped: bool) -> int | None
     if written[:1] in _QUOTES:
         value = text_of(written, escaped=escaped)
         return None if value is None else integer(value, negative=negative)
-    return integer(written, negative=negative)
+    number = whole_number(written)
+    if number is None:
+        return None
+    key = -number if negative else number
+    return key if KEY_MIN <= key <= KEY_MAX else None
 
 
 def _uuid_literal(written: bytes, negative: bool, escaped: bool) -> UUID | None:

@@ -57,9 +57,7 @@ class Learner:
         sharded = self.sharded
         if sharded is None or sharded.columns == columns:
             return
-        self._reclassify(
-            replace(self.classifier, sharded=replace(sharded, columns=dict(columns)))
-        )
+        self._reclassify(replace(self.classifier, sharded=sharded.with_columns(columns)))
 
     def learn_functions(self, names: frozenset[str]) -> None:
         """Take in the names of functions that only read, and forget all analyses.

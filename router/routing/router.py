@@ -9,35 +9,33 @@ that follow, unless sharding_key_policy is "sticky".
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard, InvalidShard, RoutingError
+from ..errors import RoutingError
 from .cache import AnalysisCache, Entry
 from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
 from .comments import CommentRouter
-from .decisions import default_shard, shard_of_keys
+from .decisions import UNBOUND
 from .learning import Learner
-from .sharding import Sharder
+from .placement import CHOSEN, OWN_RULES, Placement
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
 from .verdicts import FunctionRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from .activity import Activity
     from .columns import KeyColumn
-    from .types import KeyValue, RouterOptions
+    from .decisions import Parameters
+    from .sharding import Sharder
+    from .types import RouterOptions
 
 _UNSEEN: Final = Analysis.unknown("not inspected")
 _TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
-_NO_PARAMETERS: Final[Mapping[int, KeyValue | tuple[KeyValue, ...] | None]] = {}
 # What is remembered for all clients must hold for those with odd text as well.
 _NO_CHOICES: Final = RoutingState(has_odd_text=True)
-_OWN_RULES: Final = ("shard_id_regex", "sharding_key_regex", "automatic_sharding_key")
 _MAX_ROUTES: Final = 1000
 
 
@@ -50,17 +48,17 @@ class QueryRouter(Learner):
         finds_shards: whether a statement's text may demand a shard.
         activity: what has been written lately, if that matters.
         cache: what is known about texts, with its counters.
+        refuses: whether statements on sharded tables without a single shard are refused.
         sharder: reads sharding keys and finds their shards.
     """
 
     __slots__ = (
         "_automatic_cache",
-        "_cautious",
         "_comments",
         "_default_route",
-        "_default_shard",
         "_is_sticky",
         "_max_length",
+        "_placement",
         "_routes",
         "_splits",
         "_static_route",
@@ -69,6 +67,7 @@ class QueryRouter(Learner):
         "finds_shards",
         "is_static",
         "options",
+        "refuses",
         "sharder",
     )
 
@@ -80,19 +79,17 @@ class QueryRouter(Learner):
         """
         self.options: Final = options
         self.activity: Final = activity if options.parser_enabled else None
-        self.sharder: Final = Sharder(options)
-        self._cautious: Final = Sharder(options, is_cautious=True)
-        self._default_shard: Final = default_shard(options)
+        self._placement: Final = Placement(options)
+        self.sharder: Final[Sharder] = self._placement.sharder
+        self.refuses: Final = self._placement.refuses
         self._splits: Final = options.parser_enabled and options.read_write_splitting
-        self._is_sticky: Final = (
-            options.sharding_key_policy == "sticky" and options.shard_count > 1
-        )
+        self._is_sticky: Final = self._placement.is_sticky
         limit = options.parser_max_length
         self._max_length: Final = MAX_JUDGED if limit is None else min(limit, MAX_JUDGED)
         self._comments: Final = CommentRouter(options, self.sharder)
-        self._routes: Final[dict[tuple[Role | None, int | None, str], Route]] = {}
+        self._routes: Final[dict[tuple[Role | None, int | None, str, bool], Route]] = {}
         self._default_route: Final = self._interned(
-            options.default_role, self._default_shard, "default_role"
+            options.default_role, self._placement.default, "default_role"
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
         self._static_route: Final = self._default_route if self.is_static else None
@@ -145,7 +142,7 @@ class QueryRouter(Learner):
         self,
         analysis: Analysis | None,
         state: RoutingState,
-        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None] = _NO_PARAMETERS,
+        parameters: Parameters = UNBOUND,
     ) -> Route:
         """Find the place for one execution of a statement that `analyse` has seen.
 
@@ -160,16 +157,16 @@ class QueryRouter(Learner):
         if analysis is None:
             return self.route_unknown(state)
         if self._is_sticky:
-            self._stick(analysis, state, parameters)
-        shard, _ = self._shard(analysis, state, parameters)
+            self._placement.stick(analysis, state, parameters)
+        shard, rule = self._placement.shard(analysis, state, parameters)
         role, reason = self._role(analysis, state)
-        return self._interned(role, shard, reason)
+        return self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
 
     def demanded_shard(
         self,
         analysis: Analysis,
         state: RoutingState,
-        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None] = _NO_PARAMETERS,
+        parameters: Parameters = UNBOUND,
     ) -> int | None:
         """Find the shard that a statement itself names, by a comment or by keys.
 
@@ -181,8 +178,8 @@ class QueryRouter(Learner):
         Raises:
             RoutingError: it can be run nowhere.
         """
-        shard, rule = self._shard(analysis, state, parameters)
-        return shard if rule in _OWN_RULES else None
+        shard, rule = self._placement.shard(analysis, state, parameters)
+        return shard if rule in OWN_RULES else None
 
     def route_unknown(self, state: RoutingState) -> Route:
         """Find the place for what nobody has looked at.
@@ -193,8 +190,8 @@ class QueryRouter(Learner):
         if state.is_default and not self._splits:
             return self._default_route
         role, reason = self._role(_UNSEEN, state)
-        shard, _ = self._shard(_UNSEEN, state, _NO_PARAMETERS)
-        return self._interned(role, shard, reason)
+        shard, rule = self._placement.shard(_UNSEEN, state, UNBOUND)
+        return self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
 
     # --- the same for people: see `explain`
 
@@ -210,7 +207,7 @@ class QueryRouter(Learner):
         self,
         analysis: Analysis,
         state: RoutingState,
-        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
+        parameters: Parameters,
     ) -> tuple[Route, str]:
         """Find the place as `route_analysis` does, and the rule that gave the shard.
 
@@ -220,7 +217,7 @@ class QueryRouter(Learner):
         before = state.choices
         try:
             route = self.route_analysis(analysis, state, parameters)
-            return route, self._shard(analysis, state, parameters)[1]
+            return route, self._placement.shard(analysis, state, parameters)[1]
         finally:
             state.restore(before)  # it may have stuck to the shard
 
@@ -269,66 +266,6 @@ class QueryRouter(Learner):
             return self.options.default_role, "default_role"
         return state.role, "SET SERVER ROLE"
 
-    def _shard(
-        self,
-        analysis: Analysis,
-        state: RoutingState,
-        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
-        literals: Sequence[bytes] = (),
-    ) -> tuple[int | None, str]:
-        """Find the shard, and the rule that gave it."""
-        count = self.options.shard_count
-        if analysis.comment_error is not None:
-            # One exception is raised many times: it must not collect tracebacks.
-            raise analysis.comment_error.with_traceback(None)
-        if count == 1:
-            return 0, "single shard"
-        if analysis.comment_shard is not None:
-            return self._checked(analysis.comment_shard), "shard_id_regex"
-        sharder = self._cautious if state.has_odd_text else self.sharder
-        if analysis.comment_key is not None:
-            return sharder.shard(analysis.comment_key), "sharding_key_regex"
-        if analysis.error is not None and (state.shard is None or state.is_stuck):
-            raise analysis.error.with_traceback(None)
-        if state.shard is not None:
-            rule = "sharding_key_policy" if state.is_stuck else "SET SHARD"
-            return self._checked(state.shard), rule
-        if not analysis.keys or self._is_sticky:
-            if analysis.is_everywhere:
-                return None, "omnisharded_tables"
-            return self._default_shard, "default_shard"
-        found = shard_of_keys(analysis, parameters, literals, sharder)
-        if found is None:
-            return self._default_shard, "default_shard"
-        return found, "automatic_sharding_key"
-
-    def _stick(
-        self,
-        analysis: Analysis,
-        state: RoutingState,
-        parameters: Mapping[int, KeyValue | tuple[KeyValue, ...] | None],
-    ) -> None:
-        """Make the shard that a comment or a key gives the client's, as sticky has it."""
-        sharder = self._cautious if state.has_odd_text else self.sharder
-        if analysis.comment_shard is not None:
-            state.stick(self._checked(analysis.comment_shard))
-        elif analysis.comment_key is not None:
-            state.stick(sharder.shard(analysis.comment_key))
-        elif analysis.keys:
-            with contextlib.suppress(AmbiguousShard):
-                found = shard_of_keys(replace(analysis, unkeyed=()), parameters, (), sharder)
-                if found is not None:
-                    state.stick(found)
-
-    def _checked(self, shard: int) -> int:
-        count = self.options.shard_count
-        if shard >= count:
-            raise InvalidShard(
-                f"shard {shard} is not configured",
-                hint=f"Shards are numbered from 0 to {count - 1}.",
-            )
-        return shard
-
     # --- remembering
 
     def _look_up(self, text: bytes, state: RoutingState | None) -> Entry:
@@ -355,24 +292,34 @@ class QueryRouter(Learner):
     def _entry(self, text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> Entry:
         if self._comments.is_needed:
             analysis = self._comments.note(text, analysis)
+        if not analysis.is_read_through:
+            limit = self._max_length
+            analysis = self._placement.unread(text, analysis, self.sharded, limit=limit)
         if not analysis.keys:
             literals = ()
         if self._is_sticky and (analysis.keys or analysis.has_comment):
             # It changes the client's state, each time.
             return Entry(analysis, literals, self.sharder.literal, None)
         try:
-            shard, _ = self._shard(analysis, _NO_CHOICES, _NO_PARAMETERS, literals)
+            shard, rule = self._placement.shard(analysis, _NO_CHOICES, UNBOUND, literals)
         except RoutingError:
             return Entry(analysis, literals, self.sharder.literal, None)
         role, reason = self._role(analysis, _NO_CHOICES)
         # With activity, the role depends on the time.
-        route = None if self.activity is not None else self._interned(role, shard, reason)
+        route = (
+            self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
+            if self.activity is None
+            else None
+        )
         return Entry(analysis, literals, self.sharder.literal, route)
 
-    def _interned(self, role: Role | None, shard: int | None, reason: str) -> Route:
-        found = self._routes.get((role, shard, reason))
+    def _interned(
+        self, role: Role | None, shard: int | None, reason: str, *, is_chosen: bool = False
+    ) -> Route:
+        key = role, shard, reason, is_chosen
+        found = self._routes.get(key)
         if found is None:
-            found = Route(role, shard, reason)
+            found = Route(role, shard, reason, is_chosen)
             if len(self._routes) < _MAX_ROUTES:
-                self._routes[role, shard, reason] = found
+                self._routes[key] = found
         return found

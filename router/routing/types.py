@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from ..errors import RoutingError
+    from ..errors import NoSingleShard, RoutingError
 
 KeyValue = int | str | UUID
 """A sharding key."""
+
+Constant = tuple[str, tuple["int | Constant", ...]]
+"""An operator and its operands, which are expressions or the numbers of literals."""
 
 
 class KeyType(Enum):
@@ -100,6 +103,8 @@ class RouterOptions:
             several of these.
         omnisharded_tables: ``table`` or ``schema.table``, of which every shard has a copy.
         sharding_key_policy: ``strict`` or ``sticky``.
+        refuses_without_key: whether statements on sharded tables that no single shard is found
+            for are refused, instead of going to default_shard.
         read_functions: names of functions that the operator declares harmless.
         write_functions: names of functions that the operator declares to be writes.
         cache_entries: how many texts, and as many shapes, are remembered.
@@ -122,6 +127,7 @@ class RouterOptions:
     automatic_sharding_key: str | tuple[str, ...] | None = None
     omnisharded_tables: tuple[str, ...] = ()
     sharding_key_policy: str = "strict"
+    refuses_without_key: bool = False
     read_functions: frozenset[str] = frozenset()
     write_functions: frozenset[str] = frozenset()
     cache_entries: int = 5000
@@ -136,11 +142,13 @@ class Route:
         role: the kind of server; None is any.
         shard: the shard's number; None leaves it to the pool (``random``, ``random_healthy``).
         reason: why, for logs and for people.
+        is_chosen: whether the client has chosen the shard, by command or comment.
     """
 
     role: Role | None
     shard: int | None
     reason: str
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +177,9 @@ class KeyTerm:
         negative: whether a minus sign stands before it.
         escaped: whether the literal is of the form E'..'.
         is_array: whether it is an array, each member of which is a key.
+        is_compared: whether a row must have this value to matter, so that NULL stands for no
+            row at all; else it is the value of a row.
+        constant: the value as an expression of literals, instead of a literal; see `constants`.
     """
 
     key: KeyValue | None = None
@@ -177,6 +188,8 @@ class KeyTerm:
     negative: bool = False
     escaped: bool = False
     is_array: bool = False
+    is_compared: bool = False
+    constant: Constant | None = None
 
 
 KeyTerms = tuple[KeyTerm, ...]
@@ -211,6 +224,9 @@ class Analysis:
         comment_key: the sharding key that a comment gives.
         comment_error: why what a comment says cannot be followed.
         error: why the text belongs to no shard, unless somebody chooses one for it.
+        obstacle: why no single shard can be found for it by its keys alone: it goes to
+            default_shard, or nowhere if that is refused.
+        is_read_through: whether somebody has looked at all of it.
     """
 
     statements: tuple[Statement, ...]
@@ -227,11 +243,14 @@ class Analysis:
     comment_key: KeyValue | None = None
     comment_error: RoutingError | None = None
     error: RoutingError | None = None
+    obstacle: NoSingleShard | None = None
+    is_read_through: bool = True
 
     @classmethod
     def unknown(cls, reason: str) -> Analysis:
         """Make the analysis of a text that defies analysis: a write."""
-        return cls((Statement("", Verdict.WRITE, reason),), Verdict.WRITE, reason)
+        statement = Statement("", Verdict.WRITE, reason)
+        return cls((statement,), Verdict.WRITE, reason, is_read_through=False)
 
     @property
     def key_parameters(self) -> tuple[int, ...]:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from .functions import CONTAINED_WRITES, HARMLESS, HARMLESS_VOLATILE, SLEEPING
-from .tokens import Call, calls, closing, unquoted
+from .inner import inner_of, table_at
+from .tokens import Call, calls, closing
 from .types import Statement, Verdict
 
 QUERIES: Final = frozenset(("select", "values", "table", "with", "("))
@@ -97,7 +98,9 @@ def judge(tokens: list[str], rules: FunctionRules) -> Judgement:
         kind = first.upper()
         return Judgement(_write(kind, f"{kind} ends a transaction block"), closes=True)
     kind = _kind(tokens)
-    return Judgement(_write(kind, f"{kind or 'it'} is not known to be a read"))
+    statement = _write(kind, f"{kind or 'it'} is not known to be a read")
+    inner, tables = inner_of(tokens)
+    return Judgement(statement, inner=tuple(inner), tables=tables)
 
 
 def _judge_query(tokens: list[str], rules: FunctionRules) -> Judgement:
@@ -174,7 +177,9 @@ def _judge_explain(tokens: list[str], rules: FunctionRules) -> Judgement:
         start += 1
     inner = tokens[start:]
     if not inner or (inner[0] not in QUERIES and inner[0] not in CHANGES):
-        return Judgement(_write("EXPLAIN", "EXPLAIN of what is no query"))
+        deeper, tables = inner_of(inner) if inner else ([], ())
+        statement = _write("EXPLAIN", "EXPLAIN of what is no query")
+        return Judgement(statement, inner=tuple(deeper), tables=tables)
     if not analysed:
         return Judgement(_read("EXPLAIN", "EXPLAIN without ANALYZE"), inner=tuple(inner))
     verdict = _judge_query(inner, rules).statement
@@ -204,10 +209,7 @@ def _judge_copy(tokens: list[str], rules: FunctionRules) -> Judgement:
 
 def _judge_copy_table(tokens: list[str]) -> Judgement:
     start = 2 if tokens[1:2] == ["binary"] and tokens[2:3] != ["to"] else 1
-    end = start + 1
-    while end + 1 < len(tokens) and tokens[end] == ".":
-        end += 2
-    table = ".".join(map(unquoted, tokens[start:end:2]))
+    table, end = table_at(tokens, start)
     if tokens[end : end + 1] == ["("]:
         end = closing(tokens, end) + 1
     return Judgement(_copy(tokens[end:]), tables=(table,) if table else ())

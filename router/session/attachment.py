@@ -44,6 +44,7 @@ class Attachment(PoolClient):
         max_wait: the longest time that it waited for a server, in seconds.
         writes: what it writes, if that matters to others.
         epoch: the router's when it looked the client's statements up.
+        has_chosen: the client has chosen the shard of the transaction, by command or comment.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Attachment(PoolClient):
         "closed",
         "engine",
         "epoch",
+        "has_chosen",
         "max_wait",
         "may_pipeline",
         "pool",
@@ -83,6 +85,7 @@ class Attachment(PoolClient):
             self.routing.note_setting(name, settings.told(name, pool) or "")
         self.may_pipeline = pool.router.is_static
         self.epoch = pool.router.epoch
+        self.has_chosen = False
         self.writes = Writes.of(pool)
         self.closed = False
         self.max_wait = 0.0
@@ -158,6 +161,7 @@ class Attachment(PoolClient):
 
     def end_transaction(self) -> None:
         """A transaction is over, and with it what SET LOCAL chose for it."""
+        self.has_chosen = False
         if self.routing.has_local:
             self.routing.end_transaction()
             self.set_pipelining()
@@ -188,6 +192,7 @@ class Attachment(PoolClient):
     def checkout(self, route: Route) -> None:
         """Get a server for a route, or wait for one, or fail."""
         self._queued_since = self.engine.now
+        self.has_chosen = route.is_chosen
         try:
             outcome = self.pool.checkout(self, route.shard, route.role)
         except RouterError as error:

@@ -88,7 +88,8 @@ def _both(one: Route, other: Route) -> Route:
     if one.role is Role.PRIMARY or (one.role is not None and other.role is None):
         one, other = other, one
     # `other` now has the stricter role.
-    return other if other.shard is not None else replace(other, shard=one.shard)
+    shard = one.shard if other.shard is None else other.shard
+    return replace(other, shard=shard, is_chosen=one.is_chosen or other.is_chosen)
 
 
 def key_values(

@@ -50,9 +50,8 @@ class LongMessages:
         if kind == codes.COPY_DATA:
             self.refused = server is None or not server.queue
             return self.refused or simple.on_copy(session, server, head)
-        inspector = session.pool.inspector
         if server is None:
-            if inspector is not None and local.refuses_long(session, inspector, head):
+            if self._refuses(kind, head):
                 return True
             if bind is None:
                 session.dispatch(b"")
@@ -67,7 +66,7 @@ class LongMessages:
         if not extended.admits(server):
             return False
         extended.send_pending(server)
-        if inspector is not None and local.refuses_long(session, inspector, head):
+        if self._refuses(kind, head):
             return True
         if session.writes is not None:
             session.writes.note(None)
@@ -89,10 +88,22 @@ class LongMessages:
         inspector = session.pool.inspector
         if server.queue and (not session.may_pipeline or inspector is not None):
             return False
-        if inspector is not None and local.refuses_long(session, inspector, head):
+        if self._refuses(codes.QUERY, head):
             return True
         simple.send_query(session, server, head, marks.UNKNOWN)
         return True
+
+    def _refuses(self, kind: int, head: bytes) -> bool:
+        """Refuse the message if plugins are against it, or if its shard cannot be found."""
+        session = self._session
+        inspector = session.pool.inspector
+        if inspector is not None and local.refuses_long(session, inspector, head):
+            return True
+        error = straying.long_objection(session, kind)
+        if error is not None:
+            self.refused = True
+            local.refuse(session, kind, error)
+        return error is not None
 
     def _operation(self, head: bytes, missing: int) -> Operation | None:
         """What the head of a Bind says; None if too short, or of an unknown statement."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes
 from ..protocol.prepared import is_reserved
-from . import inspection
+from . import inspection, straying
 from .own import Own, OwnPortal, OwnStatement
 from .own_statements import DroppingStatement, drops_all, own_statement
 
@@ -164,8 +164,12 @@ class Names:
         self, name: bytes, previous: PreparedStatement | None, message: bytes
     ) -> Operation:
         """A Parse for the server, by a name that may be that of one of the router's own."""
+        sql = message[len(name) + 6 :]
+        error = straying.foreign_objection(self._session, sql[: sql.index(b"\0")])
+        if error is not None:
+            return Operation(codes.PARSE, b"", error=error)
         if previous is None:
-            if self.statements and drops_all(message[len(name) + 6 :]):
+            if self.statements and drops_all(sql):
                 self._forget_untold()
             return Operation(codes.PARSE, message)
         if not name:

@@ -86,10 +86,14 @@ def query_in_batch(
         and local.takes_query(session, inspector, message, is_whole=is_whole)
     ):
         return True
-    if message[0] == codes.QUERY and is_whole:
-        sql = string_in(message, 0, len(message))
-        error = straying.query_objection(session, server, sql)
+    if message[0] == codes.QUERY:
+        if is_whole:
+            sql = string_in(message, 0, len(message))
+            error = straying.query_objection(session, server, sql)
+        else:
+            error = straying.long_objection(session, codes.QUERY)
         if error is not None:
+            session.long.refused = not is_whole
             local.refuse(session, codes.QUERY, error)
             return True
     segment.steps = None

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import RoutingError
+from ..errors import AmbiguousShard, NoSingleShard, RoutingError
 from ..protocol import codes
+from ..routing import obstacles
 from .batch_route import check_all_are_here, key_values
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from ..protocol.segments import Segment
     from ..routing.types import Analysis, KeyValue
+    from .attachment import Attachment
     from .operations import Operation
     from .session import Session
 
@@ -53,6 +55,8 @@ def bind_objection(
     ):
         return None
     analysis = statement.analysis
+    if session.epoch != router.epoch:  # the server has told more about its tables since
+        analysis = router.analyse(statement.text) or analysis
     try:
         values = key_values(operation.data, analysis, statement.body, router.sharder)
         if operation.missing and session.routing.shard is None:
@@ -78,6 +82,10 @@ def objection(
     """
     try:
         shard = session.pool.router.demanded_shard(analysis, session.routing, values)
+    except AmbiguousShard as error:
+        return error
+    except NoSingleShard as error:
+        return None if session.has_chosen else error
     except RoutingError as error:
         return error
     held = server.pool.address.shard
@@ -89,6 +97,30 @@ def objection(
         hint="Choose the shard with SET SHARDING KEY, SET SHARD or a comment before BEGIN, "
         "or before the first statement in session mode.",
     )
+
+
+def long_objection(session: Session, kind: int) -> RoutingError | None:
+    """Why a text that is too long to hold must not be sent, wherever that would be."""
+    if kind not in b"QP" or not session.pool.router.refuses:
+        return None
+    is_chosen = session.routing.shard is not None or session.has_chosen
+    if is_chosen or session.status == codes.IN_FAILED_TRANSACTION:
+        return None
+    return obstacles.too_long()
+
+
+def foreign_objection(session: Attachment, sql: bytes) -> RoutingError | None:
+    """Why a text must not be prepared by a name of which the router keeps no record.
+
+    Nobody would look at what is bound to it.
+    """
+    router = session.pool.router
+    if not router.refuses or session.routing.shard is not None or session.has_chosen:
+        return None
+    analysis = router.analyse(sql)
+    if analysis is None or not (analysis.keys or analysis.unkeyed or analysis.obstacle):
+        return None
+    return obstacles.unprepared()
 
 
 def may_leave(session: Session, segment: Segment) -> bool:

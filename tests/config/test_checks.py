@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .builders import REMOVED, config, problems, warnings
+from router.config.loader import parse
+
+from .builders import REMOVED, config, problems, toml, warnings
 
 APP = "pools/app"
 USER = f"{APP}/users/0"
@@ -227,4 +229,67 @@ def test_a_mirror_copies_a_server_that_is_there() -> None:
 def test_default_shard_names_a_shard_that_is_there(value: str) -> None:
     assert problems({f"{APP}/default_shard": value}) == [
         f'pools.app.default_shard: must name a shard from 0 to 0, got "{value}"'
+    ]
+
+
+KEYED = {
+    f"{APP}/query_parser_enabled": True,
+    f"{APP}/automatic_sharding_key": "events.id",
+    f"{APP}/shards/1": shard(("two", 5432, "primary")),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "refuses"),
+    [
+        ({}, True),
+        ({f"{APP}/default_shard": "shard_0"}, False),
+        ({f"{APP}/no_shard_specified_behavior": "random"}, False),
+        ({f"{APP}/default_shard": "shard_0", f"{APP}/sharding_without_key": "refuse"}, True),
+        ({f"{APP}/sharding_without_key": "default_shard"}, False),
+        ({f"{APP}/sharding_key_policy": "sticky"}, False),
+        ({f"{APP}/query_parser_enabled": False}, False),
+        ({f"{APP}/automatic_sharding_key": REMOVED}, False),
+        ({f"{APP}/shards/1": REMOVED}, False),
+        ({f"{APP}/shards/1": REMOVED, f"{APP}/sharding_without_key": "refuse"}, False),
+    ],
+)
+def test_statements_without_a_key_are_refused_unless_the_file_wants_pgcats_way(
+    changes: dict[str, object], *, refuses: bool
+) -> None:
+    loaded = parse(toml({**KEYED, **changes}), "test.toml")
+    assert loaded.config.pools["app"].refuses_without_key is refuses
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({}, None),
+        ({f"{APP}/default_shard": "shard_1"}, "go to shard_1,"),
+        (
+            {f"{APP}/sharding_key_policy": "sticky"},
+            "go to the shard of the client's last key, else to shard_0,",
+        ),
+        ({f"{APP}/default_shard": "shard_1", f"{APP}/sharding_without_key": "refuse"}, None),
+        ({f"{APP}/sharding_without_key": "default_shard"}, None),
+        ({f"{APP}/default_shard": "shard_1", f"{APP}/query_parser_enabled": False}, None),
+        ({f"{APP}/default_shard": "shard_1", f"{APP}/automatic_sharding_key": REMOVED}, None),
+    ],
+)
+def test_who_leaves_it_to_the_default_shard_is_told_what_that_means(
+    changes: dict[str, object], place: str | None
+) -> None:
+    told = warnings({**KEYED, **changes})
+    if place is None:
+        assert told == ()
+    else:
+        [warning] = told
+        assert warning.startswith("pools.app.sharding_without_key: is not set: ")
+        assert place in warning
+
+
+def test_a_sticky_pool_cannot_refuse() -> None:
+    changes = {f"{APP}/sharding_key_policy": "sticky", f"{APP}/sharding_without_key": "refuse"}
+    assert problems({**KEYED, **changes}) == [
+        'pools.app.sharding_without_key: is only valid with sharding_key_policy "strict"'
     ]

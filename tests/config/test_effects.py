@@ -205,8 +205,11 @@ def full(declared: Declaration) -> Config:
         table_access=TableAccess(enabled=True),
         prewarmer=Prewarmer(enabled=True, queries=("q",)),
     )
-    chosen = {"sharding_function": FUNCTIONS.get(declared.field, ShardingFunction.SHA1)}
-    pools = {"app": pool.model_copy(update=chosen)}
+    chosen: dict[str, object] = {
+        "sharding_function": FUNCTIONS.get(declared.field, ShardingFunction.SHA1)
+    }
+    sharded = {"query_parser_enabled": True, "shards": pool.shards * 2}
+    pools = {"app": pool.model_copy(update=chosen | sharded)}
     return base.model_copy(update={"plugins": plugins, "pools": pools})
 
 

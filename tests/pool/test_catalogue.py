@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg import errors
 
 from router.pool.address import Address
 from router.pool.catalogue import Catalogue, Wanted
@@ -574,7 +575,10 @@ def test_a_change_of_the_schema_is_noticed(keyed: RouterProcess) -> None:
             client.execute("ALTER TABLE events ADD COLUMN id bigint")
 
         def is_known() -> bool:
-            other.execute("INSERT INTO events VALUES ('y', 0)")
+            try:
+                other.execute("INSERT INTO events VALUES ('y', 0)")
+            except errors.FeatureNotSupported:
+                return False
             return shards_of_rows(keyed)[2].count(0) > 0
 
         wait_until("the new order of the columns is known", is_known)

@@ -96,7 +96,15 @@ def test_texts_of_one_shape_have_their_own_keys() -> None:
 
 @pytest.mark.parametrize(
     ("literal", "key"),
-    [(b"5", 5), (b"'5'", 5), (b"$$5$$", 5), (b"'x'", None), (b"5.0", None), (b"9" * 20, None)],
+    [
+        (b"5", 5),
+        (b"'5'", 5),
+        (b"$$5$$", 5),
+        (b"'x'", None),
+        (b"5.0", 5),
+        (b"5.5", None),
+        (b"9" * 20, None),
+    ],
 )
 def test_a_literal_gives_a_key_if_it_is_a_bigint(literal: bytes, key: int | None) -> None:
     analysis = Analysis((), Verdict.READ, "", keys=(((KeyTerm(literal=0),),),))

@@ -103,7 +103,7 @@ class Conditions:
         elif isinstance(right, exp.Subquery):
             self._limit(one, nth(self._output(right), 0), narrowed)
         else:
-            term = term_of(right, self._kind)
+            term = term_of(right, self._kind, is_compared=not is_null_safe)
             if term is not None:
                 self._demand(one, (term,), narrowed)
         # Only a literal is sure not to be NULL, which IS NOT DISTINCT FROM takes for equal.
@@ -151,7 +151,7 @@ class Conditions:
             if len(known) < len(rows):
                 return ()
             values = known
-        return terms_of(values, self._kind)
+        return terms_of(values, self._kind, is_compared=True)
 
     def _output(self, query: Tree) -> Columns:
         self.seen.add(id(query))
@@ -214,12 +214,14 @@ class Conditions:
             row = _row(left)
             for index, column in enumerate(row or [left]):
                 found.append((column, self._members(part, index if row else -1)))
+        is_compared = isinstance(part, exp.EQ)
         for left, right in self._pairs(part):
             for column, value in ((left, right), (right, left)):
                 if isinstance(value, exp.Any):
                     found.append((column, members_of(value.args["this"], self._kind)))
                 else:
-                    found.append((column, terms_of((value,), self._kind)))
+                    terms = terms_of((value,), self._kind, is_compared=is_compared)
+                    found.append((column, terms))
         return found
 
     def _either(

@@ -1,0 +1,226 @@
+"""Why the keys of a text alone give it no single shard: who reads all of a sharded table, say.
+
+What is found here is refused, or goes to default_shard, as sharding_without_key has it. A query
+is judged by its syntax tree. Of other statements a word that is the name of a sharded table
+counts, whatever it stands for: a false alarm is an error that says how to go on, whereas a
+change that reaches one shard only is noticed by nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from ..errors import NoSingleShard
+from .tokens import closing, is_word, unquoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .columns import ShardedTables
+    from .sql.reader import Reading
+    from .verdicts import Judgement
+
+NO_KEY: Final = "no key"
+UNKNOWN_KEY: Final = "key not known"
+EVERY_SHARD: Final = "for every shard"
+COPY: Final = "COPY of a table"
+UNREADABLE: Final = "not understood"
+TOO_LONG: Final = "too long"
+KINDS: Final = (
+    "several shards",
+    NO_KEY,
+    UNKNOWN_KEY,
+    EVERY_SHARD,
+    COPY,
+    UNREADABLE,
+    TOO_LONG,
+)
+"""What `NoSingleShard.kind` can be."""
+
+_CHOOSE: Final = "choose the shard with SET SHARD, SET SHARDING KEY or a comment"
+_EACH: Final = "Choose a shard with SET SHARD or a comment, and do the same on each of them."
+
+# Commands without the name of any table; that of something else may be the same.
+_TRANSACTION: Final = ("begin", "start", "commit", "end", "rollback", "abort", "savepoint")
+_SESSION: Final = ("set", "reset", "show", "discard", "deallocate", "listen", "unlisten")
+_OTHERS: Final = ("release", "notify", "fetch", "move", "close", "checkpoint", "load")
+_WITHOUT_TABLES: Final = frozenset((*_TRANSACTION, *_SESSION, *_OTHERS))
+# Of these without a table all are meant.
+_OPTIONS: Final = frozenset(("full", "freeze", "verbose", "analyze", "analyse"))
+_MAINTENANCE: Final = frozenset(("vacuum", "analyze", "analyse", "cluster"))
+_ALL_OF: Final = frozenset(
+    (
+        ("drop", "schema"),
+        ("drop", "owned"),
+        ("reassign", "owned"),
+        ("reindex", "database"),
+        ("reindex", "system"),
+        ("reindex", "schema"),
+    )
+)
+_AT_CURSOR: Final = ["where", "current", "of"]
+_ESCAPED_NAME: Final = re.compile(rb'[uU]&"')
+
+
+def no_key(table: str, column: str) -> NoSingleShard:
+    """Make the error for a use of a sharded table without its key."""
+    if not column:
+        return NoSingleShard(
+            f'the statement belongs to no single shard: "{table}" has rows on several',
+            kind=NO_KEY,
+            hint=f"Use the sharded tables with their keys instead, or {_CHOOSE}.",
+        )
+    return NoSingleShard(
+        "the statement belongs to no single shard: it gives no value for the sharding key "
+        f'"{column}" of table "{table}"',
+        kind=NO_KEY,
+        hint=f"Give it as a constant or a parameter, as in {column} = $1, or {_CHOOSE}.",
+    )
+
+
+def unknown_key() -> NoSingleShard:
+    """Make the error for a key of which nobody can tell the value."""
+    return NoSingleShard(
+        "the statement's sharding key is not known",
+        kind=UNKNOWN_KEY,
+        hint=f"Use literals or parameters of the key's type, or {_CHOOSE}.",
+    )
+
+
+def too_long() -> NoSingleShard:
+    """Make the error for a text that nobody looks at, or a part of it only."""
+    return NoSingleShard(
+        "the statement is too long to find its sharding keys",
+        kind=TOO_LONG,
+        hint=f"Use parameters or shorter statements, or {_CHOOSE}.",
+    )
+
+
+def unprepared() -> NoSingleShard:
+    """Make the error for a prepared statement whose parameters nobody looks at."""
+    return NoSingleShard(
+        "sharding keys of prepared statements are not found without a statement cache",
+        kind=UNKNOWN_KEY,
+        hint=f"Set prepared_statements_cache_size, or {_CHOOSE}.",
+    )
+
+
+def _unreadable(table: str) -> NoSingleShard:
+    named = f', and names the sharded table "{table}"' if table else ""
+    return NoSingleShard(
+        f"the statement is not understood, so that its shard is not known{named}",
+        kind=UNREADABLE,
+        hint=f"Write it in another way, or {_CHOOSE}.",
+    )
+
+
+def _for_all(kind: str, table: str) -> NoSingleShard:
+    what = f'the sharded table "{table}"' if table else "tables that are sharded"
+    return NoSingleShard(
+        f"{kind or 'the statement'} concerns {what}, on every shard",
+        kind=COPY if kind == "COPY" else EVERY_SHARD,
+        hint=_EACH,
+    )
+
+
+class Obstacles:
+    """Looks at the statements of a text, one after the other.
+
+    Attributes:
+        first: what the first of them has that stands in the way.
+    """
+
+    def __init__(self, tables: ShardedTables | None) -> None:
+        self._tables: Final = tables if tables is not None and tables.keys else None
+        self.first: NoSingleShard | None = None
+
+    def add(self, judgement: Judgement, reading: Reading | None, tokens: Sequence[str]) -> None:
+        """Look at a statement."""
+        if self._tables is None or self.first is not None:
+            return
+        if judgement.is_query or judgement.inner:
+            self.first = self._of_query(self._tables, judgement, reading, tokens)
+        else:
+            self.first = self._of_command(self._tables, judgement, tokens)
+
+    def _of_query(
+        self,
+        tables: ShardedTables,
+        judgement: Judgement,
+        reading: Reading | None,
+        tokens: Sequence[str],
+    ) -> NoSingleShard | None:
+        kind = judgement.statement.kind
+        for table in judgement.tables:  # that is made of the query
+            schema, _, name = table.rpartition(".")
+            if tables.is_sharded(schema, name):
+                return _for_all(kind, name)
+        if reading is None or not reading.is_query:
+            if _is_at_cursor(tables, tokens):
+                return None
+            table = mentioned(tables, tokens)
+            return _unreadable(table) if table or not tables.are_known else None
+        for name in reading.keys.unkeyed:
+            if not name:
+                return _unreadable("")
+            wildcard, _, column = name.rpartition(".")
+            if wildcard:
+                return no_key(name, column)
+            return no_key(name, tables.key_of("", name)[0])
+        return None
+
+    def _of_command(
+        self, tables: ShardedTables, judgement: Judgement, tokens: Sequence[str]
+    ) -> NoSingleShard | None:
+        kind = judgement.statement.kind
+        if tokens[0] in _WITHOUT_TABLES or kind == "PREPARE TRANSACTION":
+            return None
+        if tokens[0] == "do":
+            return _unreadable("")
+        table = mentioned(tables, tokens)
+        if table or _concerns_all(tokens):
+            return _for_all(kind, table)
+        return None
+
+
+def mentioned(tables: ShardedTables, tokens: Sequence[str]) -> str:
+    """Return the first word that is the name of a sharded table, or ""."""
+    names = tables.names
+    for token in tokens:
+        if is_word(token) and unquoted(token) in names:
+            return unquoted(token)
+    return ""
+
+
+def _is_at_cursor(tables: ShardedTables, tokens: Sequence[str]) -> bool:
+    """Say whether it changes one row, of a cursor that is where the statement is sent."""
+    words = list(tokens)
+    count = sum(is_word(token) and unquoted(token) in tables.names for token in words)
+    is_at_cursor = any(words[i : i + 3] == _AT_CURSOR for i in range(len(words)))
+    return is_at_cursor and count == 1 and "select" not in words
+
+
+def obstacle_of_text(
+    tables: ShardedTables, text: bytes, *, is_too_long: bool
+) -> NoSingleShard | None:
+    """Say what is in the way of a text that nobody has read, by the names in it."""
+    if tables.are_known and not _ESCAPED_NAME.search(text):
+        names = [re.escape(name.replace('"', '""').encode()) for name in sorted(tables.names)]
+        pattern = rb"(?<![\w\x80-\xff])(?:%s)(?![\w\x80-\xff])" % b"|".join(names)
+        if not names or not re.search(pattern, text, re.IGNORECASE):
+            return None
+    return too_long() if is_too_long else _unreadable("")
+
+
+def _concerns_all(tokens: Sequence[str]) -> bool:
+    """Say whether a command is about all tables, or about all of some kind."""
+    if tokens[0] in _MAINTENANCE:
+        rest = list(tokens[1:])
+        if rest[:1] == ["("]:
+            rest = rest[closing(rest, 0) + 1 :]
+        return all(token in _OPTIONS for token in rest)
+    if tokens[0] in ("grant", "revoke"):
+        text = " ".join(tokens)
+        return " all tables in schema " in text
+    return tuple(tokens[:2]) in _ALL_OF

@@ -1,0 +1,330 @@
+"""What has no single shard, and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from router.errors import NoSingleShard, RoutingError
+from router.routing import obstacles
+from router.routing.decisions import UNBOUND
+from router.routing.router import QueryRouter
+from router.routing.sharding import pg_bigint_hash
+from router.routing.state import RoutingState
+from router.routing.types import RouterOptions, Verdict
+
+SHARDS = 3
+OPTIONS = RouterOptions(
+    shard_count=SHARDS,
+    parser_enabled=True,
+    automatic_sharding_key=("events.id", "shop.carts.owner"),
+    omnisharded_tables=("countries",),
+    refuses_without_key=True,
+    default_shard="shard_2",
+    shard_id_regex=r"/\* shard: (\d+) \*/",
+)
+DEFAULT = 2
+
+KEYED = [
+    ("SELECT * FROM events WHERE id = 1.0", 1),
+    ("SELECT * FROM events WHERE id = 1e0", 1),
+    ("SELECT * FROM events WHERE id = 10e-1", 1),
+    ("SELECT * FROM events WHERE id = 0x1F", 31),
+    ("SELECT * FROM events WHERE id = 0o17", 15),
+    ("SELECT * FROM events WHERE id = 0b101", 5),
+    ("SELECT * FROM events WHERE id = 1_000", 1000),
+    ("SELECT * FROM events WHERE id = 5 + 1", 6),
+    ("SELECT * FROM events WHERE id = -(-3)", 3),
+    ("SELECT * FROM events WHERE id = '3'::bigint", 3),
+    ("SELECT * FROM events WHERE id = (2 * 3 - 1)::bigint % 4", 1),
+    ("SELECT * FROM events WHERE id = -7 / 2", -3),
+    ("SELECT * FROM events WHERE id = ANY (ARRAY[3, NULL])", 3),
+    ("SELECT * FROM events WHERE id IN (3, NULL)", 3),
+    ("SELECT * FROM events WHERE id = 3 OR id = NULL", 3),
+    ("INSERT INTO events (id) VALUES (5 + 1)", 6),
+    ("INSERT INTO events (id) SELECT 3", 3),
+    ("INSERT INTO events (id) SELECT id FROM events WHERE id = 3", 3),
+    ("DECLARE c CURSOR FOR SELECT * FROM events WHERE id = 3", 3),
+    ("DECLARE c BINARY NO SCROLL CURSOR WITH HOLD FOR SELECT * FROM events WHERE id = 3", 3),
+    ('DECLARE "for" CURSOR FOR SELECT * FROM events WHERE id = 3 FOR UPDATE', 3),
+    ("PREPARE p AS SELECT * FROM events WHERE id = 3", 3),
+    ("PREPARE p (int, text) AS SELECT * FROM events WHERE id = 3 AND kind = $2", 3),
+    ("EXPLAIN (ANALYZE, BUFFERS) SELECT * FROM events WHERE id = 3", 3),
+    ("EXPLAIN DECLARE c CURSOR FOR SELECT * FROM events WHERE id = 3", 3),
+    ("EXPLAIN ANALYZE CREATE TABLE x AS SELECT * FROM events WHERE id = 3", 3),
+    ("CREATE TABLE x AS SELECT * FROM events WHERE id = 3", 3),
+    ("CREATE TEMP TABLE IF NOT EXISTS x (a, b) AS SELECT * FROM events WHERE id = 3", 3),
+    ("CREATE UNLOGGED TABLE x AS SELECT * FROM events WHERE id = 3 WITH NO DATA", 3),
+    ("SELECT * INTO x FROM events WHERE id = 3", 3),
+    ("COPY (SELECT * FROM events WHERE id = 3) TO STDOUT", 3),
+    ("SELECT * FROM events WHERE id = 3; SELECT 1", 3),
+    ("SELECT * FROM shop.carts WHERE owner = 3", 3),
+]
+PLAIN = [
+    "SELECT 1",
+    "SELECT nextval('events_id_seq')",
+    "SELECT * FROM pg_class WHERE relname = 'events'",
+    "SELECT * FROM information_schema.events",
+    "SELECT * FROM other.carts",
+    "WITH events AS (SELECT 1) SELECT * FROM events",
+    "SELECT events.n FROM things AS events",
+    "BEGIN",
+    "SET ROLE events",
+    "SAVEPOINT events",
+    "LISTEN events",
+    "CREATE TABLE things (n int)",
+    "VACUUM (FULL) things",
+    "COPY things FROM STDIN",
+    "SELECT * FROM things WHERE x @@@@ 3",
+    "SELECT * FROM events WHERE id = NULL",
+    "SELECT * FROM events WHERE id = 1 AND id = 3",
+    "UPDATE events SET kind = 'x' WHERE CURRENT OF c",
+    "SELECT * FROM events WHERE id = $1",
+    "PREPARE p AS SELECT * FROM events WHERE id = $1",
+    "SELECT e'unfinished",
+]
+REFUSED = {
+    obstacles.NO_KEY: [
+        "SELECT count(*) FROM events",
+        "TABLE events",
+        "SELECT * FROM ONLY public.events",
+        "SELECT (SELECT max(id) FROM events)",
+        "SELECT * FROM events WHERE id = 3 OR kind = 'x'",
+        "SELECT * FROM events WHERE id > 3",
+        "SELECT * FROM events WHERE id = nextval('s')",
+        "SELECT * FROM events WHERE id = abs(-3)",
+        "SELECT * FROM events WHERE id IS NOT DISTINCT FROM NULL",
+        "SELECT * FROM events WHERE id = 3::float8",
+        "SELECT * FROM events WHERE id = 3.0::numeric",
+        "INSERT INTO events (kind) VALUES ('x')",
+        "INSERT INTO events (id) VALUES (nextval('s'))",
+        "INSERT INTO events (id) VALUES (NULL)",
+        "INSERT INTO events (id) VALUES (DEFAULT)",
+        "INSERT INTO events DEFAULT VALUES",
+        "INSERT INTO events VALUES (3, 'x')",
+        "INSERT INTO events (id) SELECT NULL",
+        "INSERT INTO events (id) SELECT n FROM things",
+        "INSERT INTO events (id) SELECT n FROM (VALUES (NULL)) v (n)",
+        "INSERT INTO things SELECT * FROM events",
+        "UPDATE events SET kind = 'x'",
+        "DELETE FROM events USING things WHERE things.n = events.id",
+        "MERGE INTO events USING things ON things.n = id WHEN MATCHED THEN DELETE",
+        "WITH gone AS (DELETE FROM events RETURNING id) SELECT * FROM gone",
+        "SELECT * FROM events FOR UPDATE",
+        "DECLARE c CURSOR FOR SELECT * FROM events",
+        "PREPARE p AS SELECT * FROM events",
+        "EXPLAIN SELECT * FROM events",
+        "CREATE TABLE x AS SELECT * FROM events",
+        "COPY (SELECT * FROM events) TO STDOUT",
+        "SELECT 1; SELECT * FROM events",
+        "SELECT * FROM shop.carts",
+        "SELECT * FROM carts",
+    ],
+    obstacles.UNKNOWN_KEY: [
+        "SELECT * FROM events WHERE id = 1.5",
+        "SELECT * FROM events WHERE id = 'x'",
+        "SELECT * FROM events WHERE id = 5 / 0",
+        "SELECT * FROM events WHERE id = 9223372036854775807 + 1",
+        "SELECT * FROM events WHERE id IN (1.5, NULL)",
+    ],
+    obstacles.EVERY_SHARD: [
+        "TRUNCATE events",
+        "TRUNCATE things, public.events CASCADE",
+        "DROP TABLE events",
+        "ALTER TABLE events ADD x int",
+        "CREATE TABLE events (id bigint)",
+        "CREATE TABLE IF NOT EXISTS public.events AS SELECT 3",
+        "CREATE TABLE part PARTITION OF events FOR VALUES IN (1)",
+        "CREATE INDEX CONCURRENTLY ON events (id)",
+        "CREATE VIEW v AS SELECT * FROM events WHERE id = 3",
+        "CREATE TRIGGER t BEFORE INSERT ON events EXECUTE FUNCTION f()",
+        'GRANT SELECT ON "events" TO bob',
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO bob",
+        "COMMENT ON COLUMN events.id IS 'x'",
+        "LOCK TABLE events IN EXCLUSIVE MODE",
+        "VACUUM",
+        "VACUUM (FULL, ANALYZE)",
+        "VACUUM FULL VERBOSE events",
+        "ANALYZE",
+        "ANALYZE events (id)",
+        "CLUSTER",
+        "REINDEX TABLE events",
+        "REINDEX DATABASE app",
+        "DROP SCHEMA public CASCADE",
+        "DROP OWNED BY bob",
+        "SELECT * FROM events WHERE id = 3; TRUNCATE events",
+    ],
+    obstacles.COPY: ["COPY events FROM STDIN", "COPY public.events (id) TO STDOUT"],
+    obstacles.UNREADABLE: [
+        "SELECT * FROM events WHERE CURRENT OF c",
+        "SELECT * FROM events WHERE id = 3 AND x @@@@ 3 (",
+        "DO $$ BEGIN DELETE FROM events; END $$",
+        "SELECT * FROM events WHERE kind = 'unfinished",
+        'SELECT * FROM U&"\\0065vents" WHERE kind = \'unfinished',
+    ],
+}
+REFUSALS = [(sql, kind) for kind, texts in REFUSED.items() for sql in texts]
+
+
+@pytest.fixture(scope="module")
+def router() -> QueryRouter:
+    """The router of a pool that refuses."""
+    return QueryRouter(OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def lenient() -> QueryRouter:
+    """The router of one that does not."""
+    return QueryRouter(replace(OPTIONS, refuses_without_key=False))
+
+
+def shard(router: QueryRouter, sql: str, state: RoutingState | None = None) -> int | None:
+    """The shard of a text; it must be the same when it is known."""
+    state = state or RoutingState()
+    found = router.route(sql.encode(), state).shard
+    assert router.route(sql.encode(), state).shard == found
+    return found
+
+
+@pytest.mark.parametrize(("sql", "key"), KEYED)
+def test_a_key_that_is_constant_is_found(router: QueryRouter, sql: str, key: int) -> None:
+    assert shard(router, sql) == pg_bigint_hash(key, SHARDS)
+
+
+@pytest.mark.parametrize("sql", PLAIN)
+def test_what_uses_no_rows_of_sharded_tables_goes_to_the_default_shard(
+    router: QueryRouter, sql: str
+) -> None:
+    assert shard(router, sql) == DEFAULT
+
+
+@pytest.mark.parametrize(("sql", "kind"), REFUSALS)
+def test_what_has_no_single_shard_is_refused(router: QueryRouter, sql: str, kind: str) -> None:
+    for _ in range(2):
+        with pytest.raises(NoSingleShard) as caught:
+            router.route(sql.encode(), RoutingState())
+        assert (caught.value.kind, caught.value.sqlstate) == (kind, "0A000")
+        assert "SET SHARD" in caught.value.hint
+    assert kind in obstacles.KINDS
+
+
+@pytest.mark.parametrize(("sql", "kind"), REFUSALS)
+def test_without_sharding_without_key_it_goes_to_the_default_shard(
+    lenient: QueryRouter, sql: str, kind: str
+) -> None:
+    several_at_once = "; TRUNCATE" in sql
+    expected = pg_bigint_hash(3, SHARDS) if several_at_once else DEFAULT
+    assert shard(lenient, sql) == expected, kind
+
+
+@pytest.mark.parametrize(("sql", "kind"), REFUSALS)
+def test_on_a_chosen_shard_all_is_allowed(router: QueryRouter, sql: str, kind: str) -> None:
+    state = RoutingState()
+    state.shard, state.is_default = 1, False
+    assert shard(router, sql, state) == 1, kind
+    assert shard(router, f"/* shard: 0 */ {sql}") == 0, kind
+
+
+def test_a_refusal_names_table_and_key(router: QueryRouter) -> None:
+    with pytest.raises(NoSingleShard, match='sharding key "owner" of table "carts"'):
+        router.route(b"SELECT * FROM shop.carts", RoutingState())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM events WHERE id = $1",
+        "SELECT * FROM events WHERE id IN ($1, NULL)",
+        "INSERT INTO events (id) VALUES ($1)",
+        "INSERT INTO events (id) SELECT $1::bigint",
+        "SELECT * FROM events WHERE id IS NOT DISTINCT FROM $1",
+    ],
+)
+def test_null_stands_for_no_row_only_where_it_is_compared(
+    router: QueryRouter, sql: str
+) -> None:
+    analysis = router.analyse(sql.encode())
+    state = RoutingState()
+    assert router.route_analysis(analysis, state, {1: 3}).shard == pg_bigint_hash(3, SHARDS)
+    if " = $1" in sql or " IN " in sql:
+        assert router.route_analysis(analysis, state, {1: None}).shard == DEFAULT
+    else:
+        with pytest.raises(NoSingleShard, match="not known"):
+            router.route_analysis(analysis, state, {1: None})
+    # To be prepared it needs no value; to be executed it does.
+    assert router.route_analysis(analysis, state, UNBOUND).shard == DEFAULT
+    with pytest.raises(NoSingleShard, match="not known"):
+        router.route_analysis(analysis, state, {})
+
+
+@pytest.mark.parametrize("size", [101, 2_000_000])
+@pytest.mark.parametrize("limit", [100, None])
+def test_a_text_too_long_to_be_read_is_refused_if_it_may_name_a_sharded_table(
+    size: int, limit: int | None
+) -> None:
+    router = QueryRouter(replace(OPTIONS, parser_max_length=limit))
+    padding = "x" * size
+    is_read = limit is None and size < 1_000_000
+    assert shard(router, f"SELECT '{padding}' FROM things") == DEFAULT
+    for name in ("events", "EVENTS", '"events"', "carts"):
+        with pytest.raises(NoSingleShard) as caught:
+            router.route(f"SELECT '{padding}' FROM {name}".encode(), RoutingState())
+        assert caught.value.kind == (obstacles.NO_KEY if is_read else obstacles.TOO_LONG)
+
+
+def test_any_table_may_be_sharded_until_its_columns_are_known() -> None:
+    router = QueryRouter(replace(OPTIONS, automatic_sharding_key="*.tenant"))
+    unreadable = b"SELECT * FROM things WHERE x @@@@ ("
+    with pytest.raises(NoSingleShard):
+        router.route(unreadable, RoutingState())
+    assert shard(router, "SELECT * FROM things") == DEFAULT
+    router.learn_columns({"things": ("n",), "public.things": ("n",)})
+    assert shard(router, unreadable.decode()) == DEFAULT
+    router.learn_columns({"things": ("tenant",), "public.things": ("tenant",)})
+    for sql in (unreadable.decode(), "SELECT * FROM things", "TRUNCATE things"):
+        with pytest.raises(NoSingleShard):
+            router.route(sql.encode(), RoutingState())
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM events WHERE id IN (1, 3)", "several shards: 1, 2"),
+        (
+            "MERGE INTO events USING (VALUES (1), (3)) v(n) ON id = v.n "
+            "WHEN MATCHED THEN DELETE",
+            "several shards: 1, 2",
+        ),
+        ("SELECT * FROM events, shop.carts WHERE id = 3", 'table "carts" is used without'),
+        ("UPDATE events SET id = 5 WHERE id = 3", "cannot be updated"),
+        ("TRUNCATE countries", "is on every shard"),
+    ],
+)
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_was_refused_before_still_is(sql: str, message: str, *, refuses: bool) -> None:
+    router = QueryRouter(replace(OPTIONS, refuses_without_key=refuses))
+    with pytest.raises(RoutingError, match=message):
+        router.route(sql.encode(), RoutingState())
+
+
+def test_a_sticky_pool_and_one_of_one_shard_refuse_nothing() -> None:
+    for options in (
+        replace(OPTIONS, shard_count=1, default_shard="shard_0"),
+        replace(OPTIONS, parser_enabled=False),
+    ):
+        router = QueryRouter(options)
+        assert router.route(b"TRUNCATE events", RoutingState()).shard in (0, DEFAULT)
+
+
+@pytest.mark.parametrize(("sql", "key"), KEYED)
+def test_the_verdict_does_not_depend_on_the_shard(
+    router: QueryRouter, lenient: QueryRouter, sql: str, key: int
+) -> None:
+    one, other = router.analyse(sql.encode()), lenient.analyse(sql.encode())
+    assert one is not None
+    assert other is not None
+    assert (one.verdict, one.kinds) == (other.verdict, other.kinds), key
+    assert one.obstacle is None
+    if sql.startswith(("DECLARE", "PREPARE", "CREATE")):
+        assert one.verdict is Verdict.WRITE
