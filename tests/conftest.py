@@ -1,17 +1,32 @@
-"""Fixtures for all tests, and running the `async def` ones under trio."""
+"""Fixtures for all tests, running the `async def` ones under trio, and what is under test."""
 
 from __future__ import annotations
 
 import inspect
+import os
 
 import pytest
 from trio.testing import MockClock, trio_test
+
+from tests.support import builds
 
 pytest_plugins = [
     "tests.support.postgres",
     "tests.support.router",
     "tests.support.network",
 ]
+
+
+def pytest_configure() -> None:
+    """Test what is meant to be tested, or nothing: `./run` says which build it has made."""
+    wanted = os.environ.get("PGCAT_TEST_BUILD")
+    if wanted is not None and (complaint := builds.complaint(wanted)):
+        raise pytest.UsageError(complaint)
+
+
+def pytest_report_header() -> str:
+    """Say what is tested."""
+    return f"router: {builds.build().value} build in {builds.PACKAGE}"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "router"
+from tests.support.builds import PACKAGE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 # A module may import from its own folder or from a name to the left.
 LAYERS = (
+    "compiling",
     "printable",
     "errors",
     "config",

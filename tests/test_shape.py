@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "router"
+from tests.support.builds import PACKAGE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Lines.
 LONGEST_FILE = 400

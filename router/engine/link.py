@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ..compiling import mypyc_attr
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -34,6 +36,7 @@ _PEER_LEFT: Final = 0x2000  # EPOLLRDHUP
 _READ: Final = 0x2001
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Output:
     """What those above the engine know of a link: where to write, and how to slow down.
 

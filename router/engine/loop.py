@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ..compiling import mypyc_attr
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,6 +60,7 @@ class Timer:
         self.callback = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Engine:
     """The nested epoll, its links and its timers."""
 

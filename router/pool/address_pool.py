@@ -170,9 +170,12 @@ class AddressPool:
         """Make a client wait here."""
         waiter.pool = self
         self.waiters.append(waiter)
-        if self._expiry is None:
-            self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
+        self._watch_waiters()
         self._open_for_waiters()
+
+    def _watch_waiters(self) -> None:
+        if self.waiters and self._expiry is None:
+            self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
 
     def _expire_waiters(self) -> None:
         self._expiry = None
@@ -185,8 +188,7 @@ class AddressPool:
                 self._move_on(waiter)  # no server answers here, another may
             else:
                 waiter.client.checkout_failed(refusals.timeout(self, now - waiter.since))
-        if self.waiters and self._expiry is None:
-            self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
+        self._watch_waiters()
 
     def _hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""

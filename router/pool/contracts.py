@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ..compiling import mypyc_attr
 from ..protocol.frontend import ClientStream
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .server import ServerConnection
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PoolClient(ClientStream):
     """A client as those see it that it waits for and that work for it.
 

@@ -3,9 +3,9 @@
 Theory of operation
 -------------------
 Whatever is sent to a server belongs to a *segment*: all that one ReadyForQuery will end. A
-simple Query is a segment, so is an extended batch up to its Sync, and so is whatever the router
-sends on its own account (SET, ROLLBACK, a clean-up). Segments wait in a queue in the order of
-sending; the replies that arrive belong to the segment at its head, ReadyForQuery takes it off.
+simple Query is one, so is an extended batch up to its Sync, and so is what the router sends on
+its own account (SET, ROLLBACK, a clean-up). Segments wait in a queue in the order of sending;
+replies belong to the segment at its head, and ReadyForQuery takes it off.
 
 Each segment has a *sink*: the client whose replies they are, or None for "swallow". Nothing is
 ever given to anyone but the head's sink, which is what keeps clients apart.
@@ -17,8 +17,8 @@ has a *script*: one step a message, saying which replies complete it, and whethe
 forwarded, swallowed or made up. An ErrorResponse ends the script: the server skips to the Sync,
 and so the effects of all steps that did not happen are undone.
 
-A reply that the queue does not expect means that the router's picture of the server is wrong.
-That is an error, never ignored: the server connection must then be given up.
+A reply that the queue does not expect means that router and server are out of step, an error
+that is never ignored: the connection must then be given up.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from ..compiling import mypyc_attr
 from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, string_in
@@ -63,6 +64,7 @@ def _too_long(kind: int, length: int) -> ServerProtocolError:
     return ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class BackendStream:
     """The server's half of a connection: feed it bytes, it calls sinks and its own hooks.
 
@@ -160,8 +162,7 @@ class BackendStream:
         """Deal with one message of a segment.
 
         Returns:
-            The new start of the run and where to go on: where it was, if more has to come
-            first.
+            The new start of the run and where to go on: where it was, if more has to come.
         """
         if length < 4:
             raise ServerProtocolError("message length is out of range")

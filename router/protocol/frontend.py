@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..compiling import mypyc_attr
 from ..errors import ClientProtocolError
 from . import codes
 from .framing import CLIENT_KINDS, HEADER, TEXT_LIMIT
@@ -27,6 +28,7 @@ _LONGEST_WHOLE: Final = {codes.QUERY: TEXT_LIMIT, codes.PARSE: TEXT_LIMIT, codes
 _DEFAULT_WHOLE: Final = 128 * 1024
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ClientStream(ReplySink):
     """The client's half of a connection: feed it bytes, it calls its own hooks."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..compiling import mypyc_attr
 from . import codes
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
 FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ReplySink:
     """Whoever gets the replies of a segment.
 

@@ -10,6 +10,7 @@ import pytest
 from router.config.values import PoolMode
 from router.protocol import messages
 from router.routing.types import Role, RouterOptions
+from router.session.operations import MAX_PORTALS, MAX_STATEMENTS
 from tests.support.harness import Harness
 from tests.support.wire import (
     FLUSH,
@@ -353,16 +354,17 @@ def test_a_name_can_be_deallocated(
     assert kinds(said) == "12DCZ"
 
 
-def test_names_and_portals_of_one_client_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.session.operations.MAX_STATEMENTS", 2)
-    monkeypatch.setattr("router.session.operations.MAX_PORTALS", 2)
+def test_names_and_portals_of_one_client_are_bounded() -> None:
     harness = sharded()
     client = harness.connect()
-    for name in "ab":
-        harness.ask(client, parse("SHOW SHARD", name) + SYNC)
+    for number in range(MAX_STATEMENTS):
+        client.send(parse("SHOW SHARD", f"s{number}") + SYNC)
+    assert kinds(harness.read(client)) == "1Z" * MAX_STATEMENTS
     assert sqlstates(harness.ask(client, parse("SHOW SHARD", "c") + SYNC)) == ["54000"]
-    said = harness.ask(client, *(bind(name="a", portal=name) for name in "xyz"), SYNC)
-    assert (kinds(said), sqlstates(said)) == ("22EZ", ["54000"])
+    portals = [bind(name="s0", portal=f"p{number}") for number in range(MAX_PORTALS + 1)]
+    said = harness.ask(client, *portals, SYNC)
+    assert kinds(said) == "2" * MAX_PORTALS + "EZ"
+    assert sqlstates(said) == ["54000"]
 
 
 # --- in one batch with other statements
