@@ -103,7 +103,11 @@ def _demo_parser() -> argparse.ArgumentParser:
         "--run-tour", action="store_true", help="run the tour, print each answer, and stop"
     )
     parser.add_argument(
-        "--port", type=int, default=None, help="port of the router (default: any)"
+        "--port",
+        type=int,
+        default=None,
+        help="port of the router; metrics and servers take those after it"
+        " (default: 6432 if it is free; any with --run-tour)",
     )
     return parser
 
@@ -174,11 +178,14 @@ def _raise_file_limit() -> None:
 
 
 def _demo(*, run_tour: bool, port: int | None) -> int:
-    import trio
+    try:
+        import trio
 
-    from .demo import demo  # the demo's own dependencies are optional
+        from .demo import demo  # the demo's own dependencies are optional
 
-    return trio.run(partial(demo.run_demo, run_tour=run_tour, base_port=port))
+        return trio.run(partial(demo.run_demo, run_tour=run_tour, base_port=port))
+    except KeyboardInterrupt:
+        return 130  # before there was anything to stop
 
 
 if __name__ == "__main__":

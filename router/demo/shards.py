@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .server import HOST
 
 if TYPE_CHECKING:
     from .cluster import Cluster
+    from .ports import Ports
 
 DATABASE = "app"
 USER = "app"
@@ -17,14 +17,6 @@ ADMIN = "admin"
 TABLE = "events"
 ROWS = 30_000
 HBA = (f"host {DATABASE} {USER} {HOST}/32 scram-sha-256",)
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Where the demo listens."""
-
-    router: int
-    metrics: int
 
 
 def fill(cluster: Cluster) -> None:

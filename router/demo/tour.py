@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .account import ClusterError
 from .installation import INSTALL_HINT
 from .server import HOST
-from .shards import ADMIN, DATABASE, PASSWORD, TABLE, USER, Ports, shard_of
+from .shards import ADMIN, DATABASE, PASSWORD, TABLE, USER, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from .cluster import Cluster
+    from .ports import Ports
     from .progress import Progress
 
 KEY = 1234
 NEW_KEY = 1_000_001
 NO_PARTITION = "23514"
-METRICS_SECONDS = 10.0
+METRICS_SECONDS = 60.0
 METRICS_SHOWN = 6
 
 
@@ -232,7 +233,7 @@ def ask(dsn: str, statements: Sequence[str]) -> Answer:
     answer = Answer()
     try:
         with contextlib.closing(
-            psycopg.connect(dsn, autocommit=True, connect_timeout=10)
+            psycopg.connect(dsn, autocommit=True, connect_timeout=60)
         ) as connection:
             for statement in statements:
                 answer = _answer(connection.execute(statement.encode()))

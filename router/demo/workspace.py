@@ -16,8 +16,8 @@ from .account import Account, ClusterError, unprivileged_account
 if TYPE_CHECKING:
     from types import TracebackType
 
-# The reaper itself kills after five what has not stopped by then.
-REAPER_SECONDS = 30.0
+# The reaper itself kills after some seconds what has not stopped by then.
+REAPER_SECONDS = 120.0
 
 # A file system in memory, and what it must have free; a cluster of six takes 300 MB and more.
 MEMORY = Path("/dev/shm")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +17,13 @@ import pytest
 
 from router.demo.account import Account, ClusterError
 from router.demo.cluster import Cluster
-from router.demo.installation import embedded_bin_dir, find_installation
-from router.demo.reaper import is_alive, postmaster_pid
+from router.demo.installation import INSTALL_HINT, embedded_bin_dir, find_installation
+from router.demo.reaper import is_alive, postmaster_pid, reap
 from router.demo.server import PortInUse, Server, StopMode, wait_until
 from router.demo.workspace import Workspace
+from tests.support.builds import TREE
 from tests.support.postgres import APP_USERS, PASSWORD, Database, PostgresRun
+from tests.support.router import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +215,7 @@ def test_a_signal_to_the_maker_leaves_neither_processes_nor_files(
         root, pid = holder.stdout.readline().split()
         assert is_alive(int(pid))
         holder.send_signal(number)
-    assert wait_until(lambda: not os.path.exists(root), 20)
+    assert wait_until(lambda: not os.path.exists(root), PATIENCE)
     assert not is_alive(int(pid))
 
 
@@ -225,7 +229,7 @@ def test_a_workspace_lives_until_its_last_lease_ends() -> None:
     guest.release()
     assert maker.root.exists()
     another.release()
-    assert wait_until(lambda: not maker.root.exists(), 20)
+    assert wait_until(lambda: not maker.root.exists(), PATIENCE)
 
 
 def test_a_workspace_that_is_gone_cannot_be_joined() -> None:
@@ -237,6 +241,38 @@ def test_a_workspace_that_is_gone_cannot_be_joined() -> None:
 def test_a_pid_file_left_by_another_process_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path}\n")
     assert postmaster_pid(tmp_path) is None
+
+
+STUBBORN = """
+import signal, sys
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_does_not_stop_is_killed_and_its_files_are_removed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    data_dir = tmp_path / "root" / "data"
+    data_dir.mkdir(parents=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", STUBBORN, data_dir],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (data_dir / "postmaster.pid").write_text(f"{process.pid}\n")
+        reap(data_dir.parent, patience=0)
+    assert process.returncode == -signal.SIGKILL
+    assert not data_dir.parent.exists()
+
+
+def test_the_hint_names_what_a_package_index_has() -> None:
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    wanted = project["optional-dependencies"]["demo"]
+    assert shlex.split(INSTALL_HINT) == ["pip", "install", *wanted]
 
 
 def test_a_directory_without_postgresql_is_named(tmp_path: Path) -> None:
@@ -272,7 +308,7 @@ def test_a_killed_server_leaves_no_shared_memory(postgres_run: PostgresRun) -> N
     assert _segments(int(segment)) == [str(int(key))]
     server.stop(StopMode.KILL)
     cluster.close()
-    assert wait_until(lambda: _segments(int(segment)) == [], 20)
+    assert wait_until(lambda: _segments(int(segment)) == [], PATIENCE)
 
 
 def _segments(number: int) -> list[str]:

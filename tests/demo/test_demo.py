@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -27,26 +29,61 @@ def test_the_tour_finds_every_answer_right() -> None:
 
 def test_ctrl_c_ends_the_demo_and_leaves_nothing_behind() -> None:
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, text=True) as demo:
-        assert demo.stdout is not None
-        lines: list[str] = []
-        for line in demo.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("Ctrl-C"):
-                break
+        lines = _read_until(demo, "Ctrl-C")
         [config] = [Path(line.split(": ")[1]) for line in lines if line.startswith("conf")]
         [dsn] = [line.split()[1] for line in lines if line.endswith("password app")]
         assert config.exists()
         assert ask(dsn, ["SELECT 7"]).rows == ((7,),)
         demo.send_signal(signal.SIGINT)
-        rest = demo.stdout.read()
+        rest = demo.communicate()[0]
     assert demo.returncode == 0
+    assert "SIGINT: stopping" in rest
     assert "everything stopped and removed" in rest
     assert not config.parent.exists()
 
 
-def test_a_port_that_is_taken_is_named_and_nothing_is_left() -> None:
+@pytest.mark.parametrize("ready", ["✓ PostgreSQL", "Ctrl-C"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_impatience_does_not_keep_the_demo_from_clearing_up(
+    number: signal.Signals, ready: str
+) -> None:
+    # As a shell without job control starts what runs in the background.
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(
+        ignoring,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+    ) as demo:
+        _read_until(demo, ready)
+        roots = _workspaces_of(demo.pid)
+        while demo.poll() is None:
+            demo.send_signal(number)
+            time.sleep(0.01)
+        output, complaints = demo.communicate()
+    assert demo.returncode == 0
+    assert complaints == ""
+    assert f"{number.name}: stopping already" in output
+    assert "everything stopped and removed" in output
+    assert len(roots) == 1
+    assert not roots.pop().exists()
+
+
+def test_a_tour_that_is_interrupted_was_no_success() -> None:
+    with subprocess.Popen([*COMMAND, "--run-tour"], stdout=subprocess.PIPE, text=True) as demo:
+        _read_until(demo, "✓ PostgreSQL")
+        demo.send_signal(signal.SIGINT)
+        output = demo.communicate()[0]
+    assert demo.returncode == 130
+    assert "everything stopped and removed" in output
+
+
+def test_a_port_that_is_taken_is_named_before_anything_is_started() -> None:
     port = _first_of_free_ports(8)
-    with socket.create_server((HOST, port)):
+    with socket.create_server((HOST, port + 7)):
         done = subprocess.run(
             [*COMMAND, "--run-tour", "--port", str(port)],
             capture_output=True,
@@ -54,9 +91,27 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left() -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert f"127.0.0.1:{port}" in done.stdout
-    assert "Traceback" not in done.stderr
-    assert "everything stopped and removed" in done.stdout
+    assert f"127.0.0.1:{port + 7}: Address already in use" in done.stdout
+    assert f"the ports {port} to {port + 7}" in done.stdout
+    assert "PostgreSQL" not in done.stdout
+    assert done.stderr == ""
+
+
+def _read_until(demo: subprocess.Popen[str], beginning: str) -> list[str]:
+    """Read lines until one begins so."""
+    assert demo.stdout is not None
+    lines: list[str] = []
+    for line in demo.stdout:
+        lines.append(line.rstrip())
+        if line.startswith(beginning):
+            return lines
+    raise AssertionError(f"the demo has ended: {lines}")
+
+
+def _workspaces_of(pid: int) -> set[Path]:
+    """The directories whose lease a process holds."""
+    files = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    return {Path(name).parent for name in files if name.endswith("/lease")}
 
 
 def _first_of_free_ports(count: int) -> int:
