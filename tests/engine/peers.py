@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 # Whatever is waited for happens long before, in seconds.
-PATIENCE = 10.0
+PATIENCE = 120.0
 
 # Those that are closed with the engine.
 _peers: list[trio.socket.SocketType] = []

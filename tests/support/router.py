@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 ADMIN = "admin"
 ADMIN_PASSWORD = "admin_secret"
 # How long anything that is bound to happen may take on a machine that is busy, in seconds.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 T = TypeVar("T")
 
