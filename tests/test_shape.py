@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Lines.
-LONGEST_FILE = 400
+LONGEST_FILE = 600
 LONGEST_FUNCTION = 60
 # Generated from PostgreSQL's catalogue.
 TABLES = {"routing/functions.py"}

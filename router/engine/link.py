@@ -67,6 +67,10 @@ class Output:
         """Read again."""
         raise NotImplementedError
 
+    def defer(self) -> None:
+        """Give the handler a turn later, with no data, and read nothing before."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Send what is queued, then close."""
         raise NotImplementedError
@@ -76,7 +80,7 @@ class Handler(Protocol):
     """Who a link reports to."""
 
     def on_data(self, data: bytes) -> None:
-        """Bytes arrived."""
+        """Bytes arrived; none if this is the turn that was asked for by `defer`."""
 
     def on_drained(self) -> None:
         """Output fell below LOW_WATER after `congested` was true."""
@@ -94,10 +98,12 @@ class Link(Output):
 
     __slots__ = (
         "_closing",
+        "_deferred",
         "_engine",
         "_events",
         "_fd",
         "_handler",
+        "_muted",
         "_on_data",
         "_out",
         "_out_size",
@@ -131,6 +137,9 @@ class Link(Output):
         self._recv_size = MEDIUM_RECV
         self._small_reads = 0
         self._paused = False
+        # The handler has a turn to come; and the engine need not tell of input before.
+        self._deferred = False
+        self._muted = False
         self._closing = False
         self._events = _READ
         engine.register(self, self._fd, _READ)
@@ -159,9 +168,27 @@ class Link(Output):
             self._paused = False
             self._watch()
 
+    def defer(self) -> None:
+        """Give the handler a turn later, with no data, and read nothing before."""
+        if not self._deferred and not self.closed and not self._closing:
+            self._deferred = True
+            self._engine.give_turn(self)
+
+    def on_turn(self) -> None:
+        """Called by the engine: go on with what has been read."""
+        self._deferred = False
+        if self.closed or self._closing:
+            return
+        self._on_data(b"")
+        if self._muted and not self._deferred and not self.closed:
+            self._muted = False
+            self._watch()
+
     def _watch(self) -> None:
         events = _READ
-        if self._paused:
+        if self._muted:
+            events = 0
+        elif self._paused:
             events = 0 if self._patient else _PEER_LEFT
         if self._out:
             events |= _OUT
@@ -171,12 +198,18 @@ class Link(Output):
 
     def on_ready(self, mask: int) -> None:
         """Called by the engine: the socket is ready for what `mask` says."""
-        if mask == _IN:
+        if mask == _IN and not self._deferred:
             self._read()
             return
         if mask & _OUT:
             self.flush()
         if self.closed:
+            return
+        if self._deferred:
+            # Even if the peer has left: what it sent before comes first.
+            if not self._muted:
+                self._muted = True
+                self._watch()
             return
         if mask & _IN:
             self._read()
@@ -260,7 +293,7 @@ class Link(Output):
         elif self._closing:
             self._close_now()
             return
-        if out or self._events != _READ:
+        if out or self._events & _OUT:
             self._watch()
         if self.congested and self._out_size < LOW_WATER:
             self.congested = False

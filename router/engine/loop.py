@@ -6,9 +6,13 @@ Trio waits on the engine's epoll as on any descriptor. When something is ready, 
 over: it calls the links that are ready, sends what those calls have queued (one `send` a link
 and round), and looks again. Only when nothing has been ready for a millisecond, or when some
 milliseconds have passed, does it give control back to trio, so that accepts, logins and timers
-get their turn. Trio's cost of waking up a task is so paid once for many messages, and while
+are not forgotten. Trio's cost of waking up a task is so paid once for many messages, and while
 traffic lasts the process sleeps in the engine's epoll, one system call away from the next
 message.
+
+A link that has more to do than is one link's share of a round gets a *turn* in a later one,
+behind what has become ready meanwhile. So a client that sends thousands of messages at once
+makes nobody wait until they are all dealt with.
 
 Nothing that the engine calls may await. Code that runs in trio tasks may call links at any
 time: outside of a round, what it writes is sent at once.
@@ -21,6 +25,7 @@ import logging
 import math
 import select
 import time
+from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +46,8 @@ BUDGET: Final = 0.008
 # whole milliseconds, so this is the least there is.
 LINGER: Final = 0.001
 MAX_EVENTS: Final = 64
+# How much of a round may go into turns, in seconds; at least one is given.
+TURNS_BUDGET: Final = 0.001
 
 # Looked up once: it is asked for every round.
 _now: Final = time.monotonic
@@ -68,6 +75,7 @@ class Engine:
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self._dirty: list[Link] = []
+        self._turns: deque[Link] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._due = math.inf  # when the first timer is
         self._timer_serial = count()
@@ -109,6 +117,12 @@ class Engine:
             self._dirty.append(link)
         else:
             self._round(link.flush)
+
+    def give_turn(self, link: Link) -> None:
+        """Call a link's `on_turn` in a round to come."""
+        self._turns.append(link)
+        if self._waiting is not None:
+            self._waiting.cancel()  # the task sleeps: it has something to do
 
     # --- timers
 
@@ -168,15 +182,17 @@ class Engine:
         try:
             while True:
                 self._dispatch(events)
+                if self._turns:
+                    self._give_turns()
                 self._flush_dirty()
                 if self._now - started > BUDGET:
                     return True
-                events = poll(LINGER, MAX_EVENTS)
-                if not events:
+                events = poll(0 if self._turns else LINGER, MAX_EVENTS)
+                if not events and not self._turns:
                     self._now = _now()
                     self._run_timers()
                     self._flush_dirty()
-                    return False
+                    return bool(self._turns)
         finally:
             self._in_round = False
 
@@ -193,6 +209,20 @@ class Engine:
                 except Exception:
                     log.exception("internal error, closing %r", link)
                     link.abort("internal error")
+
+    def _give_turns(self) -> None:
+        """Let those go on that have had to stop, first come first served."""
+        turns = self._turns
+        end = _now() + TURNS_BUDGET
+        for _ in range(len(turns)):
+            link = turns.popleft()
+            try:
+                link.on_turn()
+            except Exception:
+                log.exception("internal error, closing %r", link)
+                link.abort("internal error")
+            if _now() >= end:
+                break
 
     def _round(self, work: Callable[..., None], *args: object) -> None:
         """Do some work, then send all that it has queued."""
@@ -234,6 +264,7 @@ class Engine:
 
     def close(self) -> None:
         """Close every link and the epoll."""
+        self._turns.clear()
         for link in self.links():
             link.abort("shutting down")
         self._epoll.close()

@@ -146,9 +146,14 @@ class ServerConnection(BackendStream):
             log.error("%r: %s; giving the connection up", self, error.line)
             self.fail(error)
             return
+        link = self.link
+        if link is None:
+            return
+        if self.wants_turn:
+            link.defer()
         client = self.client
-        if client is not None and client.congested and self.link is not None:
-            self.link.pause()
+        if client is not None and client.congested:
+            link.pause()
             self._paused = True
 
     def on_drained(self) -> None:

@@ -39,6 +39,14 @@ _HARMLESS_TAGS: Final = frozenset(
     b"SEL INS UPD DEL MER FET MOV COP BEG COM ROL SAV REL STA TRU SHO EXP CLO".split()
 )
 
+# So much work is a turn: a message that has to be looked at counts one, and a ReadyForQuery as
+# many as it costs more, since the client's next statement may follow from it.
+TURN: Final = 512
+_READY_COST: Final = 16
+
+# So many steps of a script are kept that have been answered.
+_DONE_STEPS: Final = 1000
+
 _STREAMED: Final = 1
 _COLLECTED: Final = 2
 # By type of message, one of these; 0 for what a server does not send here.
@@ -72,13 +80,17 @@ class BackendStream:
         queue: segments that are on their way, the one being answered first.
         status: transaction status of the last ReadyForQuery.
         parameters: what ParameterStatus has told, by name.
+        wants_turn: there is more to be dealt with: call `feed` in a while.
     """
 
     def __init__(self) -> None:
         self.queue: deque[Segment] = deque()
         self.status = codes.IDLE
         self.parameters: dict[str, str] = {}
+        # What has been read and not dealt with, from _start on.
         self._pending = b""
+        self._start = 0
+        self.wants_turn = False
         # A message of which the head has been dealt with: bytes still to come, its type, and
         # whether they are forwarded.
         self._passing = 0
@@ -121,13 +133,20 @@ class BackendStream:
         Raises:
             ServerProtocolError: the router and the server are out of step; give it up.
         """
+        start = 0
         if self._pending:
-            data = self._pending + data
+            if data:
+                data = self._pending[self._start :] + data
+            else:
+                data, start = self._pending, self._start
             self._pending = b""
+            self._start = 0
+        self.wants_turn = False
         end = len(data)
-        start = pos = 0  # data[start:pos] is looked at and waits to be forwarded
+        pos = start  # data[start:pos] is looked at and waits to be forwarded
         if self._passing:
             pos, start = self._pass_on(data, end)
+        left = TURN
         queue = self.queue
         plain = _is_plain(queue)
         while end - pos >= 5:
@@ -139,6 +158,10 @@ class BackendStream:
             if plain and _PLAIN[kind] and after <= end:
                 pos = after
                 continue
+            if left <= 0:
+                self.wants_turn = True
+                break
+            left -= _READY_COST if kind == codes.READY_FOR_QUERY else 1
             if not queue:
                 start = pos = self._idle_message(data, pos, end)
                 if self._passing or self._pending:
@@ -154,7 +177,10 @@ class BackendStream:
             if sink is not None:
                 sink.reply(data[start:pos] if start or pos < end else data)
         if pos < end:
-            self._pending = data[pos:]
+            if self.wants_turn:
+                self._pending, self._start = data, pos
+            else:
+                self._pending = data[pos:]
 
     def _message(
         self, segment: Segment, kind: int, length: int, data: bytes, start: int, pos: int
@@ -321,6 +347,11 @@ class BackendStream:
             if step.done is not None:
                 step.done()
             segment.step += 1
+            if segment.step > _DONE_STEPS:
+                # A batch without an end must not fill the memory; one is left to tell that it
+                # has begun to be answered.
+                del steps[: segment.step - 1]
+                segment.step = 1
             start = self._emit_due(segment, data, start, pos)
             if not segment.synced and segment.step == len(steps):
                 if start < pos and segment.sink is not None:

@@ -84,6 +84,18 @@ class Collected:
         self._size += len(operation.data)
 
     @property
+    def could_be_sent(self) -> bool:
+        """Whether a server would have something to say of what is here."""
+        operations = self.operations
+        if (
+            not operations
+            or self._session.waiter is not None
+            or self._session.server is not None
+        ):
+            return False
+        return not _need_no_server(operations)
+
+    @property
     def is_complete(self) -> bool:
         """Whether it ends in its Sync."""
         return bool(self.operations) and self.operations[-1].kind == codes.SYNC

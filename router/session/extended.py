@@ -93,6 +93,11 @@ class Extended:
         """Whether a batch is open, here or at the server."""
         return bool(self.skipping or self.collected.operations or self.segment is not None)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether something waits here for more of its batch, though it could be sent."""
+        return bool(self._out) or self.collected.could_be_sent
+
     # --- messages in
 
     def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
@@ -173,7 +178,7 @@ class Extended:
     def admits(self, server: ServerConnection) -> bool:
         """Whether the open batch may go on, or a new one begin behind what is unanswered."""
         if self._open_segment(server) is None:
-            if server.queue and (self._unproven or not self._session.may_pipeline):
+            if server.queue and (self._unproven or not self._session.may_follow(server)):
                 return False
             self._unproven = False
         return True

@@ -74,8 +74,6 @@ def refuses_long(session: Session, inspector: Inspector, head: bytes) -> bool:
             error = use_objection(session, statement)
     elif kind in (codes.QUERY, codes.PARSE):
         start = HEADER_SIZE if kind == codes.QUERY else head.find(b"\0", HEADER_SIZE) + 1
-        if not start:
-            return False  # more of it has to come first
         error = inspector.objection_to_long()
         if error is not None or session.server is not None:
             inspector.note(head[start:])

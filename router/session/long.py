@@ -32,7 +32,7 @@ class LongMessages:
         self.refused = False
 
     def begin(self, kind: int, head: bytes, missing: int) -> bool:
-        """Pass on the head; False declines it, be it to wait or because it is too short."""
+        """Pass on the head; False declines it for now."""
         session = self._session
         if session.is_waiting:
             return False
@@ -72,7 +72,8 @@ class LongMessages:
             session.writes.note(None)
         if kind == codes.BIND:
             return self._bind(server, head, missing)
-        return self._parse(server, head)
+        self._parse(server, head)
+        return True
 
     def _query(self, server: ServerConnection, head: bytes) -> bool:
         session = self._session
@@ -86,7 +87,7 @@ class LongMessages:
             server.marks |= marks.UNKNOWN
             return True
         inspector = session.pool.inspector
-        if server.queue and (not session.may_pipeline or inspector is not None):
+        if server.queue and (not session.may_follow(server) or inspector is not None):
             return False
         if self._refuses(codes.QUERY, head):
             return True
@@ -106,9 +107,9 @@ class LongMessages:
         return error is not None
 
     def _operation(self, head: bytes, missing: int) -> Operation | None:
-        """What the head of a Bind says; None if too short, or of an unknown statement."""
+        """What the head of a Bind says; None if it is of an unknown statement."""
         fields = head[HEADER_SIZE:].split(b"\0", 2)
-        statement = self._session.extended.names.get(fields[1]) if len(fields) == 3 else None
+        statement = self._session.extended.names.get(fields[1])
         if statement is None:
             return None
         operation = Operation(codes.BIND, fields[2], statement, fields[0])
@@ -116,11 +117,9 @@ class LongMessages:
         return operation
 
     def _bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
-        """Translate the head of a Bind; False: it is too short, or must wait."""
+        """Translate the head of a Bind; False: it must wait."""
         session, extended = self._session, self._session.extended
         fields = head[HEADER_SIZE:].split(b"\0", 2)
-        if len(fields) < 3:
-            return False
         operation = self._operation(head, missing)
         if operation is None or operation.statement is None:
             if extended.names.renames and is_reserved(fields[1]):
@@ -145,16 +144,13 @@ class LongMessages:
             extended.segment.has_bound = True
         return True
 
-    def _parse(self, server: ServerConnection, head: bytes) -> bool:
-        """Forward the head of a Parse; False: it is too short.
+    def _parse(self, server: ServerConnection, head: bytes) -> None:
+        """Forward the head of a Parse.
 
         It is the client's own on this server: a named one keeps the server for good.
         """
         names = self._session.extended.names
-        split = head.find(b"\0", HEADER_SIZE)
-        if split < 0:
-            return False
-        name = head[HEADER_SIZE:split]
+        name = head[HEADER_SIZE : head.find(b"\0", HEADER_SIZE)]
         if names.renames and is_reserved(name):
             raise ClientProtocolError(
                 f"prepared statement names must not begin with {name[:6]!r}"
@@ -165,7 +161,6 @@ class LongMessages:
             names.forget(b"")
         server.marks |= marks.UNKNOWN
         self._session.extended.forward(server, head, FORWARD_PARSE)
-        return True
 
     def go_on(self, data: bytes) -> bool:
         """Pass on more of it; False declines it for now."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError, PoolError, RouterError, RoutingError, ServerError
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE, string_in
-from ..protocol.frontend import HOLD_LIMIT
 from . import departure, limits, simple
 from .attachment import Attachment
 from .extended import Extended
@@ -38,6 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
+# So long is a batch held to see what else belongs to it, in seconds. What is split between two
+# packets comes sooner.
+_HOLD_TIME: Final = 0.005
+
 # So many segments of one client may be on their way at a time.
 _MAX_PIPELINE: Final = 2000
 
@@ -50,6 +53,7 @@ class Session(Attachment):
         failures: checkouts that have failed since the last one that did not.
         idle_since: when the client last had all its answers in an open transaction.
         is_watched: a timer will look whether that is too long ago.
+        is_held_for_more: a timer will send what there is of a batch.
         pinned: it keeps its server until it leaves.
         pid, secret: the key of its cancel requests.
     """
@@ -60,6 +64,7 @@ class Session(Attachment):
         "extended",
         "failures",
         "idle_since",
+        "is_held_for_more",
         "is_watched",
         "link",
         "long",
@@ -100,6 +105,7 @@ class Session(Attachment):
         self.extended: Final = Extended(self, renames=pool.renames_statements)
         self.long: Final = LongMessages(self)
         self.draining = False
+        self.is_held_for_more = False
         self.failures = 0
         self.idle_since = 0.0
         self.is_watched = False
@@ -137,16 +143,39 @@ class Session(Attachment):
                 and (data[3] << 8 | data[4]) == len(data) - 1
                 and self._can_act
             ):
-                if not simple.on_query(self, data, 0, len(data)):
-                    self.hold(data)
+                if simple.on_query(self, data, 0, len(data)):
+                    return
+                self.hold(data)
             else:
                 self.feed(data)
         except ClientProtocolError as error:
             log.warning("client %s: %s; closing the connection", self.peer, error.line)
             self.end_with(error)
             return
-        if self.held > HOLD_LIMIT and self.link is not None:
+        if self.link is None:
+            return
+        if self.wants_turn:
+            self.link.defer()
+        elif self.is_full:
             self.link.pause()
+        elif self.extended.is_holding:
+            self._limit_holding()
+
+    def _limit_holding(self) -> None:
+        """PostgreSQL acts on each message at once: do not let it wait for a Sync for long."""
+        if not self.is_held_for_more:
+            self.is_held_for_more = True
+            self.engine.call_later(_HOLD_TIME, self._send_held)
+
+    def _send_held(self) -> None:
+        """Send what there is of a batch: its errors may be what the client waits for."""
+        self.is_held_for_more = False
+        if self.closed or not self.extended.is_holding:
+            return
+        if self.server is None:
+            self.extended.collected.dispatch()
+        elif not self.awaits_settings:
+            self.extended.send_pending(self.server)
 
     @property
     def _can_act(self) -> bool:
@@ -181,9 +210,9 @@ class Session(Attachment):
         """Whatever input was declined may be acted on now."""
         if self.closed:
             return
-        if self.held:
+        if self.has_declined:
             self.on_data(b"")
-        if self.held <= HOLD_LIMIT and self.link is not None:
+        if self.link is not None and not self.is_full:
             self.link.resume()
 
     # --- messages
@@ -240,7 +269,7 @@ class Session(Attachment):
             simple.send_query(self, server, message, found)
         elif self.extended.collected.operations:
             self.extended.replay(server)
-        if self.held:
+        if self.has_declined:
             self._go_on()
 
     def checkout_failed(self, error: RouterError) -> None:
@@ -310,7 +339,7 @@ class Session(Attachment):
             limits.watch_idleness(self)
         if self.draining and self.server is None:
             departure.leave_if_idle(self)
-        elif self.held:
+        elif self.has_declined:
             self._go_on()
 
     def _let_go(self, server: ServerConnection) -> None:
@@ -318,6 +347,16 @@ class Session(Attachment):
         if not server.queue and not self.keeps_server:
             self.server = None
             server.pool.release(server)
+
+    def may_follow(self, server: ServerConnection) -> bool:
+        """Whether a statement may be sent behind one that is not answered.
+
+        Not while others wait for a server that this client would give back after its answer:
+        else a client that never lets the queue run dry would keep it from them for good.
+        """
+        return self.may_pipeline and (
+            not server.pool.waiters or server.status != codes.IDLE or self.keeps_server
+        )
 
     @property
     def keeps_server(self) -> bool:
@@ -351,7 +390,7 @@ class Session(Attachment):
 
     def script_done(self) -> None:
         """All that was sent of an open batch has been answered."""
-        if self.held:
+        if self.has_declined:
             self._go_on()
 
     def settings_refused(self, fields: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
     if server is None:
         session.dispatch(data[start:end], sql)
         return True
-    if server.queue and not session.may_pipeline:
+    if server.queue and not session.may_follow(server):
         return False
     error = straying.query_objection(session, server, sql)
     if error is not None:
@@ -136,7 +136,7 @@ def on_function_call(session: Session, message: bytes) -> bool:
     if server is None:
         session.dispatch(message)
         return True
-    if server.queue and not session.may_pipeline:
+    if server.queue and not session.may_follow(server):
         return False
     send_query(session, server, message, marks.UNKNOWN)
     return True

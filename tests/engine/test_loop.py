@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from .peers import PATIENCE, Recorder, linked, receive, running_engine
 
 if TYPE_CHECKING:
     import pytest
+
+    from router.engine.link import Link
 
 
 async def test_the_engines_time_is_right_outside_of_a_round_and_stands_still_in_it() -> None:
@@ -157,3 +160,124 @@ async def test_closing_the_engine_tells_every_handler() -> None:
         assert link.closed
         assert recorder.reasons == ["shutting down"]
         assert await receive(peer, 1) == b""
+
+
+# --- turns
+
+
+class Sharing(Recorder):
+    """A handler that deals with one byte a turn, and notes whose turn it was."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        super().__init__()
+        self._name = name
+        self._log = log
+        self._left = b""
+        self.link: Link | None = None
+
+    def on_data(self, data: bytes) -> None:
+        self._left += data
+        assert self.link is not None
+        self._log.append(self._name)
+        self.data += self._left[:1]
+        self._left = self._left[1:]
+        self._tell()
+        if self._left:
+            self.link.defer()
+
+
+async def test_links_that_have_much_to_do_take_turns() -> None:
+    log: list[str] = []
+    async with running_engine() as engine:
+        handlers = [Sharing(name, log) for name in "ab"]
+        peers = []
+        for handler in handlers:
+            handler.link, _, peer = linked(engine, handler)
+            peers.append(peer)
+        for peer in peers:
+            os.write(peer.fileno(), b"x" * 100)
+        for handler in handlers:
+            await handler.wait_until(lambda r: len(r.data) == 100)
+        assert handlers[0].data == b"x" * 100
+    # Whoever was first, they alternate while both have something to do.
+    both = "".join(log)
+    assert "abababab" in both
+    assert len(log) == 200
+
+
+async def test_whoever_is_ready_comes_before_the_next_turn() -> None:
+    log: list[str] = []
+
+    class Brief(Recorder):
+        def on_data(self, data: bytes) -> None:
+            log.append("brief")
+            self.data += data
+
+    class Flooded(Sharing):
+        def on_data(self, data: bytes) -> None:
+            super().on_data(data)
+            if len(log) == 10:
+                os.write(brief_peer.fileno(), b"y")
+
+    async with running_engine() as engine:
+        _, brief, brief_peer = linked(engine, Brief())
+        flooded = Flooded("flooded", log)
+        flooded.link, _, peer = linked(engine, flooded)
+        await peer.send(b"x" * 500)
+        await flooded.wait_until(lambda r: len(r.data) == 500)
+        assert brief.data == b"y"
+    # It had to wait for the turns of one round, not for all that was there.
+    assert log.index("brief") < 400
+
+
+async def test_a_link_reads_nothing_before_its_turn() -> None:
+    async with running_engine() as engine:
+        handler = Sharing("a", [])
+        handler.link, _, peer = linked(engine, handler)
+        await peer.send(b"x" * 50)
+        await handler.wait_until(lambda r: len(r.data) > 0)
+        await peer.send(b"y" * 50)
+        peer.shutdown(trio.socket.SHUT_WR)
+        # What came before the end is dealt with first, though the end is known.
+        await handler.wait_until(lambda r: bool(r.reasons))
+        assert handler.data.startswith(b"x" * 50)
+
+
+async def test_a_turn_that_is_asked_for_while_the_engine_sleeps_wakes_it() -> None:
+    async with running_engine() as engine:
+        turns = trio.Event()
+
+        class Waking(Recorder):
+            def on_data(self, data: bytes) -> None:
+                turns.set()
+
+        link, _, _ = linked(engine, Waking())
+        await trio.testing.wait_all_tasks_blocked()
+        link.defer()
+        with trio.fail_after(PATIENCE):
+            await turns.wait()
+
+
+async def test_a_turn_that_a_timer_asks_for_is_given() -> None:
+    async with running_engine() as engine:
+        turns = trio.Event()
+
+        class Waking(Recorder):
+            def on_data(self, data: bytes) -> None:
+                turns.set()
+
+        link, _, _ = linked(engine, Waking())
+        engine.call_later(0.001, link.defer)
+        with trio.fail_after(PATIENCE):
+            await turns.wait()
+
+
+async def test_a_turn_of_a_link_that_has_closed_is_nobodys() -> None:
+    async with running_engine() as engine:
+        handler = Recorder()
+        link, _, _ = linked(engine, handler)
+        link.defer()
+        link.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert handler.data == b""
+        assert handler.reasons == []

@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import ServerProtocolError
 from router.protocol import codes
-from router.protocol.backend import BackendStream
+from router.protocol.backend import _READY_COST, TURN, BackendStream
 from router.protocol.messages import CLOSE_COMPLETE, PARSE_COMPLETE
 from router.protocol.segments import (
     EMIT,
@@ -326,3 +326,46 @@ def test_any_split_of_the_bytes_gives_the_same_result(cuts: list[int]) -> None:
 def test_one_byte_at_a_time_gives_the_same_result() -> None:
     data = scenario()[1]
     assert outcome([data[i : i + 1] for i in range(len(data))]) == outcome([data])
+
+
+# --- turns
+
+
+@given(st.lists(st.booleans(), max_size=150), st.integers(1, 5000))
+@settings(deadline=None, max_examples=50)
+def test_turns_change_nothing_but_the_time(scripted: list[bool], piece: int) -> None:
+    sink = Sink()
+    stream = Stream()
+    replies = b""
+    for has_script in scripted:
+        stream.queue.append(batch(sink, FORWARD_EXECUTE) if has_script else Segment(sink))
+        replies += ROW * 5 + DONE + READY
+    turns = 0
+    for start in range(0, len(replies), piece):
+        stream.feed(replies[start : start + piece])
+        while stream.wants_turn:
+            turns += 1
+            stream.feed(b"")
+    assert sink.got == replies
+    assert len(sink.statuses) == len(scripted)
+    if piece >= len(replies):
+        assert turns >= len(scripted) * _READY_COST // TURN - 1
+
+
+def test_a_turn_ends_so_many_segments_at_most() -> None:
+    sink = Sink()
+    stream = expecting(*(Segment(sink) for _ in range(1000)))
+    stream.feed(READY * 1000)
+    assert stream.wants_turn
+    assert len(sink.statuses) == TURN // _READY_COST
+    # What arrives meanwhile does not come before it.
+    stream.feed(b"")
+    assert len(sink.statuses) == 2 * TURN // _READY_COST
+
+
+def test_rows_that_need_no_look_count_nothing() -> None:
+    sink = Sink()
+    stream = expecting(Segment(sink))
+    stream.feed(ROW * 10_000 + DONE + READY)
+    assert not stream.wants_turn
+    assert sink.statuses == ["I"]

@@ -6,13 +6,13 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import ClientProtocolError
 from router.protocol import codes
 from router.protocol.framing import TEXT_LIMIT
-from router.protocol.frontend import ClientStream
+from router.protocol.frontend import HOLD_LIMIT, TURN, ClientStream
 from router.protocol.messages import TERMINATE
 
 
@@ -83,7 +83,7 @@ def test_what_is_declined_comes_again_in_order(answers: list[bool]) -> None:
         stream.declines = not accepts
         stream.feed(item)
     stream.declines = False
-    stream.resume_input()
+    stream.feed(b"")
     assert stream.whole == MESSAGES
 
 
@@ -107,7 +107,7 @@ def test_a_long_message_whose_head_is_declined_is_held_until_it_is_taken() -> No
     stream.feed(data[:1000])
     assert stream.held == 1000
     stream.declines = False
-    stream.resume_input()
+    stream.feed(b"")
     stream.feed(data[1000:])
     assert stream.long == data
 
@@ -128,7 +128,8 @@ def test_copy_data_is_passed_on_as_it_comes() -> None:
         (b"Q\x7f\xff\xff\xff", "invalid message length"),
         (b"?\0\0\0\4", "invalid frontend message type"),
         (b"p\0\0\0\4", "invalid frontend message type"),
-        (b"E\0\x7f\xff\xff", "too long"),
+        (b"E\0\0\x27\x11", "invalid message length 10001 for type 'E'"),
+        (b"f\0\x7f\xff\xff", "invalid message length 8388607 for type 'f'"),
     ],
 )
 def test_what_is_not_the_protocol_is_refused_by_its_header(data: bytes, text: str) -> None:
@@ -152,3 +153,112 @@ def test_a_goodbye_is_the_last_whole_message(held: bytes, says_goodbye: bool) ->
     stream.declines = True
     stream.feed(held)
     assert stream.holds_goodbye is says_goodbye
+
+
+# --- incomplete, declined, or out of turn
+
+
+def limits_of(kind: int) -> int:
+    """The longest message of that type that is held as a whole."""
+    return {codes.QUERY: TEXT_LIMIT, codes.PARSE: TEXT_LIMIT}.get(kind, 128 * 1024)
+
+
+@given(
+    kind=st.sampled_from("QPBF"),
+    size=st.one_of(
+        st.builds(
+            int.__add__,
+            st.sampled_from([HOLD_LIMIT, 128 * 1024, TEXT_LIMIT]),
+            st.integers(-7, 7),
+        ),
+        st.integers(10, TEXT_LIMIT + 70_000),
+    ),
+    piece=st.sampled_from([1_000, 8_192, 65_536, 131_072]),
+)
+@settings(deadline=None, max_examples=40)
+def test_an_incomplete_message_never_stops_the_reading(
+    kind: str, size: int, piece: int
+) -> None:
+    stream = Stream()
+    data = message(kind, b"\0\0" + b"x" * (size - 7))
+    for start in range(0, len(data), piece):
+        assert not stream.is_full
+        stream.feed(data[start : start + piece])
+        assert stream.held <= limits_of(ord(kind)) + 5
+    assert b"".join(stream.whole) + stream.long == data
+    assert stream.held == 0
+    assert stream.is_quiet
+
+
+def test_an_incomplete_message_is_not_looked_at_before_it_is_complete() -> None:
+    stream = Stream()
+    data = message("Q", b"x" * 200_000)
+    stream.feed(data[:4])
+    assert stream._awaited == 5
+    stream.feed(data[4:100])
+    for start in range(100, len(data) - 1, 100):
+        assert stream._awaited == len(data)
+        stream.feed(data[start : min(start + 100, len(data) - 1)])
+    assert stream.whole == []
+    stream.feed(data[-1:])
+    assert stream.whole == [data]
+
+
+@pytest.mark.parametrize(("kind", "names"), [("P", 1), ("B", 2)])
+@pytest.mark.parametrize("cut", range(5, 12))
+def test_the_head_of_a_long_message_has_its_names(kind: str, names: int, cut: int) -> None:
+    stream = Stream()
+    data = message(kind, b"one\0" * names + b"x" * (TEXT_LIMIT + 1))
+    stream.feed(data[:cut])
+    whole = cut >= 5 + 4 * names
+    assert bool(stream.heads) is whole
+    assert stream.held == (0 if whole else cut)
+    stream.feed(data[cut:-1])
+    assert stream.held == 0
+    stream.feed(data[-1:])
+    assert stream.long == data
+
+
+@pytest.mark.parametrize("kind", ["P", "B"])
+def test_names_without_end_are_not_waited_for(kind: str) -> None:
+    stream = Stream()
+    data = message(kind, b"n" * (TEXT_LIMIT + 1))
+    stream.feed(data[: 128 * 1024])
+    assert stream.held == 128 * 1024
+    with pytest.raises(ClientProtocolError, match="too long"):
+        stream.feed(b"n")
+
+
+def test_what_is_declined_stops_the_reading_when_it_is_too_much() -> None:
+    stream = Stream()
+    stream.declines = True
+    stream.feed(message("Q", b"x" * HOLD_LIMIT))
+    assert stream.is_full
+    stream.declines = False
+    stream.feed(b"")
+    assert not stream.is_full
+
+
+@given(st.lists(st.integers(1, 3 * TURN), min_size=1, max_size=20))
+def test_a_turn_is_a_bounded_number_of_messages(numbers: list[int]) -> None:
+    stream = Stream()
+    for number in numbers:
+        before = len(stream.whole)
+        stream.feed(message("S") * number)
+        while stream.wants_turn:
+            assert len(stream.whole) - before == TURN
+            assert not stream.is_full
+            assert stream.held
+            before = len(stream.whole)
+            stream.feed(b"")
+        assert len(stream.whole) - before <= TURN
+    assert len(stream.whole) == sum(numbers)
+    assert stream.held == 0
+
+
+def test_copy_data_that_is_there_comes_in_one_run() -> None:
+    stream = Stream()
+    copied = b"".join(message("d", b"%d\n" % n) for n in range(1000))
+    stream.feed(message("S") + copied + message("c") + message("d", b"behind") + b"d\0")
+    assert stream.whole == [message("S"), copied, message("c"), message("d", b"behind")]
+    assert stream.held == 2

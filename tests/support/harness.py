@@ -80,6 +80,7 @@ class FakeLink(Output):
     def __init__(self) -> None:
         super().__init__()
         self.paused = False
+        self.deferred = False
         self.written = b""
 
     def write(self, data: bytes) -> None:
@@ -100,6 +101,15 @@ class FakeLink(Output):
     def resume(self) -> None:
         """Read again."""
         self.paused = False
+
+    def defer(self) -> None:
+        """Note that a turn is wanted."""
+        self.deferred = True
+
+    def take_turn(self) -> bool:
+        """Whether a turn was wanted, which is the caller's to give."""
+        wanted, self.deferred = self.deferred and not self.closed, False
+        return wanted
 
     def close(self) -> None:
         """Close."""
@@ -130,6 +140,9 @@ class FakeServer:
 
     def answer(self, limit: int | None = None) -> bool:
         """Let the model's answers reach the router; returns whether there were any."""
+        if self.link.take_turn():
+            self.connection.on_data(b"")
+            return True
         if self.link.paused or self.link.closed:
             return False
         data = self.model.take_output(limit)
@@ -167,6 +180,9 @@ class FakeClient:
 
     def deliver(self, limit: int | None = None) -> bool:
         """Let the router read; returns whether it did."""
+        if self.link.take_turn():
+            self.session.on_data(b"")
+            return True
         if self.link.paused or self.link.closed or not self.unread:
             return False
         data = self.unread[:limit]

@@ -1,0 +1,167 @@
+"""One client's flood is the others' wait: how much of it is done at a time, and who is next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.protocol.frontend import TURN
+from router.session.session import _HOLD_TIME
+from tests.support.harness import Harness, read_messages
+from tests.support.wire import FLUSH, SYNC, bind, execute, kinds, parse, query, rows, run
+
+if TYPE_CHECKING:
+    from tests.support.harness import FakeClient
+
+FLOODS = {
+    "queries": query("SELECT flood"),
+    "batches": run("SELECT flood") + SYNC,
+    "syncs": SYNC,
+    "flushed": run("SELECT flood") + FLUSH + SYNC,
+    "routing commands": query("SET SERVER ROLE TO 'primary'"),
+    "prepared": parse("SELECT flood", "s") + bind(name="s") + execute() + SYNC,
+}
+
+
+def heard(client: FakeClient) -> str:
+    """The types of all messages that a client has got so far."""
+    client.receive()
+    return kinds(read_messages(client.got))
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_is_taken_a_turn_at_a_time(kind: str) -> None:
+    harness = Harness(pool_size=2)
+    flooding, other = harness.connect(), harness.connect()
+    harness.ask(other, query("SELECT warm"))
+    number = 5 * TURN
+    flooding.send(FLOODS[kind] * number)
+    turns = 0
+    answered = 0
+    while answered < number:
+        before = answered
+        moved = harness._step()
+        answered = heard(flooding).count("Z")
+        # A step is a turn of each link; a server's is worth as many answers as a client's.
+        assert answered - before <= 2 * TURN
+        turns += 1
+        assert moved
+    assert turns >= number // (2 * TURN)
+    assert rows(harness.ask(other, query("SELECT mine"))) == [[b"SELECT mine"]]
+    harness.check()
+
+
+@pytest.mark.parametrize("kind", ["queries", "batches", "prepared"])
+def test_a_pipeline_gives_its_server_back_when_others_wait(kind: str) -> None:
+    harness = Harness(pool_size=1)
+    flooding, other = harness.connect(), harness.connect()
+    flooding.send(FLOODS[kind] * 500)
+    harness.accept()
+    other.send(query("SELECT mine"))
+    assert other.session.waiter is not None
+    while not other.receive():
+        assert harness._step()
+    assert heard(flooding).count("Z") <= 3 * TURN
+    harness.run()
+    assert heard(flooding).count("Z") == 500
+    harness.check()
+
+
+def test_a_pipeline_in_a_transaction_goes_on_while_others_wait() -> None:
+    harness = Harness(pool_size=1)
+    flooding, other = harness.connect(), harness.connect()
+    harness.ask(flooding, query("BEGIN"))
+    other.send(query("SELECT mine"))
+    flooding.send(query("SELECT x") * 20 + query("COMMIT"))
+    server = harness.servers[0]
+    assert len(server.connection.queue) == 21, "sent one by one"
+    harness.run()
+    assert server.model.log[:22] == ["BEGIN", *["SELECT x"] * 20, "COMMIT"]
+    harness.check()
+
+
+# --- what is held of a batch
+
+
+def test_an_error_in_an_open_batch_is_told_without_a_sync() -> None:
+    harness = Harness()
+    client = harness.connect()
+    client.send(parse("FAIL x"))
+    harness.run()
+    assert not client.got
+    harness.engine.advance(_HOLD_TIME)
+    harness.run()
+    assert heard(client) == "E"
+    client.send(bind() + execute() + SYNC)
+    harness.run()
+    assert heard(client) == "EZ"
+    harness.check()
+
+
+def test_an_error_behind_what_has_been_answered_is_told_without_a_sync() -> None:
+    harness = Harness()
+    client = harness.connect()
+    client.send(run("SELECT x") + FLUSH)
+    harness.run()
+    assert heard(client) == "12TDC"
+    client.send(parse("FAIL x"))
+    harness.run()
+    harness.engine.advance(_HOLD_TIME)
+    harness.run()
+    assert heard(client) == "12TDCE"
+    client.send(SYNC)
+    harness.run()
+    assert heard(client) == "12TDCEZ"
+    harness.check()
+
+
+def test_a_batch_that_comes_in_pieces_is_sent_as_one_if_they_come_soon() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, query("SELECT warm"))
+    for part in (parse("SELECT x"), bind(), execute()):
+        client.send(part)
+        harness.engine.advance(_HOLD_TIME / 4)
+        assert client.session.server is None
+    assert kinds(harness.ask(client, SYNC)) == "12DCZ"
+    # The timer finds nothing.
+    harness.engine.advance(_HOLD_TIME)
+    assert not client.session.is_held_for_more
+    harness.check()
+
+
+def test_one_timer_serves_many_messages() -> None:
+    harness = Harness()
+    client = harness.connect()
+    before = harness.engine.timers
+    for _ in range(100):
+        client.send(parse("SELECT x"))
+    assert harness.engine.timers == before + 1
+
+
+def test_what_no_server_could_object_to_waits_for_its_sync() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, run("SELECT x") + SYNC)
+    client.send(parse("SELECT x", "known"))
+    harness.run()
+    harness.engine.advance(1)
+    assert client.session.server is None
+    assert kinds(harness.ask(client, SYNC)) == "1Z"
+
+
+def test_a_batch_without_an_end_does_not_grow() -> None:
+    harness = Harness()
+    client = harness.connect()
+    message = parse("SELECT x") + bind() + execute()
+    for _ in range(300):
+        client.send(message * 20 + FLUSH)
+        harness.run()
+        client.got = b""
+    segment = client.session.extended.segment
+    assert segment is not None
+    assert segment.steps is not None
+    assert len(segment.steps) < 1500
+    assert kinds(harness.ask(client, SYNC)) == "Z"
+    harness.check()
