@@ -1,4 +1,4 @@
-"""`python -m benchmarks [compare | routing | memory] ...`."""
+"""`python -m benchmarks [compare | routing | memory | fairness] ...`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from rich.console import Console
 
 from router.errors import RouterError
 
-from . import pgbench
+from . import fairness, pgbench
 from .compare import Comparison, compare, processors
 from .memory import measure
 from .pgbench import SCRIPTS, Load
-from .report import comparison_table, memory_table, routing_table, write_json
+from .report import (
+    comparison_table,
+    fairness_table,
+    memory_table,
+    routing_table,
+    write_json,
+)
 from .targets import (
     BenchmarkError,
     Options,
@@ -129,6 +135,21 @@ def run_memory(options: argparse.Namespace, console: Console) -> None:
         write_json(options.json, options=_given(options), targets=targets, results=results)
 
 
+def run_fairness(options: argparse.Namespace, console: Console) -> None:
+    """Compare what others wait while one client sends without waiting."""
+    proxies = _proxies(options, 100)
+    with (
+        postgres(2 * options.pool + 40, options.bin_dir) as server,
+        all_targets(server, proxies) as targets,
+        console.status("") as status,
+    ):
+        waits = fairness.measure(targets, options.seconds, status.update)
+    title = f"{fairness.OTHERS} others, one query at a time, for {options.seconds} s each"
+    console.print(fairness_table(waits, title))
+    if options.json is not None:
+        write_json(options.json, options=_given(options), targets=targets, results=waits)
+
+
 def _proxies(options: argparse.Namespace, max_clients: int) -> Options:
     return Options(
         pool_size=options.pool,
@@ -167,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     memory = commands.add_parser("memory", parents=[common], help=run_memory.__doc__)
     memory.add_argument("--clients", type=int, default=1000, help="idle clients (1000)")
     memory.set_defaults(run=run_memory)
+    fair = commands.add_parser("fairness", parents=[common], help=run_fairness.__doc__)
+    fair.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
+    fair.set_defaults(run=run_fairness)
     return parser
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .compare import Comparison
+    from .fairness import Wait
     from .memory import Memory
     from .processes import CpuTime
     from .targets import Target
@@ -100,12 +101,30 @@ def memory_table(measured: Sequence[Memory]) -> Table:
     return table
 
 
+def fairness_table(waits: Sequence[Wait], title: str) -> Table:
+    """What the others waited, a row per flood and target."""
+    table = Table(title=title)
+    for header in ("one client sends", "target"):
+        table.add_column(header)
+    for header in ("queries", "p50 ms", "p99 ms", "longest ms", "flood MB"):
+        table.add_column(header, justify="right")
+    for wait in waits:
+        table.add_row(
+            wait.flood,
+            wait.target,
+            f"{wait.queries:,}",
+            *(f"{1e3 * time:.2f}" for time in (wait.p50, wait.p99, wait.longest)),
+            f"{wait.sent / 1e6:.1f}",
+        )
+    return table
+
+
 def write_json(
     path: Path,
     *,
     options: Mapping[str, object],
     targets: Sequence[Target],
-    results: Sequence[Comparison | Memory],
+    results: Sequence[Comparison | Memory | Wait],
 ) -> None:
     """Write every single run, and what is needed to judge it."""
     document = {
