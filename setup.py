@@ -36,6 +36,7 @@ MODULES = [
     "router/routing/keyvalues.py",
     "router/routing/constants.py",
     "router/routing/shardmaps.py",
+    "router/routing/derived.py",
     "router/routing/columns.py",
     "router/routing/sql/graph.py",
     "router/routing/sql/relations.py",

@@ -22,6 +22,7 @@ from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, quote_literal
+from ..routing.derived import KINDS, Relation
 from .answer import Answer
 
 if TYPE_CHECKING:
@@ -65,6 +66,57 @@ SELECT 'f', p.proname FROM pg_catalog.pg_proc p
 """
 
 
+# Tables with keys, their partitions and children, and what uses any of them: views and rules by
+# their dependencies, functions by these or because the name is somewhere in their text.
+_RELATIONS: Final = """\
+WITH RECURSIVE keyed (oid, root) AS (
+ SELECT c.oid, c.oid FROM pg_catalog.pg_class c
+ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'f')
+ AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND ({wanted})
+ UNION SELECT i.inhrelid, k.root FROM keyed k
+ JOIN pg_catalog.pg_inherits i ON i.inhparent = k.oid
+), made (class, oid) AS (
+ SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, k.oid FROM keyed k
+ UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, p.oid
+ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ AND l.lanname NOT IN ('internal', 'c') AND p.prosrc ~* (
+ SELECT '\\m(' || pg_catalog.string_agg(
+ pg_catalog.regexp_replace(c.relname, '(\\W)', '\\\\\\1', 'g'), '|') || ')\\M'
+ FROM keyed k JOIN pg_catalog.pg_class c ON c.oid = k.oid)
+ UNION SELECT d.class, d.oid FROM made m JOIN LATERAL (
+ SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, r.ev_class
+ FROM pg_catalog.pg_depend d
+ JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+ WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+ AND d.refclassid = m.class AND d.refobjid = m.oid AND r.ev_class <> m.oid
+ UNION ALL
+ SELECT d.classid, d.objid FROM pg_catalog.pg_depend d
+ WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+ AND d.refclassid = m.class AND d.refobjid = m.oid
+ ) d (class, oid) ON true
+)
+SELECT 's', n.nspname, c.relname, c.relkind::pg_catalog.text, o.nspname, t.relname
+ FROM (SELECT DISTINCT oid FROM made
+ WHERE class = 'pg_catalog.pg_class'::pg_catalog.regclass) m
+ JOIN pg_catalog.pg_class c ON c.oid = m.oid
+ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ LEFT JOIN keyed k ON k.oid = m.oid
+ LEFT JOIN pg_catalog.pg_class t ON t.oid = k.root
+ LEFT JOIN pg_catalog.pg_namespace o ON o.oid = t.relnamespace
+UNION ALL
+SELECT DISTINCT 's', n.nspname, p.proname, 'function', NULL, NULL
+ FROM made m JOIN pg_catalog.pg_proc p ON p.oid = m.oid
+ JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ WHERE m.class = 'pg_catalog.pg_proc'::pg_catalog.regclass
+ AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc q WHERE q.proname = p.proname
+ AND q.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)
+ LIMIT {limit};
+"""
+
+
 class Member(Protocol):
     """A pool whose router goes by the catalogue."""
 
@@ -74,6 +126,9 @@ class Member(Protocol):
 
     def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
         """Take in the columns of tables, and the names of functions that only read."""
+
+    def learn_relations(self, relations: frozenset[Relation]) -> None:
+        """Take in what is made of sharded tables."""
 
     def is_changing(self, shard: int) -> bool:
         """Whether a client may be about to change the schema of a shard."""
@@ -102,6 +157,7 @@ class Wanted:
         if self.keys:
             conditions = sorted({_condition(key) for key in self.keys})
             text += _COLUMNS.format(wanted=" OR ".join(conditions), limit=limit)
+            text += _RELATIONS.format(wanted=" OR ".join(conditions), limit=limit)
         if self.functions:
             text += _FUNCTIONS.format(limit=limit)
         return text.encode("ascii")
@@ -138,6 +194,9 @@ class Catalogue:
         self._members: list[Member] = []
         # By shard; None: it was asked, or told, and what it would say now is unknown.
         self._told: dict[int, _Told | None] = {}
+        # What a shard has said last about relations counts until it says something else: to
+        # take one for sharded that is not any more is an error, the other way round is none.
+        self._relations: dict[int, frozenset[Relation]] = {}
         self._due: Final = set(range(len(servers)))
         self._shard_count: Final = len(servers)
         self._with_primary: Final = {
@@ -157,8 +216,14 @@ class Catalogue:
     def inherit(self, old: Catalogue) -> None:
         """Begin with what another one of the same servers knows, until they have been asked."""
         self._told = dict(old._told)
+        self._relations = dict(old._relations)
 
     # --- when
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all shards have been asked."""
+        return len(self._told) == self._shard_count
 
     def is_due(self, address: Address, *, is_first: bool = False) -> bool:
         """Whether a connection should ask before it is used; `is_first`: there is no other.
@@ -233,6 +298,7 @@ class Catalogue:
             _columns(row[1:] for row in rows if row[0] == "c"),
             frozenset(name for name in functions if name is not None),
         )
+        self._relations[shard] = frozenset(_relation(row[1:]) for row in rows if row[0] == "s")
         self._tell(self._members)
 
     def fail(self, address: Address, why: str) -> None:
@@ -266,9 +332,17 @@ class Catalogue:
             if len(versions) == 1 and _DIFFERENT not in versions:
                 columns[name] = versions.pop()
         functions = frozenset.intersection(*(one.functions for one in told)) if told else None
+        relations = frozenset(one for each in self._relations.values() for one in each)
         for member in members:
             if not member.retired:
+                member.learn_relations(relations)
                 member.learn(columns, functions or frozenset())
+
+
+def _relation(row: Row) -> Relation:
+    """Read (schema, name, kind, schema and name of the root)."""
+    schema, name, kind, *root = (str(value) for value in row if value is not None)
+    return Relation(schema, name, KINDS.get(kind, kind), (root[0], root[1]) if root else None)
 
 
 def _columns(rows: Iterable[Row]) -> Columns:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..config.settings import PoolSettings
     from ..engine.loop import Engine
     from ..protocol.prepared import Statement
+    from ..routing.derived import Relation
     from ..routing.router import QueryRouter
     from .address import Address
     from .catalogue import Catalogue
@@ -222,12 +223,15 @@ class Pool:
         Raises:
             ServerUnavailable: no server can be reached; the cause of the last attempt is in it.
         """
-        pools = self.address_pools()
+        pools, is_first = self.address_pools(), False
         if not self.parameters:
             for address_pool in pools:
                 address_pool.open_spare()
+            is_first = True
         with trio.move_on_after(self.settings.server_login_timeout):
-            while not self.parameters and any(pool.connecting for pool in pools):
+            while (not self.parameters or (is_first and not self._is_told)) and any(
+                pool.connecting for pool in pools
+            ):
                 await self._news.wait()
         if not self.parameters:
             causes = [pool.last_error.message for pool in pools if pool.last_error is not None]
@@ -235,6 +239,11 @@ class Pool:
                 f'Pool down for database: "{self.database}", user: "{self.user}": '
                 + (causes[0] if causes else "no server answered in time")
             )
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether each shard has told about its tables, so that no statement is misjudged."""
+        return self._catalogue is None or self._catalogue.is_complete
 
     def statement(self, body: bytes, context: str) -> Statement[Analysis | None]:
         """The shared statement for the body of a Parse; see `StatementRegistry.get`."""
@@ -247,6 +256,13 @@ class Pool:
         epoch = self.router.epoch
         self.router.learn_columns(columns)
         self.router.learn_functions(functions)
+        if self.router.epoch != epoch:
+            self.statements.clear()
+
+    def learn_relations(self, relations: frozenset[Relation]) -> None:
+        """Route by what is made of sharded tables."""
+        epoch = self.router.epoch
+        self.router.learn_relations(relations)
         if self.router.epoch != epoch:
             self.statements.clear()
 

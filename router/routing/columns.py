@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
+from .derived import FUNCTION
 from .types import KeyType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from .derived import Relation
 
 _PART: Final = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 _SYSTEM: Final = frozenset(("pg_catalog", "information_schema"))
@@ -68,7 +71,10 @@ class ShardedTables:
         type: what the keys are.
         columns: names of the columns, in their order, of those tables that have been asked
             for, by the table's name with and without its schema.
-        names: the names of the tables with sharding keys, without schemas, as far as known.
+        names: the names of the tables with sharding keys, and of what is made of them, without
+            schemas, as far as known.
+        functions: the names of functions that use such tables.
+        relations: what servers have told of both, by name.
     """
 
     keys: tuple[KeyColumn, ...] = ()
@@ -76,6 +82,8 @@ class ShardedTables:
     type: KeyType = KeyType.BIGINT
     columns: Mapping[str, tuple[str, ...]] | None = None
     names: frozenset[str] = frozenset()
+    functions: frozenset[str] = frozenset()
+    relations: Mapping[str, tuple[Relation, ...]] | None = None
 
     @classmethod
     def of(
@@ -96,14 +104,36 @@ class ShardedTables:
 
     def with_columns(self, columns: Mapping[str, tuple[str, ...]]) -> ShardedTables:
         """Take in the names of the columns of tables."""
-        found = {key.table for key in self.keys if key.table}
-        for name, known in columns.items():
+        return replace(self, columns=dict(columns))._named()
+
+    def with_relations(self, relations: Iterable[Relation]) -> ShardedTables:
+        """Take in what servers tell of sharded tables, and of what is made of them."""
+        found: dict[str, tuple[Relation, ...]] = {}
+        for relation in relations:
+            found[relation.name] = (*found.get(relation.name, ()), relation)
+        return replace(self, relations=found)._named()
+
+    def _named(self) -> ShardedTables:
+        """Find the names."""
+        names = {key.table for key in self.keys if key.table}
+        functions: set[str] = set()
+        for name, known in (self.columns or {}).items():
             schema, _, table = name.rpartition(".")
             if schema and any(
                 key.column in known and key.is_in(schema, table) for key in self.keys
             ):
-                found.add(table)
-        return replace(self, columns=dict(columns), names=frozenset(found))
+                names.add(table)
+        for relation in self.all_relations:
+            if self.is_omnisharded(relation.schema, relation.name):
+                continue
+            (functions if relation.kind == FUNCTION else names).add(relation.name)
+        return replace(self, names=frozenset(names), functions=frozenset(functions))
+
+    @property
+    def all_relations(self) -> Iterator[Relation]:
+        """What servers have told of sharded tables, and of what is made of them."""
+        for relations in (self.relations or {}).values():
+            yield from relations
 
     @property
     def are_known(self) -> bool:
@@ -117,7 +147,19 @@ class ShardedTables:
 
     def is_sharded(self, schema: str, table: str) -> bool:
         """Say whether a table is known to have its rows on several shards."""
-        return table in self.names and self.key_of(schema, table)[1]
+        if table not in self.names or schema in _SYSTEM:
+            return False
+        return self.key_of(schema, table)[1] or bool(self._named_so(schema, table))
+
+    def _named_so(self, schema: str, table: str) -> list[Relation]:
+        """List what has been told of the relations of a name."""
+        if self.relations is None or table not in self.relations:
+            return []
+        return [
+            relation
+            for relation in self.relations[table]
+            if relation.kind != FUNCTION and relation.is_named(schema, table)
+        ]
 
     def key_of(self, schema: str, table: str) -> tuple[str, bool]:
         """Return the name of a table's key column, and whether the table has it for sure.
@@ -138,7 +180,18 @@ class ShardedTables:
                 found = key.column, columns is not None
         if found[0] and self.is_omnisharded(schema, table):
             return "", False
-        return found
+        return found if found[0] else self._inherited(schema, table)
+
+    def _inherited(self, schema: str, table: str) -> tuple[str, bool]:
+        """Return the key column of a part of a table, and whether it has it for sure."""
+        keys = set()
+        for relation in self._named_so(schema, table):
+            root = relation.root
+            own = None if root is None else (relation.schema, relation.name)
+            if root is None or root == own:
+                return "", False
+            keys.add(self.key_of(*root)[0])
+        return (keys.pop(), True) if len(keys) == 1 and "" not in keys else ("", False)
 
     def is_omnisharded(self, schema: str, table: str) -> bool:
         """Say whether every shard has a copy of the table."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from .classify import ClassifierOptions
     from .columns import ShardedTables
+    from .derived import Relation
 
 
 class Learner:
@@ -58,6 +59,17 @@ class Learner:
         if sharded is None or sharded.columns == columns:
             return
         self._reclassify(replace(self.classifier, sharded=sharded.with_columns(columns)))
+
+    def learn_relations(self, relations: frozenset[Relation]) -> None:
+        """Take in what is made of sharded tables, and forget all analyses.
+
+        What was learned before is replaced.
+        """
+        sharded = self.sharded
+        if sharded is not None and set(sharded.all_relations) != relations:
+            self._reclassify(
+                replace(self.classifier, sharded=sharded.with_relations(relations))
+            )
 
     def learn_functions(self, names: frozenset[str]) -> None:
         """Take in the names of functions that only read, and forget all analyses.

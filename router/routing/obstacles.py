@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ..errors import NoSingleShard
-from .tokens import closing, is_word, unquoted
+from .tokens import calls, closing, is_word, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +67,9 @@ def no_key(table: str, column: str) -> NoSingleShard:
     """Make the error for a use of a sharded table without its key."""
     if not column:
         return NoSingleShard(
-            f'the statement belongs to no single shard: "{table}" has rows on several',
+            f'the statement belongs to no single shard: "{table}" is made of sharded tables',
             kind=NO_KEY,
-            hint=f"Use the sharded tables with their keys instead, or {_CHOOSE}.",
+            hint=f"Use the tables that it is made of, with their keys, or {_CHOOSE}.",
         )
     return NoSingleShard(
         "the statement belongs to no single shard: it gives no value for the sharding key "
@@ -135,7 +135,7 @@ class Obstacles:
         self._tables: Final = tables if tables is not None and tables.keys else None
         self.first: NoSingleShard | None = None
 
-    def add(self, judgement: Judgement, reading: Reading | None, tokens: Sequence[str]) -> None:
+    def add(self, judgement: Judgement, reading: Reading | None, tokens: list[str]) -> None:
         """Look at a statement."""
         if self._tables is None or self.first is not None:
             return
@@ -149,7 +149,7 @@ class Obstacles:
         tables: ShardedTables,
         judgement: Judgement,
         reading: Reading | None,
-        tokens: Sequence[str],
+        tokens: list[str],
     ) -> NoSingleShard | None:
         kind = judgement.statement.kind
         for table in judgement.tables:  # that is made of the query
@@ -161,6 +161,9 @@ class Obstacles:
                 return None
             table = mentioned(tables, tokens)
             return _unreadable(table) if table or not tables.are_known else None
+        function = called(tables, tokens)
+        if function:
+            return no_key(function, "")
         for name in reading.keys.unkeyed:
             if not name:
                 return _unreadable("")
@@ -171,13 +174,16 @@ class Obstacles:
         return None
 
     def _of_command(
-        self, tables: ShardedTables, judgement: Judgement, tokens: Sequence[str]
+        self, tables: ShardedTables, judgement: Judgement, tokens: list[str]
     ) -> NoSingleShard | None:
         kind = judgement.statement.kind
         if tokens[0] in _WITHOUT_TABLES or kind == "PREPARE TRANSACTION":
             return None
         if tokens[0] == "do":
             return _unreadable("")
+        function = called(tables, tokens) if tokens[0] == "call" else ""
+        if function:
+            return no_key(function, "")
         table = mentioned(tables, tokens)
         if table or _concerns_all(tokens):
             return _for_all(kind, table)
@@ -201,12 +207,22 @@ def _is_at_cursor(tables: ShardedTables, tokens: Sequence[str]) -> bool:
     return is_at_cursor and count == 1 and "select" not in words
 
 
+def called(tables: ShardedTables, tokens: list[str]) -> str:
+    """Return the name of the first function called that uses sharded tables, or ""."""
+    if tables.functions:
+        for call in calls(tokens):
+            if call.name in tables.functions and call.schema != "pg_catalog":
+                return call.name
+    return ""
+
+
 def obstacle_of_text(
     tables: ShardedTables, text: bytes, *, is_too_long: bool
 ) -> NoSingleShard | None:
     """Say what is in the way of a text that nobody has read, by the names in it."""
     if tables.are_known and not _ESCAPED_NAME.search(text):
-        names = [re.escape(name.replace('"', '""').encode()) for name in sorted(tables.names)]
+        known = sorted(tables.names | tables.functions)
+        names = [re.escape(name.replace('"', '""').encode()) for name in known]
         pattern = rb"(?<![\w\x80-\xff])(?:%s)(?![\w\x80-\xff])" % b"|".join(names)
         if not names or not re.search(pattern, text, re.IGNORECASE):
             return None

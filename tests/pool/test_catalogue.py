@@ -15,6 +15,7 @@ from router.pool.pool import Pool
 from router.protocol import marks, messages
 from router.protocol.segments import ReplySink, Segment
 from router.routing.columns import KeyColumn
+from router.routing.derived import Relation
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import Role, RouterOptions
@@ -47,6 +48,10 @@ class Member:
         self.changing = False
         self.columns: Mapping[str, tuple[str, ...]] | None = None
         self.functions: frozenset[str] | None = None
+        self.relations: frozenset[Relation] = frozenset()
+
+    def learn_relations(self, relations: frozenset[Relation]) -> None:
+        self.relations = relations
 
     def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
         self.columns, self.functions = columns, functions
@@ -480,6 +485,96 @@ CREATE FUNCTION nextval(text) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 1
 """
 
 
+def told_by(database: RealDatabase, wanted: Wanted) -> Member:
+    """What a server tells."""
+    member = Member()
+    catalogue = Catalogue("app", SHARDS[:1], wanted)
+    catalogue.join(member)
+    rows: list[tuple[str | None, ...]] = []
+    with database.server.connect(database.name) as connection:
+        cursor = connection.execute(wanted.sql, prepare=False)
+        while True:
+            rows += cursor.fetchall()
+            if not cursor.nextset():
+                break
+    catalogue.take(server(0), rows, is_whole=True)
+    return member
+
+
+MADE = """
+CREATE TABLE events (id bigint, kind text) PARTITION BY HASH (id);
+CREATE TABLE events_0 PARTITION OF events FOR VALUES WITH (MODULUS 2, REMAINDER 0)
+ PARTITION BY LIST (kind);
+CREATE TABLE events_0_x PARTITION OF events_0 FOR VALUES IN ('x');
+CREATE TABLE things (n bigint, parent bigint);
+CREATE TABLE log (n bigint);
+CREATE SCHEMA other;
+CREATE VIEW other.all_events AS SELECT * FROM events;
+CREATE VIEW deeper AS SELECT count(*) FROM other.all_events;
+CREATE VIEW of_a_part AS SELECT * FROM events_0_x;
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM deeper;
+CREATE VIEW thinged AS SELECT * FROM things;
+CREATE FUNCTION atomic() RETURNS bigint LANGUAGE sql
+ BEGIN ATOMIC SELECT count(*) FROM other.all_events; END;
+CREATE FUNCTION of_atomic() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT atomic(); END;
+CREATE FUNCTION texted() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM Events';
+CREATE FUNCTION worded() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM n FROM things; END';
+CREATE FUNCTION lower() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM events';
+CREATE FUNCTION unlike() RETURNS int LANGUAGE sql AS 'SELECT 1 AS events_of_others';
+CREATE PROCEDURE purge() LANGUAGE sql AS 'DELETE FROM "events"';
+CREATE VIEW called AS SELECT texted();
+CREATE RULE copied AS ON INSERT TO log DO ALSO INSERT INTO events VALUES (NEW.n);
+"""
+
+
+def test_the_queries_find_what_is_made_of_sharded_tables(fresh_database: RealDatabase) -> None:
+    fresh_database.execute(MADE)
+    events = ("public", "events")
+    assert told_by(fresh_database, EVENTS).relations == {
+        Relation("public", "events", "table", events),
+        Relation("public", "events_0", "table", events),
+        Relation("public", "events_0_x", "table", events),
+        Relation("other", "all_events", "view"),
+        Relation("public", "deeper", "view"),
+        Relation("public", "of_a_part", "view"),
+        Relation("public", "counted", "materialized view"),
+        Relation("public", "called", "view"),
+        Relation("public", "log", "table"),
+        *(
+            Relation("public", name, "function")
+            for name in ("atomic", "of_atomic", "texted", "purge")
+        ),
+    }
+    by_column = told_by(fresh_database, Wanted((KeyColumn("", "parent"),))).relations
+    assert by_column == {
+        Relation("public", "things", "table", ("public", "things")),
+        Relation("public", "thinged", "view"),
+        Relation("public", "worded", "function"),
+    }
+    assert told_by(fresh_database, Wanted((KeyColumn("missing", "id"),))).relations == set()
+
+
+def test_what_is_made_of_sharded_tables_is_known_until_a_server_says_otherwise() -> None:
+    catalogue, member = joined()
+
+    def say(shard: int, *names: str) -> None:
+        rows = [("s", "public", name, "v", None, None) for name in names]
+        catalogue.take(server(shard), rows, is_whole=True)
+
+    def names() -> set[str]:
+        return {relation.name for relation in member.relations}
+
+    say(0, "one")
+    assert names() == {"one"}
+    say(1, "other")
+    assert names() == {"one", "other"}
+    catalogue.forget(1)
+    catalogue.fail(server(0), "no reason")
+    assert names() == {"one", "other"}
+    say(1)
+    assert names() == {"one"}
+
+
 def test_the_queries_find_what_they_are_to_find(fresh_database: RealDatabase) -> None:
     fresh_database.execute(
         FUNCTIONS
@@ -500,17 +595,7 @@ def test_the_queries_find_what_they_are_to_find(fresh_database: RealDatabase) ->
         ),
         functions=True,
     )
-    member = Member()
-    catalogue = Catalogue("app", SHARDS[:1], wanted)
-    catalogue.join(member)
-    rows: list[tuple[str | None, ...]] = []
-    with fresh_database.server.connect(fresh_database.name) as connection:
-        cursor = connection.execute(wanted.sql, prepare=False)
-        while True:
-            rows += cursor.fetchall()
-            if not cursor.nextset():
-                break
-    catalogue.take(server(0), rows, is_whole=True)
+    member = told_by(fresh_database, wanted)
     assert member.columns == {
         name: columns
         for table, columns in (

@@ -9,6 +9,7 @@ import pytest
 from router.errors import NoSingleShard, RoutingError
 from router.routing import obstacles
 from router.routing.decisions import UNBOUND
+from router.routing.derived import Relation
 from router.routing.router import QueryRouter
 from router.routing.sharding import pg_bigint_hash
 from router.routing.state import RoutingState
@@ -328,3 +329,80 @@ def test_the_verdict_does_not_depend_on_the_shard(
     assert one.obstacle is None
     if sql.startswith(("DECLARE", "PREPARE", "CREATE")):
         assert one.verdict is Verdict.WRITE
+
+
+LEARNED = frozenset(
+    (
+        Relation("public", "events", "table", ("public", "events")),
+        Relation("public", "events_0", "table", ("public", "events")),
+        Relation("public", "busy", "view"),
+        Relation("other", "busiest", "materialized view"),
+        Relation("public", "countries", "view"),
+        Relation("public", "purge", "function"),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def learned() -> QueryRouter:
+    """The router of a pool that has learned what is made of its tables."""
+    router = QueryRouter(OPTIONS)
+    router.learn_relations(LEARNED)
+    return router
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM busy", '"busy" is made of sharded tables'),
+        ("SELECT * FROM busy WHERE id = 3", '"busy" is made of'),
+        ("SELECT * FROM other.busiest", '"busiest" is made of'),
+        ("SELECT * FROM things JOIN busiest USING (n)", '"busiest" is made of'),
+        ("REFRESH MATERIALIZED VIEW other.busiest", 'sharded table "busiest"'),
+        ("SELECT purge()", '"purge" is made of'),
+        ("SELECT * FROM public.purge(3)", '"purge" is made of'),
+        ("CALL purge()", '"purge" is made of'),
+        ("SELECT * FROM events_0", 'sharding key "id" of table "events_0"'),
+        ("DROP TABLE events_0", 'sharded table "events_0"'),
+        ("SELECT * FROM events WHERE id = 3 AND id IN (SELECT id FROM busy)", '"busy" is used'),
+    ],
+)
+def test_what_is_made_of_sharded_tables_is_sharded(
+    learned: QueryRouter, sql: str, message: str
+) -> None:
+    with pytest.raises(NoSingleShard, match=message):
+        learned.route(sql.encode(), RoutingState())
+    state = RoutingState()
+    state.shard, state.is_default = 1, False
+    assert shard(learned, sql, state) == 1
+
+
+def test_a_part_of_a_sharded_table_has_its_key(learned: QueryRouter) -> None:
+    assert shard(learned, "SELECT * FROM events_0 WHERE id = 3") == pg_bigint_hash(3, SHARDS)
+    sql = "INSERT INTO public.events_0 (id) VALUES (3)"
+    assert shard(learned, sql) == pg_bigint_hash(3, SHARDS)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM other.busy",
+        "SELECT pg_catalog.purge()",
+        "SELECT purge FROM things",
+        "SELECT * FROM information_schema.busy",
+        "WITH busy AS (SELECT 1) SELECT * FROM busy",
+    ],
+)
+def test_what_only_has_such_a_name_is_not(learned: QueryRouter, sql: str) -> None:
+    assert shard(learned, sql) == DEFAULT
+
+
+def test_a_view_that_the_settings_name_has_a_key() -> None:
+    options = replace(OPTIONS, automatic_sharding_key=("events.id", "busy.id"))
+    router = QueryRouter(options)
+    router.learn_relations(LEARNED)
+    assert shard(router, "SELECT * FROM busy WHERE id = 3") == pg_bigint_hash(3, SHARDS)
+
+
+def test_a_view_that_every_shard_has_is_everywhere(learned: QueryRouter) -> None:
+    assert shard(learned, "SELECT * FROM countries") is None

@@ -62,6 +62,8 @@ class Queries:
         """Make a use of a table of the database."""
         key, is_certain = self.tables.key_of(schema, table)
         columns = self.tables.columns_of(schema, table)
+        if not key and self.tables.is_sharded(schema, table):
+            self.use(table, Variable())
         return BaseTable(table, key, columns, self.use, is_certain=is_certain)
 
     def scope(self, parent: Scope | None) -> Scope:
