@@ -14,7 +14,7 @@ import trio
 from .admin import console
 from .admin.settings import config_rows
 from .config import loader
-from .config.diff import diff
+from .config.diff import diff, in_force
 from .config.unsupported import unsupported
 from .engine import listener, liveness
 from .engine.loop import Engine
@@ -25,6 +25,7 @@ from .plugins.inspector import inspector_of
 from .pool import connect
 from .pool.registry import PoolRegistry
 from .protocol import backend
+from .reasons import reason
 from .session.clients import Clients
 from .session.login import AdminHandler, Login
 from .session.view import RouterView
@@ -71,9 +72,9 @@ class TaskConnector:
         except RouterError as error:
             failure = error
             self._engine.run_in_round(lambda: pool.open_failed(failure))
-        except Exception as error:
+        except Exception:
             log.exception("cannot connect to %s", pool.address.label)
-            bug = RouterError(f"internal error: {type(error).__name__}")
+            bug = RouterError("internal error", hint="The log of the router has more.")
             self._engine.run_in_round(lambda: pool.open_failed(bug))
         else:
             self._engine.run_in_round(lambda: pool.opened(server))
@@ -141,6 +142,7 @@ class Router:
         if self._started:
             for key in diff(self.config, config).restart:
                 log.warning("general.%s has changed: restart the router to apply it", key)
+            config = in_force(self.config, config)
         self._started = True
         self.config = config
         self.login.use(config, context)
@@ -270,7 +272,7 @@ def _tls_context(general: General) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             "TLS towards clients cannot be set up",
-            [f"general.tls_certificate, general.tls_private_key: {error}"],
+            [f"general.tls_certificate, general.tls_private_key: {reason(error)}"],
         ) from None
 
 
@@ -287,7 +289,7 @@ def _listening(general: General) -> Iterator[socket.socket]:
         where = f"{general.host}:{general.port}"
         raise ConfigError(
             "cannot listen for clients",
-            [f"general.host, general.port: {where}: {error.strerror or error}"],
+            [f"general.host, general.port: {where}: {reason(error)}"],
         ) from None
     with sock:
         yield sock
@@ -349,7 +351,9 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
     except OSError as error:
         # As PgCat: clients matter more than metrics.
         log.error(
-            "metrics: cannot listen on port %d: %s", general.prometheus_exporter_port, error
+            "metrics: cannot listen on port %d: %s",
+            general.prometheus_exporter_port,
+            reason(error),
         )
         return None
     log.info("metrics on http://%s:%d/metrics", general.host, port)

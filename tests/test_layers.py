@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LAYERS = (
     "compiling",
     "printable",
+    "reasons",
     "errors",
     "config",
     "protocol",

@@ -61,6 +61,20 @@ def diff(old: Config, new: Config) -> ConfigDiff:
     )
 
 
+def in_force(running: Config, wanted: Config) -> Config:
+    """What can be had of a configuration without a restart.
+
+    The other keys keep the values that the process runs with, so that the next configuration is
+    compared with these and not with what a file has said in between.
+    """
+    kept = {
+        declared.field: getattr(running.general, declared.field)
+        for declared in declarations(General).values()
+        if not declared.key.unused and declared.key.reload is Reload.RESTART
+    }
+    return wanted.model_copy(update={"general": wanted.general.model_copy(update=kept)})
+
+
 def _pools(config: Config) -> dict[PoolKey, tuple[PoolSettings, tuple[Shard, ...]]]:
     return {
         (name, user.username): (pool_settings(config, pool, user), pool.shards)
@@ -73,5 +87,10 @@ def _changed_keys(old: General, new: General) -> tuple[str, ...]:
     return tuple(
         name
         for name, declared in declarations(General).items()
-        if getattr(old, declared.field) != getattr(new, declared.field)
+        if _meaning(getattr(old, declared.field)) != _meaning(getattr(new, declared.field))
     )
+
+
+def _meaning(value: object) -> object:
+    """None is off wherever there are only on and off."""
+    return False if value is None else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from ..reasons import reason
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _unreadable(path: tuple[str, str], file: Path | None) -> Iterator[Finding]:
     try:
         file.open("rb").close()
     except OSError as error:
-        yield Finding(path, f"cannot read {file}: {error.strerror or error}")
+        yield Finding(path, f"cannot read {file}: {reason(error)}")
     except ValueError:
         yield Finding(path, "is not the name of a file")
 
@@ -63,7 +64,7 @@ def _pair(certificate: Path, key: Path) -> Iterator[Finding]:
         yield Finding(
             _CERTIFICATE,
             f"{certificate} and the key {key} are not a certificate chain and its key: "
-            f"{_reason(error)}",
+            f"{reason(error)}",
             (_KEY,),
         )
 
@@ -72,9 +73,4 @@ def _authorities(file: Path) -> Iterator[Finding]:
     try:
         ssl.create_default_context(cafile=file)
     except (ssl.SSLError, OSError) as error:
-        yield Finding(_CA, f"{file} holds no usable certificate: {_reason(error)}")
-
-
-def _reason(error: OSError) -> str:
-    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return reason or str(error)
+        yield Finding(_CA, f"{file} holds no usable certificate: {reason(error)}")

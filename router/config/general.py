@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from .keys import (
     Count,
     Flag,
+    Host,
     Key,
     Millis,
     Name,
@@ -40,7 +41,7 @@ class General(Section):
     """Settings of the process, and defaults for all pools."""
 
     host: Annotated[
-        Name, Key("Address to listen on, for clients and for metrics.", Reload.RESTART)
+        Host, Key("Address to listen on, for clients and for metrics.", Reload.RESTART)
     ] = "0.0.0.0"
     port: Annotated[Port, Key("Port to listen on.", Reload.RESTART)] = 5432
     listen_backlog: Annotated[
@@ -74,7 +75,7 @@ class General(Section):
         Millis | None,
         Key(
             "How often to look whether the file has changed; 0 is off.",
-            Reload.RESTART,
+            Reload.AT_ONCE,
             unset="off",
         ),
     ] = None

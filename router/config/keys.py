@@ -139,9 +139,21 @@ def _as_table(value: object) -> object:
 # The largest integer that TOML promises; it stands for no limit of our own.
 LARGEST = 2**63 - 1
 
+
+def _host(name: str) -> str:
+    """Refuse what cannot be looked up; a directory is where a Unix socket is."""
+    try:
+        if not name.startswith("/"):
+            name.encode("idna")
+    except UnicodeError:
+        raise ValueError("must be the name or the address of a host") from None
+    return name
+
+
 # A zero byte would end the string early in the messages of the PostgreSQL protocol.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$"), Form("a string")]
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$"), Form("a string that is not empty")]
+Host = Annotated[Name, AfterValidator(_host), Form("the name or the address of a host")]
 Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]

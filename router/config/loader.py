@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tomli
 
 from ..errors import ConfigError
+from ..reasons import reason
 from .checks import check
 from .files import check_files
 from .model import Config
@@ -39,7 +40,7 @@ def load(path: Path) -> Loaded:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot read {path}: {reason(error)}") from None
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -57,8 +58,10 @@ def parse(text: str, source: str) -> Loaded:
     """
     try:
         raw: dict[str, object] = tomli.loads(text)
-    except ValueError as error:  # TOMLDecodeError, or a number of too many digits
+    except tomli.TOMLDecodeError as error:
         raise ConfigError(f"{source}: not valid TOML: {error}") from None
+    except ValueError:  # Python's own, of a number of more digits than it cares to read
+        raise ConfigError(f"{source}: not valid TOML: a number is too long") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None
     tidied = tidy(raw, Config)
@@ -71,6 +74,8 @@ def parse(text: str, source: str) -> Loaded:
             if not any(finding.rests_on(path) for path in validated.mistakes):
                 (warnings if finding.is_warning else problems).append(str(finding))
     if problems or config is None:
+        # First, since a key that is missing may be there by another spelling.
+        problems = [*tidied.misspelled, *problems]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{source}: {count}", problems)
     return Loaded(config, tuple(warnings))

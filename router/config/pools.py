@@ -23,6 +23,7 @@ from .keys import (
     Count,
     Flag,
     Form,
+    Host,
     Key,
     Millis,
     Name,
@@ -122,7 +123,7 @@ class Server(_Listed):
 
     array_form: ClassVar[tuple[str, ...]] = ("host", "port", "role")
 
-    host: Annotated[Name, Key("Host name or address.")]
+    host: Annotated[Host, Key("Host name or address.")]
     port: Annotated[Port, Key("Port.")]
     role: Annotated[
         Role,
@@ -136,7 +137,7 @@ class Mirror(_Listed):
 
     array_form: ClassVar[tuple[str, ...]] = ("host", "port", "mirroring_target_index")
 
-    host: Annotated[Name, Key("Host name or address.")]
+    host: Annotated[Host, Key("Host name or address.")]
     port: Annotated[Port, Key("Port.")]
     mirroring_target_index: Annotated[
         Count, Key("Position of the server to copy in the shard's servers, from 0.")

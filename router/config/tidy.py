@@ -22,11 +22,13 @@ class Tidied:
 
     Attributes:
         written: the path in the file for each path that has another one here.
+        misspelled: those of the warnings that have a suggestion.
     """
 
     table: Table = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     written: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    misspelled: list[str] = field(default_factory=list)
 
     def as_written(self, path: KeyPath) -> KeyPath:
         """What the file calls a path."""
@@ -51,7 +53,7 @@ def _table(
     for written, value in raw.items():
         name = aliases.get(written, written)
         if name not in known:
-            out.warnings.append(_unknown((*path, written), [*known, *aliases]))
+            _note_unknown((*path, written), [*known, *aliases], out)
         elif name != written and name in raw:
             given = show_path((*path, name))
             out.warnings.append(f"{show_path((*path, written))}: ignored, {given} is set too")
@@ -81,7 +83,10 @@ def _entry(value: object, section: type[Section], path: KeyPath, out: Tidied) ->
     return _table(value, section, path, out) if isinstance(value, dict) else value
 
 
-def _unknown(path: KeyPath, known: list[str]) -> str:
+def _note_unknown(path: KeyPath, known: list[str], out: Tidied) -> None:
     nearest = difflib.get_close_matches(str(path[-1]), known, n=1)
     hint = f", did you mean {nearest[0]}?" if nearest else ""
-    return f"{show_path(path)}: unknown key, ignored{hint}"
+    warning = f"{show_path(path)}: unknown key, ignored{hint}"
+    out.warnings.append(warning)
+    if nearest:
+        out.misspelled.append(warning)

@@ -200,7 +200,11 @@ async def connect(host: str, port: int, keepalive: KeepAlive | None) -> Wire:
     """
     if host.startswith("/"):
         unix = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        await unix.connect(f"{host}/.s.PGSQL.{port}")
+        try:
+            await unix.connect(f"{host}/.s.PGSQL.{port}")
+        except BaseException:
+            unix.close()
+            raise
         return Wire(socket.socket(fileno=unix.detach()), f"{host}:{port}")
     stream = await trio.open_tcp_stream(host, port)
     sock = socket.socket(fileno=stream.socket.detach())

@@ -24,6 +24,7 @@ from ..errors import (
 from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
+from ..reasons import reason
 from .query import LoginQueries
 from .server import ServerConnection
 from .warming import warm
@@ -73,23 +74,15 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
     except WireClosed as error:
         raise ServerUnavailable(f"{address.label} closed the connection: {error}") from None
     except ssl.SSLError as error:
-        reason = getattr(error, "verify_message", "") or error.reason or str(error)
-        raise ServerUnavailable(f"TLS with {address.label} failed: {reason}") from None
+        raise ServerUnavailable(f"TLS with {address.label} failed: {reason(error)}") from None
     except OSError as error:
-        raise ServerUnavailable(
-            f"cannot connect to {address.label}: {_system_reason(error)}"
-        ) from None
+        raise ServerUnavailable(f"cannot connect to {address.label}: {reason(error)}") from None
     except ClientProtocolError as error:
         raise ServerProtocolError(f"{address.label}: {error.message}") from None
-
-
-def _system_reason(error: BaseException) -> str:
-    """The system's words for why there is no connection; trio keeps them in the causes."""
-    if isinstance(error, BaseExceptionGroup):
-        return _system_reason(error.exceptions[0])
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) if error.__cause__ is None else _system_reason(error.__cause__)
+    except (struct.error, ValueError, IndexError):
+        raise ServerProtocolError(
+            f"{address.label} sent a message that cannot be read during login"
+        ) from None
 
 
 async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:
@@ -132,7 +125,9 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
         elif kind == codes.READY_FOR_QUERY:
             break
         else:
-            raise ServerProtocolError(f"unexpected message type {chr(kind)!r} during login")
+            raise ServerProtocolError(
+                f"unexpected message type {chr(kind)!r} from {pool.address.label} during login"
+            )
     if settings.prewarmer or pool.catalogue is not None:
         queries = LoginQueries(
             wire,
@@ -226,7 +221,9 @@ async def deliver_cancel(pool: AddressPool, pid: int, secret: bytes) -> None:
                 pool.address.host, pool.address.port, keepalive_of(pool.settings)
             )
         except OSError as error:
-            log.warning("cannot send a cancel request to %s: %s", pool.address.label, error)
+            log.warning(
+                "cannot send a cancel request to %s: %s", pool.address.label, reason(error)
+            )
             return
         try:
             if pool.settings.server_tls:

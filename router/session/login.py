@@ -31,6 +31,7 @@ from ..protocol.startup import (
     split_options,
 )
 from ..protocol.variables import TRACKED, Variables, as_reported
+from ..reasons import reason
 from .credentials import Credentials
 from .session import Session
 
@@ -114,7 +115,7 @@ class Login:
         except WireClosed as error:
             log.debug("client %s: left during login: %s", wire.peer, error)
         except ssl.SSLError as error:
-            log.warning("client %s: TLS failed: %s", wire.peer, error.reason or error)
+            log.warning("client %s: TLS failed: %s", wire.peer, reason(error))
         except RouterError as error:
             log.warning("client %s: login failed: %s", wire.peer, error.line)
             await self._say(wire, error)

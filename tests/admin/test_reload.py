@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from tests.support.router import PoolText, config_text
@@ -30,3 +31,42 @@ def test_keys_without_effect_are_named_at_the_start_and_at_a_reload(
     router.reload(config_text(router.port, POOLS, QUIET + "healthcheck_timeout = 1000"))
     assert router.log().count(line.format("healthcheck_delay")) == 1
     assert line.format("healthcheck_timeout") in router.log()
+
+
+def test_what_needs_a_restart_is_told_until_it_is_set_back(
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    router = start_router(POOLS, QUIET)
+    said = "general.{} has changed: restart the router to apply it"
+
+    def reload(port: int, general: str = "") -> list[str]:
+        """What the log says of it."""
+        before = len(router.log())
+        router.reload(config_text(port, POOLS, QUIET + general))
+        lines = router.log()[before:].splitlines()
+        return [key for key in ("port", "listen_backlog") if said.format(key) in "".join(lines)]
+
+    assert reload(1) == ["port"]
+    assert reload(1) == ["port"]
+    assert reload(2, "listen_backlog = 7") == ["port", "listen_backlog"]
+    # Nothing of it is in force, and none of it is shown as if it were.
+    shown = {row["key"]: row["value"] for row in router.admin("SHOW CONFIG")}
+    assert (shown["port"], shown["listen_backlog"]) == (str(router.port), "4096")
+    assert reload(router.port) == []
+
+
+def test_all_mistakes_of_a_reload_are_one_line_of_the_log_and_all_are_told(
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    router = start_router(POOLS, QUIET)
+    bad = config_text(router.port, POOLS, "worker_threads = -1\nban_time = -1\nban_tme = 1")
+    with pytest.raises(psycopg.Error) as caught:
+        router.reload(bad)
+    mistakes = [
+        "general.ban_tme: unknown key, ignored, did you mean ban_time?",
+        "general.worker_threads: must be an integer of 0 or more, got -1",
+        "general.ban_time: must be an integer of 0 or more, got -1",
+    ]
+    assert caught.value.diag.message_detail == "\n".join(mistakes)
+    [line] = [line for line in router.log().splitlines() if "reload failed" in line]
+    assert all(mistake in line for mistake in mistakes)

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router.config.diff import ConfigDiff, diff
+from router.config.declared import declarations
+from router.config.diff import ConfigDiff, diff, in_force
+from router.config.general import General
+from router.config.keys import Reload
 
 from .builders import REMOVED, config
 
@@ -125,3 +130,46 @@ def test_global_plugins_are_changed_for_pools_without_their_own() -> None:
     found = diff(old, new)
     assert found.plugins == {"other"}
     assert found.unchanged == {ANN, BOB, OTHER}
+
+
+# What the process starts with, and what files may say; None leaves the key out.
+AT_RESTART: dict[str, tuple[object, ...]] = {
+    "host": ("a", "b", None),
+    "port": (5432, 6432, None),
+    "listen_backlog": (1, 2, 4096, None),
+    "enable_prometheus_exporter": (True, False, None),
+    "prometheus_exporter_port": (9930, 1, None),
+}
+FILES = st.fixed_dictionaries({key: st.sampled_from(some) for key, some in AT_RESTART.items()})
+
+
+def test_these_are_all_the_keys_that_need_a_restart() -> None:
+    declared = declarations(General).items()
+    assert {name for name, key in declared if key.key.reload is Reload.RESTART} == set(
+        AT_RESTART
+    )
+
+
+@given(st.lists(FILES, min_size=2, max_size=5))
+def test_what_needs_a_restart_is_told_by_what_runs_and_not_by_the_last_file(
+    files: list[dict[str, object]],
+) -> None:
+    """Changed, changed again, set back: in every order."""
+    started, *later = (
+        config({f"general/{key}": v for key, v in each.items() if v is not None})
+        for each in files
+    )
+    running = started
+    for wanted in later:
+        expected = tuple(
+            key
+            for key in declarations(General)
+            if key in AT_RESTART
+            and (getattr(started.general, key) or False)
+            != (getattr(wanted.general, key) or False)
+        )
+        assert diff(running, wanted).restart == expected
+        running = in_force(running, wanted)
+        assert all(
+            getattr(running.general, key) == getattr(started.general, key) for key in AT_RESTART
+        )

@@ -36,7 +36,7 @@ def test_a_certificate_and_a_key_belong_together() -> None:
         {"general/tls_certificate": CERTIFICATE, "general/tls_private_key": OTHER_KEY}
     )
     assert problem.startswith("general.tls_certificate: ")
-    assert problem.endswith("KEY_VALUES_MISMATCH")
+    assert problem.endswith("key values mismatch")
 
 
 def test_each_unreadable_file_is_named(tmp_path: Path) -> None:

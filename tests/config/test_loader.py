@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config.declared import declarations
 from router.config.loader import load, parse
-from router.config.model import General, Plugins, PoolConfig, Shard, User
+from router.config.model import Answer, General, Plugins, PoolConfig, Shard, User
 from router.errors import ConfigError
 
 from .builders import REMOVED, problems, toml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).parent
 OURS = HERE.parent.parent / "pgcat.toml"
@@ -103,6 +108,57 @@ def test_an_empty_file_names_both_tables_that_it_needs() -> None:
     assert caught.value.message == "empty.toml: 2 problems"
     assert str(caught.value).startswith("empty.toml: 2 problems\n  ")
     assert "\n" not in caught.value.line
+
+
+FULL: dict[str, object] = {
+    "pools/app/plugins/intercept/queries/0": {"query": "q", "schema": [], "result": []},
+    "pools/app/shards/0/mirrors": [{"host": "m", "port": 1, "mirroring_target_index": 0}],
+    "pools/app/shards/0/servers": [{"host": "s", "port": 1, "role": "primary"}],
+}
+PLACES = {
+    "general": General,
+    "pools/app": PoolConfig,
+    "pools/app/users/0": User,
+    "pools/app/shards/0": Shard,
+    "pools/app/plugins/intercept/queries/0": Answer,
+}
+REQUIRED = [
+    (place, name)
+    for place, section in PLACES.items()
+    for name, declared in declarations(section).items()
+    if declared.required
+]
+
+
+@pytest.mark.parametrize(("place", "name"), REQUIRED)
+@pytest.mark.parametrize(
+    "typo",
+    [lambda name: name[1:], lambda name: name[:-1], lambda name: f"{name[0]}x{name[1:]}"],
+)
+def test_a_typing_error_in_a_required_key_is_told_before_that_the_key_is_missing(
+    place: str, name: str, typo: Callable[[str], str]
+) -> None:
+    table: dict[str, object] = tomli.loads(toml(FULL))
+    for part in place.split("/"):
+        table = cast("dict[str, object]", table[part])
+    value = table[name]
+    path = place.replace("/", ".")
+    found = problems({**FULL, f"{place}/{name}": REMOVED, f"{place}/{typo(name)}": value})
+    assert found[0] == f"{path}.{typo(name)}: unknown key, ignored, did you mean {name}?"
+    assert found[1].startswith(f"{path}.{name}: is required")
+
+
+def test_a_typing_error_in_a_key_that_another_one_needs_is_told_first() -> None:
+    found = problems(
+        {
+            "pools/app/query_parser_enabld": True,
+            "pools/app/query_parser_read_write_splitting": True,
+        }
+    )
+    assert [line.split(": ")[1] for line in found] == [
+        "unknown key, ignored, did you mean query_parser_enabled?",
+        "is only valid when query_parser_enabled is true",
+    ]
 
 
 def test_all_mistakes_are_told_at_once_those_across_keys_too() -> None:
