@@ -197,6 +197,10 @@ class Extended:
         self.skipping = not synced
         return synced
 
+    def attached(self) -> None:
+        """There is a server, to which nothing of this client is on its way."""
+        self._unproven = False
+
     def replay(self, server: ServerConnection) -> None:
         """Send what was collected."""
         for operation in self.collected.take():

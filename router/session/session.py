@@ -261,6 +261,7 @@ class Session(Attachment):
         self.failures = 0
 
     def start_work(self, server: ServerConnection) -> None:
+        self.extended.attached()
         if self._pending:
             message, self._pending = self._pending, b""
             found = (

@@ -68,6 +68,21 @@ def test_a_pipeline_gives_its_server_back_when_others_wait(kind: str) -> None:
     harness.check()
 
 
+@pytest.mark.parametrize("kind", ["batches", "prepared"])
+def test_a_pipeline_whose_statement_is_new_to_the_server_waits_for_it_once(kind: str) -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    client.send(FLOODS[kind] * 8)
+    server = harness.accept()
+    longest = []
+    while heard(client).count("Z") < 8:
+        longest.append(len(server.connection.queue))
+        assert harness._step()
+    # The first by itself, since nobody knows whether it can be prepared; then all the others.
+    assert longest[0] == 1
+    assert max(longest) >= 4
+
+
 def test_a_pipeline_in_a_transaction_goes_on_while_others_wait() -> None:
     harness = Harness(pool_size=1)
     flooding, other = harness.connect(), harness.connect()
