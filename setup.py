@@ -65,6 +65,7 @@ MODULES = [
     "router/pool/answer.py",
     "router/pool/server.py",
     "router/pool/address_pool.py",
+    "router/pool/retry.py",
     "router/pool/cleaning.py",
     "router/pool/balancer.py",
     "router/pool/pool.py",

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 from ..protocol import marks
 from ..stats import Counters
 from . import cleaning, refusals
+from .retry import Retry
 from .server import ServerConnection, ServerState
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ if TYPE_CHECKING:
     from .contracts import Connector, Waiter
 
 log = logging.getLogger("router.pool")
-
-# How soon opening is tried again while somebody waits, in seconds; doubles up to the second.
-_RETRY_FIRST: Final = 0.05
-_RETRY_LAST: Final = 1.0
 
 # A connection lives up to so much shorter than server_lifetime, so that not all end together.
 _LIFETIME_JITTER: Final = 0.1
@@ -102,8 +99,7 @@ class AddressPool:
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
         self.on_schema_change: Callable[[], None] | None = None
         self.last_error: RouterError | None = None
-        self._retry_delay = _RETRY_FIRST
-        self._retry: Timer | None = None
+        self._retry: Final = Retry(engine, self._try_again)
         self._expiry: Timer | None = None
 
     def __repr__(self) -> str:
@@ -171,6 +167,7 @@ class AddressPool:
         waiter.pool = self
         self.waiters.append(waiter)
         self._watch_waiters()
+        self._retry.hurry()
         self._open_for_waiters()
 
     def _watch_waiters(self) -> None:
@@ -202,8 +199,15 @@ class AddressPool:
 
     # --- opening
 
+    @property
+    def _may_open(self) -> bool:
+        """Whether to open another: where the last could not be had, one at a time."""
+        if self._retry.is_pending or (self.connecting and self.last_error is not None):
+            return False
+        return self.has_room
+
     def _open_for_waiters(self) -> None:
-        while self._retry is None and self.connecting < len(self.waiters) and self.has_room:
+        while self.connecting < len(self.waiters) and self._may_open:
             self._open()
 
     def _open(self) -> None:
@@ -217,7 +221,7 @@ class AddressPool:
 
     def fill(self) -> None:
         """Open what is missing to min_pool_size."""
-        while self._retry is None and self.size < self.settings.min_pool_size and self.has_room:
+        while self.size < self.settings.min_pool_size and self._may_open:
             self._open()
 
     def opened(self, server: ServerConnection) -> None:
@@ -226,7 +230,7 @@ class AddressPool:
         self.last_error = None
         if self.on_reached is not None:
             self.on_reached(self, server)
-        self._retry_delay = _RETRY_FIRST
+        self._retry.reset()
         if self.retired:
             link, server.link = server.link, None
             if link is not None:
@@ -239,6 +243,7 @@ class AddressPool:
         server.used_at = self._engine.now
         self.move(server, ServerState.ACTIVE)
         self.give_on(server)
+        self._try_again()  # others may have been held back for this one
 
     def open_failed(self, error: RouterError) -> None:
         """A connection that was asked for could not be had."""
@@ -249,12 +254,10 @@ class AddressPool:
             self.on_unreachable(self, error)
         if self.size == 0 or not self.waiters:
             self._move_waiters_on(None if refusals.is_temporary(error) else error)
-        if (self.waiters or self.settings.min_pool_size) and self._retry is None:
-            self._retry = self._engine.call_later(self._retry_delay, self._try_again)
-            self._retry_delay = min(self._retry_delay * 2, _RETRY_LAST)
+        if self.waiters or self.settings.min_pool_size:
+            self._retry.schedule(is_wanted=bool(self.waiters))
 
     def _try_again(self) -> None:
-        self._retry = None
         self._open_for_waiters()
         self.fill()
 

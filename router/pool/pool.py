@@ -20,6 +20,7 @@ from .bans import Bans
 from .contracts import Waiter
 from .failures import Failures
 from .server import ServerState
+from .throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ class Pool:
         parameters: what its servers report at login, for clients that log in.
         is_session_mode, is_statement_mode: pool_mode, quick to ask.
         failures: servers that could not be connected to, for random_healthy.
+        unserved: holds back lines about clients that get no server.
         retired: replaced or gone; clients look for their pool again.
         inspector: the plugins that look at statements, if there are any.
     """
@@ -81,6 +83,7 @@ class Pool:
         ]
         self.bans: Final = Bans()
         self.failures: Final = Failures()
+        self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
         self.retired = False
         self.inspector: Inspector | None = None
@@ -186,29 +189,32 @@ class Pool:
         return waiter
 
     def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
-        log.warning(
-            "[%s/%s] no connection: %s",
-            self.database,
-            self.user,
-            error.line,
-        )
         self._tell_news()
-        address = address_pool.address
-        self.failures.note(address, self._engine.now)
+        address, now = address_pool.address, self._engine.now
         if self._catalogue is not None:
             self._catalogue.refresh(address.shard)
-        if self.bans.ban(address, error.message, self._engine.now, self.settings.ban_time):
+        duration = self.settings.ban_time
+        is_banned = self.bans.ban(address, error.message, now, duration)
+        if self.failures.note(address, now):
+            # Once: it may be down for days, and is tried again all the time.
+            left_out = f"; it is left out for {duration:g} s" if is_banned else ""
             log.warning(
-                "[%s/%s] %s is left out for %g s",
-                self.database,
-                self.user,
-                address.label,
-                self.settings.ban_time,
+                "[%s/%s] no connection: %s%s", self.database, self.user, error.line, left_out
             )
 
     def _reached(self, address_pool: AddressPool, server: ServerConnection) -> None:
-        self.bans.lift(address_pool.address)
-        self.failures.clear(address_pool.address)
+        address = address_pool.address
+        self.bans.lift(address)
+        outage = self.failures.clear(address)
+        if outage is not None:
+            log.info(
+                "[%s/%s] %s can be connected to again, after %.0f s and %d failed attempts",
+                self.database,
+                self.user,
+                address.label,
+                self._engine.now - outage.since,
+                outage.attempts,
+            )
         if address_pool.address.is_primary or not self.parameters:
             self.parameters = server.baseline
         self._tell_news()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from ..errors import ClientProtocolError, ClientTimeout, PoolError
+from ..errors import ClientProtocolError, ClientTimeout, PoolError, ServerError
 from ..protocol import codes
 
 if TYPE_CHECKING:
+    from ..errors import RouterError
     from .session import Session
+
+log = logging.getLogger("router.session")
 
 
 def watch_idleness(session: Session) -> None:
@@ -40,6 +44,15 @@ def refuse_transaction(session: Session) -> None:
     """End the session: in statement mode no transaction may be open."""
     text = "transaction blocks are not allowed in statement pooling mode"
     session.end_with(ClientProtocolError(text, sqlstate="0A000"))
+
+
+def log_failure(session: Session, error: RouterError) -> None:
+    """Log that a statement gets no server: of those that a dead server fails, a few."""
+    more: str | None = ""
+    if isinstance(error, PoolError | ServerError):
+        more = session.pool.unserved.admit(session.engine.now)
+    if more is not None:
+        log.info("client %s: %s%s", session.peer, error.line, more)
 
 
 def fails_too_often(session: Session) -> bool:

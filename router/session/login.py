@@ -16,8 +16,10 @@ from ..errors import (
     ClientError,
     ClientProtocolError,
     RouterError,
+    ServerUnavailable,
     ShuttingDown,
 )
+from ..pool.throttle import Throttle
 from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ClientAuthenticator
@@ -101,6 +103,7 @@ class Login:
         self.config = config
         self.tls: ssl.SSLContext | None = None
         self._credentials = Credentials(config)
+        self._unserved: Final = Throttle()
         self.draining = False
 
     async def __call__(self, wire: Wire) -> None:
@@ -117,7 +120,11 @@ class Login:
         except ssl.SSLError as error:
             log.warning("client %s: TLS failed: %s", wire.peer, reason(error))
         except RouterError as error:
-            log.warning("client %s: login failed: %s", wire.peer, error.line)
+            more: str | None = ""
+            if isinstance(error, ServerUnavailable):
+                more = self._unserved.admit(self._engine.now)
+            if more is not None:
+                log.warning("client %s: login failed: %s%s", wire.peer, error.line, more)
             await self._say(wire, error)
         except Exception:
             log.exception("client %s: internal error during login", wire.peer)

@@ -149,7 +149,6 @@ class Session(Attachment):
             else:
                 self.feed(data)
         except ClientProtocolError as error:
-            log.warning("client %s: %s; closing the connection", self.peer, error.line)
             self.end_with(error)
             return
         if self.link is None:
@@ -277,7 +276,7 @@ class Session(Attachment):
         """There is no server to be had: the statement fails, the session goes on."""
         self.waiter = None
         self.error_count += 1
-        log.info("client %s: %s", self.peer, error.line)
+        limits.log_failure(self, error)
         answer = messages.error_from(error)
         if self._pending:
             self._pending = b""
@@ -397,7 +396,6 @@ class Session(Attachment):
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server does not take what the client asked for at start-up."""
         error = RouterError(fields.get("M", "bad setting"), sqlstate=fields.get("C", "22023"))
-        log.warning("client %s: %s", self.peer, error.line)
         self.end_with(error)
 
     def server_lost(self, error: RouterError) -> None:
@@ -425,6 +423,8 @@ class Session(Attachment):
 
     def end_with(self, error: RouterError) -> None:
         """Close the connection with an error."""
+        if error.sqlstate != "57P01":  # a shutdown is logged once, for all
+            log.warning("client %s: %s; closing the connection", self.peer, error.line)
         self.end(messages.error_from(error, severity="FATAL"), error.message)
 
     def end(self, last_words: bytes, reason: str) -> None:
