@@ -180,7 +180,12 @@ class Link(Output):
         if self.closed or self._closing:
             return
         self._on_data(b"")
-        if self._muted and not self._deferred and not self.closed:
+        if not self._deferred and not self.closed:
+            self._caught_up()
+
+    def _caught_up(self) -> None:
+        """What has been read is dealt with: read on."""
+        if self._muted:
             self._muted = False
             self._watch()
 
@@ -338,7 +343,7 @@ class Link(Output):
 class TlsLink(Link):
     """A link whose bytes go through TLS; the handshake has been done before."""
 
-    __slots__ = ("_plain", "_tls")
+    __slots__ = ("_has_ended", "_plain", "_tls")
 
     def __init__(
         self,
@@ -352,6 +357,7 @@ class TlsLink(Link):
         self._tls: Final = tls
         super().__init__(engine, sock, handler, patient=patient)
         self._plain: list[bytes | memoryview] = []
+        self._has_ended = False
         self._queue = self._plain
 
     def _take(self, data: bytes) -> None:
@@ -361,8 +367,16 @@ class TlsLink(Link):
         if self._tls.has_output():
             # A key update or a ticket: it has to go out even when we have nothing to say.
             self._engine.flush_soon(self)
-        if ended:
+        if ended and self._deferred:
+            self._has_ended = True  # what came before comes first
+        elif ended:
             self._lost("connection closed by peer")
+
+    def _caught_up(self) -> None:
+        if self._has_ended:
+            self._lost("connection closed by peer")
+        else:
+            super()._caught_up()
 
     def close(self) -> None:
         """Send what is queued and the end of the stream, then close."""

@@ -57,6 +57,27 @@ class Recorder:
                 await self._news.wait()
 
 
+class Sharing(Recorder):
+    """A handler that deals with one byte a turn, and notes whose turn it was."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        super().__init__()
+        self._name = name
+        self._log = log
+        self._left = b""
+        self.link: Link | None = None
+
+    def on_data(self, data: bytes) -> None:
+        self._left += data
+        assert self.link is not None
+        self._log.append(self._name)
+        self.data += self._left[:1]
+        self._left = self._left[1:]
+        self._tell()
+        if self._left:
+            self.link.defer()
+
+
 @asynccontextmanager
 async def running_engine() -> AsyncIterator[Engine]:
     """An engine with its task."""

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .peers import PATIENCE, Recorder, linked, receive, running_engine
+from .peers import PATIENCE, Recorder, Sharing, linked, receive, running_engine
 
 if TYPE_CHECKING:
     import pytest
-
-    from router.engine.link import Link
 
 
 async def test_the_engines_time_is_right_outside_of_a_round_and_stands_still_in_it() -> None:
@@ -163,27 +161,6 @@ async def test_closing_the_engine_tells_every_handler() -> None:
 
 
 # --- turns
-
-
-class Sharing(Recorder):
-    """A handler that deals with one byte a turn, and notes whose turn it was."""
-
-    def __init__(self, name: str, log: list[str]) -> None:
-        super().__init__()
-        self._name = name
-        self._log = log
-        self._left = b""
-        self.link: Link | None = None
-
-    def on_data(self, data: bytes) -> None:
-        self._left += data
-        assert self.link is not None
-        self._log.append(self._name)
-        self.data += self._left[:1]
-        self._left = self._left[1:]
-        self._tell()
-        if self._left:
-            self.link.defer()
 
 
 async def test_links_that_have_much_to_do_take_turns() -> None:

@@ -15,7 +15,7 @@ from router.engine.tls import client_context, server_context
 from router.engine.wire import Wire, WireClosed
 from router.errors import ClientProtocolError
 
-from .peers import PATIENCE, Recorder, running_engine, socket_pair
+from .peers import PATIENCE, Recorder, Sharing, running_engine, socket_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,9 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @asynccontextmanager
-async def linked() -> AsyncIterator[tuple[Link, Recorder, trio.SSLStream[trio.SocketStream]]]:
+async def linked(
+    handler: Recorder | None = None,
+) -> AsyncIterator[tuple[Link, Recorder, trio.SSLStream[trio.SocketStream]]]:
     """A link that has shaken hands as the server, its handler, and its peer."""
     server, client = contexts()
     sock, other = socket_pair(buffer=8192)
@@ -43,7 +45,7 @@ async def linked() -> AsyncIterator[tuple[Link, Recorder, trio.SSLStream[trio.So
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.do_handshake)
                 await wire.start_tls(server, server_side=True)
-        recorder = Recorder()
+        recorder = handler or Recorder()
         yield wire.into_link(engine, recorder), recorder, stream
         other.close()
 
@@ -90,6 +92,18 @@ async def test_closing_says_so_under_tls() -> None:
 
 async def test_the_end_of_the_peers_stream_ends_the_link() -> None:
     async with linked() as (link, recorder, stream):
+        await stream.send_all(b"last words")
+        with trio.fail_after(PATIENCE):
+            await stream.aclose()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b"last words"
+        assert link.closed
+
+
+async def test_what_came_before_the_end_of_the_stream_has_its_turns() -> None:
+    handler = Sharing("a", [])
+    async with linked(handler) as (link, recorder, stream):
+        handler.link = link
         await stream.send_all(b"last words")
         with trio.fail_after(PATIENCE):
             await stream.aclose()
