@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # No command is longer than a line, so there is no need to collect more of a message.
 MESSAGE_LIMIT: Final = 64 * 1024
+# So many messages and statements are a turn: one may be a table of all clients.
+TURN: Final = 8
 
 _COPY: Final = frozenset((codes.COPY_DATA, codes.COPY_DONE, codes.COPY_FAIL))
 # Messages that somebody may well make longer than that: they are read to their end and refused.
@@ -131,7 +133,9 @@ class AdminSession:
 
     def _work(self) -> None:
         link = self.link
-        while link is not None and not self._ended:
+        for _ in range(TURN):
+            if link is None or self._ended:
+                return
             if link.congested:
                 link.pause()
                 return
@@ -143,6 +147,8 @@ class AdminSession:
                 self._refuse_long()
             elif not self._take_message():
                 return
+        if link is not None:
+            link.defer()  # clients want to be served, too
 
     def _take_message(self) -> bool:
         """Act on the next message, if it is there as a whole."""

@@ -192,6 +192,7 @@ class FakeLink(Output):
         self.room = room
         self.out = bytearray()
         self.paused = False
+        self.deferred = False
 
     def write(self, data: bytes) -> None:
         """Keep it."""
@@ -210,6 +211,10 @@ class FakeLink(Output):
     def resume(self) -> None:
         """Note it."""
         self.paused = False
+
+    def defer(self) -> None:
+        """Note it."""
+        self.deferred = True
 
     def take(self) -> bytes:
         """All that was written since the last time; there is room again."""
@@ -334,8 +339,15 @@ class AdminClient:
 
     def send(self, *parts: bytes) -> Answer:
         """Send bytes all at once; returns what came back."""
-        self.session.on_data(b"".join(parts))
+        self.feed(b"".join(parts))
         return decode(self.link.take())
+
+    def feed(self, data: bytes) -> None:
+        """Send bytes, and let the session have the turns that it asks for."""
+        self.session.on_data(data)
+        while self.link.deferred:
+            self.link.deferred = False
+            self.session.on_data(b"")
 
     def ask(self, sql: str) -> Answer:
         """A simple query, to which some answer and ReadyForQuery have to come."""

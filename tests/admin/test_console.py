@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.admin.commands import all_commands, nothing
-from router.admin.console import MESSAGE_LIMIT, parameters
+from router.admin.console import MESSAGE_LIMIT, TURN, parameters
 from router.errors import ConfigError
 from router.protocol import codes, messages
 from router.protocol.framing import CLIENT_KINDS
@@ -256,13 +256,13 @@ def test_a_lost_link_ends_the_session_once() -> None:
 def test_bytes_may_come_one_by_one() -> None:
     client = AdminClient()
     for byte in VERSION:
-        client.session.on_data(bytes((byte,)))
+        client.feed(bytes((byte,)))
     assert decode(client.link.take()).kinds == "TDCZ"
 
 
 def test_a_client_that_does_not_read_is_not_written_to() -> None:
     client = AdminClient(many_clients(100), room=5000)
-    client.session.on_data(messages.query(b"SHOW CLIENTS;" * 50) + VERSION)
+    client.feed(messages.query(b"SHOW CLIENTS;" * 50) + VERSION)
     assert client.link.paused
     answers = [client.link.take()]
     assert decode(answers[0]).tags == ["SHOW"]
@@ -332,11 +332,11 @@ def test_the_answer_does_not_depend_on_where_the_bytes_are_cut(
     data: bytes, cuts: list[int]
 ) -> None:
     whole, pieces = AdminClient(), AdminClient()
-    whole.session.on_data(data)
+    whole.feed(data)
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     for start, end in itertools.pairwise(edges):
         if not pieces.link.closed:
-            pieces.session.on_data(data[start:end])
+            pieces.feed(data[start:end])
     assert pieces.link.take() == whole.link.take()
     assert pieces.ends == whole.ends
 
@@ -376,3 +376,22 @@ def test_both_protocols_understand_the_same(sql: str) -> None:
     if len(simple.tags) < 2:
         assert extended.errors == simple.errors or "multiple" in extended.error["M"]
         assert extended.tags == simple.tags or extended.errors
+
+
+def test_a_flood_is_answered_a_turn_at_a_time() -> None:
+    client = AdminClient()
+    client.session.on_data(VERSION * 5 * TURN)
+    answered = 0
+    while client.link.deferred:
+        client.link.deferred = False
+        answered += decode(client.link.take()).kinds.count("Z")
+        assert 0 < answered <= 5 * TURN
+        client.session.on_data(b"")
+    answered += decode(client.link.take()).kinds.count("Z")
+    assert answered == 5 * TURN
+
+
+def test_many_statements_of_one_text_are_more_than_one_turn() -> None:
+    client = AdminClient()
+    client.session.on_data(messages.query(b"SHOW VERSION;" * 3 * TURN))
+    assert client.link.deferred

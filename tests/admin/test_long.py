@@ -85,10 +85,10 @@ def test_the_answer_does_not_depend_on_where_a_long_message_is_cut(
 ) -> None:
     data = b"".join(pieces)
     whole, parts = AdminClient(), AdminClient()
-    whole.session.on_data(data)
+    whole.feed(data)
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     for start, end in itertools.pairwise(edges):
-        parts.session.on_data(data[start:end])
+        parts.feed(data[start:end])
     expected = whole.link.take()
     assert parts.link.take() == expected
     assert decode(expected).kinds.count("Z") == data.count(messages.SYNC) + sum(

@@ -164,6 +164,15 @@ class RouterProcess:
         """All that it has logged."""
         return self.log_path.read_text()
 
+    def log_with(self, line: str, *, since: int = 0) -> str:
+        """What it has logged from a position on, once that has the line: it is written late."""
+
+        def found() -> str:
+            log = self.log()[since:]
+            return log if line in log else ""
+
+        return wait_until(f"the log has {line!r}", found)
+
     def reload(self, text: str) -> None:
         """Replace the configuration and have it read."""
         self.config_path.write_text(text)
