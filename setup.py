@@ -28,6 +28,7 @@ MODULES = [
     "router/routing/verdicts.py",
     "router/routing/classify.py",
     "router/routing/inner.py",
+    "router/routing/execution.py",
     "router/routing/obstacles.py",
     "router/routing/reach.py",
     "router/routing/decisions.py",

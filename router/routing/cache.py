@@ -228,7 +228,10 @@ def bind(
 ) -> Analysis:
     """Put the values of a text's literals into the analysis of its shape."""
     if not analysis.keys:
-        return analysis
+        if not analysis.arguments:
+            return analysis
+        arguments = tuple(_argument(term, literals, literal) for term in analysis.arguments)
+        return replace(analysis, arguments=arguments)
     try:
         keys = tuple(
             tuple(
@@ -240,6 +243,18 @@ def bind(
     except InvalidShardingKey as error:
         return replace(analysis, keys=(), error=error)
     return replace(analysis, keys=keys)
+
+
+def _argument(
+    term: KeyTerm | None, literals: Sequence[bytes], literal: LiteralReader
+) -> KeyTerm | None:
+    if term is None or term.constant == NULL:
+        return term
+    try:
+        [key] = keys_of(term, literals, literal)
+    except InvalidShardingKey:
+        return None
+    return replace(term, key=key, literal=-1, constant=None)
 
 
 def _bound(

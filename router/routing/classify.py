@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from .cache import bind
+from .execution import with_execution
 from .obstacles import Obstacles
 from .reach import Reach
 from .shape import UnknownLexeme, shape_of
@@ -81,7 +82,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
     tables_known = True
     found = Keys()
     reach = Reach(options.sharded)
-    obstacles = Obstacles(options.sharded)
+    obstacles = Obstacles(options.sharded, is_alone=len(pieces) == 1)
     for text, tokens in pieces:
         judgement, reading = _confirm(judge(tokens, options.rules), text, tokens, options)
         judgements.append(judgement)
@@ -97,7 +98,7 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
                 found = found.joined(NOT_READ)
     statements = _in_context(judgements)
     decisive = next((s for s in statements if s.verdict is Verdict.WRITE), statements[0])
-    return Analysis(
+    analysis = Analysis(
         statements,
         decisive.verdict,
         decisive.reason,
@@ -111,6 +112,9 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         error=found.error or reach.error,
         obstacle=obstacles.first,
     )
+    if options.sharded is None or len(pieces) > 1:
+        return analysis
+    return with_execution(analysis, pieces[0][1], judgements[0], options.sharded.type)
 
 
 def _confirm(

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ..errors import NoSingleShard
+from ..errors import NoSingleShard, RoutingError
+from .execution import execute_in
 from .tokens import calls, closing, is_word, unquoted
 
 if TYPE_CHECKING:
@@ -44,7 +45,16 @@ _EACH: Final = "Choose a shard with SET SHARD or a comment, and do the same on e
 # Commands without the name of any table; that of something else may be the same.
 _TRANSACTION: Final = ("begin", "start", "commit", "end", "rollback", "abort", "savepoint")
 _SESSION: Final = ("set", "reset", "show", "discard", "deallocate", "listen", "unlisten")
-_OTHERS: Final = ("release", "notify", "fetch", "move", "close", "checkpoint", "load")
+_OTHERS: Final = (
+    "release",
+    "notify",
+    "execute",
+    "fetch",
+    "move",
+    "close",
+    "checkpoint",
+    "load",
+)
 _WITHOUT_TABLES: Final = frozenset((*_TRANSACTION, *_SESSION, *_OTHERS))
 # Of these without a table all are meant.
 _OPTIONS: Final = frozenset(("full", "freeze", "verbose", "analyze", "analyse"))
@@ -115,6 +125,23 @@ def _unreadable(table: str) -> NoSingleShard:
     )
 
 
+def unknown_statement(name: str) -> RoutingError:
+    """Make the error for an EXECUTE of what the client has not prepared on its server."""
+    return RoutingError(
+        f'prepared statement "{name}" does not exist',
+        sqlstate="26000",
+        hint="PREPARE and EXECUTE belong into one transaction, or into session mode.",
+    )
+
+
+def _not_alone(kind: str) -> NoSingleShard:
+    return NoSingleShard(
+        f"{kind} must be the only statement of its query to find its shard",
+        kind=UNREADABLE,
+        hint=f"Send it on its own, or {_CHOOSE}.",
+    )
+
+
 def _for_all(kind: str, table: str) -> NoSingleShard:
     what = f'the sharded table "{table}"' if table else "tables that are sharded"
     return NoSingleShard(
@@ -131,7 +158,9 @@ class Obstacles:
         first: what the first of them has that stands in the way.
     """
 
-    def __init__(self, tables: ShardedTables | None) -> None:
+    def __init__(self, tables: ShardedTables | None, *, is_alone: bool) -> None:
+        """Begin with nothing; `is_alone` if there is one statement only."""
+        self._is_alone: Final = is_alone
         self._tables: Final = tables if tables is not None and tables.keys else None
         self.first: NoSingleShard | None = None
 
@@ -139,7 +168,10 @@ class Obstacles:
         """Look at a statement."""
         if self._tables is None or self.first is not None:
             return
-        if judgement.is_query or judgement.inner:
+        is_execute = bool(execute_in(tokens, judgement))
+        if (is_execute or (tokens[0] == "prepare" and judgement.inner)) and not self._is_alone:
+            self.first = _not_alone(judgement.statement.kind)
+        elif judgement.is_query or (judgement.inner and not is_execute):
             self.first = self._of_query(self._tables, judgement, reading, tokens)
         else:
             self.first = self._of_command(self._tables, judgement, tokens)

@@ -12,7 +12,7 @@ from .obstacles import obstacle_of_text
 from .sharding import Sharder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from .columns import ShardedTables
     from .decisions import Parameters
@@ -95,6 +95,22 @@ class Placement:
         if self.refuses and analysis.obstacle is not None:
             raise analysis.obstacle.with_traceback(None)
         return self.default, "default_shard"
+
+    @staticmethod
+    def differ(places: Collection[tuple[int | None, str]]) -> tuple[int | None, str]:
+        """Choose among places of statements of one name, of which nobody knows which it is.
+
+        Raises:
+            AmbiguousShard: their keys belong to several shards.
+        """
+        keyed = {place for place in places if place[1] in OWN_RULES}
+        if len(keyed) > 1:
+            shards = ", ".join(sorted(str(shard) for shard, _ in keyed))
+            raise AmbiguousShard(
+                f"the name has been given to statements of the shards {shards}",
+                hint="Give each prepared statement a name of its own.",
+            )
+        return next(iter(keyed or places))
 
     def stick(self, analysis: Analysis, state: RoutingState, parameters: Parameters) -> None:
         """Make the shard that a comment or a key gives the client's, as sticky has it."""

@@ -17,7 +17,9 @@ from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
 from .columns import ShardedTables
 from .comments import CommentRouter
 from .decisions import UNBOUND
+from .execution import values_of
 from .learning import Learner
+from .obstacles import unknown_statement
 from .placement import CHOSEN, OWN_RULES, Placement
 from .state import RoutingState
 from .types import Analysis, Role, RoleChoice, Route
@@ -125,10 +127,12 @@ class QueryRouter(Learner):
             entry = self.cache.look_up(text)
             if entry.route is not None:
                 return entry.route
+            self.note_prepared(entry.shape, text, state)
             return self.route_analysis(entry.analysis, state)
         if self.is_static and state.choice is not RoleChoice.AUTO:
             return self.route_unknown(state)
         entry = self._look_up(text, state)
+        self.note_prepared(entry.shape, text, state)
         # Keys come behind the shard that the client has chosen: nobody needs to read them.
         is_chosen = state.shard is not None and not state.is_stuck and not self._is_sticky
         analysis = entry.shape if is_chosen else entry.analysis
@@ -158,7 +162,7 @@ class QueryRouter(Learner):
             return self.route_unknown(state)
         if self._is_sticky:
             self._placement.stick(analysis, state, parameters)
-        shard, rule = self._placement.shard(analysis, state, parameters)
+        shard, rule = self._shard(analysis, state, parameters)
         role, reason = self._role(analysis, state)
         return self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
 
@@ -178,7 +182,7 @@ class QueryRouter(Learner):
         Raises:
             RoutingError: it can be run nowhere.
         """
-        shard, rule = self._placement.shard(analysis, state, parameters)
+        shard, rule = self._shard(analysis, state, parameters)
         return shard if rule in OWN_RULES else None
 
     def route_unknown(self, state: RoutingState) -> Route:
@@ -217,7 +221,7 @@ class QueryRouter(Learner):
         before = state.choices
         try:
             route = self.route_analysis(analysis, state, parameters)
-            return route, self._placement.shard(analysis, state, parameters)[1]
+            return route, self._shard(analysis, state, parameters)[1]
         finally:
             state.restore(before)  # it may have stuck to the shard
 
@@ -266,6 +270,28 @@ class QueryRouter(Learner):
             return self.options.default_role, "default_role"
         return state.role, "SET SERVER ROLE"
 
+    def _shard(
+        self, analysis: Analysis, state: RoutingState, parameters: Parameters
+    ) -> tuple[int | None, str]:
+        """Find the shard of a statement, or of what it executes, and the rule that gave it."""
+        found = self._placement.shard(analysis, state, parameters)
+        if not analysis.executes or not self.refuses or found[1] != "default_shard":
+            return found
+        texts = state.prepared.get(analysis.executes)
+        if not texts:
+            raise unknown_statement(analysis.executes)
+        places = set()
+        for text in texts:
+            prepared = self._look_up(text, state).analysis
+            values = values_of(analysis, prepared)
+            places.add(self._placement.shard(prepared, state, values))
+        return places.pop() if len(places) == 1 else self._placement.differ(places)
+
+    def note_prepared(self, analysis: Analysis, text: bytes, state: RoutingState) -> None:
+        """A text is about to be sent: remember it if it is a PREPARE."""
+        if analysis.prepares and self.refuses:
+            state.note_prepared(analysis.prepares, text)
+
     # --- remembering
 
     def _look_up(self, text: bytes, state: RoutingState | None) -> Entry:
@@ -295,10 +321,12 @@ class QueryRouter(Learner):
         if not analysis.is_read_through:
             limit = self._max_length
             analysis = self._placement.unread(text, analysis, self.sharded, limit=limit)
-        if not analysis.keys:
+        if not analysis.keys and not analysis.arguments:
             literals = ()
-        if self._is_sticky and (analysis.keys or analysis.has_comment):
-            # It changes the client's state, each time.
+        if (self._is_sticky and (analysis.keys or analysis.has_comment)) or (
+            self.refuses and (analysis.prepares or analysis.executes)
+        ):
+            # It changes the client's state, each time, or depends on it.
             return Entry(analysis, literals, self.sharder.literal, None)
         try:
             shard, rule = self._placement.shard(analysis, _NO_CHOICES, UNBOUND, literals)

@@ -24,6 +24,13 @@ PLAIN_SETTINGS: Final = {
 }
 """What the client's settings must be for its strings to be what they look like, in UTF-8."""
 
+MAX_PREPARED: Final = 200
+"""Of so many names what they stand for is known; others are not executed on sharded tables."""
+MAX_TEXTS: Final = 8
+"""So many texts can a name stand for."""
+LONGEST: Final = 8 << 10
+"""So long can such a text be."""
+
 _ROLES: Final = {RoleChoice.PRIMARY: Role.PRIMARY, RoleChoice.REPLICA: Role.REPLICA}
 
 
@@ -41,6 +48,8 @@ class RoutingState:
         has_local: whether some of it holds for one transaction only.
         is_under_way: that transaction has begun.
         has_odd_text: strings that the client writes may not be what they look like here.
+        prepared: the texts of what it has prepared by PREPARE on the server that it holds, by
+            name: all that the name may stand for.
     """
 
     __slots__ = (
@@ -53,12 +62,14 @@ class RoutingState:
         "is_default",
         "is_stuck",
         "is_under_way",
+        "prepared",
         "primary_reads",
         "shard",
     )
 
     def __init__(self, *, has_odd_text: bool = False) -> None:
         self.has_odd_text = has_odd_text
+        self.prepared: dict[str, tuple[bytes, ...]] = {}
         self.reset()
 
     def __repr__(self) -> str:
@@ -75,6 +86,20 @@ class RoutingState:
         self.has_local = False
         self.is_under_way = True
         self._keep()
+
+    def note_prepared(self, name: str, text: bytes) -> None:
+        """A PREPARE is sent; whether it succeeds does not matter."""
+        known = self.prepared.get(name, ())
+        if text in known:
+            return
+        if (
+            len(known) < MAX_TEXTS
+            and len(text) <= LONGEST
+            and len(self.prepared) < MAX_PREPARED
+        ):
+            self.prepared[name] = (*known, text)
+        else:
+            self.prepared.pop(name, None)
 
     def note_setting(self, name: str, value: str) -> None:
         """Take notice of a setting of the client's that changes what its strings mean.

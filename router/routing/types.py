@@ -227,6 +227,9 @@ class Analysis:
         obstacle: why no single shard can be found for it by its keys alone: it goes to
             default_shard, or nowhere if that is refused.
         is_read_through: whether somebody has looked at all of it.
+        prepares: the name that a lone PREPARE gives to its statement, or "".
+        executes: the name of what an EXECUTE runs, or "".
+        arguments: those of the EXECUTE; None is one that is not known.
     """
 
     statements: tuple[Statement, ...]
@@ -245,6 +248,9 @@ class Analysis:
     error: RoutingError | None = None
     obstacle: NoSingleShard | None = None
     is_read_through: bool = True
+    prepares: str = ""
+    executes: str = ""
+    arguments: tuple[KeyTerm | None, ...] = ()
 
     @classmethod
     def unknown(cls, reason: str) -> Analysis:

@@ -178,6 +178,8 @@ def _judge_explain(tokens: list[str], rules: FunctionRules) -> Judgement:
     inner = tokens[start:]
     if not inner or (inner[0] not in QUERIES and inner[0] not in CHANGES):
         deeper, tables = inner_of(inner) if inner else ([], ())
+        if inner[:1] == ["execute"]:
+            deeper = inner
         statement = _write("EXPLAIN", "EXPLAIN of what is no query")
         return Judgement(statement, inner=tuple(deeper), tables=tables)
     if not analysed:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, RoutingError
 from ..protocol import codes
+from ..routing.decisions import UNBOUND
 from ..routing.types import KeyType, KeyValue, Role, RoleChoice
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def batch_route(
             if statement is None or analysis is None:
                 route = router.route_unknown(state)
             else:
+                router.note_prepared(analysis, statement.text, state)
                 values = key_values(operation.data, analysis, statement.body, router.sharder)
                 if operation.missing and state.shard is None:
                     check_all_are_here(analysis, values)
@@ -94,7 +96,7 @@ def _both(one: Route, other: Route) -> Route:
 
 def key_values(
     data: bytes, analysis: Analysis, body: bytes, sharder: Sharder
-) -> dict[int, BoundKey]:
+) -> Mapping[int, BoundKey]:
     """Read the sharding keys among the values of a Bind, as `bound_keys` does.
 
     Args:
@@ -103,6 +105,8 @@ def key_values(
         body: that of the statement's Parse.
         sharder: the pool's.
     """
+    if analysis.prepares:
+        return UNBOUND  # the parameters are those of an EXECUTE to come
     wanted = analysis.parameter_kinds
     if not wanted:
         return {}

@@ -346,6 +346,8 @@ class Session(Attachment):
         """Give the server back if nothing is on its way any more."""
         if not server.queue and not self.keeps_server:
             self.server = None
+            if self.routing.prepared:
+                self.routing.prepared.clear()  # the server drops them before its next client
             server.pool.release(server)
 
     def may_follow(self, server: ServerConnection) -> bool:

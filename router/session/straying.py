@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import AmbiguousShard, NoSingleShard, RoutingError
 from ..protocol import codes
 from ..routing import obstacles
+from ..routing.decisions import UNBOUND
 from .batch_route import check_all_are_here, key_values
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def query_objection(
         analysis = router.analyse(sql)
     except RoutingError as error:
         return error
-    return None if analysis is None else objection(session, server, analysis, {})
+    if analysis is None:
+        return None
+    router.note_prepared(analysis, sql, session.routing)
+    return objection(session, server, analysis, UNBOUND)
 
 
 def bind_objection(
@@ -57,6 +61,7 @@ def bind_objection(
     analysis = statement.analysis
     if session.epoch != router.epoch:  # the server has told more about its tables since
         analysis = router.analyse(statement.text) or analysis
+    router.note_prepared(analysis, statement.text, session.routing)
     try:
         values = key_values(operation.data, analysis, statement.body, router.sharder)
         if operation.missing and session.routing.shard is None:

@@ -213,3 +213,27 @@ def test_copy_reaches_a_chosen_shard_and_no_other(router: RouterProcess) -> None
         with pytest.raises(psycopg.errors.CheckViolation):
             with cursor.copy("COPY items FROM STDIN") as copy:
                 copy.write_row((KEYS[2], "y"))
+
+
+def test_execute_finds_the_rows_of_its_values(router: RouterProcess) -> None:
+    prepare = b"PREPARE p AS SELECT id FROM items WHERE id = $1"
+    for pool in ("items", "sessions"):
+        for shard, key in enumerate(KEYS):
+            execute_key = f"EXECUTE p({key})".encode()
+            with router.connect(pool) as connection:
+                connection.execute(f"SET SHARDING KEY TO {key}".encode())
+                with connection.transaction():
+                    connection.execute(prepare)
+                    assert connection.execute(execute_key).fetchall() == [(key,)] * shard
+            with router.connect(pool) as connection, connection.transaction():
+                connection.execute(prepare)  # on shard 0
+                if shard == 0:
+                    assert connection.execute(execute_key).fetchall() == []
+                else:
+                    with pytest.raises(errors.FeatureNotSupported, match=f"shard {shard}, but"):
+                        connection.execute(execute_key)
+                    raise psycopg.Rollback
+    with router.connect("items") as connection:
+        connection.execute(prepare)
+        with pytest.raises(errors.InvalidSqlStatementName, match="does not exist"):
+            connection.execute(b"EXECUTE p(1)")

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from . import trees
 from .keys import Keys, extract
 from .normalise import normalised
+from .values import term_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..columns import ShardedTables
+    from ..types import KeyTerm, KeyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +45,16 @@ def read(tokens: Sequence[str], sharded: ShardedTables | None) -> Reading | None
         return Reading(trees.is_query(tree), trees.tables(tree), keys)
     except Exception:  # hostile text can make sqlglot fail in any way, and trees take any form
         return None
+
+
+def arguments_of(tokens: Sequence[str], kind: KeyType) -> tuple[KeyTerm | None, ...]:
+    """Read the values in the brackets of an EXECUTE; those that are not known are None."""
+    try:
+        tokens = normalised(["values", *tokens])
+        tree = trees.parse(" ".join(tokens)) if trees.is_safe(tokens) else None
+        if tree is None:
+            return ()
+        [row] = tree.expressions
+        return tuple(term_of(value, kind, is_compared=True) for value in row.expressions)
+    except Exception:  # as above
+        return ()
