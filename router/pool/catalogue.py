@@ -277,6 +277,7 @@ class Catalogue:
             server.pool.tested(server)
 
         server.queue.append(Segment(Answer(learn)))
+        server.unnamed = 0
         server.send(messages.query(self.wanted.sql))
 
     # --- answers

@@ -109,6 +109,7 @@ class ServerConnection(BackendStream):
         """Send a statement of the router's own, whose replies are swallowed."""
         segment = Segment(None)
         self.queue.append(segment)
+        self.unnamed = 0
         self.send(messages.query(sql))
         return segment
 

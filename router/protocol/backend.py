@@ -30,8 +30,18 @@ from ..compiling import mypyc_attr
 from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, string_in
+from .hooks import ServerHooks
 from .messages import parse_error_fields
-from .segments import EMIT, Segment, abort_script, is_done, is_forwarded, void_syncs
+from .prepared import UNCLEAR
+from .segments import (
+    EMIT,
+    Segment,
+    abort_script,
+    is_done,
+    is_forwarded,
+    is_plain,
+    void_syncs,
+)
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
@@ -60,20 +70,12 @@ _PLAIN: Final = bytes(
 )
 
 
-def _is_plain(queue: deque[Segment]) -> bool:
-    """Whether most messages can be passed over in the segment that is now the first."""
-    if not queue:
-        return False
-    segment = queue[0]
-    return segment.steps is None and not segment.prefix and segment.sink is not None
-
-
 def _too_long(kind: int, length: int) -> ServerProtocolError:
     return ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class BackendStream:
+class BackendStream(ServerHooks):
     """The server's half of a connection: feed it bytes, it calls sinks and its own hooks.
 
     Attributes:
@@ -81,12 +83,15 @@ class BackendStream:
         status: transaction status of the last ReadyForQuery.
         parameters: what ParameterStatus has told, by name.
         wants_turn: there is more to be dealt with: call `feed` in a while.
+        unnamed: the token of the unnamed statement that the server has when it has come to
+            the end of the queue; 0 for none of ours, UNCLEAR if that cannot be told.
     """
 
     def __init__(self) -> None:
         self.queue: deque[Segment] = deque()
         self.status = codes.IDLE
         self.parameters: dict[str, str] = {}
+        self.unnamed = 0
         # What has been read and not dealt with, from _start on.
         self._pending = b""
         self._start = 0
@@ -96,29 +101,6 @@ class BackendStream:
         self._passing = 0
         self._passing_kind = 0
         self._passing_on = False
-
-    # --- hooks for the owner of the connection
-
-    def on_segment_done(self, segment: Segment) -> None:
-        """A segment of the router's own has been answered in full."""
-
-    def on_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """A ParameterStatus arrived; `swallowed`: in answer to the router's own statement."""
-
-    def on_tag(self, tag: bytes) -> None:
-        """A command completed which may leave something behind on the connection."""
-
-    def on_error(self, sqlstate: bytes, head: bytes) -> None:
-        """An ErrorResponse arrived; `head` is as much of its body as is here."""
-
-    def on_async(self, data: bytes) -> None:
-        """A whole message or a piece of one arrived that answers nothing."""
-
-    def on_script_done(self) -> None:
-        """All that was sent of an open batch is answered, or the server waits for CopyData."""
-
-    def on_orphaned_copy(self, segment: Segment) -> None:
-        """The server waits for CopyData from a client that has left."""
 
     @property
     def mid_message(self) -> bool:
@@ -148,7 +130,7 @@ class BackendStream:
             pos, start = self._pass_on(data, end)
         left = TURN
         queue = self.queue
-        plain = _is_plain(queue)
+        plain = is_plain(queue)
         while end - pos >= 5:
             kind = data[pos]
             # By hand: compiled, this costs less than a call.
@@ -171,7 +153,7 @@ class BackendStream:
             start, pos = self._message(queue[0], kind, length, data, start, pos)
             if pos == before:
                 break  # more of it has to come first
-            plain = _is_plain(queue)
+            plain = is_plain(queue)
         if start < pos and queue:
             sink = queue[0].sink
             if sink is not None:
@@ -195,6 +177,8 @@ class BackendStream:
         if segment.prefix and segment.sink is not None:
             segment.sink.reply(segment.prefix)
             segment.prefix = b""
+        if segment.opening and kind not in b"NAS":
+            self._opened(segment, kind)
         scripted = segment.steps is not None
         if scripted:
             start = self._emit_due(segment, data, start, pos)
@@ -264,6 +248,13 @@ class BackendStream:
             sink.reply(data[start:after] if start or after < len(data) else data)
             sink.segment_done(segment, self.status)
         return after, after
+
+    def _opened(self, segment: Segment, kind: int) -> None:
+        """The Parse of an unnamed statement, the first of its segment, has been answered."""
+        if kind == codes.PARSE_COMPLETE:
+            segment.opening = 0
+        elif self.unnamed == segment.opening:
+            self.unnamed = UNCLEAR
 
     def _pass_on(self, data: bytes, end: int) -> tuple[int, int]:
         """Take more of a message whose head is done; returns where to go on, and the start."""
@@ -396,6 +387,7 @@ class BackendStream:
         segment.copying = segment.copies > segment.dones
         if segment.extended and segment.synced and segment.copies > segment.dones_at_sync:
             void_syncs(self.queue)
+            self.unnamed = UNCLEAR
         if segment.orphaned:
             self.on_orphaned_copy(segment)
         if segment.sink is not None:

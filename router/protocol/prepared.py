@@ -3,6 +3,11 @@
 A client's statement name means something to that client alone. What the servers see is a name
 that stands for the statement's text and parameter types, so that clients with the same text
 share one server-side statement, and any server can be brought to have it.
+
+The unnamed statement is not shared. PostgreSQL analyses it anew with every Parse, and clients
+that never name a statement count on it: tables, types and settings may have changed since
+somebody else prepared the same text. So each of its Parses reaches a server, and is known by a
+token of its own, which tells whose unnamed statement a server has.
 """
 
 from __future__ import annotations
@@ -20,6 +25,15 @@ A = TypeVar("A")
 NAME_PREFIX: Final = b"PGCAT_"
 
 _serial = count(1)
+_tokens = count(1)
+
+UNCLEAR: Final = -1
+"""Stands for the token of a server's unnamed statement when nobody knows what it is."""
+
+
+def new_token() -> int:
+    """What one Parse of an unnamed statement is known by; never 0."""
+    return next(_tokens)
 
 
 def is_reserved(name: bytes) -> bool:

@@ -31,9 +31,10 @@ class Step:
         completes: the types of reply that complete it.
         undo: takes back what was assumed about it, if it turns out not to happen.
         done: told when it has happened.
+        failed: called instead of `undo` if it is this message that fails.
     """
 
-    __slots__ = ("completes", "done", "order", "payload", "undo")
+    __slots__ = ("completes", "done", "failed", "order", "payload", "undo")
 
     def __init__(
         self,
@@ -42,12 +43,14 @@ class Step:
         payload: bytes = b"",
         undo: Callable[[], None] | None = None,
         done: Callable[[], None] | None = None,
+        failed: Callable[[], None] | None = None,
     ) -> None:
         self.order: Final = order
         self.completes: Final = completes
         self.payload: Final = payload
         self.undo: Final = undo
         self.done: Final = done
+        self.failed: Final = failed
 
 
 # The messages that need no undo share their steps.
@@ -83,6 +86,8 @@ class Segment:
         sink: who gets the replies; None swallows them.
         extended: whether the server skips to the Sync after an error.
         prefix: a reply of our own to give out before the server's first.
+        opening: the token of the unnamed statement whose Parse is its first message; 0 as soon
+            as that has succeeded.
         steps: the script, or None when everything is forwarded as it comes.
         step: how many steps are done.
         failed: an ErrorResponse has arrived.
@@ -101,6 +106,7 @@ class Segment:
     # Defaults are on the class: most segments change two or three of these, and one is made for
     # every query.
     prefix = b""
+    opening = 0
     steps: list[Step] | None = None
     step = 0
     failed = False
@@ -136,6 +142,19 @@ def undo_steps(steps: list[Step] | None) -> None:
             step.undo()
 
 
+def is_plain(queue: deque[Segment]) -> bool:
+    """Whether most messages can be passed over in the segment that is now the first."""
+    if not queue:
+        return False
+    segment = queue[0]
+    return (
+        segment.steps is None
+        and not segment.prefix
+        and not segment.opening
+        and segment.sink is not None
+    )
+
+
 def is_forwarded(segment: Segment, kind: int) -> bool:
     """Whether a message goes to the client, given the script."""
     steps = segment.steps
@@ -165,9 +184,14 @@ def abort_script(segment: Segment) -> bytes:
         return b""
     left = steps[segment.step :]
     del steps[segment.step :]
-    instead = left[0].payload if left and left[0].order == REPLACE_ERROR else b""
-    undo_steps(left)
-    return instead
+    if not left:
+        return b""
+    undo_steps(left[1:])
+    first = left[0]
+    undo = first.failed or first.undo
+    if undo is not None:
+        undo()
+    return first.payload if first.order == REPLACE_ERROR else b""
 
 
 def is_done(segment: Segment) -> bool:

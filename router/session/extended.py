@@ -21,19 +21,17 @@ from typing import TYPE_CHECKING, Final
 from ..protocol import codes, marks, messages
 from ..protocol.segments import (
     EMIT,
-    FORWARD,
     FORWARD_BIND,
     FORWARD_CLOSE,
     FORWARD_DESCRIBE,
     FORWARD_EXECUTE,
     FORWARD_PARSE,
     REPLACE_ERROR,
-    SWALLOW,
     Segment,
     Step,
     is_answered,
 )
-from . import own_batch, straying
+from . import own_batch, preparing, straying
 from .collecting import BATCH_LIMIT, Collected
 from .operations import Names
 from .own_batch import POISON
@@ -41,7 +39,7 @@ from .own_batch import POISON
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from .operations import Operation
-    from .own import Own, PreparedStatement
+    from .own import Own
     from .session import Session
 
 
@@ -185,8 +183,8 @@ class Extended:
 
     def forward(self, server: ServerConnection, data: bytes, step: Step) -> None:
         """Send a message, or the head of one, that has been translated elsewhere."""
-        self._begin(server)
-        self._add(data, step)
+        self.begin(server)
+        self.add(data, step)
         self._send(server)
 
     # --- without a server
@@ -221,7 +219,8 @@ class Extended:
             self.segment = server.queue[-1]
         return self.segment
 
-    def _begin(self, server: ServerConnection) -> Segment:
+    def begin(self, server: ServerConnection) -> Segment:
+        """The batch that is open, or a new one."""
         if self._open_segment(server) is None:
             segment = Segment.batch(self._session)
             segment.started = self._session.engine.now
@@ -231,7 +230,8 @@ class Extended:
         assert self.segment is not None
         return self.segment
 
-    def _add(self, data: bytes, step: Step) -> None:
+    def add(self, data: bytes, step: Step) -> None:
+        """Put a message into the open batch, and what becomes of its reply."""
         segment = self.segment
         assert segment is not None
         if segment.steps is not None:
@@ -240,121 +240,76 @@ class Extended:
             self._out.append(data)
             self._out_size += len(data)
 
-    def _special(self, data: bytes, step: Step) -> None:
+    def special(self, data: bytes, step: Step) -> None:
+        """As `add`, if the reply is not simply forwarded or something hangs on it."""
         self._keep_script = True
-        self._add(data, step)
+        self.add(data, step)
 
     def _apply(self, server: ServerConnection, operation: Operation) -> None:
         """Turn an operation into messages and steps."""
-        segment = self._begin(server)
+        segment = self.begin(server)
         kind, statement = operation.kind, operation.statement
         if kind == codes.BIND and self._session.writes is not None:
             self._session.writes.note_statement(statement)
         if operation.error is not None:
             payload = messages.error_from(operation.error)
-            self._special(POISON, Step(REPLACE_ERROR, b"", payload))
+            self.special(POISON, Step(REPLACE_ERROR, b"", payload))
         elif operation.own is not None:
             self._apply_own(server, segment, operation, operation.own)
         elif statement is None:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
-            self.prepare(server, statement)
+            preparing.provide(self, server, statement, operation.token)
             segment.has_bound = True
             server.marks |= statement.marks & ~marks.MAY_COPY
             if statement.marks & marks.MAY_COPY:
                 # Nothing behind it before it is known which Sync will end it.
                 self._keep_script = self._unproven = True
-            head = messages.bind_head(operation.name, statement.name, len(operation.data))
-            self._add(head + operation.data, FORWARD_BIND)
+            name = preparing.server_name(operation)
+            head = messages.bind_head(operation.name, name, len(operation.data))
+            self.add(head + operation.data, FORWARD_BIND)
         elif kind == codes.PARSE:
-            self._apply_parse(server, segment, operation, statement)
+            preparing.parse(self, server, segment, operation)
         elif kind == codes.DESCRIBE:
-            self.prepare(server, statement)
-            self._add(messages.describe_statement(statement.name), FORWARD_DESCRIBE)
+            preparing.provide(self, server, statement, operation.token)
+            name = preparing.server_name(operation)
+            self.add(messages.describe_statement(name), FORWARD_DESCRIBE)
         else:  # Close: the server keeps it for others
-            self._special(
+            self.special(
                 b"",
                 Step(EMIT, b"", messages.CLOSE_COMPLETE, lambda: self.names.undo(operation)),
             )
 
     def _apply_raw(self, server: ServerConnection, operation: Operation) -> None:
         if not operation.data:  # a Close of a name that cannot exist is no error
-            self._special(b"", Step(EMIT, b"", messages.CLOSE_COMPLETE))
+            self.special(b"", Step(EMIT, b"", messages.CLOSE_COMPLETE))
             return
+        if operation.token:
+            preparing.clear_unnamed(self, server)
         if operation.kind == codes.PARSE:
             server.marks |= marks.PREPARE
             text_start = operation.data.find(b"\0", 5) + 1
             server.marks |= marks.of_text(operation.data[text_start:]) & ~marks.MAY_COPY
-        self._add(operation.data, _RAW_STEPS[operation.kind])
+        self.add(operation.data, _RAW_STEPS[operation.kind])
 
     def _apply_own(
         self, server: ServerConnection, segment: Segment, operation: Operation, own: Own
     ) -> None:
         """Answer a message about a statement of the router's own in its turn."""
         if operation.kind == codes.BIND:
-            self.prepare(server, own.statement)
+            preparing.provide(self, server, own.statement)
         steps = own_batch.steps(self._session, server, segment, operation, own)
         for data, step in steps:
-            self._special(data, step)
+            self.special(data, step)
         if not steps:
-            self._apply_parse(server, segment, operation, own.statement)
+            preparing.parse(self, server, segment, operation)
 
     def distrust(self) -> None:
-        """The server is dropping statements: know which before the next batch."""
+        """Nobody may count on what is on its way: know how it goes before the next batch."""
         self._unproven = True
-
-    def _apply_parse(
-        self,
-        server: ServerConnection,
-        segment: Segment,
-        operation: Operation,
-        statement: PreparedStatement,
-    ) -> None:
-        if server.statements.use(statement.name):
-            if not segment.steps and not segment.prefix:
-                # Nothing before it can fail, so that it needs no script.
-                segment.prefix = messages.PARSE_COMPLETE
-            else:
-                undo = lambda: self.names.undo(operation)  # noqa: E731
-                self._special(b"", Step(EMIT, b"", messages.PARSE_COMPLETE, undo))
-            return
-
-        def undo_all() -> None:
-            server.statements.discard(statement.name)
-            statement.proven = False
-            self.names.undo(operation)
-
-        self._make_room(server, statement)
-        self._special(
-            messages.parse(statement.name, statement.body),
-            Step(FORWARD, b"1", undo=undo_all, done=statement.prove),
-        )
-
-    def prepare(self, server: ServerConnection, statement: PreparedStatement) -> None:
-        """See that the server has the statement by the time the next message reaches it."""
-        self._begin(server)
-        if server.statements.use(statement.name):
-            return
-
-        def undo() -> None:
-            server.statements.discard(statement.name)
-            statement.proven = False
-
-        self._make_room(server, statement)
-        self._special(
-            messages.parse(statement.name, statement.body),
-            Step(SWALLOW, b"1", undo=undo, done=statement.prove),
-        )
-
-    def _make_room(self, server: ServerConnection, statement: PreparedStatement) -> None:
-        self._unproven = True
-        evicted = server.statements.add(statement.name)
-        if evicted is not None:
-            undo = lambda: server.statements.restore(evicted)  # noqa: E731
-            self._special(messages.close_statement(evicted), Step(SWALLOW, b"3", undo=undo))
 
     def _sync(self, server: ServerConnection) -> None:
-        segment = self._begin(server)
+        segment = self.begin(server)
         if not segment.steps and not segment.prefix and not segment.copying:
             segment.empty = True
         segment.synced = True
@@ -368,7 +323,7 @@ class Extended:
 
     def flush(self, server: ServerConnection) -> None:
         """Ask the server for the replies that it has so far."""
-        segment = self._begin(server)
+        segment = self.begin(server)
         if segment.prefix and segment.steps is not None:
             # The client waits for it now: make it a step like others.
             segment.steps.insert(0, Step(EMIT, b"", segment.prefix))

@@ -57,6 +57,8 @@ def _give(session: Session, answer: LocalAnswer) -> None:
     segment.extended = False
     segment.synced = True
     session.extended.reset()
+    session.extended.names.drop_unnamed()
+    server.unnamed = 0
     server.send(messages.query(b""))
 
 

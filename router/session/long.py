@@ -9,8 +9,9 @@ from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import is_reserved
 from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
-from . import local, simple, straying
-from .operations import Operation, unknown_statement
+from . import local, preparing, simple, straying
+from .mistakes import unknown_statement
+from .operations import Operation
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
@@ -109,10 +110,12 @@ class LongMessages:
     def _operation(self, head: bytes, missing: int) -> Operation | None:
         """What the head of a Bind says; None if it is of an unknown statement."""
         fields = head[HEADER_SIZE:].split(b"\0", 2)
-        statement = self._session.extended.names.get(fields[1])
+        names = self._session.extended.names
+        statement = names.get(fields[1])
         if statement is None:
             return None
         operation = Operation(codes.BIND, fields[2], statement, fields[0])
+        operation.token = names.token_of(fields[1], statement)
         operation.missing = missing
         return operation
 
@@ -124,6 +127,8 @@ class LongMessages:
         if operation is None or operation.statement is None:
             if extended.names.renames and is_reserved(fields[1]):
                 raise unknown_statement(fields[1])
+            if extended.names.renames and not fields[1]:
+                preparing.clear_unnamed(extended, server)
             extended.forward(server, head, FORWARD_BIND)
             return True
         error = straying.bind_objection(session, server, operation)
@@ -134,10 +139,10 @@ class LongMessages:
                 local.refuse(session, codes.BIND, error)
                 return True
             return left and self.begin(codes.BIND, head, missing)
-        extended.prepare(server, operation.statement)
+        preparing.provide(extended, server, operation.statement, operation.token)
         server.marks |= operation.statement.marks & ~marks.MAY_COPY
         rest = operation.data
-        name = operation.statement.name
+        name = preparing.server_name(operation)
         data = messages.bind_head(operation.name, name, len(rest) + missing) + rest
         extended.forward(server, data, FORWARD_BIND)
         if extended.segment is not None:
@@ -158,7 +163,8 @@ class LongMessages:
         if name:
             self._session.pinned = True
         else:
-            names.forget(b"")
+            names.drop_unnamed()
+            server.unnamed = 0  # none that another client could be given: see the marks
         server.marks |= marks.UNKNOWN
         self._session.extended.forward(server, head, FORWARD_PARSE)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes
-from ..protocol.prepared import is_reserved
-from . import inspection, straying
+from ..protocol.prepared import UNCLEAR, is_reserved, new_token
+from . import inspection, mistakes, straying
 from .own import Own, OwnPortal, OwnStatement
 from .own_statements import DroppingStatement, drops_all, own_statement
 
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from .attachment import Attachment
     from .intercept import Deallocation
     from .own import PreparedStatement
-
-# What one client may have prepared at a time.
-MAX_STATEMENTS: Final = 20_000
-MAX_STATEMENT_BYTES: Final = 64 << 20
-# And so many portals of the router's own statements.
-MAX_PORTALS: Final = 1000
 
 _STATEMENT: Final = 0x53
 
@@ -38,6 +32,8 @@ class Operation:
         previous: what the name meant before a Parse.
         error: the router's own objection.
         own: set if it is about a statement that the router answers itself.
+        token: that of the unnamed statement, if it is about that one; UNCLEAR if the client
+            has none.
         missing: bytes of the message that are still to come.
     """
 
@@ -50,6 +46,7 @@ class Operation:
         "own",
         "previous",
         "statement",
+        "token",
     )
 
     def __init__(
@@ -68,6 +65,7 @@ class Operation:
         self.previous = previous
         self.error = error
         self.own: Own | None = None
+        self.token = 0
         self.missing = 0
 
 
@@ -79,6 +77,7 @@ class Names:
         statements: what each name means at this point of the client's stream; without
             renaming, the router's own statements only.
         portals: those of the router's own statements.
+        token: what tells its unnamed statement from all others; see `protocol.prepared`.
         has_own: there has been an operation about one of these lately.
     """
 
@@ -90,6 +89,7 @@ class Names:
         "portals",
         "renames",
         "statements",
+        "token",
     )
 
     def __init__(self, session: Attachment, *, renames: bool) -> None:
@@ -99,6 +99,7 @@ class Names:
         self.statements: dict[bytes, PreparedStatement] = {}
         self._bytes = 0
         self.portals: dict[bytes, OwnPortal] = {}
+        self.token = 0
         self.has_own = False
 
     def get(self, name: bytes) -> PreparedStatement | None:
@@ -128,7 +129,7 @@ class Names:
         split = data.find(b"\0", start + 5, end)
         text_end = data.find(b"\0", split + 1, end) if split >= 0 else -1
         if text_end < 0 or text_end + 3 > end:
-            return Operation(codes.PARSE, b"", error=_malformed())
+            return Operation(codes.PARSE, b"", error=mistakes.malformed())
         name = data[start + 5 : split]
         body = data[split + 1 : end]
         previous = self.statements.get(name)
@@ -143,12 +144,12 @@ class Names:
         if own is None and not self.renames:
             return self._foreign_parse(name, previous, data[start:end])
         if name and previous is not None and not _is_at_server(previous):
-            return Operation(codes.PARSE, b"", error=_exists(name))
+            return Operation(codes.PARSE, b"", error=mistakes.exists(name))
         if (
-            len(self.statements) >= MAX_STATEMENTS
-            or self._bytes + len(body) > MAX_STATEMENT_BYTES
+            len(self.statements) >= mistakes.MAX_STATEMENTS
+            or self._bytes + len(body) > mistakes.MAX_STATEMENT_BYTES
         ):
-            return Operation(codes.PARSE, b"", error=_too_many())
+            return Operation(codes.PARSE, b"", error=mistakes.too_many())
         statement = self._find(body) if own is None else own
         self.statements[name] = statement
         self._bytes += _size(statement)
@@ -158,6 +159,8 @@ class Names:
         if own is not None:
             own.client_name, own.size = name, len(body)
             self._note(operation, own)
+        elif not name:
+            self.token = operation.token = new_token()
         return operation
 
     def _foreign_parse(
@@ -176,7 +179,7 @@ class Names:
             self._drop(name)
             return Operation(codes.PARSE, message)
         if not isinstance(previous, OwnStatement) or not previous.is_at_server:
-            return Operation(codes.PARSE, b"", error=_exists(name))
+            return Operation(codes.PARSE, b"", error=mistakes.exists(name))
         # The server says what is wrong with that, unless it has been made to forget the name.
         self._drop(name)
         operation = Operation(codes.PARSE, message, None, name, previous)
@@ -193,7 +196,7 @@ class Names:
         portal_end = data.find(b"\0", start + 5, end)
         name_end = data.find(b"\0", portal_end + 1, end) if portal_end >= 0 else -1
         if name_end < 0:
-            return Operation(codes.BIND, b"", error=_malformed())
+            return Operation(codes.BIND, b"", error=mistakes.malformed())
         name = data[portal_end + 1 : name_end]
         portal = data[start + 5 : portal_end]
         statement = self.statements.get(name)
@@ -205,15 +208,26 @@ class Names:
                 operation.error = inspection.use_objection(self._session, statement)
             if isinstance(statement, OwnStatement):
                 self._bind_own(operation, statement)
+            else:
+                operation.token = self.token_of(name, statement)
             return operation
         if self.renames and is_reserved(name):
-            return Operation(codes.BIND, b"", error=unknown_statement(name))
-        # The server says in its own words that it does not know it, or it does: PREPARE.
-        return Operation(codes.BIND, data[start:end])
+            return Operation(codes.BIND, b"", error=mistakes.unknown_statement(name))
+        return self._foreign_use(name, codes.BIND, data[start:end])
+
+    def _foreign_use(self, name: bytes, kind: int, message: bytes) -> Operation:
+        """A message about a statement that is not known here.
+
+        The server says in its own words that it does not know it either, or it does: PREPARE.
+        """
+        operation = Operation(kind, message)
+        if not name and self.renames:
+            operation.token = UNCLEAR
+        return operation
 
     def _bind_own(self, operation: Operation, statement: OwnStatement) -> None:
-        if len(self.portals) >= MAX_PORTALS:
-            operation.error = _too_many_portals()
+        if len(self.portals) >= mistakes.MAX_PORTALS:
+            operation.error = mistakes.too_many_portals()
             return
         try:
             portal = statement.bound(operation.name, operation.data)
@@ -233,7 +247,7 @@ class Names:
         """An Execute, perhaps of one of the router's own statements."""
         name_end = message.find(b"\0", 5)
         if name_end < 0:
-            return Operation(codes.EXECUTE, b"", error=_malformed())
+            return Operation(codes.EXECUTE, b"", error=mistakes.malformed())
         operation = Operation(codes.EXECUTE, message)
         portal = self.portals.get(message[5:name_end])
         if portal is None:
@@ -253,12 +267,12 @@ class Names:
             own.dropped = {wanted.name: self.statements[wanted.name]}
             self._drop(wanted.name)
         else:
-            operation.error = unknown_statement(wanted.name)
+            operation.error = mistakes.unknown_statement(wanted.name)
 
     def _named_operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """A Describe or Close of a statement or portal."""
         if end - start < 7 or data[end - 1]:
-            return Operation(kind, b"", error=_malformed())
+            return Operation(kind, b"", error=mistakes.malformed())
         name = data[start + 6 : end - 1]
         if data[start + 5] != _STATEMENT:
             return self._portal_operation(kind, name, data[start:end])
@@ -266,15 +280,19 @@ class Names:
         if statement is None:
             if self.renames and is_reserved(name):
                 return Operation(
-                    kind, b"", error=None if kind == codes.CLOSE else unknown_statement(name)
+                    kind,
+                    b"",
+                    error=None if kind == codes.CLOSE else mistakes.unknown_statement(name),
                 )
-            return Operation(kind, data[start:end])
+            return self._foreign_use(name, kind, data[start:end])
         if kind == codes.CLOSE:
             self._drop(name)
         operation = Operation(kind, b"", statement, name)
         if isinstance(statement, OwnStatement):
             operation.data = data[start:end]
             self._note(operation, statement)
+        else:
+            operation.token = self.token_of(name, statement)
         return operation
 
     def _portal_operation(self, kind: int, name: bytes, message: bytes) -> Operation:
@@ -308,6 +326,20 @@ class Names:
         self._drop(name)
         return known
 
+    def drop_unnamed(self) -> None:
+        """A Query is on its way: PostgreSQL drops the unnamed statement for it."""
+        if self.statements:
+            self._drop(b"")
+
+    def parse_failed(self, token: int) -> None:
+        """The Parse of an unnamed statement has failed, after which there is none."""
+        if token and token == self.token and not isinstance(self.get(b""), OwnStatement):
+            self._drop(b"")
+
+    def token_of(self, name: bytes, statement: PreparedStatement) -> int:
+        """The token of a statement that a name stands for; 0 of all but the unnamed one."""
+        return 0 if name or isinstance(statement, OwnStatement) else self.token
+
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL."""
         self.statements.clear()
@@ -329,6 +361,8 @@ class Names:
             self._restore(operation.name, statement)
 
     def _restore(self, name: bytes, statement: PreparedStatement) -> None:
+        if not name:
+            self.token = new_token()  # servers may have lost it
         self.statements[name] = statement
         self._bytes += _size(statement)
 
@@ -340,35 +374,3 @@ def _size(statement: PreparedStatement) -> int:
 def _is_at_server(statement: PreparedStatement) -> bool:
     """Whether the server knows the name, and says what is wrong with using it again."""
     return isinstance(statement, OwnStatement) and statement.is_at_server
-
-
-def _malformed() -> RouterError:
-    return ClientProtocolError("invalid message format")
-
-
-def _exists(name: bytes) -> RouterError:
-    text = name.decode("utf-8", "replace")
-    return ClientProtocolError(f'prepared statement "{text}" already exists', sqlstate="42P05")
-
-
-def unknown_statement(name: bytes) -> ClientProtocolError:
-    """What PostgreSQL says of a name that nobody has prepared."""
-    text = name.decode("utf-8", "replace")
-    return ClientProtocolError(f'prepared statement "{text}" does not exist', sqlstate="26000")
-
-
-def _too_many_portals() -> RouterError:
-    return ClientProtocolError(
-        f"too many portals: a client may have {MAX_PORTALS} of the router's own statements",
-        sqlstate="54000",
-        hint="Close portals that are not needed any more.",
-    )
-
-
-def _too_many() -> RouterError:
-    return ClientProtocolError(
-        f"too many prepared statements: a client may have {MAX_STATEMENTS} of them "
-        f"and {MAX_STATEMENT_BYTES >> 20} MB of text",
-        sqlstate="54000",
-        hint="Close statements that are not needed any more.",
-    )

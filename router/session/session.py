@@ -305,8 +305,7 @@ class Session(Attachment):
     def pool_changed(self) -> None:
         """Look the statements up anew: they may go elsewhere than before."""
         self.extended.collected.rebind()
-        if self.pool.renames_statements:
-            self.extended.names.renames = True
+        self.extended.names.renames |= self.pool.renames_statements
 
     # --- from the server
 
@@ -322,6 +321,7 @@ class Session(Attachment):
         counters.query_time += now - segment.started
         if segment.failed:
             self.error_count += 1
+            self.extended.names.parse_failed(segment.opening)
         if self.settings.has_reports:
             self._adopt_settings(server, is_kept=status != codes.IDLE or self.keeps_server)
         if status == codes.IDLE:

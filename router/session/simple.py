@@ -55,9 +55,17 @@ def send_query(session: Session, server: ServerConnection, message: bytes, found
     segment.started = session.engine.now
     server.queue.append(segment)
     server.marks |= found & ~marks.MAY_COPY
+    _end_unnamed(session, server, message)
     if session.writes is not None:
         session.writes.note_message(message, is_whole=not found & marks.UNKNOWN)
     server.send(message)
+
+
+def _end_unnamed(session: Session, server: ServerConnection, message: bytes) -> None:
+    """PostgreSQL drops the unnamed statement when a Query comes."""
+    if message[0] == codes.QUERY:
+        server.unnamed = 0
+        session.extended.names.drop_unnamed()
 
 
 def query_in_batch(
@@ -101,6 +109,7 @@ def query_in_batch(
     segment.synced = True
     session.extended.reset()
     server.marks |= marks.of_text(message) & ~marks.MAY_COPY
+    _end_unnamed(session, server, message)
     # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
     server.marks |= marks.BARRIER
     if session.writes is not None:

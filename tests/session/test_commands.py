@@ -10,7 +10,7 @@ import pytest
 from router.config.values import PoolMode
 from router.protocol import messages
 from router.routing.types import Role, RouterOptions
-from router.session.operations import MAX_PORTALS, MAX_STATEMENTS
+from router.session.mistakes import MAX_PORTALS, MAX_STATEMENTS
 from tests.support.harness import Harness
 from tests.support.wire import (
     FLUSH,

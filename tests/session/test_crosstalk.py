@@ -105,6 +105,15 @@ def unnamed(tag: str) -> st.SearchStrategy[Unit]:
     )
 
 
+def nameless(tag: str) -> st.SearchStrategy[Unit]:
+    """Messages about the unnamed statement, one by one: some need it from an earlier batch."""
+    return st.one_of(
+        statements(tag).map(wire.parse),
+        st.just(wire.bind(tag.encode()) + wire.execute()),
+        st.sampled_from((wire.describe("S"), wire.close("S"))),
+    )
+
+
 def named(tag: str) -> st.SearchStrategy[Unit]:
     """Messages about named statements, in any order: many of them are mistakes."""
     name = st.sampled_from(NAMES)
@@ -120,7 +129,7 @@ def named(tag: str) -> st.SearchStrategy[Unit]:
 
 def batches(tag: str) -> st.SearchStrategy[Unit]:
     """Extended batches with their Sync, and batches that a Query ends."""
-    part = st.one_of(unnamed(tag), named(tag), named(tag), st.just(wire.FLUSH))
+    part = st.one_of(unnamed(tag), nameless(tag), named(tag), named(tag), st.just(wire.FLUSH))
     end = st.sampled_from((wire.SYNC, wire.SYNC, wire.SYNC, wire.query(f"SELECT {tag}")))
     return st.builds(
         lambda parts, last: b"".join(parts) + last + (b"" if last == wire.SYNC else wire.SYNC),

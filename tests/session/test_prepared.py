@@ -87,6 +87,51 @@ def test_names_of_the_routers_own_are_out_of_reach() -> None:
     assert rows(harness.ask(one, USE)) == [[b"SELECT secret"]]
 
 
+UNNAMED = bind() + execute() + SYNC
+
+
+def test_the_unnamed_statement_of_another_client_is_out_of_reach() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    harness.ask(one, run("SELECT secret") + SYNC)
+    for batch in (UNNAMED, describe("S") + SYNC, close("S") + UNNAMED):
+        assert sqlstates(harness.ask(two, batch)) == ["26000"]
+        assert rows(harness.ask(one, UNNAMED)) == [[b"SELECT secret"]]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known text", "new text"])
+def test_a_parse_that_is_skipped_does_not_leave_the_statement_of_another(known: bool) -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    if known:
+        harness.ask(two, run("SELECT x") + SYNC + query("SELECT y"))
+    harness.ask(one, run("SELECT secret") + SYNC)
+    skipped = bind(name="none") + parse("SELECT x") + SYNC
+    assert sqlstates(harness.ask(two, skipped + UNNAMED + UNNAMED)) == ["26000"] * 3
+
+
+def test_a_query_drops_the_unnamed_statement() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, run("SELECT x") + SYNC)
+    assert rows(harness.ask(client, UNNAMED)) == [[b"SELECT x"]]
+    harness.ask(client, query("SELECT y"))
+    assert sqlstates(harness.ask(client, UNNAMED)) == ["26000"]
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+def test_each_parse_without_a_name_reaches_the_server(in_transaction: bool) -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    if in_transaction:
+        harness.ask(client, query("BEGIN"))
+    harness.ask(client, run("SELECT x") + SYNC)
+    harness.servers[0].model.is_failing = True  # the schema has changed since
+    assert sqlstates(harness.ask(client, run("SELECT x") + SYNC)) == ["42P01"]
+    harness.servers[0].model.is_failing = False
+    assert sqlstates(harness.ask(client, UNNAMED)) == ["26000"]
+
+
 def test_the_least_recently_used_statement_is_closed_for_a_new_one() -> None:
     harness = Harness(pool_size=1, prepared_statements_cache_size=2)
     client = harness.connect()

@@ -96,6 +96,7 @@ class ModelServer:
         statements: prepared statements by name.
         sleeping: the statement that waits for `wake`, or None.
         log: all statements that it has executed.
+        is_failing: it can analyse no text, as if all tables were gone.
     """
 
     def __init__(self) -> None:
@@ -105,6 +106,7 @@ class ModelServer:
         self.sleeping: Portal | None = None
         self.is_closed = False
         self.log: list[str] = []
+        self.is_failing = False
         self.settings = dict(DEFAULTS)
         self._reported = dict(DEFAULTS)
         # The settings before the transaction, while there is one.
@@ -169,6 +171,7 @@ class ModelServer:
         elif kind == "Q" and not self._is_skipping:
             self._is_simple = True
             self._portals.pop("", None)
+            self.statements.pop("", None)
             parts = [part.strip() for part in _cut(body)[0].split(";")]
             self._go_on([part for part in parts if part] or [""])
         elif kind == "F" and not self._is_skipping:
@@ -320,11 +323,11 @@ class ModelServer:
             if self.status != "I":
                 raise ModelError("25001", "DISCARD ALL cannot run inside a transaction block")
             self.settings = dict(DEFAULTS)
-            self.statements.clear()
+            self._drop_named()
             self._portals.clear()
             return "DISCARD ALL"
         if sql == "DEALLOCATE ALL":
-            self.statements.clear()
+            self._drop_named()
             return sql
         if sql.startswith("DEALLOCATE "):
             name = sql.split(" ", 1)[1]
@@ -339,6 +342,9 @@ class ModelServer:
 
     # --- the extended protocol
 
+    def _drop_named(self) -> None:
+        self.statements = {name: sql for name, sql in self.statements.items() if not name}
+
     def _statement(self, name: str) -> str:
         if name not in self.statements:
             raise ModelError("26000", f'prepared statement "{name}" does not exist')
@@ -352,11 +358,15 @@ class ModelServer:
     def _parse(self, body: bytes) -> None:
         name, rest = _cut(body)
         sql = _cut(rest)[0]
+        if not name:
+            self.statements.pop("", None)
         # PostgreSQL would see a syntax error first; the router cannot.
         if name and name in self.statements:
             raise ModelError("42P05", f'prepared statement "{name}" already exists')
         if sql.startswith("FAIL"):
             raise ModelError("42601", f"syntax error: {sql}")
+        if self.is_failing:
+            raise ModelError("42P01", "relation does not exist")
         self.statements[name] = sql
         self._say(messages.PARSE_COMPLETE)
 
