@@ -70,8 +70,8 @@ class PoolClient(ClientStream):
         """The server did not accept the client's settings; here is its ErrorResponse."""
         raise NotImplementedError
 
-    def settings_reset(self) -> None:
-        """The client's statement has brought settings back to the server's defaults."""
+    def settings_reset(self, *, everything: bool) -> None:
+        """The client's statement has brought settings, or all, to the server's defaults."""
         raise NotImplementedError
 
 

@@ -224,7 +224,10 @@ class ServerConnection(BackendStream):
                 self.marks |= marks.SET
                 self.variables = EMPTY
                 if self.client is not None:
-                    self.client.settings_reset()
+                    is_all = (
+                        segment.resets_all or self.marks & marks.RESETS_ALL or tag != b"RESET"
+                    )
+                    self.client.settings_reset(everything=bool(is_all))
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""

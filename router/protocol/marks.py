@@ -26,7 +26,11 @@ BARRIER: Final = 512
 SCHEMA: Final = 1024
 # Nor this: tables and functions may be other ones than before.
 CATALOGUE: Final = 2048
+# Nor this: the text has a RESET ALL, which a tag does not tell from RESETs of one setting.
+RESETS_ALL: Final = 4096
 
+LEFT: Final = ~(MAY_COPY | RESETS_ALL)
+"""Of what is found in a text, that which may be left behind."""
 ALL: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP
 
 # By the tag of CommandComplete; 0: leaves nothing behind. Every tag that is not here and that
@@ -74,6 +78,8 @@ _SCHEMA_CHANGE: Final = (
 # not among them: a table that was there before has been dropped first.
 _RESHAPING: Final = (b"ALTER ", b"DROP ", b"CREATE VIEW")
 
+_GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
+_RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")
 _TEXT: Final = (
     (re.compile(r"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
     (re.compile(r"pg_(?:try_)?advisory_lock"), LOCK),
@@ -96,10 +102,12 @@ def of_tag(tag: bytes) -> int:
 
 
 def of_text(sql: bytes) -> int:
-    """What the text may leave behind without any tag telling; MAY_COPY besides."""
+    """What the text may leave behind without any tag telling; MAY_COPY, RESETS_ALL besides."""
     # As text, because looking for bytes in bytes raises and drops an exception each time.
     low = sql.decode("latin-1").lower()
     marks = MAY_COPY if "copy" in low else 0
+    if "reset" in low and _RESET_ALL.search(low):
+        marks |= RESETS_ALL
     # `in` costs a tenth of a regular expression.
     if not (
         "temp" in low

@@ -98,6 +98,7 @@ class Segment:
         synced: the Sync has been sent; False for a batch that is still open.
         empty: a Sync alone.
         has_bound: there has been a Bind, so that something may have been executed.
+        resets_all: a RESET in it is to be taken for RESET ALL.
         orphaned: its client has left; what it says does not matter any more.
         started: when it was sent, as time.monotonic().
         error: the ErrorResponse of a swallowed segment, by field code.
@@ -116,6 +117,7 @@ class Segment:
     dones_at_sync = 0
     empty = False
     has_bound = False
+    resets_all = False
     orphaned = False
     started = 0.0
     error: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""The router's own SQL commands: ``SET SHARD``, ``SET SERVER ROLE`` and their kin.
+"""The router's own SQL commands: ``SET SHARD``, ``RESET SERVER ROLE`` and their kin.
 
 They are spelled forgivingly: any case, any white space and comments between the words, quotes
 where one likes, semicolons at the end. What begins like one of them but carries a value that is
@@ -52,6 +52,8 @@ class Command:
         role: the choice of SET SERVER ROLE.
         switch: the value of SET PRIMARY READS; None is DEFAULT.
         local: whether it lasts for one transaction only (SET LOCAL).
+        is_unset: there is to be no shard, until a statement says which.
+        is_reset: it says RESET, not SET ... TO DEFAULT.
     """
 
     verb: Verb
@@ -60,6 +62,18 @@ class Command:
     switch: bool | None = None
     local: bool = False
     key: KeyValue | None = None
+    is_unset: bool = False
+    is_reset: bool = False
+
+    @property
+    def words(self) -> str:
+        """What to call it in an error."""
+        return self.verb.value.replace("SET", "RESET", 1) if self.is_reset else self.verb.value
+
+    @property
+    def tag(self) -> str:
+        """That of its CommandComplete."""
+        return "RESET" if self.is_reset else self.verb.value
 
 
 GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
@@ -78,8 +92,8 @@ _COMMAND: Final = re.compile(
     rb"(?:%(gap)s|;)*"
     rb"(?:set%(gap)s+(?:(?P<scope>local|session)%(gap)s+)?"
     rb"(?P<set>%(subject)s)%(gap)s*(?:\bto(?![\w$])|=)%(gap)s*(?P<value>.*)"
-    rb"|show%(gap)s+(?P<show>%(subject)s)(?![\w.$])(?P<rest>.*))"
-    % {b"gap": GAP, b"subject": _SUBJECT},
+    rb"|(?:show%(gap)s+(?P<show>%(subject)s)|reset%(gap)s+(?P<reset>%(subject)s))"
+    rb"(?![\w.$])(?P<rest>.*))" % {b"gap": GAP, b"subject": _SUBJECT},
     re.IGNORECASE | re.DOTALL,
 )
 _END: Final = re.compile(rb"(?:%s|;)*\Z" % GAP)
@@ -89,10 +103,10 @@ _TEXT: Final = re.compile(rb"'((?:[^']++|'')*)'(?!')")
 _PARAMETER: Final = re.compile(rb"\$1(?:::\w+)?")
 _BLANKS: Final = re.compile(rb"%s+" % GAP)
 
-# Four letters decide for nearly every query that it is none of ours.
+# Three letters decide for nearly every query that it is none of ours.
 _HEADS: Final = frozenset(
     bytes(letters)
-    for word in (b"set", b"sho")
+    for word in (b"set", b"sho", b"res")
     for letters in (
         (a, b, c)
         for a in (word[0], word[0] - 32)
@@ -103,6 +117,7 @@ _HEADS: Final = frozenset(
 _LEADS: Final = frozenset((b" ", b"\t", b"\n", b"\r", b"\f", b"\v", b"/", b"-", b";"))
 
 _SHARD_DIGITS: Final = 18
+_SHARD_VERBS: Final = (Verb.SET_SHARD, Verb.SET_SHARDING_KEY)
 _ROLES: Final = {choice.value: choice for choice in RoleChoice}
 _SWITCHES: Final = {"on": True, "off": False, "default": None}
 
@@ -117,6 +132,8 @@ class Wording:
         has_parameter: the value is that of the parameter $1.
         local: whether it lasts for one transaction only (SET LOCAL).
         is_string: the value is that of a string, with its quotes still doubled.
+        is_bare: the value has no quotes, and may be the word DEFAULT.
+        is_reset: it says RESET.
     """
 
     verb: Verb
@@ -124,6 +141,8 @@ class Wording:
     has_parameter: bool = False
     local: bool = False
     is_string: bool = False
+    is_bare: bool = False
+    is_reset: bool = False
 
     @property
     def is_show(self) -> bool:
@@ -155,9 +174,14 @@ class Wording:
         verb = self.verb
         if verb in COLUMNS:
             return Command(verb)
+        if self.is_reset:
+            return Command(verb, is_unset=verb in _SHARD_VERBS, is_reset=True)
         if self.has_parameter and value is None:
             raise RoutingError(f"{verb.value} needs a value, not NULL", sqlstate="22023")
         if verb is Verb.SET_SHARDING_KEY:
+            # A text 'default' is a key like any other; only the bare word takes it back.
+            if self.is_bare and self.value.lower() == b"default":
+                return Command(verb, local=self.local, is_unset=True)
             key = sharder.parse(self._key(sharder) if value is None else value)
             if isinstance(key, int):
                 return Command(verb, number=key, local=self.local)
@@ -205,6 +229,9 @@ def worded(text: bytes) -> Wording | None:
     shown = match["show"]
     if shown is not None:
         return _show(_canonical(shown), match["rest"])
+    reset = match["reset"]
+    if reset is not None:
+        return _reset(_canonical(reset), match["rest"])
     scope = match["scope"]
     local = scope is not None and scope.lower() == b"local"
     return _set(_canonical(match["set"]), match["value"], local)
@@ -221,6 +248,11 @@ def _show(subject: str, rest: bytes) -> Wording | None:
     return Wording(Verb(f"SHOW {subject}"))
 
 
+def _reset(subject: str, rest: bytes) -> Wording:
+    _refuse_more(f"RESET {subject}", rest)
+    return Wording(Verb(f"SET {subject}"), is_reset=True)
+
+
 def _set(subject: str, written: bytes, local: bool) -> Wording:
     verb = Verb(f"SET {subject}")
     match = _TEXT.match(written) if verb is Verb.SET_SHARDING_KEY else None
@@ -231,11 +263,14 @@ def _set(subject: str, written: bytes, local: bool) -> Wording:
     group = match.lastindex or 3
     value = written[match.start(group) : match.end(group)]
     has_parameter = group == 3 and _PARAMETER.fullmatch(value) is not None
-    return Wording(verb, value, has_parameter, local, is_string)
+    is_bare = group == 3 and not has_parameter
+    return Wording(verb, value, has_parameter, local, is_string, is_bare)
 
 
 def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> Command:
     if verb is Verb.SET_SHARD:
+        if text.lower() == "default":
+            return Command(verb, local=local, is_unset=True)
         return Command(verb, number=_shard(text, shards), local=local)
     if verb is Verb.SET_SERVER_ROLE:
         if text.lower() not in _ROLES:
@@ -262,7 +297,7 @@ def _shard(text: str, shards: int | None) -> int | None:
         return int(text)
     numbers = "that counts from 0" if shards is None else f"from 0 to {shards - 1}"
     raise InvalidShard(
-        f'invalid shard "{_shortened(text)}"', hint=f"Use a number {numbers}, or ANY."
+        f'invalid shard "{_shortened(text)}"', hint=f"Use a number {numbers}, ANY or DEFAULT."
     )
 
 

@@ -179,10 +179,11 @@ class RoutingState:
         elif verb is Verb.SET_PRIMARY_READS:
             self.primary_reads = command.switch
         else:
-            self.shard = self._shard(command, options, rng, sharder)
+            is_unset = command.is_unset
+            self.shard = None if is_unset else self._shard(command, options, rng, sharder)
             self.is_stuck = False
         self._changed(command)
-        return CommandReply(verb.value)
+        return CommandReply(command.tag)
 
     def stick(self, shard: int) -> None:
         """Make the shard of a statement that of the statements after it."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..pool.contracts import Waiter
     from ..pool.pool import Pool
+    from ..protocol.segments import Segment
     from ..routing.types import Route
     from .own import PreparedStatement
     from .settings import ClientSettings
@@ -41,6 +42,7 @@ class Attachment(PoolClient):
         routing: shard and role that it asked for.
         settings: what it has set, which goes with it from server to server.
         may_pipeline: whether a statement may be sent behind one that is not answered.
+        is_moving: with this transaction ends what binds the next one to the same server.
         max_wait: the longest time that it waited for a server, in seconds.
         writes: what it writes, if that matters to others.
         epoch: the router's when it looked the client's statements up.
@@ -51,12 +53,14 @@ class Attachment(PoolClient):
         "_find_pool",
         "_pending",
         "_queued_since",
+        "_was_reset",
         "_xact_started",
         "awaits_settings",
         "closed",
         "engine",
         "epoch",
         "has_chosen",
+        "is_moving",
         "max_wait",
         "may_pipeline",
         "pool",
@@ -84,6 +88,7 @@ class Attachment(PoolClient):
         for name in PLAIN_SETTINGS:
             self.routing.note_setting(name, settings.told(name, pool) or "")
         self.may_pipeline = pool.router.is_static
+        self.is_moving = False
         self.epoch = pool.router.epoch
         self.has_chosen = False
         self.writes = Writes.of(pool)
@@ -96,6 +101,8 @@ class Attachment(PoolClient):
         self._pending = b""
         # The server has been sent the settings, and may not accept them.
         self.awaits_settings = False
+        # All settings have been reset, by a segment that may still fail.
+        self._was_reset = False
 
     # --- what the session does about it
 
@@ -123,6 +130,11 @@ class Attachment(PoolClient):
         if self.waiter is not None:
             return ClientState.WAITING
         return ClientState.IDLE if self.server is None else ClientState.ACTIVE
+
+    @property
+    def label(self) -> str:
+        """For SHOW SERVERS."""
+        return self.settings.application_name
 
     @property
     def waiting_since(self) -> float | None:
@@ -157,12 +169,14 @@ class Attachment(PoolClient):
             self.pool.router.is_static
             and self.routing.choice is not RoleChoice.AUTO
             and not self.routing.has_local
+            and not self.is_moving
         )
 
     def end_transaction(self) -> None:
         """A transaction is over, and with it what SET LOCAL chose for it."""
         self.has_chosen = False
-        if self.routing.has_local:
+        if self.routing.has_local or self.is_moving:
+            self.is_moving = False
             self.routing.end_transaction()
             self.set_pipelining()
         if self.writes is not None:
@@ -234,9 +248,27 @@ class Attachment(PoolClient):
         self._attach(server)
         return True
 
-    def settings_reset(self) -> None:
-        """A RESET or DISCARD ALL of the client has succeeded."""
+    def expect_reset(self, segment: Segment) -> None:
+        """A RESET ALL is on its way, after which the next statement may go elsewhere."""
+        segment.resets_all = True
+        if not self.routing.is_default:
+            self.is_moving = True
+            self.may_pipeline = False
+
+    def settings_reset(self, *, everything: bool) -> None:
         self.settings.reset()
+        self._was_reset = everything
+
+    def _end_reset(self, *, failed: bool) -> None:
+        """The segment with a RESET ALL or DISCARD ALL is over: so are the client's choices."""
+        is_due, self._was_reset = self._was_reset and not failed, False
+        if is_due:
+            self.forget_choices()
+
+    def forget_choices(self) -> None:
+        """Go back to automatic routing."""
+        self.routing.reset()
+        self.set_pipelining()
 
     def _adopt_settings(self, server: ServerConnection, *, is_kept: bool) -> None:
         """The server has reported settings while it worked for the client, or reset them."""

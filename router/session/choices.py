@@ -47,7 +47,8 @@ def choose(session: Session, wording: Wording, value: str | None = None) -> Comm
     if wording.is_show:
         return state.execute(command, options, _random, sharder)
     before = state.choices
-    if server is not None and command.verb is Verb.SET_SHARD and command.number is None:
+    is_any = command.verb is Verb.SET_SHARD and command.number is None
+    if server is not None and is_any and not command.is_unset:
         # Any shard will do, so the one in use does.
         command = replace(command, number=server.pool.address.shard)
     reply = state.execute(command, options, _random, sharder)
@@ -56,6 +57,8 @@ def choose(session: Session, wording: Wording, value: str | None = None) -> Comm
         if error is not None:
             state.restore(before)
             raise error
+        if command.is_unset and state.choices != before:
+            session.is_moving = True
     session.set_pipelining()
     return reply
 
@@ -70,7 +73,7 @@ def _objection(
     if server.status != codes.IDLE:
         is_shard = command.verb in (Verb.SET_SHARD, Verb.SET_SHARDING_KEY)
         if is_excluded or not is_shard:
-            return in_transaction(command.verb.value)
+            return in_transaction(command.words)
         return None
     if not is_excluded:
         return None
@@ -78,7 +81,7 @@ def _objection(
         address = server.pool.address
         role = Role.PRIMARY if address.is_primary else Role.REPLICA
         return RoutingError(
-            f"{command.verb.value} cannot take effect: the session keeps its server, "
+            f"{command.words} cannot take effect: the session keeps its server, "
             f"the {role.value} of shard {address.shard}, until it ends",
             sqlstate="55006",
             hint="Choose before the session's first statement, use another connection, "
@@ -86,7 +89,7 @@ def _objection(
         )
     # In a batch of which a part has been sent: what is left of it follows.
     return RoutingError(
-        f"{command.verb.value} cannot run behind other statements of its batch",
+        f"{command.words} cannot run behind other statements of its batch",
         sqlstate="25001",
         hint="Send a Sync before it.",
     )

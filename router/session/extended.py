@@ -261,7 +261,9 @@ class Extended:
         elif kind == codes.BIND:
             preparing.provide(self, server, statement, operation.token)
             segment.has_bound = True
-            server.marks |= statement.marks & ~marks.MAY_COPY
+            server.marks |= statement.marks & marks.LEFT
+            if statement.marks & marks.RESETS_ALL:
+                self._session.expect_reset(segment)
             if statement.marks & marks.MAY_COPY:
                 # Nothing behind it before it is known which Sync will end it.
                 self._keep_script = self._unproven = True
@@ -289,7 +291,8 @@ class Extended:
         if operation.kind == codes.PARSE:
             server.marks |= marks.PREPARE
             text_start = operation.data.find(b"\0", 5) + 1
-            server.marks |= marks.of_text(operation.data[text_start:]) & ~marks.MAY_COPY
+            found = marks.of_text(operation.data[text_start:])
+            server.marks |= found & (marks.LEFT | marks.RESETS_ALL)
         self.add(operation.data, _RAW_STEPS[operation.kind])
 
     def _apply_own(

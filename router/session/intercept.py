@@ -32,7 +32,7 @@ _DEALLOCATE: Final = re.compile(
 # How those and the routing commands begin: with one of these, or with a blank or a comment.
 _HEADS: Final = frozenset(
     bytes(letters)
-    for word in (b"set", b"sho", b"exp", b"dea", b"dis")
+    for word in (b"set", b"sho", b"res", b"exp", b"dea", b"dis")
     for letters in product(*((letter, letter - 32) for letter in word))
 )
 _LEADS: Final = frozenset(b" \t\n\r\f\v/-;")
@@ -162,6 +162,7 @@ def _deallocate(session: Session, wanted: Deallocation) -> bool | None:
             return None
         if wanted.discard:
             session.settings.discard(session.pool)
+            session.forget_choices()
     tag = messages.command_complete(wanted.tag)
     session.reply(tag + messages.ready_for_query(session.status))
     return True

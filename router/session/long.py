@@ -140,7 +140,7 @@ class LongMessages:
                 return True
             return left and self.begin(codes.BIND, head, missing)
         preparing.provide(extended, server, operation.statement, operation.token)
-        server.marks |= operation.statement.marks & ~marks.MAY_COPY
+        server.marks |= operation.statement.marks & marks.LEFT
         rest = operation.data
         name = preparing.server_name(operation)
         data = messages.bind_head(operation.name, name, len(rest) + missing) + rest

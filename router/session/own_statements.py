@@ -67,6 +67,7 @@ class DroppingStatement(OwnStatement):
             if session.status != codes.IDLE:
                 raise choices.in_transaction(wanted.tag)
             session.settings.discard(session.pool)
+            session.forget_choices()
         return Answer(None, wanted.tag)
 
 

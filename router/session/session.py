@@ -121,11 +121,6 @@ class Session(Attachment):
     # --- facts
 
     @property
-    def label(self) -> str:
-        """For SHOW SERVERS."""
-        return self.settings.application_name
-
-    @property
     def congested(self) -> bool:
         """Whether the client is slow to take what it asked for."""
         return self.link is not None and self.link.congested
@@ -322,6 +317,8 @@ class Session(Attachment):
         if segment.failed:
             self.error_count += 1
             self.extended.names.parse_failed(segment.opening)
+        if segment.resets_all or self._was_reset:
+            self._end_reset(failed=segment.failed)
         if self.settings.has_reports:
             self._adopt_settings(server, is_kept=status != codes.IDLE or self.keeps_server)
         if status == codes.IDLE:

@@ -54,7 +54,9 @@ def send_query(session: Session, server: ServerConnection, message: bytes, found
     segment = Segment(session)
     segment.started = session.engine.now
     server.queue.append(segment)
-    server.marks |= found & ~marks.MAY_COPY
+    server.marks |= found & marks.LEFT
+    if found & marks.RESETS_ALL:
+        session.expect_reset(segment)
     _end_unnamed(session, server, message)
     if session.writes is not None:
         session.writes.note_message(message, is_whole=not found & marks.UNKNOWN)
@@ -108,7 +110,10 @@ def query_in_batch(
     segment.extended = False
     segment.synced = True
     session.extended.reset()
-    server.marks |= marks.of_text(message) & ~marks.MAY_COPY
+    found = marks.of_text(message)
+    server.marks |= found & marks.LEFT
+    if found & marks.RESETS_ALL:
+        session.expect_reset(segment)
     _end_unnamed(session, server, message)
     # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
     server.marks |= marks.BARRIER

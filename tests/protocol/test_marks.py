@@ -88,3 +88,26 @@ def test_a_tag_tells_whether_tables_may_be_other_ones(tag: bytes, mark: int) -> 
 )
 def test_a_clean_up_takes_away_what_was_left(found: int, sql: bytes) -> None:
     assert marks.cleanup(found) == sql
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        b"RESET ALL",
+        b"reset\n/* really */ -- all of it\nAll ;",
+        b"SELECT 1; RESET ALL; SELECT 2",
+        b"RESET TimeZone; reset all",
+        b"RESET ALL\0\0\0",
+        b"RESET ALL /* that's it */",
+    ],
+)
+def test_a_reset_of_all_is_seen_in_the_text(sql: bytes) -> None:
+    assert marks.of_text(sql) & marks.RESETS_ALL
+    assert not marks.of_text(sql) & marks.LEFT
+
+
+@pytest.mark.parametrize(
+    "sql", [b"RESET TimeZone", b"RESET allow_x", b"SELECT preset all", b"RESET /* ALL */ x"]
+)
+def test_other_texts_reset_less(sql: bytes) -> None:
+    assert not marks.of_text(sql) & marks.RESETS_ALL

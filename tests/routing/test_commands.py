@@ -6,7 +6,8 @@ import pytest
 
 from router.errors import InvalidShard, InvalidShardingKey, RoutingError
 from router.routing.commands import Command, Verb, Wording, parse, worded
-from router.routing.types import RoleChoice
+from router.routing.sharding import Sharder
+from router.routing.types import RoleChoice, RouterOptions
 
 KEY = Verb.SET_SHARDING_KEY
 SHARD = Verb.SET_SHARD
@@ -54,6 +55,18 @@ READS = Verb.SET_PRIMARY_READS
         (b"SET SESSION SHARD TO 5", Command(SHARD, number=5)),
         (b"set local server role to any", Command(ROLE, role=RoleChoice.ANY, local=True)),
         (b"set local primary reads to on", Command(READS, switch=True, local=True)),
+        (b"SET SHARD TO DEFAULT", Command(SHARD, is_unset=True)),
+        (b"set shard = 'Default' ;", Command(SHARD, is_unset=True)),
+        (b'SET SHARD TO "DEFAULT"', Command(SHARD, is_unset=True)),
+        (b"SET LOCAL SHARD TO DEFAULT", Command(SHARD, local=True, is_unset=True)),
+        (b"SET SHARDING KEY TO default", Command(KEY, is_unset=True)),
+        (b"set local sharding key = DEFAULT;", Command(KEY, local=True, is_unset=True)),
+        (b"RESET SHARD", Command(SHARD, is_unset=True, is_reset=True)),
+        (b"reset\tshard ; ;", Command(SHARD, is_unset=True, is_reset=True)),
+        (b"/* a */ Reset -- b\n sharding KEY", Command(KEY, is_unset=True, is_reset=True)),
+        (b"RESET SERVER ROLE", Command(ROLE, is_reset=True)),
+        (b"reset server /* b */ role;", Command(ROLE, is_reset=True)),
+        (b"RESET PRIMARY READS", Command(READS, is_reset=True)),
     ],
 )
 def test_a_command_is_recognised(text: bytes, command: Command) -> None:
@@ -84,6 +97,13 @@ def test_a_command_is_recognised(text: bytes, command: Command) -> None:
         b"/* SET SHARD TO 1 */ SELECT 1",
         b"/* SET SHARD TO 1",
         b"SET LOCAL application_name TO 'shard to 5'",
+        b"RESET ALL",
+        b"RESET ROLE",
+        b"RESET shards",
+        b"RESET shard.x",
+        b"RESET LOCAL SHARD",
+        b"RESET SESSION AUTHORIZATION",
+        b"RESETSHARD",
     ],
 )
 def test_other_sql_is_left_alone(text: bytes) -> None:
@@ -119,6 +139,26 @@ def test_a_value_may_be_that_of_a_parameter(text: bytes) -> None:
     assert wording.command("2") == Command(SHARD, number=2)
 
 
+def test_a_parameter_may_be_the_word_default_where_that_can_be_no_key() -> None:
+    wording = worded(b"SET SHARD TO $1")
+    assert wording is not None
+    assert wording.command("default") == Command(SHARD, is_unset=True)
+    wording = worded(b"SET SHARDING KEY TO $1")
+    assert wording is not None
+    with pytest.raises(InvalidShardingKey):
+        wording.command("default")
+
+
+def test_a_text_is_a_key_whatever_it_says() -> None:
+    sharder = Sharder(RouterOptions(shard_count=2, sharding_function="pg_text_hash"))
+    quoted = worded(b"SET SHARDING KEY TO 'default'")
+    assert quoted is not None
+    assert quoted.command(sharder=sharder) == Command(KEY, key="default")
+    bare = worded(b"SET SHARDING KEY TO DEFAULT")
+    assert bare is not None
+    assert bare.command(sharder=sharder) == Command(KEY, is_unset=True)
+
+
 def test_a_parameter_without_a_value_is_an_error_of_ours() -> None:
     wording = worded(b"SET SHARD TO $1")
     assert wording is not None
@@ -143,7 +183,7 @@ def test_the_error_names_the_shards_where_their_number_is_known() -> None:
     assert wording is not None
     with pytest.raises(InvalidShard) as caught:
         wording.command(shards=3)
-    assert caught.value.hint == "Use a number from 0 to 2, or ANY."
+    assert caught.value.hint == "Use a number from 0 to 2, ANY or DEFAULT."
 
 
 @pytest.mark.parametrize(
@@ -169,6 +209,8 @@ def test_an_unknown_word_is_an_error_that_names_the_known_ones(
         b"SHOW SHARD; SELECT 1",
         b"SHOW SHARD x",
         b"SET SHARD TO 1 2",
+        b"RESET SHARD; SELECT 1",
+        b"RESET SERVER ROLE x",
     ],
 )
 def test_a_command_must_be_sent_alone(text: bytes) -> None:
