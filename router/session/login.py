@@ -50,6 +50,11 @@ ADMIN_DATABASES: Final = frozenset(("pgcat", "pgbouncer"))
 # SASL messages of real clients are a few hundred bytes; passwords may be longer.
 _PASSWORD_LIMIT: Final = 4096
 
+_UNENCRYPTED: Final = (
+    "This could be either a client-software bug or evidence of an attempted "
+    "man-in-the-middle attack."
+)
+
 # Start-up parameters that are not settings.
 _NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
 
@@ -167,12 +172,18 @@ class Login:
         return parse_first_packet(await wire.read_exactly(length - 4))
 
     async def _answer_encryption(self, wire: Wire, packet: SSLRequest | GSSENCRequest) -> None:
-        if isinstance(packet, GSSENCRequest) or self.tls is None or wire.tls is not None:
+        is_gss = isinstance(packet, GSSENCRequest)
+        is_refused = is_gss or self.tls is None or wire.tls is not None
+        if is_refused:
             await wire.send(b"N")
-            return
         if wire.has_input():
             # Somebody between us may have put it there, to be taken for the client's own words.
-            raise ClientProtocolError("received unencrypted data after SSL request")
+            what = "GSSAPI encryption" if is_gss else "SSL"
+            raise ClientProtocolError(
+                f"received unencrypted data after {what} request", detail=_UNENCRYPTED
+            )
+        if is_refused or self.tls is None:
+            return
         await wire.send(b"S")
         await wire.start_tls(self.tls, server_side=True)
 

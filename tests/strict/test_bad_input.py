@@ -16,6 +16,7 @@ from tests.support.wire import (
     Message,
     WireClient,
     bind,
+    cancel_request,
     execute,
     kinds,
     message,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.strict.conftest import ModuleRouter, PoolFor
+    from tests.support.postgres import Database
 
 LOGIN = {"user": "postgres", "database": "one"}
 USERS = """
@@ -162,6 +164,36 @@ def test_to_ask_for_encryption_twice_is_an_error(router: RouterProcess, packet: 
         client.send(packet)
         assert refusal(client.read_to_end()) == "08P01"
     logged.check_once()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"x",
+        startup(LOGIN),
+        startup(LOGIN)[:9],
+        SSL_REQUEST + startup(LOGIN),
+        cancel_request(1, b"1234"),
+        b"\x16\x03\x01\x00\x05hello",
+    ],
+    ids=["a byte", "a start-up", "half of one", "a request", "a cancel request", "a hello"],
+)
+@pytest.mark.parametrize("request_", [SSL_REQUEST, GSSENC_REQUEST], ids=["SSL", "GSSAPI"])
+@pytest.mark.usefixtures("bystander")
+def test_what_comes_with_a_request_for_encryption_is_refused_as_by_postgresql(
+    router: RouterProcess, database: Database, request_: bytes, behind: bytes
+) -> None:
+    told = []
+    for port in (database.port, router.port):
+        with WireClient(port) as client:
+            client.send(request_ + behind)
+            assert client.read_byte() == b"N"
+            [error] = client.read_to_end()
+            told.append(
+                {code: said for code, said in error.fields.items() if code not in "FLR"}
+            )
+    assert told[0] == told[1]
+    assert (told[0]["S"], told[0]["C"]) == ("FATAL", "08P01")
 
 
 @pytest.mark.parametrize(
