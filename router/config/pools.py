@@ -318,10 +318,10 @@ class PoolConfig(Section):
         ),
     ] = None
     sharding_key_regex: Annotated[
-        Regex | None, Key("Finds a sharding key in a statement, as its group 1.")
+        Regex | None, Key("Finds a sharding key in a statement's comments, as its group 1.")
     ] = None
     shard_id_regex: Annotated[
-        Regex | None, Key("Finds a shard number in a statement, as its group 1.")
+        Regex | None, Key("Finds a shard number in a statement's comments, as its group 1.")
     ] = None
     regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = 1000
     default_shard: Annotated[

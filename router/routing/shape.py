@@ -95,6 +95,29 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
     return _TOKEN.sub(replaced, text), literals
 
 
+def comments_of(text: bytes, limit: int) -> tuple[list[tuple[int, int]], int]:
+    """Find the comments that begin in the first ``limit`` bytes.
+
+    Returns:
+        Where each begins and ends, a line's end included; and up to where that is certain.
+    """
+    found: list[tuple[int, int]] = []
+    for match in _TOKEN.finditer(text):
+        start, end, kind = match.start(), match.end(), match.lastindex
+        if start >= limit:
+            break
+        if kind == _COMMENT:
+            if text[start] == ord("-"):
+                end += text[end : end + 2] == b"\r\n"
+                end = min(end + 1, len(text))
+            found.append((start, end))
+        elif kind is not None and kind > _COMMENT:
+            return found, start
+        elif kind == _STRING and b"\\'" in match[0]:
+            return found, start  # where it ends depends on standard_conforming_strings
+    return found, len(text)
+
+
 def string_value(literal: bytes) -> bytes:
     """Return what stands between the quotes of a string literal, doubled quotes included."""
     if literal[:1] == b"$":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router.errors import ConfigError, InvalidShard, InvalidShardingKey
+from router.errors import ConfigError, InvalidShard, InvalidShardingKey, RoutingError
 from router.routing.comments import CommentRouter
+from router.routing.shape import UnknownLexeme, shape_of
 from router.routing.types import Analysis, RouterOptions, Verdict
 
 PLAIN = Analysis((), Verdict.READ, "")
 SHARD_ID = r"/\* shard_id: (\d+) \*/"
 KEY = r"/\* sharding_key: (-?\d+) \*/"
+MARKED = "/* shard_id: 1 */"
 BOTH = RouterOptions(shard_id_regex=SHARD_ID, sharding_key_regex=KEY)
 
 
@@ -66,10 +70,10 @@ def test_a_shard_out_of_all_bounds_is_an_error() -> None:
 
 def test_a_group_without_a_number_is_an_error() -> None:
     options = RouterOptions(shard_id_regex=r"shard=(\w*)")
-    assert isinstance(note(b"shard=x", options).comment_error, InvalidShard)
-    assert isinstance(note(b"shard=-1", options).comment_error, InvalidShard)
+    assert isinstance(note(b"--shard=x", options).comment_error, InvalidShard)
+    assert isinstance(note(b"--shard=-1", options).comment_error, InvalidShard)
     options = RouterOptions(shard_id_regex=r"shard(=\d+)?")
-    assert isinstance(note(b"shard", options).comment_error, InvalidShard)
+    assert isinstance(note(b"--shard", options).comment_error, InvalidShard)
 
 
 def test_a_key_that_is_no_bigint_is_an_error() -> None:
@@ -81,3 +85,125 @@ def test_a_key_that_is_no_bigint_is_an_error() -> None:
 def test_a_useless_regex_is_the_operators_error(pattern: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         CommentRouter(RouterOptions(shard_id_regex=pattern))
+
+
+HIDING = [
+    "'{}'",
+    "E'\\' {}'",
+    "e'{}'",
+    "'it''s {}'",
+    "$${}$$",
+    "$a$ $$ {} $a$",
+    '"{}"',
+    '"a""{}"',
+    "U&'{}'",
+    "N'{}'",
+    "'/*' || '{}' || '*/'",
+    "'--' || '{}'",
+    "/* only this */ '{}'",
+    "$1 || '{}'",
+    "a$b || '{}' || a$b",
+]
+
+
+@pytest.mark.parametrize("option", ["shard_id_regex", "sharding_key_regex"])
+@pytest.mark.parametrize("hiding", HIDING)
+def test_data_has_no_say(hiding: str, option: str) -> None:
+    pattern = SHARD_ID if option == "shard_id_regex" else KEY
+    options = RouterOptions(**{option: pattern})  # type: ignore[arg-type]
+    comment = "/* shard_id: 1 */" if option == "shard_id_regex" else "/* sharding_key: 1 */"
+    text = f"SELECT {hiding.format(comment)}"
+    assert note(text.encode(), options) is PLAIN
+    # A comment in front or behind counts all the same.
+    for whole in (comment.replace("1", "7") + text, text + "\n" + comment.replace("1", "7")):
+        analysis = note(whole.encode(), options)
+        assert 7 in (analysis.comment_shard, analysis.comment_key)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "/* shard_id: 7 */",
+        "/* 'quoted' /* nested shard_id: 7 */ */",
+        "/* it's */ /* shard_id: 7 */",
+        "-- shard_id: 7",
+        "-- it's\n--shard_id: 7\n",
+        "/*\n shard_id: 7\n*/",
+        "/* é */ /* shard_id: 7 */",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "SELECT 'é', 1 ", "SELECT $$it's$$ - 1 "])
+def test_comments_of_all_kinds_count(before: str, comment: str) -> None:
+    options = RouterOptions(shard_id_regex=r"shard_id: (\d+)\s")
+    text = f"{before}{comment}\n+ 2"
+    assert note(text.encode(), options).comment_shard == 7
+
+
+def test_a_match_does_not_reach_from_one_comment_into_another() -> None:
+    options = RouterOptions(shard_id_regex=r"shard_id.*?(\d+)")
+    assert note(b"/* shard_id */ SELECT 5 /* 6 */", options) is PLAIN
+    assert note(b"/* shard_id */ SELECT 5 /* shard_id 6 */", options).comment_shard == 6
+
+
+def test_an_anchor_is_the_beginning_of_the_text() -> None:
+    options = RouterOptions(shard_id_regex="^" + SHARD_ID)
+    assert note(b"/* shard_id: 1 */ SELECT 1", options).comment_shard == 1
+    assert note(b"SELECT 1 /* shard_id: 1 */", options) is PLAIN
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        r"SELECT 'C:\' ",
+        "SELECT 'open ",
+        "SELECT $$open ",
+        'SELECT "open ',
+        "/* /* /* /* /* /* deep */ */ */ */ */ */ ",
+        "SELECT 1\0 ",
+    ],
+)
+def test_what_may_be_part_of_a_string_is_refused(before: str) -> None:
+    analysis = note((before + "/* shard_id: 1 */").encode())
+    assert analysis.comment_shard is None
+    assert isinstance(analysis.comment_error, RoutingError)
+    assert analysis.comment_error.sqlstate == "22023"
+    assert note(before.encode()) is PLAIN
+    assert (
+        note(("/* shard_id: 2 */" + before + "/* shard_id: 1 */").encode()).comment_shard == 2
+    )
+
+
+def test_many_comments_cost_little() -> None:
+    options = RouterOptions(shard_id_regex=SHARD_ID, regex_search_limit=400_000)
+    text = "/*é*/" * 50_000 + "SELECT '/* shard_id: 1 */'"
+    assert note(text.encode(), options) is PLAIN
+
+
+PIECES = (
+    "'",
+    '"',
+    "$$",
+    "$a$",
+    "/*",
+    "*/",
+    "--",
+    "\n",
+    "e'",
+    " ",
+    "1",
+    "a",
+    "é",
+    MARKED,
+    MARKED,
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_comments_are_those_that_the_shape_has_not(text: str) -> None:
+    try:
+        shape, literals = shape_of(text.encode())
+    except UnknownLexeme:
+        return
+    inside = sum(part.count(MARKED.encode()) for part in (shape, *literals))
+    found = note(text.encode()).comment_shard is not None
+    assert found is (text.count(MARKED) > inside)
