@@ -148,6 +148,7 @@ class RoutingSnapshot:
         hits, shape_hits, misses: look-ups of a known text, a new text of a known shape, and a
             new shape.
         tables, functions: that have been learned from servers.
+        too_complex: statements that nobody has looked at all of.
     """
 
     database: str
@@ -160,6 +161,7 @@ class RoutingSnapshot:
     misses: int
     tables: int
     functions: int
+    too_complex: int
 
     @property
     def hit_rate(self) -> str:

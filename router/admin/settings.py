@@ -71,8 +71,7 @@ def _summary(name: str, pool: PoolConfig) -> Iterable[ConfigRow]:
 
 def _text(declared: Declaration, value: object) -> str:
     if value is None:
-        # PgCat's word for it.
-        return "unlimited" if declared.name == "query_parser_max_length" else declared.key.unset
+        return declared.key.unset
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Enum):

@@ -206,6 +206,7 @@ ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
     text("hit_rate", lambda routing: routing.hit_rate),
     numeric("tables", lambda routing: routing.tables),
     numeric("functions", lambda routing: routing.functions),
+    numeric("too_complex", lambda routing: routing.too_complex),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 PoolSize = Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.BYTES]
+Tokens = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
 class User(Section):
@@ -238,8 +239,14 @@ class PoolConfig(Section):
         Flag, Key("Inspect statements; splitting and automatic sharding need it.")
     ] = False
     query_parser_max_length: Annotated[
-        Bytes | None, Key("Longer statements are not inspected.", unset="no limit")
-    ] = None
+        Bytes, Key("Longer statements are not inspected; at most 256 KiB count.")
+    ] = 262144
+    query_parser_max_tokens: Annotated[
+        Tokens,
+        Key(
+            "Statements of more words and signs are not parsed, for all clients wait meanwhile."
+        ),
+    ] = 1000
     query_parser_read_write_splitting: Annotated[
         Flag, Key("Send reads to replicas and writes to the primary.")
     ] = False

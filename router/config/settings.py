@@ -27,7 +27,7 @@ class RoutingSettings:
 
     Attributes:
         default_role: "primary", "replica", or None for any.
-        query_parser_max_length: bytes; None is no limit.
+        query_parser_max_length: bytes.
         key_maps: the sharding keys of each shard; empty if a hash decides.
         default_shard: "shard_N", "random" or "random_healthy".
         db_activity_init_delay, db_activity_ttl, table_mutation_cache_ttl: seconds.
@@ -36,7 +36,8 @@ class RoutingSettings:
     shard_count: int
     default_role: str | None
     query_parser_enabled: bool
-    query_parser_max_length: int | None
+    query_parser_max_length: int
+    query_parser_max_tokens: int
     read_write_splitting: bool
     primary_reads_enabled: bool
     read_functions: frozenset[str]
@@ -173,6 +174,7 @@ def routing_settings(pool: PoolConfig) -> RoutingSettings:
         default_role=None if pool.default_role == "any" else pool.default_role.value,
         query_parser_enabled=pool.query_parser_enabled,
         query_parser_max_length=pool.query_parser_max_length,
+        query_parser_max_tokens=pool.query_parser_max_tokens,
         read_write_splitting=pool.query_parser_read_write_splitting,
         primary_reads_enabled=pool.primary_reads_enabled,
         read_functions=frozenset(pool.read_functions),

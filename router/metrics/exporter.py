@@ -147,6 +147,9 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
     gauge("routing_bytes", "Bytes that they take, roughly.", lambda r: r.bytes),
     gauge("routing_tables", "Tables whose columns are known.", lambda r: r.tables),
     gauge("routing_functions", "Functions known to only read.", lambda r: r.functions),
+    counter(
+        "routing_too_complex", "Statements beyond what is analysed.", lambda r: r.too_complex
+    ),
 )
 
 BUILD_INFO: Final = "pgcat_build_info"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, messages
 from ..routing.cache import Generations
+from ..routing.limits import TooComplex
 from ..routing.shape import UnknownLexeme, shape_of
 from ..routing.tokens import fold, statements_of
 from .types import encoded, type_oid
@@ -123,7 +124,7 @@ def normal_form(sql: bytes) -> Normal | None:
     try:
         shape, literals = shape_of(sql)
         pieces = statements_of(fold(shape))
-    except (UnknownLexeme, UnicodeDecodeError):
+    except (UnknownLexeme, UnicodeDecodeError, TooComplex):
         return None
     if len(pieces) != 1:
         return None

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..routing.cache import Generations
-from ..routing.shape import UnknownLexeme, shape_of
+from ..routing.limits import TooComplex
+from ..routing.shape import UnknownLexeme, short_shape_of
 from ..routing.tokens import fold, statements_of, unescaped_name
 from .guarded import Guarded
 from .statements import HINTS, guarded_relation, hidden_by
@@ -108,9 +109,11 @@ class TableAccess:
 
     def _judge(self, text: bytes) -> Verdict:
         try:
-            shape, _ = shape_of(text)
+            shape, _ = short_shape_of(text)
         except UnknownLexeme as error:
             return Verdict(unknown_tables(f"it cannot be read: {error}"))
+        except TooComplex as error:
+            return Verdict(unknown_tables(f"it is too complex: {error}"))
         verdict = self._shapes.get(shape)
         if verdict is None:
             verdict = self._judge_shape(shape)
@@ -128,7 +131,11 @@ class TableAccess:
             folded = _without_unicode_escapes(folded)
         except _Unreadable as error:
             return Verdict(unknown_tables(str(error)))
-        for _, tokens in statements_of(folded):
+        try:
+            pieces = statements_of(folded)
+        except TooComplex as error:
+            return Verdict(unknown_tables(f"it is too complex: {error}"))
+        for _, tokens in pieces:
             found = self._judge_statement(tokens)
             if found is not None:
                 return Verdict(found)

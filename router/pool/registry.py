@@ -213,6 +213,7 @@ def router_options(settings: PoolSettings) -> routing.RouterOptions:
         read_write_splitting=chosen.read_write_splitting,
         primary_reads_enabled=chosen.primary_reads_enabled,
         parser_max_length=chosen.query_parser_max_length,
+        parser_max_tokens=chosen.query_parser_max_tokens,
         sharding_function=chosen.sharding_function,
         sharding_key_type=chosen.sharding_key_type,
         shard_keys=tuple(

@@ -6,22 +6,27 @@ new text of a known shape a scan, and only a new shape is parsed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from ..errors import InvalidShardingKey
+from ..errors import InvalidShardingKey, NoSingleShard, RoutingError
 from .arrays import members_of_text
 from .constants import NULL, value_of
+from .keyvalues import KEY_MAX, KEY_MIN
+from .limits import MAX_KEYS, TooComplex
+from .lists import is_list, is_literal, members_at, parameters_of
+from .lists import size as list_size
 from .literals import text_of
-from .shape import UnknownLexeme, shape_of
+from .shape import UnknownLexeme, short_shape_of
 from .sharding import BIGINTS
-from .types import Analysis
+from .types import Analysis, KeyTerm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .types import KeyTerm, KeyValue, Route
+    from .types import KeyValue, Route
 
 V = TypeVar("V")
 
@@ -30,6 +35,9 @@ _OVERHEAD: Final = 400
 
 _DOORS: Final = 1024
 """How many texts are known by their hashes only, a power of two."""
+
+_OWN_TERMS: Final = 100
+"""Most keys of a list that become terms of their own."""
 
 LiteralReader = Callable[[bytes, bool, bool], "KeyValue | None"]
 """As the `literal` of a `Sharder`."""
@@ -109,13 +117,13 @@ class AnalysisCache(Generic[V]):
     """
 
     __slots__ = (
+        "_beyond",
         "_classify",
         "_doors",
         "_finish",
         "_max_length",
         "_shapes",
         "_texts",
-        "_too_long",
         "hits",
         "misses",
         "shape_hits",
@@ -127,7 +135,7 @@ class AnalysisCache(Generic[V]):
         finish: Callable[[bytes, Analysis, Sequence[bytes]], V],
         *,
         max_length: int,
-        too_long: Analysis,
+        beyond: Callable[[str], Analysis],
         entries: int,
         size: int,
     ) -> None:
@@ -137,14 +145,14 @@ class AnalysisCache(Generic[V]):
             classify: analyses a shape.
             finish: makes the value of a text, the analysis of its shape, and its literals.
             max_length: longest text that is analysed.
-            too_long: the analysis of longer ones.
+            beyond: makes the analysis of texts that are too complex, and is told why.
             entries: bound on the texts and on the shapes.
             size: bound on the bytes of texts and shapes together.
         """
         self._classify: Final = classify
         self._finish: Final = finish
         self._max_length: Final = max_length
-        self._too_long: Final = too_long
+        self._beyond: Final = beyond
         self._texts: Final = Generations[V](entries, size // 2)
         self._shapes: Final = Generations[Analysis](entries, size // 2)
         self._doors: Final = [0] * _DOORS
@@ -201,18 +209,21 @@ class AnalysisCache(Generic[V]):
         if len(text) > self._max_length:
             return "off"
         try:
-            return "shape" if shape_of(text)[0] in self._shapes else "miss"
-        except UnknownLexeme:
+            return "shape" if short_shape_of(text)[0] in self._shapes else "miss"
+        except (UnknownLexeme, TooComplex):
             return "miss"
 
     def _analyse(self, text: bytes) -> tuple[Analysis, Sequence[bytes]]:
         if len(text) > self._max_length:
-            return self._too_long, ()
+            return self._beyond(_too_long(self._max_length)), ()
         try:
-            shape, literals = shape_of(text)
+            shape, literals = short_shape_of(text)
         except UnknownLexeme:
             self.misses += 1
             return _UNREADABLE, ()
+        except TooComplex as error:
+            self.misses += 1
+            return self._beyond(str(error)), ()
         analysis = self._shapes.get(shape)
         if analysis is None:
             self.misses += 1
@@ -240,7 +251,7 @@ def bind(
             )
             for conditions in analysis.keys
         )
-    except InvalidShardingKey as error:
+    except RoutingError as error:
         return replace(analysis, keys=(), error=error)
     return replace(analysis, keys=keys)
 
@@ -263,7 +274,14 @@ def _bound(
     if term.literal < 0 and term.constant is None:
         yield term
         return
-    for key in keys_of(term, literals, literal):
+    if term.literal >= 0:
+        for number in parameters_of(literals, term.literal):
+            yield KeyTerm(parameter=number, is_compared=term.is_compared)
+    keys = keys_of(term, literals, literal)
+    if len(keys) > _OWN_TERMS:
+        yield replace(term, keys=tuple(keys), literal=-1, is_array=False)
+        return
+    for key in keys:
         yield replace(term, key=key, literal=-1, is_array=False, constant=None)
 
 
@@ -274,12 +292,17 @@ def keys_of(
 
     Raises:
         InvalidShardingKey: it is no key, whatever the type of the column.
+        NoSingleShard: there are too many.
     """
     if term.literal < 0:
+        if term.keys is not None:
+            return term.keys
         if term.constant is None:
             return (term.key,)
         return () if term.constant == NULL else (value_of(term.constant, literals),)
     written = literals[term.literal]
+    if is_list(written):
+        return _listed(term, literals, literal)
     if not term.is_array:
         return (literal(written, term.negative, term.escaped),)
     text = text_of(written, escaped=term.escaped)
@@ -291,6 +314,37 @@ def keys_of(
         for member in members
         if member is not None
     ]
+
+
+def _too_long(length: int) -> str:
+    return f"longer than query_parser_max_length, {length} bytes"
+
+
+def _listed(
+    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader
+) -> Sequence[KeyValue | None]:
+    """Return the keys in a list, but for the parameters in it."""
+    if list_size(literals, term.literal) > MAX_KEYS:
+        raise NoSingleShard(
+            f"more than {MAX_KEYS} sharding keys in one list",
+            kind="too complex",
+            hint="Send less at a time, or choose the shard with SET SHARD or a comment.",
+        )
+    written = literals[term.literal]
+    if literal is _read_bigint and not written.startswith(b")"):
+        with contextlib.suppress(ValueError):
+            numbers = list(map(int, written[1:-1].split(b",")))
+            return [n if KEY_MIN <= n <= KEY_MAX else None for n in numbers]
+    keys: list[KeyValue | None] = []
+    for member in members_at(literals, term.literal):
+        if member == b"null" and term.is_compared:
+            continue  # it is equal to nothing
+        if member.startswith(b"-"):
+            keys.append(literal(member[1:], True, False))
+        elif not member.startswith(b"$"):
+            is_known = is_literal(member) and not term.negative
+            keys.append(literal(member, False, False) if is_known else None)
+    return keys
 
 
 class Entry:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from .cache import bind
 from .execution import with_execution
+from .limits import MAX_DEPTH, MAX_LENGTH, MAX_PARSED, MAX_STATEMENTS, TooComplex, too_many
 from .obstacles import Obstacles
 from .reach import Reach
-from .shape import UnknownLexeme, shape_of
+from .shape import UnknownLexeme, short_shape_of
 from .sql.keys import NOT_READ, Keys
 from .sql.reader import Reading, read
-from .sql.trees import MAX_DEPTH
 from .tokens import deepest, fold, statements_of
 from .types import Analysis, Statement, Verdict
 from .verdicts import FunctionRules, Judgement, judge
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .columns import ShardedTables
-
-MAX_PARSED: Final = 16 << 10
-"""Longest shape of a statement that is given to the parser, which takes its time."""
-MAX_PARSED_FOR_KEYS: Final = 128 << 10
-"""The same where only the parser can find the sharding key."""
-MAX_JUDGED: Final = 1 << 20
-"""Longest text that is looked at; what is longer goes to the primary."""
-MAX_STATEMENTS: Final = 500
-"""Most statements in a text that is looked at."""
 
 _PARSED_KINDS: Final = frozenset(("create", "alter", "drop", "truncate"))
 
@@ -44,11 +35,7 @@ class ClassifierOptions:
 
     rules: FunctionRules = field(default_factory=FunctionRules)
     sharded: ShardedTables | None = None
-
-    @property
-    def max_parsed(self) -> int:
-        """Longest shape of a statement that is parsed."""
-        return MAX_PARSED if self.sharded is None else MAX_PARSED_FOR_KEYS
+    max_parsed: int = MAX_PARSED
 
 
 _DEFAULTS: Final = ClassifierOptions()
@@ -58,36 +45,46 @@ def classify(sql: str | bytes, options: ClassifierOptions = _DEFAULTS) -> Analys
     """Analyse a text of any number of statements; this never fails, whatever the text."""
     if isinstance(sql, str):
         sql = sql.encode("utf-8", "surrogateescape")
-    if len(sql) > MAX_JUDGED:
-        return Analysis.unknown("text is too long")
+    if len(sql) > MAX_LENGTH:
+        return too_complex(f"longer than {MAX_LENGTH} bytes")
     try:
-        shape, literals = shape_of(sql)
+        shape, literals = short_shape_of(sql)
     except UnknownLexeme:
         return Analysis.unknown("cannot be parsed")
+    except TooComplex as error:
+        return too_complex(str(error))
     return bind(classify_shape(shape, options), literals)
+
+
+def too_complex(limit: str) -> Analysis:
+    """Make the analysis of a text that has too much of something."""
+    return replace(Analysis.unknown(f"too complex: {limit}"), limit=limit)
 
 
 def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
     """Analyse the shape of a text."""
     try:
         pieces = statements_of(fold(shape))
+        if len(pieces) > MAX_STATEMENTS:
+            raise too_many(MAX_STATEMENTS, "statements")
     except UnicodeDecodeError:
         return Analysis.unknown("text is not valid UTF-8")
+    except TooComplex as error:
+        return too_complex(str(error))
     if not pieces:
         return Analysis((), Verdict.WRITE, "no statement")
-    if len(pieces) > MAX_STATEMENTS:
-        return Analysis.unknown("too many statements in one text")
     judgements: list[Judgement] = []
     tables: dict[str, None] = {}
     tables_known = True
     found = Keys()
     reach = Reach(options.sharded)
     obstacles = Obstacles(options.sharded, is_alone=len(pieces) == 1)
-    for text, tokens in pieces:
-        judgement, reading = _confirm(judge(tokens, options.rules), text, tokens, options)
+    parser = _Parser(options)
+    for _, tokens in pieces:
+        judgement, reading = parser.confirmed(judge(tokens, options.rules), tokens)
         judgements.append(judgement)
         reach.add(judgement, reading)
-        obstacles.add(judgement, reading, tokens)
+        obstacles.add(judgement, reading, tokens, parser.limit)
         tables.update(dict.fromkeys(judgement.tables))
         if reading is not None:
             tables.update(dict.fromkeys(reading.tables))
@@ -98,10 +95,11 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
                 found = found.joined(NOT_READ)
     statements = _in_context(judgements)
     decisive = next((s for s in statements if s.verdict is Verdict.WRITE), statements[0])
+    limit = parser.limit or found.limit
     analysis = Analysis(
         statements,
         decisive.verdict,
-        decisive.reason,
+        f"{decisive.reason} (not parsed: {limit})" if parser.limit else decisive.reason,
         self_contained=len(judgements) == 1 and judgements[0].is_contained,
         tables=tuple(tables),
         tables_known=tables_known,
@@ -111,29 +109,51 @@ def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
         is_everywhere=reach.is_everywhere and decisive.verdict is Verdict.READ,
         error=found.error or reach.error,
         obstacle=obstacles.first,
+        limit=limit,
     )
     if options.sharded is None or len(pieces) > 1:
         return analysis
     return with_execution(analysis, pieces[0][1], judgements[0], options.sharded.type)
 
 
-def _confirm(
-    judgement: Judgement, text: str, tokens: Sequence[str], options: ClassifierOptions
-) -> tuple[Judgement, Reading | None]:
-    """Have the parser confirm the judgement on a query, and read what only it can read."""
-    if judgement.inner:
-        tokens = judgement.inner
-        text = " ".join(tokens)
-    elif not judgement.is_query and tokens[0] not in _PARSED_KINDS:
-        return judgement, None
-    if len(text) > options.max_parsed and 0 <= deepest(tokens) <= MAX_DEPTH:
-        return judgement, None
-    reading = read(tokens, options.sharded)
-    if not judgement.is_query or (reading is not None and reading.is_query):
-        return judgement, reading
-    kind = judgement.statement.kind
-    statement = Statement(kind, Verdict.WRITE, "cannot be parsed")
-    return replace(judgement, statement=statement, is_contained=False), None
+class _Parser:
+    """Reads the statements of one text, as many as there may be tokens.
+
+    Attributes:
+        limit: what there was too much of to parse all of them, or "".
+    """
+
+    def __init__(self, options: ClassifierOptions) -> None:
+        self._options = options
+        self._room = options.max_parsed
+        self.limit = ""
+
+    def confirmed(
+        self, judgement: Judgement, tokens: Sequence[str]
+    ) -> tuple[Judgement, Reading | None]:
+        """Have the parser confirm the judgement on a query, and read what only it can read."""
+        if judgement.inner:
+            tokens = judgement.inner
+        elif not judgement.is_query and tokens[0] not in _PARSED_KINDS:
+            return judgement, None
+        self._room -= len(tokens)
+        if self._room < 0 and 0 <= deepest(tokens) <= MAX_DEPTH:
+            # What the tokens say stands: it is proven by them alone.
+            most = self._options.max_parsed
+            self.limit = f"more tokens than query_parser_max_tokens, {most}"
+            return judgement, None
+        reason = "cannot be parsed"
+        try:
+            reading = read(tokens, self._options.sharded, self._options.max_parsed)
+        except TooComplex as error:
+            reading = None
+            self.limit = str(error)
+            reason = "too complex"
+        if not judgement.is_query or (reading is not None and reading.is_query):
+            return judgement, reading
+        kind = judgement.statement.kind
+        statement = Statement(kind, Verdict.WRITE, reason)
+        return replace(judgement, statement=statement, is_contained=False), None
 
 
 def _in_context(judgements: list[Judgement]) -> tuple[Statement, ...]:

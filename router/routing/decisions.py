@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ConfigError
 from .cache import keys_of
+from .lists import parameters_of
 from .obstacles import unknown_key
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ def _shards(
                     is_complete = False
                 else:
                     found.add(shard(key))
+                    if len(found) == sharder.count:
+                        return found, True  # it cannot say any less
+            # Those in a list are terms of their own only when it is bound.
+            if term.literal >= 0 and parameters_of(literals, term.literal):
+                is_complete = False
             continue
         if term.parameter not in parameters:
             is_complete = False

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RouterError, RoutingError
 from .commands import GAP, worded
 from .decisions import UNBOUND
-from .shape import UnknownLexeme, shape_of
+from .limits import TooComplex
+from .lists import parameters_in
+from .shape import UnknownLexeme, short_shape_of
 from .types import Analysis, Role, Route, Statement, Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ COLUMNS: Final[tuple[str, ...]] = (
 """The columns of the answer, all of them text; new ones come behind these."""
 
 MAX_PARAMETERS: Final = 1000
+
+_SHOWN: Final = 100
+"""Keys of a list that are shown."""
 
 OWN_RULE: Final = "router"
 """The rule of what the router answers without a server."""
@@ -83,10 +88,11 @@ def parameter_count(sql: bytes) -> int:
         RoutingError: too many (54000).
     """
     try:
-        shape = _QUOTED.sub(b" ", shape_of(sql)[0])
-    except UnknownLexeme:
+        shape, literals = short_shape_of(sql)
+    except (UnknownLexeme, TooComplex):
         return 0
-    count = max(map(int, _PARAMETER.findall(shape)), default=0)
+    numbers = map(int, _PARAMETER.findall(_QUOTED.sub(b" ", shape)))
+    count = max(*parameters_in(literals), *numbers, 0, 0)
     if count > MAX_PARAMETERS:
         raise RoutingError(
             f"EXPLAIN ROUTE takes up to {MAX_PARAMETERS} parameters", sqlstate="54000"
@@ -228,6 +234,8 @@ def _key_values(decision: Decision) -> Iterator[str]:
 
 
 def _key_value(term: KeyTerm, values: Values) -> str:
+    if term.keys is not None:
+        return ", ".join("?" if key is None else str(key) for key in term.keys[:_SHOWN])
     if not term.parameter:
         return "?" if term.key is None else str(term.key)
     value = values.get(term.parameter)

@@ -28,6 +28,7 @@ EVERY_SHARD: Final = "for every shard"
 COPY: Final = "COPY of a table"
 UNREADABLE: Final = "not understood"
 TOO_LONG: Final = "too long"
+TOO_COMPLEX: Final = "too complex"
 KINDS: Final = (
     "several shards",
     NO_KEY,
@@ -36,6 +37,7 @@ KINDS: Final = (
     COPY,
     UNREADABLE,
     TOO_LONG,
+    TOO_COMPLEX,
 )
 """What `NoSingleShard.kind` can be."""
 
@@ -107,6 +109,15 @@ def too_long() -> NoSingleShard:
     )
 
 
+def too_complex(limit: str) -> NoSingleShard:
+    """Make the error for a statement that has too much of something to be analysed."""
+    return NoSingleShard(
+        f"the statement is too complex to find its shard: {limit}",
+        kind=TOO_COMPLEX,
+        hint=f"Send less at a time, {_CHOOSE}, or raise the limit if it is a setting.",
+    )
+
+
 def unprepared() -> NoSingleShard:
     """Make the error for a prepared statement whose parameters nobody looks at."""
     return NoSingleShard(
@@ -164,15 +175,21 @@ class Obstacles:
         self._tables: Final = tables if tables is not None and tables.keys else None
         self.first: NoSingleShard | None = None
 
-    def add(self, judgement: Judgement, reading: Reading | None, tokens: list[str]) -> None:
-        """Look at a statement."""
+    def add(
+        self,
+        judgement: Judgement,
+        reading: Reading | None,
+        tokens: list[str],
+        limit: str = "",
+    ) -> None:
+        """Look at a statement; `limit` says what there was too much of to read it, if so."""
         if self._tables is None or self.first is not None:
             return
         is_execute = bool(execute_in(tokens, judgement))
         if (is_execute or (tokens[0] == "prepare" and judgement.inner)) and not self._is_alone:
             self.first = _not_alone(judgement.statement.kind)
         elif judgement.is_query or (judgement.inner and not is_execute):
-            self.first = self._of_query(self._tables, judgement, reading, tokens)
+            self.first = self._of_query(self._tables, judgement, reading, tokens, limit)
         else:
             self.first = self._of_command(self._tables, judgement, tokens)
 
@@ -182,6 +199,7 @@ class Obstacles:
         judgement: Judgement,
         reading: Reading | None,
         tokens: list[str],
+        limit: str,
     ) -> NoSingleShard | None:
         kind = judgement.statement.kind
         for table in judgement.tables:  # that is made of the query
@@ -192,7 +210,11 @@ class Obstacles:
             if _is_at_cursor(tables, tokens):
                 return None
             table = mentioned(tables, tokens)
-            return _unreadable(table) if table or not tables.are_known else None
+            if not table and tables.are_known:
+                return None
+            return too_complex(limit) if limit else _unreadable(table)
+        if reading.keys.limit and (mentioned(tables, tokens) or not tables.are_known):
+            return too_complex(reading.keys.limit)
         function = called(tables, tokens)
         if function:
             return no_key(function, "")
@@ -248,17 +270,24 @@ def called(tables: ShardedTables, tokens: list[str]) -> str:
     return ""
 
 
-def obstacle_of_text(
-    tables: ShardedTables, text: bytes, *, is_too_long: bool
-) -> NoSingleShard | None:
-    """Say what is in the way of a text that nobody has read, by the names in it."""
+def obstacle_of_text(tables: ShardedTables, text: bytes, limit: str) -> NoSingleShard | None:
+    """Say what is in the way of a text that nobody has read, by the names in it.
+
+    Args:
+        tables: those of the pool.
+        text: all of it.
+        limit: what it has too much of to be read, or "".
+    """
     if tables.are_known and not _ESCAPED_NAME.search(text):
         known = sorted(tables.names | tables.functions)
-        names = [re.escape(name.replace('"', '""').encode()) for name in known]
+        # To look for a name takes a tenth of the time that the expression does for one.
+        low = text.lower()
+        written = (name.replace('"', '""').encode().lower() for name in known)
+        names = [re.escape(name) for name in written if name in low]
         pattern = rb"(?<![\w\x80-\xff])(?:%s)(?![\w\x80-\xff])" % b"|".join(names)
-        if not names or not re.search(pattern, text, re.IGNORECASE):
+        if not names or not re.search(pattern, low):
             return None
-    return too_long() if is_too_long else _unreadable("")
+    return too_complex(limit) if limit else _unreadable("")
 
 
 def _concerns_all(tokens: Sequence[str]) -> bool:

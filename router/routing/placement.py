@@ -125,16 +125,11 @@ class Placement:
                 if found is not None:
                     state.stick(found)
 
-    def unread(
-        self, text: bytes, analysis: Analysis, tables: ShardedTables | None, *, limit: int
-    ) -> Analysis:
+    def unread(self, text: bytes, analysis: Analysis, tables: ShardedTables | None) -> Analysis:
         """Take into account that a text that nobody has read may use sharded tables."""
         if not self.refuses or tables is None or not tables.keys:
             return analysis
-        is_too_long = len(text) > limit
-        return replace(
-            analysis, obstacle=obstacle_of_text(tables, text, is_too_long=is_too_long)
-        )
+        return replace(analysis, obstacle=obstacle_of_text(tables, text, analysis.limit))
 
     def _sharder(self, state: RoutingState) -> Sharder:
         return self._cautious if state.has_odd_text else self.sharder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from .cache import AnalysisCache, Entry
-from .classify import MAX_JUDGED, ClassifierOptions, classify_shape
+from .classify import ClassifierOptions, classify_shape, too_complex
 from .columns import ShardedTables
 from .comments import CommentRouter
 from .decisions import UNBOUND
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .types import RouterOptions
 
 _UNSEEN: Final = Analysis.unknown("not inspected")
-_TOO_LONG: Final = Analysis.unknown("longer than query_parser_max_length")
 # What is remembered for all clients must hold for those with odd text as well.
 _NO_CHOICES: Final = RoutingState(has_odd_text=True)
 _MAX_ROUTES: Final = 1000
@@ -52,6 +51,7 @@ class QueryRouter(Learner):
         cache: what is known about texts, with its counters.
         refuses: whether statements on sharded tables without a single shard are refused.
         sharder: reads sharding keys and finds their shards.
+        too_complex: how many statements were routed without a look at all of them, or refused.
     """
 
     __slots__ = (
@@ -59,7 +59,6 @@ class QueryRouter(Learner):
         "_comments",
         "_default_route",
         "_is_sticky",
-        "_max_length",
         "_placement",
         "_routes",
         "_splits",
@@ -71,6 +70,7 @@ class QueryRouter(Learner):
         "options",
         "refuses",
         "sharder",
+        "too_complex",
     )
 
     def __init__(self, options: RouterOptions, activity: Activity | None = None) -> None:
@@ -86,8 +86,6 @@ class QueryRouter(Learner):
         self.refuses: Final = self._placement.refuses
         self._splits: Final = options.parser_enabled and options.read_write_splitting
         self._is_sticky: Final = self._placement.is_sticky
-        limit = options.parser_max_length
-        self._max_length: Final = MAX_JUDGED if limit is None else min(limit, MAX_JUDGED)
         self._comments: Final = CommentRouter(options, self.sharder)
         self._routes: Final[dict[tuple[Role | None, int | None, str, bool], Route]] = {}
         self._default_route: Final = self._interned(
@@ -105,10 +103,12 @@ class QueryRouter(Learner):
             ClassifierOptions(
                 FunctionRules(options.read_functions, options.write_functions),
                 sharded if sharded.matter and options.shard_count > 1 else None,
+                options.parser_max_tokens,
             )
         )
         self.cache: Final = self._new_cache(inspects=options.parser_enabled)
         self._automatic_cache: AnalysisCache[Entry] | None = None
+        self.too_complex = 0
 
     def __repr__(self) -> str:
         return f"<QueryRouter {self.options.shard_count} shards, {len(self.cache)} texts>"
@@ -160,6 +160,8 @@ class QueryRouter(Learner):
         """
         if analysis is None:
             return self.route_unknown(state)
+        if analysis.limit:
+            self.too_complex += 1
         if self._is_sticky:
             self._placement.stick(analysis, state, parameters)
         shard, rule = self._shard(analysis, state, parameters)
@@ -218,12 +220,13 @@ class QueryRouter(Learner):
         Raises:
             RoutingError: there is none.
         """
-        before = state.choices
+        before, counted = state.choices, self.too_complex
         try:
             route = self.route_analysis(analysis, state, parameters)
             return route, self._shard(analysis, state, parameters)[1]
         finally:
             state.restore(before)  # it may have stuck to the shard
+            self.too_complex = counted
 
     # --- what it knows
 
@@ -309,8 +312,8 @@ class QueryRouter(Learner):
         return AnalysisCache(
             lambda shape: classify_shape(shape, self.classifier),
             self._entry,
-            max_length=self._max_length if inspects else -1,
-            too_long=_TOO_LONG if inspects else _UNSEEN,
+            max_length=options.parser_max_length if inspects else -1,
+            beyond=too_complex if inspects else _unseen,
             entries=options.cache_entries,
             size=options.cache_bytes,
         )
@@ -319,8 +322,7 @@ class QueryRouter(Learner):
         if self._comments.is_needed:
             analysis = self._comments.note(text, analysis)
         if not analysis.is_read_through:
-            limit = self._max_length
-            analysis = self._placement.unread(text, analysis, self.sharded, limit=limit)
+            analysis = self._placement.unread(text, analysis, self.sharded)
         if not analysis.keys and not analysis.arguments:
             literals = ()
         if (self._is_sticky and (analysis.keys or analysis.has_comment)) or (
@@ -333,12 +335,10 @@ class QueryRouter(Learner):
         except RoutingError:
             return Entry(analysis, literals, self.sharder.literal, None)
         role, reason = self._role(analysis, _NO_CHOICES)
-        # With activity, the role depends on the time.
-        route = (
-            self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
-            if self.activity is None
-            else None
-        )
+        # With activity, the role depends on the time. What is too complex is counted each time.
+        is_fixed = self.activity is None and not analysis.limit
+        is_chosen = rule in CHOSEN
+        route = self._interned(role, shard, reason, is_chosen=is_chosen) if is_fixed else None
         return Entry(analysis, literals, self.sharder.literal, route)
 
     def _interned(
@@ -351,3 +351,8 @@ class QueryRouter(Learner):
             if len(self._routes) < _MAX_ROUTES:
                 self._routes[key] = found
         return found
+
+
+def _unseen(limit: str) -> Analysis:
+    """Make the analysis of a text where the parser is off."""
+    return _UNSEEN

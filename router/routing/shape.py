@@ -13,16 +13,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from . import lists
+from .limits import MAX_LEXEMES, too_many
+
 _WORD: Final = rb"[\w$\x80-\xff]"
 
 
 def _block_comment(depth: int) -> bytes:
     """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them."""
     inner = b"|/" + _block_comment(depth - 1) if depth else b""
-    return rb"\*(?:[^*/]++|\*(?!/)|/(?!\*)" + inner + rb")*\*/"
+    return rb"\*(?:[^*/]++|\*+(?![*/])|/+(?!\*)" + inner + rb")*\*++/"
 
 
 _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = 1, 2, 4, 5, 6, 7
+_SCALARS, _ROWS = 9, 10
 # B'101' and X'1F' stay: a number in their place would not have their digits.
 _DIGIT_STRINGS: Final = frozenset((b"b", b"B", b"x", b"X"))
 _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
@@ -30,8 +34,7 @@ _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
 # A repeated group must not be possessive: Python 3.11 before its fifth release gets that wrong.
 # The empty groups tell by their number which alternative it was. The pattern begins with a set
 # of characters because the regex engine skims over a text for such a set and nothing else.
-_TOKEN: Final = re.compile(
-    rb"""['"$/\-0-9\x00](?:
+_TOKEN: Final = rb"""['"$/\-0-9\x00%(brackets)s](?:
     (?<=')(?:
         (?<![^\w$\x80-\xff][eE]')[^']*+(?:''[^']*+)*'(?!')()
         | (?<=[^\w$\x80-\xff][eE]')(?:[^'\\]++|\\.|'')*'(?!')()
@@ -50,10 +53,25 @@ _TOKEN: Final = re.compile(
         | (?<=\$)(?<!%(word)s\$)[0-9]++[A-Za-z_\x80-\xff]
         | (?<=[0-9])(?<!%(word)s[0-9])
     )()
+    %(lists)s
     )"""
-    % {b"word": _WORD, b"comment": _block_comment(4)},
-    re.DOTALL | re.VERBOSE,
+
+
+def _compiled(brackets: bytes, lists: bytes) -> re.Pattern[bytes]:
+    parts = {
+        b"word": _WORD,
+        b"comment": _block_comment(4),
+        b"brackets": brackets,
+        b"lists": lists,
+    }
+    return re.compile(_TOKEN % parts, re.DOTALL | re.VERBOSE)
+
+
+_SINGLE: Final = _compiled(b"", b"")
+_WITH_LISTS: Final = _compiled(
+    rb"(\[", rb"|(?<=[(\[])(?:%b()|%b())" % (lists.SCALARS, lists.ROWS)
 )
+_PARAMETER: Final = re.compile(rb"\$([0-9]++)")
 
 
 class UnknownLexeme(ValueError):
@@ -64,10 +82,32 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
     """Return the shape of a text and its literals as they are written, in linear time.
 
     Raises:
+        TooComplex: there are more of them than anybody should wait for.
         UnknownLexeme: a string, identifier or comment is not closed, or a backslash before a
             quote makes the end of a string depend on the session's settings.
     """
     literals: list[bytes] = []
+    return _reduced(_SINGLE, text, literals), literals
+
+
+def short_shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the shape as `shape_of` does, with one literal for all members of a list.
+
+    See `lists`; a list may also consist of parameters that are used nowhere else.
+    """
+    literals: list[bytes] = []
+    shape = _reduced(_WITH_LISTS, text, literals)
+    if b"$" in text:
+        listed = lists.parameters_in(literals)
+        if listed:
+            others = list(map(int, _PARAMETER.findall(shape)))
+            if len({*listed, *others}) < len(listed) + len(set(others)):
+                return shape_of(text)
+    return shape, literals
+
+
+def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> bytes:
+    """Take the literals out of a text, and add them to those that there are."""
 
     def replaced(match: re.Match[bytes]) -> bytes:
         kind = match.lastindex
@@ -78,10 +118,7 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
         if kind == _STRING and b"\\'" in token:
             # Where it ends depends on standard_conforming_strings.
             raise UnknownLexeme("backslash before a quote")
-        if (
-            kind == _STRING
-            and text[max(match.start() - 1, 0) : match.start()] in _DIGIT_STRINGS
-        ):
+        if kind == _STRING and text[match.start() - 1 : match.start()] in _DIGIT_STRINGS:
             return token
         if kind in _STRINGS:
             literals.append(token)
@@ -90,9 +127,46 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
             return token
         if kind == _COMMENT:
             return b" "
+        if kind == _SCALARS:
+            return _scalars(token, literals)
+        if kind == _ROWS:
+            return _rows(token, literals)
         raise UnknownLexeme("not closed")
 
-    return _TOKEN.sub(replaced, text), literals
+    shape, count = pattern.subn(replaced, text, MAX_LEXEMES + 1)
+    if count > MAX_LEXEMES or len(literals) > 2 * MAX_LEXEMES:
+        raise too_many(MAX_LEXEMES, "literals, comments and quoted names")
+    return shape
+
+
+def _scalars(run: bytes, literals: list[bytes]) -> bytes:
+    """Take out the list at the beginning of a run, and the literals behind it."""
+    end = lists.one(run)
+    cast = lists.common_cast(run[:end]) if end else None
+    if cast is None:
+        return _reduced(_SINGLE, run, literals)
+    form = b"'%d'" if b"'" in run[:end] else b"%d"
+    shape = run[:1] + form % len(literals) + cast + run[end - 1 : end]
+    literals.append(run[:end])
+    return shape + _reduced(_SINGLE, run[end:], literals)
+
+
+def _rows(run: bytes, literals: list[bytes]) -> bytes:
+    """Take out the rows at the beginning of a run, perhaps in brackets of their own."""
+    start = len(run) - len(run[1:].lstrip()) if run[1:].lstrip()[:1] == b"(" else 0
+    first = lists.one(run, start)
+    end = lists.rows_end(run, first) if first else 0
+    if end == first:
+        return _reduced(_SINGLE, run, literals)
+    shape = _reduced(_SINGLE, run[:first], literals)
+    casts = lists.casts_of(run[start:first])
+    begin = len(literals)
+    rest = begin + len(casts)
+    cells = [b"'%d'%b" % (begin + i, cast) for i, cast in enumerate(casts)]
+    literals += [lists.reference(i, rest, cast) for i, cast in enumerate(casts)]
+    literals.append(run[first:end].lstrip())
+    shape += b", (%b)" % b", ".join(cells)
+    return shape + _reduced(_SINGLE, run[end:], literals)
 
 
 def comments_of(text: bytes, limit: int) -> tuple[list[tuple[int, int]], int]:
@@ -102,7 +176,7 @@ def comments_of(text: bytes, limit: int) -> tuple[list[tuple[int, int]], int]:
         Where each begins and ends, a line's end included; and up to where that is certain.
     """
     found: list[tuple[int, int]] = []
-    for match in _TOKEN.finditer(text):
+    for match in _SINGLE.finditer(text):
         start, end, kind = match.start(), match.end(), match.lastindex
         if start >= limit:
             break

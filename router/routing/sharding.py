@@ -67,6 +67,7 @@ class Sharder:
     """Reads the sharding keys of one pool, and finds their shards.
 
     Attributes:
+        count: how many shards there are.
         type: what the keys are.
         parse: reads a key from text: a parameter, or what stands between the quotes of a
             literal. Raises InvalidShardingKey, which says what is allowed.
@@ -77,7 +78,7 @@ class Sharder:
         shard: gives the shard of a key. Raises InvalidShardingKey if no shard has it.
     """
 
-    __slots__ = ("literal", "parameter", "parse", "shard", "type")
+    __slots__ = ("count", "literal", "parameter", "parse", "shard", "type")
 
     def __init__(self, options: RouterOptions, *, is_cautious: bool = False) -> None:
         """Take in the options about sharding.
@@ -89,6 +90,7 @@ class Sharder:
         Raises:
             ConfigError: one of them cannot be used.
         """
+        self.count: Final = options.shard_count
         self.type: Final = _key_type(options)
         self.parse: Final = PARSERS[self.type]
         self.literal: Final = LITERALS[self.type]

@@ -11,22 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from .functions import AFTER_OPERAND, AFTER_WORD, BEFORE_PARENTHESIS, RESERVED
+from .limits import MAX_TOKENS, too_many
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+# Blanks are taken with what follows them: to look for the next token at each of them is slow.
 _TOKEN: Final = re.compile(
-    r"""(?:[benx]|u&)?'(?:[^']|'')*'|u&"(?:[^"]|"")*"
+    r"""\s*+(
+    (?:[benx]|u&)?'[^']*+(?:''[^']*+)*'|u&"[^"]*+(?:""[^"]*+)*"
     |[a-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*  # a word
-    |"(?:[^"]|"")*"|[0-9]+|\$[0-9]+
+    |"[^"]*+(?:""[^"]*+)*"|[0-9]+|\$[0-9]+
     |::|:=|[-+*/<>=~!@\#%^&|`?]+  # an operator, whether there is such a one or not
-    |[^\s]""",
+    |[^\s])""",
     re.VERBOSE,
 )
 _NAME_ESCAPE: Final = re.compile(
     r"\\(?:(\\)|([0-9A-Fa-f]{4})|\+([0-9A-Fa-f]{6})|(.?))", re.DOTALL
 )
 _CONSTANTS: Final = frozenset(("true", "false", "null", "end", "default"))
+_GROUPING_STARTS: Final = frozenset(("sets", "rollup", "cube", "("))
+_NO_GROUPING: Final = frozenset(("select", "from", "where", "having"))
 _QUERY_STARTS: Final = frozenset(
     ("select", "with", "values", "table", "insert", "update", "delete", "merge", "(")
 )
@@ -53,18 +58,31 @@ def fold(shape: bytes) -> str:
     return b'"'.join(pieces).decode()
 
 
-def statements_of(folded: str) -> list[tuple[str, list[str]]]:
-    """Cut a folded shape at its semicolons into the statements' texts and tokens."""
+def statements_of(folded: str, most: int = MAX_TOKENS) -> list[tuple[str, list[str]]]:
+    """Cut a folded shape at its semicolons into the statements' texts and tokens.
+
+    Raises:
+        TooComplex: it has more than ``most`` tokens, the semicolons included.
+    """
+    folded = folded.rstrip()
+    if ";" not in folded and len(folded) < 4 * most:
+        found: list[str] = _TOKEN.findall(folded)
+        if len(found) > most:
+            raise too_many(most, "tokens")
+        return [(folded, found)] if found else []
     statements = []
     tokens: list[str] = []
-    start = 0
+    start = count = 0
     for match in _TOKEN.finditer(folded):
-        token = match[0]
+        count += 1
+        if count > most:
+            raise too_many(most, "tokens")
+        token = match[1]
         if token != ";":
             tokens.append(token)
             continue
         if tokens:
-            statements.append((folded[start : match.start()], tokens))
+            statements.append((folded[start : match.start(1)], tokens))
             tokens = []
         start = match.end()
     if tokens:
@@ -123,6 +141,7 @@ def calls(tokens: list[str]) -> Iterator[Call]:
 
     Where only the grammar could tell the two apart, it is a call.
     """
+    brackets = _Brackets(tokens)
     for i, token in enumerate(tokens):
         if token != "(" or i == 0:
             continue
@@ -135,10 +154,48 @@ def calls(tokens: list[str]) -> Iterator[Call]:
                 yield Call(unquoted(tokens[i - 3]) if i > 2 else "", unquoted(name))
         elif not (
             name in BEFORE_PARENTHESIS
-            or _is_grammar(tokens, i, before)
-            or _has_column_names(tokens, i, before)
+            or _is_grammar(brackets, i, before)
+            or _has_column_names(brackets, i, before)
         ):
             yield Call("", unquoted(name))
+
+
+class _Brackets:
+    """The tokens of a statement, with what one pass finds out about their brackets.
+
+    Attributes:
+        tokens: all of them.
+        partners: where each bracket is closed or opened, by its index.
+        groupings: indices of those ROLLUP and CUBE that are part of GROUP BY.
+    """
+
+    def __init__(self, tokens: list[str]) -> None:
+        self.tokens = tokens
+        self.partners: dict[int, int] = {}
+        self.groupings: set[int] = set()
+        # For each open bracket where it is, and whether a list of GROUP BY surrounds it.
+        opened: list[int] = []
+        outside: list[bool] = []
+        is_grouping = False
+        before = ""
+        for i, token in enumerate(tokens):
+            if token == "(":
+                opened.append(i)
+                outside.append(is_grouping)
+                is_grouping = is_grouping and before in _GROUPING_STARTS
+            elif token == ")":
+                if opened:
+                    start = opened.pop()
+                    is_grouping = outside.pop()
+                    self.partners[start] = i
+                    self.partners[i] = start
+            elif token == "by":
+                is_grouping = before == "group"
+            elif token in _NO_GROUPING:
+                is_grouping = False
+            elif is_grouping and token in _GROUPING_STARTS:
+                self.groupings.add(i)
+            before = token
 
 
 def closing(tokens: Sequence[str], opening: int) -> int:
@@ -154,15 +211,16 @@ def closing(tokens: Sequence[str], opening: int) -> int:
     return len(tokens)
 
 
-def _is_grammar(tokens: list[str], opening: int, before: str) -> bool:
+def _is_grammar(brackets: _Brackets, opening: int, before: str) -> bool:
     """Say whether the word at ``opening - 1`` is none that could be a function's name here."""
+    tokens = brackets.tokens
     name = tokens[opening - 1]
     if before in AFTER_WORD.get(name, ()):
         return True
     if name in AFTER_OPERAND:
         return before in (")", "]") or _is_operand(before)
     if name in ("rollup", "cube"):
-        return _is_grouping(tokens, opening - 2)
+        return opening - 1 in brackets.groupings
     return name == "insert" and before == "then" and tokens[0] in ("merge", "with")
 
 
@@ -173,55 +231,31 @@ def _is_operand(token: str) -> bool:
     return token != "" and (is_word(token) or token[0] in "0123456789'$")
 
 
-def _is_grouping(tokens: list[str], end: int) -> bool:
-    """Say whether what follows ``end`` is a part of GROUP BY and not of an expression in it."""
-    level = 0
-    for i in range(end, -1, -1):
-        token = tokens[i]
-        if token == ")":
-            level += 1
-        elif token == "(" and level:
-            level -= 1
-        elif token == "(" and tokens[max(i - 1, 0)] not in ("sets", "rollup", "cube", "("):
-            return False
-        elif level == 0 and token == "by":
-            return tokens[max(i - 1, 0)] == "group"
-        elif level == 0 and token in ("select", "from", "where", "having"):
-            return False
-    return False
-
-
-def _has_column_names(tokens: list[str], opening: int, before: str) -> bool:
+def _has_column_names(brackets: _Brackets, opening: int, before: str) -> bool:
     """Say whether ``before name (`` begins a list of column names."""
     if before in ("as", "into"):
         return True
     if before == ")":
-        return not _closes_distinct_on(tokens, opening - 2)
+        return not _closes_distinct_on(brackets, opening - 2)
     if before in ("with", "recursive", ","):
-        return _is_cte(tokens, opening)
+        return _is_cte(brackets, opening)
     return False
 
 
-def _is_cte(tokens: list[str], opening: int) -> bool:
+def _is_cte(brackets: _Brackets, opening: int) -> bool:
     """Say whether ``name (a, b) AS (query)`` is what begins at ``opening``."""
-    after = tokens[closing(tokens, opening) + 1 :][:5]
+    start = brackets.partners.get(opening, -1) + 1
+    after = brackets.tokens[start : start + 5] if start else []
     if not after or after[0] != "as":
         return False
     body = [token for token in after[1:] if token not in ("not", "materialized")]
     return len(body) > 1 and body[0] == "(" and body[1] in _QUERY_STARTS
 
 
-def _closes_distinct_on(tokens: list[str], end: int) -> bool:
+def _closes_distinct_on(brackets: _Brackets, end: int) -> bool:
     """Say whether the bracket at ``end`` closes DISTINCT ON (..), before an expression."""
-    level = 0
-    for i in range(end, -1, -1):
-        if tokens[i] == ")":
-            level += 1
-        elif tokens[i] == "(":
-            level -= 1
-            if level == 0:
-                return tokens[max(i - 2, 0) : i] == ["distinct", "on"]
-    return True
+    start = brackets.partners.get(end)
+    return start is None or brackets.tokens[max(start - 2, 0) : start] == ["distinct", "on"]
 
 
 def _is_insert_target(tokens: list[str], i: int) -> bool:

@@ -7,6 +7,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from .limits import MAX_LENGTH, MAX_PARSED
+
 if TYPE_CHECKING:
     from ..errors import NoSingleShard, RoutingError
 
@@ -90,7 +92,8 @@ class RouterOptions:
         parser_enabled: whether statements are inspected at all.
         read_write_splitting: whether the verdict on a statement decides its role.
         primary_reads_enabled: whether the primary takes its share of the reads.
-        parser_max_length: longest text in bytes that is inspected; None is no limit.
+        parser_max_length: longest text in bytes that is inspected.
+        parser_max_tokens: most tokens of a text that are given to the parser.
         sharding_function: ``pg_bigint_hash``, ``pg_uuid_hash``, ``pg_text_hash``, ``sha1``,
             ``list`` or ``range``.
         sharding_key_type: a value of `KeyType`; None leaves it to the function.
@@ -116,7 +119,8 @@ class RouterOptions:
     parser_enabled: bool = False
     read_write_splitting: bool = False
     primary_reads_enabled: bool = False
-    parser_max_length: int | None = None
+    parser_max_length: int = MAX_LENGTH
+    parser_max_tokens: int = MAX_PARSED
     sharding_function: str = "pg_bigint_hash"
     sharding_key_type: str | None = None
     shard_keys: tuple[ShardKeys, ...] = ()
@@ -180,6 +184,7 @@ class KeyTerm:
         is_compared: whether a row must have this value to matter, so that NULL stands for no
             row at all; else it is the value of a row.
         constant: the value as an expression of literals, instead of a literal; see `constants`.
+        keys: the values of a list, once they are known; None in it stands for an unknown one.
     """
 
     key: KeyValue | None = None
@@ -190,6 +195,7 @@ class KeyTerm:
     is_array: bool = False
     is_compared: bool = False
     constant: Constant | None = None
+    keys: tuple[KeyValue | None, ...] | None = None
 
 
 KeyTerms = tuple[KeyTerm, ...]
@@ -230,6 +236,7 @@ class Analysis:
         prepares: the name that a lone PREPARE gives to its statement, or "".
         executes: the name of what an EXECUTE runs, or "".
         arguments: those of the EXECUTE; None is one that is not known.
+        limit: what there is too much of for all of it to be analysed (see `limits`), or "".
     """
 
     statements: tuple[Statement, ...]
@@ -251,6 +258,7 @@ class Analysis:
     prepares: str = ""
     executes: str = ""
     arguments: tuple[KeyTerm | None, ...] = ()
+    limit: str = ""
 
     @classmethod
     def unknown(cls, reason: str) -> Analysis:

@@ -137,6 +137,7 @@ def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:
             misses=sum(cache.misses for cache in pool.router.caches),
             tables=pool.router.known_columns,
             functions=pool.router.known_functions,
+            too_complex=pool.router.too_complex,
         )
         for pool in pools
     ]

@@ -127,6 +127,7 @@ ROUTING = RoutingSnapshot(
     misses=2,
     tables=5,
     functions=6,
+    too_complex=7,
 )
 
 

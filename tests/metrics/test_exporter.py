@@ -52,6 +52,7 @@ def value(name: str) -> float:
         ("routing_bytes", 3),
         ("routing_tables", 5),
         ("routing_functions", 6),
+        ("routing_too_complex", 7),
         ("stats_total_query_count", 200),
         ("stats_total_query_time", 600),
         ("stats_total_query_time_us", 600_999),

@@ -35,7 +35,7 @@ def cache_of(
         classifier,
         lambda text, analysis, literals: bind(analysis, literals),
         max_length=max_length,
-        too_long=TOO_LONG,
+        beyond=lambda limit: TOO_LONG,
         entries=entries,
         size=size,
     )
@@ -58,7 +58,12 @@ def test_what_is_finished_is_remembered_by_a_text_that_comes_back() -> None:
         return len(finished)
 
     cache = AnalysisCache(
-        Classifier(), finish, max_length=1000, too_long=TOO_LONG, entries=10, size=1 << 20
+        Classifier(),
+        finish,
+        max_length=1000,
+        beyond=lambda limit: TOO_LONG,
+        entries=10,
+        size=1 << 20,
     )
     texts = (b"1", b"2", b"1", b"2", b"1", b"2")
     assert [cache.look_up(text) for text in texts] == [1, 2, 3, 4, 3, 4]

@@ -395,7 +395,8 @@ def test_columns_that_were_learned_place_an_insert_without_a_list_of_columns() -
     [
         ("SELECT * FROM data a JOIN data b ON a.x = b.x WHERE a.id = 5", 'table "data"'),
         ("SELECT * FROM data; SELECT * FROM data WHERE id = 5", 'table "data"'),
-        ("INSERT INTO data (id) VALUES (5), (DEFAULT)", 'table "data"'),
+        ("INSERT INTO data (id) VALUES (5), (f())", 'table "data"'),
+        ("INSERT INTO data (id) VALUES (5), (DEFAULT)", "not known"),
         ("SELECT * FROM data WHERE id = 5; SELECT FROM WHERE", "cannot be parsed"),
         ("SELECT * FROM data WHERE id IN (5, 5.5)", "not known"),
         ("SELECT * FROM data a, data b WHERE a.id = 5 AND b.id = 5.5", "not known"),

@@ -23,4 +23,4 @@ def test_the_router_tells_what_it_knows() -> None:
     [found] = routing_snapshots([harness.pool])
     size = found.bytes
     assert size > 0
-    assert found == RoutingSnapshot("app", "ann", 1, 2, size, 1, 3, 2, 1, 1)
+    assert found == RoutingSnapshot("app", "ann", 1, 2, size, 1, 3, 2, 1, 1, 0)

@@ -12,6 +12,7 @@ from .values import bare, members_of, term_of, terms_of, uncast
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from ..limits import Budget
     from ..types import KeyTerms, KeyType
     from .graph import Variable
     from .relations import Columns
@@ -31,17 +32,24 @@ class Conditions:
     """
 
     def __init__(
-        self, scope: Scope, kind: KeyType, *, query: Callable[[Tree], Columns]
+        self,
+        scope: Scope,
+        kind: KeyType,
+        budget: Budget,
+        *,
+        query: Callable[[Tree], Columns],
     ) -> None:
         """Prepare to read conditions.
 
         Args:
             scope: tells what names mean.
             kind: the type of sharding keys.
+            budget: what reading them may take.
             query: looks at a sub-select.
         """
         self._scope = scope
         self._kind = kind
+        self._budget = budget
         self._query = query
         self.strict: set[Columns] = set()
         self.seen: set[int] = set()
@@ -53,7 +61,7 @@ class Conditions:
             condition: what follows WHERE or ON.
             narrowed: the relations whose rows are dropped if it does not hold; None is all.
         """
-        for part in operands(condition, exp.And):
+        for part in self._parts(condition):
             if isinstance(part, exp.Or):
                 demands = self._either([self._demands(o) for o in operands(part, exp.Or)])
                 for reference, terms in demands.values():
@@ -64,6 +72,11 @@ class Conditions:
                 self._compare(left, right, narrowed, is_null_safe=is_null_safe)
             if isinstance(part, exp.In):
                 self._among(part, narrowed)
+
+    def _parts(self, condition: Tree) -> list[Tree]:
+        parts = operands(condition, exp.And)
+        self._budget.spend(len(parts))
+        return parts
 
     # --- one comparison
 
@@ -194,7 +207,7 @@ class Conditions:
     def _demands(self, condition: Tree) -> Demanded:
         """Collect what a part of an OR demands."""
         found: Demanded = {}
-        for part in operands(condition, exp.And):
+        for part in self._parts(condition):
             if isinstance(part, exp.Or):
                 either = self._either([self._demands(o) for o in operands(part, exp.Or)])
                 for reference, terms in either.values():

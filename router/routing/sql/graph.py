@@ -9,10 +9,14 @@ down, so that leaving one out is never wrong: a key is then not found.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from ..limits import Budget
     from ..types import KeyConditions, KeyTerms
+
+# To go from one variable to the next is cheap beside what else is a step.
+_VARIABLES_PER_STEP: Final = 8
 
 
 class Variable:
@@ -38,11 +42,17 @@ class Variable:
         """Say whether its values are known to be among those of another."""
         return other in _reachable(self)
 
-    def conditions(self) -> KeyConditions:
-        """Collect what holds for it, by itself and by its limits."""
+    def conditions(self, budget: Budget) -> KeyConditions:
+        """Collect what holds for it, by itself and by its limits.
+
+        Raises:
+            TooComplex: that is more than the budget allows.
+        """
         if not self.limits:
             return tuple(self.demands)
-        found = (terms for variable in _reachable(self) for terms in variable.demands)
+        variables = _reachable(self)
+        budget.spend(len(variables) // _VARIABLES_PER_STEP)
+        found = (terms for variable in variables for terms in variable.demands)
         return tuple(dict.fromkeys(found))
 
 

@@ -8,14 +8,15 @@ not known where its rows are.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlglot import exp
 
+from ..limits import Budget, TooComplex
 from .changes import Changes
 from .queries import Queries
-from .sources import TooComplex
 from .values import parameter_of, uncast
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Keys:
             statement that nobody has read.
         error: why the statement must not be done.
         untyped: numbers of parameters whose type the key does not tell.
+        limit: what there was too much of to find them all, or "".
     """
 
     conditions: tuple[KeyConditions, ...] = ()
     unkeyed: tuple[str, ...] = ()
     error: RoutingError | None = None
     untyped: frozenset[int] = frozenset()
+    limit: str = ""
 
     def joined(self, other: Keys) -> Keys:
         """Put the findings of two statements together."""
@@ -51,6 +54,7 @@ class Keys:
             self.unkeyed + other.unkeyed,
             self.error or other.error,
             self.untyped | other.untyped,
+            self.limit or other.limit,
         )
 
 
@@ -58,32 +62,39 @@ NOT_READ: Final = Keys(unkeyed=("",))
 """What a statement says that was too long, or not understood."""
 
 
-def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str]) -> Keys:
+def extract(tree: Tree, tables: ShardedTables, tokens: Sequence[str], steps: int) -> Keys:
     """Find what a statement says about the sharding keys.
 
     Args:
         tree: the statement's.
         tables: those of the pool.
         tokens: the statement's.
+        steps: how far to go.
     """
     if isinstance(tree, exp.Create):
         if tree.kind != "TABLE":
             return Keys()
         tree = tree.expression
-    queries = Queries(tables, tokens)
+    queries = Queries(tables, tokens, Budget(steps))
     changes = Changes(queries)
     queries.change = changes.change
     try:
         if isinstance(tree, exp.Expr):
             queries.query(tree, None, {})
-    except (TooComplex, RecursionError):
-        return Keys(
-            unkeyed=tuple({use.table: None for use in queries.uses}), error=changes.error
-        )
+        return _found(tree, queries, changes, tokens)
+    except TooComplex as error:
+        limit = str(error)
+    except RecursionError:
+        limit = "expressions nested too deeply"
+    unkeyed = tuple({use.table: None for use in queries.uses})
+    return Keys(unkeyed=unkeyed, error=changes.error, limit=limit)
+
+
+def _found(tree: Tree, queries: Queries, changes: Changes, tokens: Sequence[str]) -> Keys:
     found: dict[KeyConditions, None] = {}
     unkeyed: dict[str, None] = {}
     for use in queries.uses:
-        conditions = use.key.conditions()
+        conditions = use.key.conditions(queries.budget)
         if conditions:
             found[conditions] = None
         else:
@@ -100,7 +111,10 @@ def _untyped(
     PostgreSQL takes the type of a parameter from where it stands first.
     """
     numbers = {term.parameter for table in found for terms in table for term in terms}
-    shared = {n for n in numbers if n and tokens.count(f"${n}") > 1}
+    if not any(numbers):
+        return frozenset()
+    counts = Counter(tokens)
+    shared = {n for n in numbers if n and counts[f"${n}"] > 1}
     if not shared:
         return frozenset()
     return frozenset(

@@ -13,6 +13,7 @@ from .values import terms_of, uncast
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..limits import Budget
     from ..types import KeyType
     from .relations import Columns
     from .scopes import Scope
@@ -50,18 +51,23 @@ def _item(name: str, value: Tree, scope: Scope, kind: KeyType) -> Single:
     return Single(name, variable)
 
 
-def united(branches: Sequence[Columns]) -> Columns:
-    """Make the columns of the branches of UNION, INTERSECT or EXCEPT, which go by position."""
+def united(branches: Sequence[Columns], budget: Budget) -> Columns:
+    """Make the columns of the branches of UNION, INTERSECT or EXCEPT, which go by position.
+
+    Raises:
+        TooComplex: there are more of them than the budget allows.
+    """
     first = branches[0]
     names = first.names()
     if names is None:
         return _AsFirst(first)
+    budget.spend(len(names) * len(branches))
     items: list[Columns] = []
     for index, name in enumerate(names):
         variable = Variable()
         parts = [nth(branch, index) for branch in branches]
         known = [part for part in parts if part is not None]
-        conditions = [part.conditions() for part in known]
+        conditions = [part.conditions(budget) for part in known]
         if len(known) == len(parts) and all(conditions):
             least = (min(condition, key=len) for condition in conditions)
             variable.demands.append(tuple(term for terms in least for term in terms))

@@ -13,17 +13,18 @@ from .joins import narrow
 from .outputs import items_of, united
 from .relations import BaseTable, Columns, Opaque, Output, Single
 from .scopes import Scope
-from .sources import TooComplex, add_joins, add_sources
+from .sources import add_joins, add_sources
 from .values import bare, terms_of, uncast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..columns import ShardedTables
+    from ..limits import Budget
     from .ctes import Made
     from .trees import Tree
 
-_MAX_QUERIES: Final = 300
+_STEPS_PER_QUERY: Final = 10
 _QUERY_WORDS: Final = ("select", "values", "table")
 _LOOKED_AT: Final = frozenset(("from_", "joins", "with_", "using", "laterals"))
 
@@ -36,15 +37,16 @@ class Queries:
         uses: the uses of tables with sharding keys that were found.
         key_names: the names of all key columns.
         change: looks at a change of data in the place of a query.
+        budget: what all of this may take.
     """
 
-    def __init__(self, tables: ShardedTables, tokens: Sequence[str]) -> None:
+    def __init__(self, tables: ShardedTables, tokens: Sequence[str], budget: Budget) -> None:
         self.tables = tables
         self.uses: list[KeyUse] = []
         self.key_names = frozenset(key.column for key in tables.keys)
         self.change: Callable[[Tree, Scope | None, Made], Columns] = self.query
         self._wildcards = frozenset(key.column for key in tables.keys if not key.table)
-        self._budget = _MAX_QUERIES
+        self.budget = budget
         self._has_nested = sum(map(tokens.count, _QUERY_WORDS)) > 1 or tokens[0] in (
             "update",
             "delete",
@@ -68,12 +70,15 @@ class Queries:
 
     def scope(self, parent: Scope | None) -> Scope:
         """Make a scope."""
-        return Scope(parent, self._shared)
+        return Scope(parent, self._shared, self.budget)
 
     def conditions(self, scope: Scope, made: Made) -> Conditions:
         """Make a reader of conditions."""
         return Conditions(
-            scope, self.tables.type, query=lambda node: self.query(node, scope, made)
+            scope,
+            self.tables.type,
+            self.budget,
+            query=lambda node: self.query(node, scope, made),
         )
 
     def _shared(self, name: str) -> Variable | None:
@@ -89,11 +94,9 @@ class Queries:
         """Look at a query, or at a change of data in its place.
 
         Raises:
-            TooComplex: there are too many of them.
+            TooComplex: there is more of it than the budget allows.
         """
-        self._budget -= 1
-        if self._budget < 0:
-            raise TooComplex("too many queries")
+        self.budget.spend(_STEPS_PER_QUERY)
         is_opaque = False
         while isinstance(node, exp.Subquery):
             made = with_(self, node, parent, made)
@@ -138,6 +141,7 @@ class Queries:
             or (distinct is not None and distinct.args.get("on") is not None)
             or (args.get("group") is not None and not self._is_grouped(node, scope))
         )
+        self.budget.spend(len(node.expressions))
         items = items_of(node.expressions, scope, self.tables.type)
         return Output(items, is_opaque=is_opaque)
 
@@ -178,7 +182,7 @@ class Queries:
             part = part.args["this"]
         branches.append(self.query(part, parent, made))
         branches.reverse()
-        return Output((united(branches),), is_opaque=is_opaque)
+        return Output((united(branches, self.budget),), is_opaque=is_opaque)
 
     def _values(self, node: exp.Values, parent: Scope | None, made: Made) -> Columns:
         rows = [
@@ -186,6 +190,7 @@ class Queries:
         ]
         self.nested(node, self.scope(parent), made)
         items = []
+        self.budget.spend(sum(map(len, rows)))
         for index in range(len(rows[0])):
             variable = Variable()
             if all(index < len(row) for row in rows):
@@ -208,11 +213,13 @@ class Queries:
         while pending:
             part = pending.pop()
             if isinstance(part, list):
+                self.budget.spend(len(part))
                 pending.extend(part)
             elif isinstance(part, exp.Query):
                 if id(part) not in seen:
                     self.query(part, scope, made)
             elif isinstance(part, exp.Expr):
+                self.budget.spend(1)
                 pending.extend(part.args.values())
 
 

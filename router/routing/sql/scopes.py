@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .graph import Variable
 from .relations import BaseTable
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from sqlglot import exp
 
+    from ..limits import Budget
     from .relations import Columns
+
+# To ask a relation for a column is cheap beside what else is a step.
+_RELATIONS_PER_STEP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,19 @@ class Scope:
         relations: what its columns can belong to.
     """
 
-    def __init__(self, parent: Scope | None, shared: Callable[[str], Variable | None]) -> None:
+    def __init__(
+        self,
+        parent: Scope | None,
+        shared: Callable[[str], Variable | None],
+        budget: Budget,
+    ) -> None:
         """Make an empty one.
 
         Args:
             parent: the scope of the query that this one is part of.
             shared: makes the variable of a key column of which only one of several tables can
                 be the owner; None if no such column is a key.
+            budget: what finding out may take.
         """
         self.parent = parent
         self.relations: list[Columns] = []
@@ -52,6 +62,7 @@ class Scope:
         self._plain: set[str] = set()
         self._merged: dict[str, Variable] = {}
         self._shared = shared
+        self._budget = budget
         self._made: dict[str, Variable | None] = {}
 
     def add(self, relation: Columns, name: str, *, is_plain: bool = False) -> None:
@@ -75,7 +86,12 @@ class Scope:
         return self._by_name.get(name)
 
     def resolve(self, column: exp.Column) -> Reference | None:
-        """Find out which column is meant; None if that is not known."""
+        """Find out which column is meant; None if that is not known.
+
+        Raises:
+            TooComplex: that takes more than the budget allows.
+        """
+        self._budget.spend(1)
         name = column.name
         qualifier = column.args.get("table")
         if qualifier is None:
@@ -109,6 +125,7 @@ class Scope:
         merged = self._merged.get(name)
         if merged is not None:
             return Reference(merged)
+        self._budget.spend(len(self.relations) // _RELATIONS_PER_STEP)
         owners = owners_of(self.relations, name)
         if len(owners) == 1:
             # Further out there may be another of that name, which would be meant if the only

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from .scopes import Scope
     from .trees import Tree
 
-_MAX_RELATIONS: Final = 200
-
-
-class TooComplex(ValueError):
-    """A statement of more queries or relations than anybody would want to look at."""
+_STEPS_PER_RELATION: Final = 5
 
 
 def add_sources(
@@ -72,8 +68,7 @@ def base_table(queries: Queries, node: exp.Table) -> Columns:
 
 
 def _source(queries: Queries, node: Tree, scope: Scope, made: Made) -> Joined:
-    if len(scope.relations) > _MAX_RELATIONS:
-        raise TooComplex("too many relations")
+    queries.budget.spend(_STEPS_PER_RELATION)
     alias = node.args.get("alias")
     name = "" if alias is None else alias.name
     if isinstance(node, exp.Subquery) and _is_join(node):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 
+from ..limits import MAX_DEPTH, TooComplex, too_many
 from ..tokens import deepest
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # It would log every statement that it leaves unparsed.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
-MAX_DEPTH: Final = 30
 MAX_OPEN_JOINS: Final = 5
 MAX_COSTLY_DEPTH: Final = 6
 MAX_SUBSCRIPTS: Final = 60
@@ -51,11 +51,22 @@ def parse(text: str) -> Tree | None:
     return trees[0] if len(trees) == 1 else None
 
 
-def is_safe(tokens: Sequence[str]) -> bool:
-    """Say whether sqlglot parses these tokens in a time that grows with their number only."""
-    return (
-        0 <= deepest(tokens) <= MAX_DEPTH and _joins_are_safe(tokens) and _nests_safely(tokens)
-    )
+def is_balanced(tokens: Sequence[str]) -> bool:
+    """Say whether each bracket that is opened is closed."""
+    return deepest(tokens) >= 0
+
+
+def check(tokens: Sequence[str]) -> None:
+    """See that sqlglot parses these tokens in a time that grows with their number only.
+
+    Raises:
+        TooComplex: it may not.
+    """
+    if deepest(tokens) > MAX_DEPTH:
+        raise TooComplex(f"brackets nested more than {MAX_DEPTH} deep")
+    if not _joins_are_safe(tokens):
+        raise too_many(MAX_OPEN_JOINS, "joins without conditions of their own")
+    _check_nesting(tokens)
 
 
 def _joins_are_safe(tokens: Sequence[str]) -> bool:
@@ -79,8 +90,8 @@ def _is_unconditional(tokens: Sequence[str], join: int) -> bool:
     return i > 0 and tokens[i] in ("cross", "natural") and tokens[i - 1] != "join"
 
 
-def _nests_safely(tokens: Sequence[str]) -> bool:
-    """Say whether few brackets are open at a time that sqlglot reads more than once."""
+def _check_nesting(tokens: Sequence[str]) -> None:
+    """See that few brackets are open at a time that sqlglot reads more than once."""
     subscripts = 0
     is_costly: list[bool] = []
     for i, token in enumerate(tokens):
@@ -93,12 +104,13 @@ def _nests_safely(tokens: Sequence[str]) -> bool:
                 or not _LIMITS.isdisjoint(tokens[max(i - 2, 0) : i])
             )
             if is_costly[-1] and sum(is_costly) > MAX_COSTLY_DEPTH:
-                return False
+                raise TooComplex(f"arrays, types or limits nested {MAX_COSTLY_DEPTH} deep")
         elif token in (")", "]"):
             is_costly.pop()
         elif token in _SET_OPERATORS and previous in ("(", "union"):
-            return False
-    return subscripts <= MAX_SUBSCRIPTS
+            raise TooComplex("set operators that follow each other")
+    if subscripts > MAX_SUBSCRIPTS:
+        raise too_many(MAX_SUBSCRIPTS, "subscripts")
 
 
 def is_query(tree: Tree) -> bool:

@@ -74,7 +74,9 @@ def term_of(node: Tree, kind: KeyType, *, is_compared: bool = False) -> KeyTerm 
         if not index.isdigit():
             return None
         escaped = isinstance(node, exp.ByteString)
-        return KeyTerm(literal=int(index), negative=negative, escaped=escaped)
+        return KeyTerm(
+            literal=int(index), negative=negative, escaped=escaped, is_compared=is_compared
+        )
     if isinstance(node, exp.Null):
         return KeyTerm(constant=NULL, is_compared=True) if is_compared else None
     number = parameter_of(node)
