@@ -44,6 +44,8 @@ log = logging.getLogger("router.app")
 
 # How often pools are looked after, in seconds.
 _UPKEEP: Final = 1.0
+# How long the end waits for cancel requests to be delivered, in seconds.
+_CANCEL_PATIENCE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class TaskConnector:
     def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
         self._engine: Final = engine
         self._nursery: Final = nursery
+        self._cancelling = 0
+        self._delivered = trio.Event()  # replaced at each
 
     def open(self, pool: AddressPool) -> None:
         """Open a connection in a task."""
@@ -81,13 +85,22 @@ class TaskConnector:
 
     def cancel(self, server: ServerConnection) -> None:
         """Send a cancel request in a task."""
+        self._cancelling += 1
         self._nursery.start_soon(self._cancel, server)
 
     async def _cancel(self, server: ServerConnection) -> None:
         try:
             await connect.send_cancel(server)
         finally:
+            self._cancelling -= 1
+            self._delivered.set()
+            self._delivered = trio.Event()
             self._engine.run_in_round(lambda: server.pool.cancel_done(server))
+
+    async def settle(self) -> None:
+        """Wait until all cancel requests have been delivered."""
+        while self._cancelling:
+            await self._delivered.wait()
 
 
 class Admins:
@@ -103,6 +116,11 @@ class Admins:
     def remove(self, pid: int) -> None:
         """Forget a session."""
         self._sessions.pop(pid, None)
+
+    def expel(self) -> None:
+        """Send all away."""
+        for session in list(self._sessions.values()):
+            session.expel()
 
     def snapshots(self) -> list[ClientSnapshot]:
         """Their rows of SHOW CLIENTS."""
@@ -120,9 +138,8 @@ class Router:
         self._config_path: Final = config_path
         self._nursery: Final = nursery
         self.engine: Final = Engine()
-        self.registry: Final = PoolRegistry(
-            self.engine, TaskConnector(self.engine, nursery), inspector_of
-        )
+        self._connector: Final = TaskConnector(self.engine, nursery)
+        self.registry: Final = PoolRegistry(self.engine, self._connector, inspector_of)
         self.clients: Final = Clients()
         self.admins: Final = Admins()
         self.view: Final = RouterView(self.registry, self.clients, self.admins.snapshots)
@@ -193,6 +210,17 @@ class Router:
         if scope.cancelled_caught:
             log.warning("shutdown_timeout is over, %d clients are cut off", len(self.clients))
         self.drained.set()
+
+    async def dismiss(self) -> None:
+        """Tell everybody who is still here that it is over, and cancel their statements.
+
+        Or else servers would finish what nobody waits for.
+        """
+        self.login.draining = self.login.closing = True
+        self.engine.run_in_round(self.clients.expel)
+        self.engine.run_in_round(self.admins.expel)
+        with trio.move_on_after(_CANCEL_PATIENCE):
+            await self._connector.settle()
 
     async def upkeep(self) -> None:
         """Look after the pools, for ever."""
@@ -331,6 +359,7 @@ async def serve(
                 log.info("listening on %s:%d (%s data plane)", host, port, _build())
                 task_status.started(ServeInfo(host, port, metrics_port))
                 await router.drained.wait()
+                await router.dismiss()
                 nursery.cancel_scope.cancel()
         finally:
             # No task is left that could still want the engine.

@@ -158,6 +158,9 @@ class ShuttingDown(PoolError):
 
     default_sqlstate = "57P01"
 
+    def __init__(self) -> None:
+        super().__init__("terminating connection due to administrator command")
+
 
 class RoutingError(RouterError):
     """The query cannot be given a place to run."""

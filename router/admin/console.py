@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientError, ClientProtocolError, RouterError
+from ..errors import ClientError, ClientProtocolError, RouterError, ShuttingDown
 from ..printable import printable
 from ..protocol import codes, framing, messages
 from ..stats import ClientSnapshot, View
@@ -128,6 +128,10 @@ class AdminSession:
     def on_closed(self, reason: str) -> None:
         """The client or the network ended the link."""
         self._end(reason)
+
+    def expel(self) -> None:
+        """The router is going away."""
+        self._fail(ShuttingDown())
 
     # --- messages
 

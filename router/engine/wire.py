@@ -36,6 +36,7 @@ class Wire:
         sock.setblocking(False)
         self._sock = sock
         self._buffer = b""
+        self._is_sending = False
         self.peer = peer
         self.tls: TlsState | None = None
 
@@ -54,6 +55,7 @@ class Wire:
 
     async def _send_raw(self, data: bytes) -> None:
         view = memoryview(data)
+        self._is_sending = True
         while view:
             try:
                 sent = self._sock.send(view)
@@ -63,6 +65,7 @@ class Wire:
             except OSError as error:
                 raise WireClosed(error.strerror or str(error)) from None
             view = view[sent:]
+        self._is_sending = False
 
     async def _fill(self) -> None:
         data = await self._recv_raw()
@@ -107,6 +110,16 @@ class Wire:
             self.tls.encrypt(data)
             data = self.tls.take_output()
         await self._send_raw(data)
+
+    def send_at_once(self, data: bytes) -> None:
+        """Send what can be sent without waiting, if that is not in the middle of a message."""
+        if self._is_sending:
+            return
+        if self.tls is not None:
+            self.tls.encrypt(data)
+            data = self.tls.take_output()
+        with contextlib.suppress(OSError):
+            self._sock.send(data)
 
     def has_input(self) -> bool:
         """Whether bytes have arrived that nobody has read yet."""

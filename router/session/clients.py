@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from ..stats import ClientSnapshot
+from . import departure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,11 @@ class Clients:
         """Let all sessions go as soon as they are outside of a transaction."""
         for session in list(self._sessions.values()):
             session.drain()
+
+    def expel(self) -> None:
+        """Send all away at once."""
+        for session in list(self._sessions.values()):
+            departure.expel(session)
 
     def snapshots(self, now: float) -> list[ClientSnapshot]:
         """The rows of SHOW CLIENTS."""

@@ -72,5 +72,13 @@ def leave_if_idle(session: Session) -> None:
     server = session.server
     is_idle = server is None or (not server.queue and server.status == codes.IDLE)
     if is_idle and session.waiter is None:
-        error = ShuttingDown("terminating connection due to administrator command")
-        session.end_with(error)
+        session.end_with(ShuttingDown())
+
+
+def expel(session: Session) -> None:
+    """The router is going away at once: send the client away, whatever it is doing."""
+    server, error = session.server, ShuttingDown()
+    # In the middle of a message nothing can be said.
+    can_tell = server is None or not (server.mid_message or server.doomed)
+    words = messages.error_from(error, severity="FATAL") if can_tell else b""
+    session.end(words, error.message)

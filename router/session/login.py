@@ -91,6 +91,7 @@ class Login:
         config: replaced by a reload.
         tls: the context towards clients, or None without TLS; replaced by a reload.
         draining: only administrators may log in.
+        closing: nobody may, and logins that have begun are cancelled.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Login:
         self._credentials = Credentials(config)
         self._unserved: Final = Throttle()
         self.draining = False
+        self.closing = False
 
     async def __call__(self, wire: Wire) -> None:
         """Log a client in. Never raises: whatever goes wrong ends this one connection."""
@@ -160,9 +162,14 @@ class Login:
         if packet.needs_negotiation:
             await wire.send(messages.negotiate_protocol_version(0, packet.options))
         _refuse_replication(packet)
-        if packet.database in ADMIN_DATABASES:
-            return await self._log_in_admin(wire, packet)
-        return await self._log_in_client(wire, packet)
+        try:
+            if packet.database in ADMIN_DATABASES:
+                return await self._log_in_admin(wire, packet)
+            return await self._log_in_client(wire, packet)
+        except trio.Cancelled:
+            if self.closing:  # or else its time is up, which is told elsewhere
+                wire.send_at_once(messages.error_from(ShuttingDown(), severity="FATAL"))
+            raise
 
     @staticmethod
     async def _first_packet(
@@ -261,7 +268,7 @@ class Login:
 
     async def _log_in_client(self, wire: Wire, packet: StartupMessage) -> bool:
         if self.draining:
-            raise ShuttingDown("terminating connection due to administrator command")
+            raise ShuttingDown
         await self._authenticate(wire, packet.user, packet.database)
         pool = self._pools.get(packet.database, packet.user)
         if pool is None:  # gone while the client was proving who it is

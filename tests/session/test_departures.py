@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from router.config.values import PoolMode
+from router.session import departure
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import (
     FLUSH,
@@ -201,3 +204,20 @@ def test_a_server_that_is_out_of_step_is_given_up() -> None:
     assert harness.servers[0].link.closed
     assert sqlstates(harness.read(client)) == ["08P01"]
     assert rows(harness.ask(other, query("SELECT x"))) == [[b"SELECT x"]]
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_client_that_is_sent_away_is_told_between_two_messages_only(is_cut: bool) -> None:
+    harness = Harness()
+    client = harness.connect()
+    client.send(query("SLEEP"))
+    server = harness.accept()
+    server.work()
+    row = b"D" + struct.pack("!I", 2_000_000) + b"x" * 1_000_000
+    if is_cut:
+        server.connection.on_data(row)
+    departure.expel(client.session)
+    got = client.receive()
+    assert got.startswith(row) is is_cut
+    assert (b"57P01" in got) is not is_cut
+    assert client.link.closed
