@@ -319,3 +319,6 @@ class Pool:
         """Periodic upkeep."""
         for address_pool in self.address_pools():
             address_pool.maintain(now)
+        # Statements may be refused until a shard has told of its tables, and so never get to
+        # a server that could.
+        self.ask_servers()

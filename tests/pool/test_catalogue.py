@@ -425,6 +425,19 @@ def test_idle_connections_are_asked_after_a_reload() -> None:
     assert len(harness.part.idle) == 1
 
 
+def test_a_shard_that_has_yet_to_tell_is_asked_though_nobody_uses_it() -> None:
+    harness = Knowing()
+    assert harness.pool is not None
+    server = harness.release()
+    harness.pool.maintain(harness.engine.now)
+    assert not server.link.written, "nothing is due"
+    harness.catalogue.forget(0)
+    harness.pool.maintain(harness.engine.now)
+    assert EVENTS.sql in server.link.written
+    answer(server, OTHER_ORDER)
+    assert len(harness.part.idle) == 1
+
+
 def test_a_client_looks_its_statements_up_anew_when_something_was_learned() -> None:
     harness = Knowing()
     client = harness.connect()
