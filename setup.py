@@ -55,6 +55,7 @@ MODULES = [
     "router/routing/sql/keys.py",
     "router/routing/sql/values.py",
     "router/routing/sql/trees.py",
+    "router/routing/sql/clauses.py",
     "router/routing/sql/normalise.py",
     "router/routing/sql/reader.py",
     "router/routing/state.py",

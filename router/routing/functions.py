@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
+    """Return a set of names."""
     return frozenset(text.split())
 
 
-HARMLESS: Final = _names(
+HARMLESS: Final = names(
     """
     abbrev abs aclcontains acldefault aclexplode aclinsert aclremove acos acosd acosh age
     any_value area array_agg array_append array_dims array_fill array_length array_lower
@@ -41,7 +42,7 @@ HARMLESS: Final = _names(
     has_largeobject_privilege has_parameter_privilege has_schema_privilege
     has_sequence_privilege has_server_privilege has_table_privilege has_tablespace_privilege
     has_type_privilege hashtext hashtextextended height host hostmask icu_unicode_version
-    in_range inet_client_addr inet_client_port inet_merge inet_same_family inet_server_addr
+    in_range inet inet_client_addr inet_client_port inet_merge inet_same_family inet_server_addr
     inet_server_port initcap int2 int2_sum int2int4_sum int4 int4_sum int4inc int4multirange
     int4range int8 int8_avg int8_sum int8dec int8dec_any int8inc int8inc_any
     int8inc_float8_float8 int8multirange int8range interval interval_cmp is_normalized
@@ -51,7 +52,7 @@ HARMLESS: Final = _names(
     json_extract_path_text json_object json_object_agg json_object_agg_strict
     json_object_agg_unique json_object_agg_unique_strict json_object_keys
     json_populate_record json_populate_recordset json_strip_nulls json_to_record
-    json_to_recordset json_to_tsvector json_typeof jsonb_agg jsonb_agg_strict
+    json_to_recordset json_to_tsvector json_typeof jsonb jsonb_agg jsonb_agg_strict
     jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array
     jsonb_build_object jsonb_cmp jsonb_each jsonb_each_text jsonb_extract_path
     jsonb_extract_path_text jsonb_insert jsonb_object jsonb_object_agg
@@ -165,7 +166,8 @@ HARMLESS: Final = _names(
     to_regprocedure to_regrole to_regtype to_regtypemod to_timestamp to_tsquery to_tsvector
     transaction_timestamp translate trim_array trim_scale trunc ts_debug ts_delete ts_filter
     ts_headline ts_lexize ts_parse ts_rank ts_rank_cd ts_token_type tsmultirange tsquery_cmp
-    tsquery_phrase tsrange tstzmultirange tstzrange tsvector_cmp tsvector_to_array
+    tsquery tsquery_phrase tsrange tstzmultirange tstzrange tsvector tsvector_cmp
+    tsvector_to_array
     txid_current_if_assigned txid_current_snapshot txid_snapshot_xip txid_snapshot_xmax
     txid_snapshot_xmin txid_visible_in_snapshot unicode_assigned unicode_version unistr
     unnest upper upper_inc upper_inf uuid_cmp uuid_extract_timestamp uuid_extract_version
@@ -177,7 +179,7 @@ HARMLESS: Final = _names(
 )
 """Immutable and stable functions."""
 
-HARMLESS_VOLATILE: Final = _names(
+HARMLESS_VOLATILE: Final = names(
     """
     array_sample array_shuffle clock_timestamp gen_random_uuid pg_blocking_pids
     pg_collation_actual_version pg_control_checkpoint pg_control_init pg_control_recovery
@@ -195,7 +197,7 @@ HARMLESS_VOLATILE: Final = _names(
 SLEEPING: Final = frozenset(("pg_sleep", "pg_sleep_for", "pg_sleep_until"))
 """Harmless, but they keep whoever queues behind them waiting."""
 
-CONTAINED_WRITES: Final = _names(
+CONTAINED_WRITES: Final = names(
     """
     lo_creat lo_create lo_from_bytea lo_get lo_put lo_unlink nextval pg_current_xact_id
     pg_logical_emit_message pg_notify setval txid_current
@@ -203,7 +205,7 @@ CONTAINED_WRITES: Final = _names(
 )
 """Functions that need the primary but leave nothing behind that a client may rely on."""
 
-RESERVED: Final = _names(
+RESERVED: Final = names(
     """
     all analyse analyze and any array as asc asymmetric both case cast check collate column
     constraint create current_catalog current_date current_role current_time
@@ -216,7 +218,7 @@ RESERVED: Final = _names(
 )
 """Words of the grammar that are never a name, and that a "(" may follow."""
 
-BEFORE_PARENTHESIS: Final = RESERVED | _names(
+BEFORE_PARENTHESIS: Final = RESERVED | names(
     """
     between bigint boolean character coalesce dec decimal exists float greatest grouping
     inout int integer json json_array json_arrayagg json_exists json_objectagg json_query
@@ -227,7 +229,7 @@ BEFORE_PARENTHESIS: Final = RESERVED | _names(
 )
 """These, and those that cannot be the name of a function of the user's."""
 
-AFTER_OPERAND: Final = _names(
+AFTER_OPERAND: Final = names(
     """
     binary collation columns cross escape exclude filter full groups ilike inner is isnull
     join natural notnull operator outer over passing range rows set similar
@@ -236,20 +238,21 @@ AFTER_OPERAND: Final = _names(
 """Words of the grammar if they follow an operand, and else perhaps names of functions."""
 
 AFTER_WORD: Final = {
-    "by": _names("order group partition"),
-    "sets": _names("grouping"),
-    "first": _names("fetch"),
-    "next": _names("fetch"),
-    "key": _names("primary foreign"),
-    "conflict": _names("on"),
-    "materialized": _names("as not"),
-    "system": _names("tablesample"),
-    "bernoulli": _names("tablesample"),
-    "varying": _names("bit char character nchar"),
-    "zone": _names("time"),
-    "ilike": _names("not"),
-    "similar": _names("not"),
-    "set": _names("update"),
-    "join": _names("inner left right full outer cross natural"),
+    "by": names("order group partition"),
+    "sets": names("grouping"),
+    "first": names("fetch"),
+    "next": names("fetch"),
+    "key": names("primary foreign"),
+    "conflict": names("on"),
+    "materialized": names("as not"),
+    "system": names("tablesample"),
+    "bernoulli": names("tablesample"),
+    "varying": names("bit char character nchar"),
+    "zone": names("time"),
+    "ilike": names("not"),
+    "similar": names("not"),
+    "set": names("update"),
+    "second": names("to"),
+    "join": names("inner left right full outer cross natural"),
 }
 """Words of the grammar if they follow one of these."""

@@ -215,7 +215,8 @@ def _is_grammar(brackets: _Brackets, opening: int, before: str) -> bool:
     """Say whether the word at ``opening - 1`` is none that could be a function's name here."""
     tokens = brackets.tokens
     name = tokens[opening - 1]
-    if before in AFTER_WORD.get(name, ()):
+    # Nothing can be called behind a literal: it is INTERVAL '1' SECOND (3).
+    if before in AFTER_WORD.get(name, ()) or before[-1:] == "'":
         return True
     if name in AFTER_OPERAND:
         return before in (")", "]") or _is_operand(before)
@@ -233,12 +234,19 @@ def _is_operand(token: str) -> bool:
 
 def _has_column_names(brackets: _Brackets, opening: int, before: str) -> bool:
     """Say whether ``before name (`` begins a list of column names."""
+    tokens = brackets.tokens
     if before in ("as", "into"):
         return True
     if before == ")":
-        return not _closes_distinct_on(brackets, opening - 2)
+        return not _precedes_expression(brackets, opening - 2)
     if before in ("with", "recursive", ","):
         return _is_cte(brackets, opening)
+    if tokens[max(opening - 3, 0)] in ("from", "join") and _is_operand(before):
+        # A table, its alias and the names of its columns.
+        end = opening + 1
+        while end < len(tokens) and (tokens[end] == "," or is_word(tokens[end])):
+            end += 1
+        return tokens[end : end + 1] == [")"]
     return False
 
 
@@ -252,10 +260,13 @@ def _is_cte(brackets: _Brackets, opening: int) -> bool:
     return len(body) > 1 and body[0] == "(" and body[1] in _QUERY_STARTS
 
 
-def _closes_distinct_on(brackets: _Brackets, end: int) -> bool:
-    """Say whether the bracket at ``end`` closes DISTINCT ON (..), before an expression."""
+def _precedes_expression(brackets: _Brackets, end: int) -> bool:
+    """Say whether the bracket at ``end`` closes DISTINCT ON (..) or OPERATOR (..)."""
     start = brackets.partners.get(end)
-    return start is None or brackets.tokens[max(start - 2, 0) : start] == ["distinct", "on"]
+    if start is None:
+        return True
+    before = brackets.tokens[max(start - 2, 0) : start]
+    return before == ["distinct", "on"] or before[-1:] == ["operator"]
 
 
 def _is_insert_target(tokens: list[str], i: int) -> bool:

@@ -17,6 +17,7 @@ from typing import Final
 
 from .functions import CONTAINED_WRITES, HARMLESS, HARMLESS_VOLATILE, SLEEPING
 from .inner import inner_of, table_at
+from .operator_functions import OPERATOR_FUNCTIONS
 from .tokens import Call, calls, closing
 from .types import Statement, Verdict
 
@@ -55,7 +56,12 @@ class FunctionRules:
         if call.schema not in ("", "pg_catalog"):
             return False
         name = call.name
-        return name in HARMLESS or name in HARMLESS_VOLATILE or name in SLEEPING
+        return (
+            name in HARMLESS
+            or name in HARMLESS_VOLATILE
+            or name in OPERATOR_FUNCTIONS
+            or name in SLEEPING
+        )
 
 
 @dataclass(frozen=True, slots=True)

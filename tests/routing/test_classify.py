@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.routing.classify import ClassifierOptions, classify
+from router.routing.functions import HARMLESS
 from router.routing.limits import MAX_LENGTH, MAX_PARSED
+from router.routing.operator_functions import OPERATOR_FUNCTIONS
 from router.routing.types import Analysis, Verdict
 from router.routing.verdicts import FunctionRules
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.demo.cluster import Shard
+    from router.demo.server import Server
     from tests.support.postgres import Database
 
 
@@ -267,3 +270,15 @@ def test_a_long_statement_is_judged_by_its_tokens_alone() -> None:
 def test_an_unknown_text_is_a_write_with_its_reason() -> None:
     assert Analysis.unknown("why").verdict is Verdict.WRITE
     assert Analysis.unknown("why").reason == "why"
+
+
+@pytest.mark.postgres
+def test_the_server_has_no_volatile_function_among_those_that_only_read(
+    postgres: Server,
+) -> None:
+    rows = postgres.execute(
+        "SELECT DISTINCT proname FROM pg_proc WHERE provolatile = 'v'"
+        " AND pronamespace = 'pg_catalog'::regnamespace"
+    )
+    assert len(rows) > 100
+    assert {name for (name,) in rows}.isdisjoint(HARMLESS | OPERATOR_FUNCTIONS)

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..functions import RESERVED
+from ..functions import names
 from ..tokens import closing, is_word, unescaped_name
+from . import clauses
+from .clauses import BEFORE_OPERAND, BINARY, PREFIX, ends_operand, following, plain
+from .trees import TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+    Rewriter = Callable[[list[str], Sequence[str], int], int]
 
 
 _OPERATOR_CHARACTERS: Final = frozenset("+-*/<>=~!@#%^&|`?")
@@ -32,36 +33,46 @@ _SHARED: Final = frozenset(
     ("=", "<", ">", "<=", ">=", "<>", "!=", "+", "-", "*", "/", "||", "->", "->>", "=>", "~")
 )
 # The same to both between two operands.
-_SHARED_BINARY: Final = _words(
+_SHARED_BINARY: Final = names(
     "% ^ & | # << >> #> #>> #- @> <@ @@ @? ? ?| ?& && !~ ~* !~* ~~ !~~ ~~* !~~* <-> ^@"
 )
-_UNKNOWN_BINARY: Final = "||"
-_UNKNOWN_PREFIX: Final = "~"
 
-_VALUES: Final = _words(
-    """
-    true false null default end current_date current_time current_timestamp localtime
-    localtimestamp current_role current_user current_catalog current_schema session_user user
-    """
-)
-_BEFORE_OPERAND: Final = (RESERVED - _VALUES) | frozenset(
-    ("between", "by", "escape", "ilike", "like", "values", "variadic")
-)
 # No names of types, though a string may follow them.
-_BEFORE_STRING: Final = _BEFORE_OPERAND | _words(
-    """
-    content delimiter document format is key no path ref separator uescape value version zone
-    """
+_BEFORE_STRING: Final = BEFORE_OPERAND | names(
+    "content default document is key precision varying zone"
 )
 # What sqlglot reads as a type in front of a string.
-_READ_TYPES: Final = _words(
+_READ_TYPES: Final = names(
     """
-    bigint boolean bytea date decimal float4 float8 int int2 int4 int8 integer interval json
-    jsonb numeric precision real smallint text time timestamp timestamptz timetz uuid varchar
-    varying
+    bigint bit boolean bytea char date decimal float4 float8 int int2 int4 int8 integer interval
+    json jsonb numeric real smallint text time timestamp timestamptz timetz uuid
+    varchar
     """
 )
-_TRIGGERS: Final = frozenset(("operator", "similar", "uescape", "using"))
+_STARTS_OF_TYPES: Final = TYPES | names("bit character dec double interval national nchar time")
+# Types that sqlglot knows, and does not expect "[]" behind.
+_OBJECT_TYPES: Final = names(
+    """
+    cstring oid regclass regcollation regconfig regdictionary regnamespace regoper regoperator
+    regproc regprocedure regrole regtype
+    """
+)
+# Words of sqlglot's grammar, and none of PostgreSQL's within a query.
+_FOREIGN: Final = names(
+    """
+    alter anti apply asof auto_increment autoincrement describe drop exec file glob keep kill
+    map namespace nullable optimize overwrite partitioned_by percent pivot pragma qualify regexp
+    revoke rlike rollback semi settings straight_join uncache unpivot use xor
+    """
+)
+_COMMANDS: Final = frozenset(("alter", "create", "drop"))
+# Functions that sqlglot expects other arguments of.
+_CALLED_OTHERWISE: Final = names(
+    "convert day hour inline jsonb_object_agg match minute month second vector year"
+)
+
+# How far it is looked for the end of a bracket, as brackets may hold brackets.
+_MOST_SEEN: Final = 60
 
 
 def normalised(tokens: Sequence[str]) -> list[str]:
@@ -72,6 +83,7 @@ def normalised(tokens: Sequence[str]) -> list[str]:
     """
     out: list[str] = []
     done = 0
+    previous = ""
     for i, token in enumerate(tokens):
         if i < done:
             continue
@@ -81,14 +93,17 @@ def normalised(tokens: Sequence[str]) -> list[str]:
                 out.append(token)
             else:
                 _add_operator(out, token)
-        elif token[-1] == "'" and i and _is_typed(tokens, i):
-            _add_typed(out, token)
-        elif token in _TRIGGERS:
-            done = _add_clause(out, tokens, i)
+        elif previous == "::":
+            out.append(_type(token))
+        elif token in _REWRITERS:
+            done = _REWRITERS[token](out, tokens, i)
+        elif token[-1] == "'" and _is_typed(tokens, i):
+            out += ("(", token, ")")
         elif first == "u" and token[-1] == '"':
             out.append(unescaped_name(token[2:]))
         else:
             out.append(token)
+        previous = token
     return out
 
 
@@ -104,62 +119,123 @@ def _add_operator(out: list[str], operator: str) -> None:
         operator = name
     if operator in _SHARED:
         out.append(operator)
-    elif _follows_operand(out):
-        out.append(operator if operator in _SHARED_BINARY else _UNKNOWN_BINARY)
-    elif not out or out[-1] != _UNKNOWN_PREFIX:
-        out.append(_UNKNOWN_PREFIX)
+    elif ends_operand(out, len(out)):
+        out.append(operator if operator in _SHARED_BINARY else BINARY)
+    elif not out or out[-1] != PREFIX:
+        # More than one in a row would only be deeper.
+        out.append(PREFIX)
     out.extend(signs)
 
 
-def _follows_operand(out: list[str]) -> bool:
-    """Say whether an operator that comes next has an operand on its left."""
-    if not out:
-        return False
-    last = out[-1]
-    if is_word(last):
-        return last not in _BEFORE_OPERAND
-    if last == "*":
-        return len(out) > 1 and out[-2] == "."
-    return last == ")" or last == "]" or last[0] in "0123456789'$"
+def _named_operator(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """OPERATOR(schema.name)."""
+    if tokens[i + 1 : i + 2] != ["("]:
+        return plain(out, tokens, i)
+    out.append(BINARY if ends_operand(out, len(out)) else PREFIX)
+    return closing(tokens, i + 1) + 1
 
 
-# --- typed literals
+def _using(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """ORDER BY .. USING operator."""
+    after = following(tokens, i)
+    if after == "operator" and tokens[i + 2 : i + 3] == ["("]:
+        return closing(tokens, i + 2) + 1
+    if after[:1] in _OPERATOR_CHARACTERS:
+        return i + 2
+    return plain(out, tokens, i)
+
+
+# --- types and names
+
+
+def _type(token: str) -> str:
+    """Return the first word of a type."""
+    if token in _OBJECT_TYPES:
+        return f'"{token}_"'
+    if token in _STARTS_OF_TYPES or not is_word(token) or token[-1] == '"':
+        return token
+    return f'"{token}"'
 
 
 def _is_typed(tokens: Sequence[str], string: int) -> bool:
-    """Say whether there is a type in front of a string that sqlglot would not take for one."""
-    before = tokens[string - 1]
-    if not is_word(before) or before[-1] == "'" or before in _BEFORE_STRING:
+    """Say whether a string has a type in front that sqlglot would not take for one.
+
+    It becomes the argument of a function with the type's name.
+    """
+    if string == 0:
         return False
-    return before not in _READ_TYPES or tokens[string - 2 : string - 1] == ["."]
+    before = tokens[string - 1]
+    if not is_word(before) or before[-1] == "'":
+        return False
+    if string > 1 and tokens[string - 2] == ".":
+        return True
+    if before in _BEFORE_STRING or (before in _READ_TYPES and tokens[string][0] == "'"):
+        return False
+    # Behind an operand it is a word of the grammar, as PATH is in XMLTABLE.
+    return not ends_operand(tokens, string - 1)
 
 
-def _add_typed(out: list[str], string: str) -> None:
-    """Add ``type 'x'`` as the call of a function that has the type's name."""
-    out += ("(", string, ")")
+def _varying(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """BIT VARYING."""
+    return i + 1 if out[-1:] == ["bit"] else plain(out, tokens, i)
 
 
-# --- clauses
-
-
-def _add_clause(out: list[str], tokens: Sequence[str], i: int) -> int:
-    """Add what one of the triggers begins, if it is a clause; return where it ends."""
-    token = tokens[i]
-    following = tokens[i + 1] if i + 1 < len(tokens) else ""
-    if token == "similar" and following == "to":
-        out.append("like")
-        return i + 2
-    if token == "operator" and following == "(":
-        out.append(_UNKNOWN_BINARY if _follows_operand(out) else _UNKNOWN_PREFIX)
-        return closing(tokens, i + 1) + 1
-    if token == "uescape" and following[:1] == "'":
-        if out[-1:] != [] and out[-1][-1] == '"':
-            raise ValueError("the escape character of a name is not part of a shape")
-        return i + 2
-    if token == "using" and following != "":
-        if following == "operator" and tokens[i + 2 : i + 3] == ["("]:
-            return closing(tokens, i + 2) + 1
-        if following[0] in _OPERATOR_CHARACTERS:
-            return i + 2
-    out.append(token)
+def _foreign(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """A name that sqlglot would take for something else."""
+    if tokens[0] in _COMMANDS:
+        return plain(out, tokens, i)
+    out.append(f'"{tokens[i]}"')
     return i + 1
+
+
+def _called_otherwise(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """A function whose arguments sqlglot would check."""
+    if (
+        following(tokens, i) == "("
+        and out[-1:] not in (["."], ["to"])
+        and not ends_operand(out, len(out))
+    ):
+        out += ("pg_catalog", ".")
+    return plain(out, tokens, i)
+
+
+def _json_object(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """JSON_OBJECT(..) with arguments and not with keys and values."""
+    inner = tokens[i + 1 : i + _MOST_SEEN]
+    inner = inner[: closing(inner, 0)]
+    is_call = ":" not in inner and "value" not in inner and "returning" not in inner
+    return (_called_otherwise if is_call else plain)(out, tokens, i)
+
+
+def _cube(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """CUBE or ROLLUP where they must be names; in a list they may be parts of GROUP BY."""
+    before = out[-1] if out else ""
+    if before in ("by", ",") or (before == "(" and out[-2:-1] == ["sets"]):
+        return plain(out, tokens, i)
+    return _foreign(out, tokens, i)
+
+
+_REWRITERS: Final[dict[str, Rewriter]] = {
+    **dict.fromkeys(_FOREIGN, _foreign),
+    **dict.fromkeys(_CALLED_OTHERWISE, _called_otherwise),
+    "collation": clauses.collation,
+    "cube": _cube,
+    "cycle": clauses.traversal,
+    "escape": clauses.escape,
+    "is": clauses.test,
+    "json_object": _json_object,
+    "operator": _named_operator,
+    "passing": clauses.xml_exists,
+    "rollup": _cube,
+    "search": clauses.traversal,
+    "similar": clauses.similar,
+    "standalone": clauses.xml_root,
+    "uescape": clauses.uescape,
+    "using": _using,
+    "varying": _varying,
+    "version": clauses.xml_root,
+    "xmlparse": clauses.xml_content,
+    "xmlpi": clauses.xml_instruction,
+    "xmlserialize": clauses.xml_content,
+}
+"""What rewrites the clauses that words begin, or may begin."""

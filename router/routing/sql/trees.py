@@ -29,7 +29,7 @@ MAX_SUBSCRIPTS: Final = 60
 _SET_OPERATORS: Final = frozenset(("union", "intersect", "except"))
 _SIDES: Final = frozenset(("left", "right", "full", "inner", "outer"))
 _LIMITS: Final = frozenset(("limit", "offset", "fetch", "first", "next"))
-_TYPES: Final = frozenset(
+TYPES: Final = frozenset(
     word.lower()
     for word, token in Postgres.Tokenizer.KEYWORDS.items()
     if token in Postgres.Parser.TYPE_TOKENS
@@ -100,7 +100,7 @@ def _check_nesting(tokens: Sequence[str]) -> None:
             subscripts += token == "["
             is_costly.append(
                 token == "["
-                or previous in _TYPES
+                or previous in TYPES
                 or not _LIMITS.isdisjoint(tokens[max(i - 2, 0) : i])
             )
             if is_costly[-1] and sum(is_costly) > MAX_COSTLY_DEPTH:
