@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
 AVERAGE_WINDOW: Final = 15.0
@@ -149,6 +152,7 @@ class RoutingSnapshot:
             new shape.
         tables, functions: that have been learned from servers.
         too_complex: statements that nobody has looked at all of.
+        decisions: how often it has decided what, by the name of the column.
     """
 
     database: str
@@ -162,6 +166,12 @@ class RoutingSnapshot:
     tables: int
     functions: int
     too_complex: int
+    decisions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> int:
+        """Statements that were given no place."""
+        return sum(n for name, n in self.decisions.items() if name.startswith("refused_"))
 
     @property
     def hit_rate(self) -> str:
@@ -211,6 +221,24 @@ class ServerSnapshot:
     prepare_cache_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class ShardedSnapshot:
+    """A row of SHOW SHARDED_TABLES.
+
+    Attributes:
+        schema, name: "" stands for any schema, "*" for any name.
+        kind: what the server says that it is, or the setting that names it.
+        key: its sharding key, or "".
+    """
+
+    database: str
+    user: str
+    schema: str
+    name: str
+    kind: str
+    key: str
+
+
 class View(Protocol):
     """Where the admin database and the metrics read from."""
 
@@ -225,6 +253,9 @@ class View(Protocol):
 
     def servers(self) -> list[ServerSnapshot]:
         """All connections to servers."""
+
+    def sharded(self) -> list[ShardedSnapshot]:
+        """What the routers of all pools take for sharded."""
 
     def routing(self) -> list[RoutingSnapshot]:
         """What the routers of all pools know, in the order of the configuration."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
+        ShardedSnapshot,
         View,
     )
     from .show import Column, ConfigRow, Heading, ListRow, Row
@@ -176,7 +177,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW ROUTING",
+        "SHOW ROUTING|SHARDED_TABLES",
         "SHOW STATS",
         "SET key = arg",
         "RELOAD",
@@ -214,6 +215,11 @@ def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
 @table("SHOW ROUTING", show.ROUTING)
 def _routing(console: Console, _arguments: Words) -> list[RoutingSnapshot]:
     return console.view.routing()
+
+
+@table("SHOW SHARDED_TABLES", show.SHARDED_TABLES)
+def _sharded(console: Console, _arguments: Words) -> list[ShardedSnapshot]:
+    return console.view.sharded()
 
 
 @table("SHOW USERS", show.USERS)

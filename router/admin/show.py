@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
+from ..routing.tallies import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
+        ShardedSnapshot,
     )
 
 S = TypeVar("S")
@@ -194,6 +196,11 @@ SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
     text("tls", lambda server: server.tls),
 )
 
+
+def _decision(name: str) -> Column[RoutingSnapshot]:
+    return numeric(name, lambda routing: routing.decisions.get(name, 0))
+
+
 ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
     text("database", lambda routing: routing.database),
     text("user", lambda routing: routing.user),
@@ -207,6 +214,16 @@ ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
     numeric("tables", lambda routing: routing.tables),
     numeric("functions", lambda routing: routing.functions),
     numeric("too_complex", lambda routing: routing.too_complex),
+    *map(_decision, NAMES),
+)
+
+SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    text("schema", lambda row: row.schema),
+    text("name", lambda row: row.name),
+    text("kind", lambda row: row.kind),
+    text("key", lambda row: row.key),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

@@ -150,6 +150,12 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
     counter(
         "routing_too_complex", "Statements beyond what is analysed.", lambda r: r.too_complex
     ),
+    counter("routing_refused", "Statements that were given no place.", lambda r: r.refused),
+    counter(
+        "routing_without_key",
+        "Statements on sharded tables that went to default_shard for want of a key.",
+        lambda r: r.decisions.get("without_key", 0),
+    ),
 )
 
 BUILD_INFO: Final = "pgcat_build_info"

@@ -201,6 +201,16 @@ class ShardedTables:
             return any(name == table for _, name in self.omnisharded)
         return (schema, table) in self.omnisharded or ("", table) in self.omnisharded
 
+    def listed(self) -> Iterator[tuple[str, str, str, str]]:
+        """List what is sharded, and what every shard has: schema, name, kind, key column."""
+        for key in self.keys:
+            yield key.schema, key.table or "*", "automatic_sharding_key", key.column
+        for one in sorted(self.all_relations, key=lambda one: (one.schema, one.name)):
+            column = self.key_of(one.schema, one.name)[0] if one.kind != FUNCTION else ""
+            yield one.schema, one.name, one.kind, column
+        for schema, name in sorted(self.omnisharded):
+            yield schema, name, "omnisharded_tables", ""
+
     def columns_of(self, schema: str, table: str) -> tuple[str, ...] | None:
         """Return the names of a table's columns in their order, if they are known."""
         if self.columns is None:

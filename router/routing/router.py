@@ -22,6 +22,7 @@ from .learning import Learner
 from .obstacles import unknown_statement
 from .placement import CHOSEN, OWN_RULES, Placement
 from .state import RoutingState
+from .tallies import WITHOUT_KEY, Tallies
 from .types import Analysis, Role, RoleChoice, Route
 from .verdicts import FunctionRules
 
@@ -51,6 +52,7 @@ class QueryRouter(Learner):
         cache: what is known about texts, with its counters.
         refuses: whether statements on sharded tables without a single shard are refused.
         sharder: reads sharding keys and finds their shards.
+        tallies: how often it has decided what.
         too_complex: how many statements were routed without a look at all of them, or refused.
     """
 
@@ -58,6 +60,7 @@ class QueryRouter(Learner):
         "_automatic_cache",
         "_comments",
         "_default_route",
+        "_default_rule",
         "_is_sticky",
         "_placement",
         "_routes",
@@ -70,6 +73,7 @@ class QueryRouter(Learner):
         "options",
         "refuses",
         "sharder",
+        "tallies",
         "too_complex",
     )
 
@@ -87,9 +91,13 @@ class QueryRouter(Learner):
         self._splits: Final = options.parser_enabled and options.read_write_splitting
         self._is_sticky: Final = self._placement.is_sticky
         self._comments: Final = CommentRouter(options, self.sharder)
-        self._routes: Final[dict[tuple[Role | None, int | None, str, bool], Route]] = {}
+        self._routes: Final[dict[tuple[Role | None, int | None, str, str], Route]] = {}
+        self.tallies: Final = Tallies()
+        self._default_rule: Final = (
+            "default_shard" if options.shard_count > 1 else "single shard"
+        )
         self._default_route: Final = self._interned(
-            options.default_role, self._placement.default, "default_role"
+            options.default_role, self._placement.default, "default_role", self._default_rule
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
         self._static_route: Final = self._default_route if self.is_static else None
@@ -166,7 +174,7 @@ class QueryRouter(Learner):
             self._placement.stick(analysis, state, parameters)
         shard, rule = self._shard(analysis, state, parameters)
         role, reason = self._role(analysis, state)
-        return self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
+        return self._interned(role, shard, reason, self._counted(rule, analysis))
 
     def demanded_shard(
         self,
@@ -197,7 +205,7 @@ class QueryRouter(Learner):
             return self._default_route
         role, reason = self._role(_UNSEEN, state)
         shard, rule = self._placement.shard(_UNSEEN, state, UNBOUND)
-        return self._interned(role, shard, reason, is_chosen=rule in CHOSEN)
+        return self._interned(role, shard, reason, rule)
 
     # --- the same for people: see `explain`
 
@@ -337,17 +345,21 @@ class QueryRouter(Learner):
         role, reason = self._role(analysis, _NO_CHOICES)
         # With activity, the role depends on the time. What is too complex is counted each time.
         is_fixed = self.activity is None and not analysis.limit
-        is_chosen = rule in CHOSEN
-        route = self._interned(role, shard, reason, is_chosen=is_chosen) if is_fixed else None
+        counted = self._counted(rule, analysis)
+        route = self._interned(role, shard, reason, counted) if is_fixed else None
         return Entry(analysis, literals, self.sharder.literal, route)
 
-    def _interned(
-        self, role: Role | None, shard: int | None, reason: str, *, is_chosen: bool = False
-    ) -> Route:
-        key = role, shard, reason, is_chosen
+    def _counted(self, rule: str, analysis: Analysis) -> str:
+        """The rule that gave a shard, by which it is counted."""
+        if rule != "default_shard" or self.refuses:
+            return rule
+        return WITHOUT_KEY if analysis.obstacle is not None or analysis.keys else rule
+
+    def _interned(self, role: Role | None, shard: int | None, reason: str, rule: str) -> Route:
+        key = role, shard, reason, rule
         found = self._routes.get(key)
         if found is None:
-            found = Route(role, shard, reason, is_chosen)
+            found = Route(role, shard, reason, rule in CHOSEN, self.tallies.of_rule(rule))
             if len(self._routes) < _MAX_ROUTES:
                 self._routes[key] = found
         return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from .limits import MAX_LENGTH, MAX_PARSED
+from .tally import Tally
 
 if TYPE_CHECKING:
     from ..errors import NoSingleShard, RoutingError
@@ -147,12 +148,14 @@ class Route:
         shard: the shard's number; None leaves it to the pool (``random``, ``random_healthy``).
         reason: why, for logs and for people.
         is_chosen: whether the client has chosen the shard, by command or comment.
+        tally: counts those that go this way by the same rule.
     """
 
     role: Role | None
     shard: int | None
     reason: str
     is_chosen: bool = False
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

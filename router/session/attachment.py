@@ -207,6 +207,7 @@ class Attachment(PoolClient):
         """Get a server for a route, or wait for one, or fail."""
         self._queued_since = self.engine.now
         self.has_chosen = route.is_chosen
+        route.tally.count += 1
         try:
             outcome = self.pool.checkout(self, route.shard, route.role)
         except RouterError as error:

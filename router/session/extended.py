@@ -145,8 +145,9 @@ class Extended:
             return None
         error = straying.bind_objection(self._session, server, operation)
         left = None if error is None else self.leave(server)
-        if left is None:
+        if left is None and error is not None:
             operation.error = error
+            self._session.pool.router.tallies.refuse(error)
         elif left:
             self.collected.go_on(operation)
         return left

@@ -88,6 +88,7 @@ def refuses_long(session: Session, inspector: Inspector, head: bytes) -> bool:
 def refuse(session: Session, kind: int, error: RouterError) -> None:
     """Answer with an error: a Query ends its batch, any other message leaves it open."""
     log.info("client %s: %s", session.peer, error.line)
+    session.pool.router.tallies.refuse(error)
     extended, server, ends = session.extended, session.server, kind == codes.QUERY
     if server is None:
         session.error_count += 1

@@ -170,6 +170,7 @@ class Names:
         sql = message[len(name) + 6 :]
         error = straying.foreign_objection(self._session, sql[: sql.index(b"\0")])
         if error is not None:
+            self._session.pool.router.tallies.refuse(error)
             return Operation(codes.PARSE, b"", error=error)
         if previous is None:
             if self.statements and drops_all(sql):

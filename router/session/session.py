@@ -271,6 +271,7 @@ class Session(Attachment):
         """There is no server to be had: the statement fails, the session goes on."""
         self.waiter = None
         self.error_count += 1
+        self.pool.router.tallies.refuse(error)
         limits.log_failure(self, error)
         answer = messages.error_from(error)
         if self._pending:

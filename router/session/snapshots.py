@@ -10,6 +10,7 @@ from ..stats import (
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
+    ShardedSnapshot,
     microseconds,
 )
 from .attachment import ClientState
@@ -138,6 +139,17 @@ def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:
             tables=pool.router.known_columns,
             functions=pool.router.known_functions,
             too_complex=pool.router.too_complex,
+            decisions=pool.router.tallies.counts,
         )
         for pool in pools
+    ]
+
+
+def sharded_snapshots(pools: Iterable[Pool]) -> list[ShardedSnapshot]:
+    """The rows of SHOW SHARDED_TABLES."""
+    return [
+        ShardedSnapshot(pool.database, pool.user, *row)
+        for pool in pools
+        if pool.router.sharded is not None
+        for row in pool.router.sharded.listed()
     ]

@@ -10,6 +10,7 @@ from .snapshots import (
     pool_snapshots,
     routing_snapshots,
     server_snapshots,
+    sharded_snapshots,
 )
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
+        ShardedSnapshot,
     )
     from .clients import Clients
 
@@ -50,6 +52,10 @@ class RouterView:
     def servers(self) -> list[ServerSnapshot]:
         """The rows of SHOW SERVERS."""
         return server_snapshots(self._registry, time.monotonic())
+
+    def sharded(self) -> list[ShardedSnapshot]:
+        """The rows of SHOW SHARDED_TABLES."""
+        return sharded_snapshots(self._registry)
 
     def routing(self) -> list[RoutingSnapshot]:
         """The rows of SHOW ROUTING."""

@@ -17,6 +17,7 @@ from router.stats import (
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
+    ShardedSnapshot,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ ROUTING = RoutingSnapshot(
     tables=5,
     functions=6,
     too_complex=7,
+    decisions={"by_key": 7, "refused_no_key": 8},
 )
+
+SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")
 
 
 @dataclass
@@ -140,6 +144,7 @@ class FakeView:
     client_rows: list[ClientSnapshot] = field(default_factory=lambda: [CLIENT])
     server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
     routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
+    sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
 
     def pools(self) -> list[PoolSnapshot]:
         """The pools."""
@@ -152,6 +157,10 @@ class FakeView:
     def clients(self) -> list[ClientSnapshot]:
         """The clients."""
         return self.client_rows
+
+    def sharded(self) -> list[ShardedSnapshot]:
+        """What is sharded."""
+        return self.sharded_rows
 
     def servers(self) -> list[ServerSnapshot]:
         """The server connections."""

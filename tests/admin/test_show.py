@@ -106,7 +106,13 @@ def test_show_config_says_what_can_be_changed_without_a_restart() -> None:
 
 
 def test_show_routing_tells_what_is_remembered_and_how_often_that_helped() -> None:
-    assert values("SHOW ROUTING") == "app ann 1 2 3 994 4 2 0.994 5 6 7"
+    assert values("SHOW ROUTING") == (
+        "app ann 1 2 3 994 4 2 0.994 5 6 7 0 0 7 0 0 0 0 0 0 8 0 0 0 0 0 0 0"
+    )
+
+
+def test_show_sharded_tables_has_a_row_for_each_that_is_known() -> None:
+    assert values("SHOW SHARDED_TABLES") == "app ann public events table id"
 
 
 def test_without_look_ups_the_hit_rate_is_nought() -> None:

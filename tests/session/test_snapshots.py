@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from router.errors import NoSingleShard
+from router.routing.derived import Relation
+from router.routing.obstacles import KINDS
+from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
-from router.session.snapshots import routing_snapshots
+from router.session.snapshots import routing_snapshots, sharded_snapshots
 from router.stats import RoutingSnapshot
 from tests.support.harness import Harness
 from tests.support.wire import query
@@ -23,4 +29,114 @@ def test_the_router_tells_what_it_knows() -> None:
     [found] = routing_snapshots([harness.pool])
     size = found.bytes
     assert size > 0
-    assert found == RoutingSnapshot("app", "ann", 1, 2, size, 1, 3, 2, 1, 1, 0)
+    decided = found.decisions
+    assert found == RoutingSnapshot("app", "ann", 1, 2, size, 1, 3, 2, 1, 1, 0, decided)
+    assert {name: n for name, n in decided.items() if n} == {"default_shard": 6}
+
+
+def counted(options: RouterOptions, *texts: str) -> dict[str, int]:
+    """What is counted of the texts of one client."""
+    harness = Harness(servers=((True,), (True,)), options=options)
+    assert harness.pool is not None
+    client = harness.connect()
+    for text in texts:
+        harness.ask(client, query(text))
+    [found] = routing_snapshots([harness.pool])
+    assert found.refused == sum(
+        n for name, n in found.decisions.items() if name.startswith("refused")
+    )
+    return {name: n for name, n in found.decisions.items() if n}
+
+
+KEYED = RouterOptions(
+    parser_enabled=True,
+    shard_count=2,
+    automatic_sharding_key=("events.id",),
+    omnisharded_tables=("countries",),
+    shard_id_regex=r"/\* shard: (\d+) \*/",
+    refuses_without_key=True,
+)
+
+
+def test_each_decision_is_counted() -> None:
+    assert counted(
+        KEYED,
+        "SELECT 1",
+        "SELECT * FROM events WHERE id = 1",
+        "SELECT * FROM events WHERE id = 2",
+        "SELECT * FROM countries",
+        "/* shard: 1 */ SELECT 1",
+        "SELECT * FROM events WHERE id IN (1, 2, 3, 4, 5, 6)",
+        "SELECT * FROM events",
+        "SELECT * FROM events WHERE id = 1.5",
+        "TRUNCATE events",
+        "COPY events TO STDOUT",
+        "DO 'x'",
+        "EXPLAIN ROUTE SELECT * FROM events",
+        "UPDATE events SET id = 2",
+        "SELECT * FROM events -- " + "x" * 2_000_000,
+        "SET SHARD TO 1",
+        "SELECT * FROM events",
+    ) == {
+        "by_comment": 1,
+        "by_choice": 1,
+        "by_key": 2,
+        "any_shard": 1,
+        "default_shard": 1,
+        "refused_several_shards": 1,
+        "refused_no_key": 1,
+        "refused_unknown_key": 1,
+        "refused_every_shard": 1,
+        "refused_copy": 1,
+        "refused_not_understood": 1,
+        "refused_too_complex": 1,
+        "refused_other": 1,
+    }
+
+
+def test_what_goes_to_the_default_shard_without_a_key_is_counted_by_itself() -> None:
+    options = replace(KEYED, refuses_without_key=False)
+    texts = ("SELECT 1", "SELECT * FROM events", "TRUNCATE events")
+    assert counted(options, *texts) == {"default_shard": 1, "without_key": 2}
+    assert counted(RouterOptions(), *texts) == {"single_shard": 3}
+
+
+def test_what_is_refused_in_a_transaction_is_counted() -> None:
+    held = ("BEGIN", "SELECT * FROM events")
+    assert counted(KEYED, *held) == {"default_shard": 1, "refused_no_key": 1}
+
+
+def test_each_kind_of_refusal_has_a_counter() -> None:
+    for kind in KINDS:
+        tallies = Tallies()
+        tallies.refuse(NoSingleShard("", kind=kind))
+        [(name, count)] = [(name, n) for name, n in tallies.counts.items() if n]
+        assert count == 1
+        assert name not in ("refused_other", "without_key")
+
+
+def test_what_is_sharded_is_listed() -> None:
+    harness = Harness(servers=((True,), (True,)), options=KEYED)
+    assert harness.pool is not None
+    events = ("public", "events")
+    harness.pool.learn_relations(
+        frozenset(
+            (
+                Relation("public", "part", "table", events),
+                Relation("public", "events", "table", events),
+                Relation("other", "busy", "view"),
+                Relation("public", "events", "function"),
+            )
+        )
+    )
+    rows = [
+        (row.schema, row.name, row.kind, row.key) for row in sharded_snapshots([harness.pool])
+    ]
+    assert sorted(rows) == [
+        ("", "countries", "omnisharded_tables", ""),
+        ("", "events", "automatic_sharding_key", "id"),
+        ("other", "busy", "view", ""),
+        ("public", "events", "function", ""),
+        ("public", "events", "table", "id"),
+        ("public", "part", "table", "id"),
+    ]
