@@ -1,0 +1,1 @@
+"""The compiled build does what the plain files do."""
