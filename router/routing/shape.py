@@ -118,7 +118,8 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
         if kind == _STRING and b"\\'" in token:
             # Where it ends depends on standard_conforming_strings.
             raise UnknownLexeme("backslash before a quote")
-        if kind == _STRING and text[match.start() - 1 : match.start()] in _DIGIT_STRINGS:
+        start = match.start()
+        if kind == _STRING and start and text[start - 1 : start] in _DIGIT_STRINGS:
             return token
         if kind in _STRINGS:
             literals.append(token)
