@@ -207,6 +207,11 @@ def _json_object(out: list[str], tokens: Sequence[str], i: int) -> int:
     return (_called_otherwise if is_call else plain)(out, tokens, i)
 
 
+def _delete(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """DELETE as the name of a function."""
+    return (_foreign if following(tokens, i) == "(" else plain)(out, tokens, i)
+
+
 def _cube(out: list[str], tokens: Sequence[str], i: int) -> int:
     """CUBE or ROLLUP where they must be names; in a list they may be parts of GROUP BY."""
     before = out[-1] if out else ""
@@ -221,6 +226,7 @@ _REWRITERS: Final[dict[str, Rewriter]] = {
     "collation": clauses.collation,
     "cube": _cube,
     "cycle": clauses.traversal,
+    "delete": _delete,
     "escape": clauses.escape,
     "is": clauses.test,
     "json_object": _json_object,
