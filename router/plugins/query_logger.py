@@ -12,6 +12,8 @@ log = logging.getLogger("router.query")
 
 # Characters of a text that are shown.
 _SHOWN: Final = 4096
+# Bytes that are looked at for that, of all that a client may send.
+_READ: Final = 4 * _SHOWN
 # PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password=x.
 _PASSWORD: Final = re.compile(
     rb"""(\bpassword(?:\s++|/\*(?:[^*]++|\*(?!/))*\*/|--[^\n]*+\n)*(?:=\s*+)?)
@@ -37,6 +39,8 @@ class QueryLogger:
 
 def readable(sql: bytes) -> str:
     """A text on one line, not too long, and without passwords."""
-    text = _PASSWORD.sub(_MASK, sql).decode("utf-8", "backslashreplace").strip()
+    # A password that is cut off is one that is not closed.
+    text = _PASSWORD.sub(_MASK, sql[:_READ]).decode("utf-8", "backslashreplace").strip()
     shown = printable(text, _SHOWN)
-    return shown if len(text) <= _SHOWN else f"{shown} ({len(sql)} bytes)"
+    is_whole = len(text) <= _SHOWN and len(sql) <= _READ
+    return shown if is_whole else f"{shown} ({len(sql)} bytes)"

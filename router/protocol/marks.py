@@ -80,12 +80,15 @@ _RESHAPING: Final = (b"ALTER ", b"DROP ", b"CREATE VIEW")
 
 _GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
 _RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")
+# Each begins with a word: the regex engine skims over a text for it, and for nothing else.
 _TEXT: Final = (
-    (re.compile(r"\b(?:pg_)?temp(?:orary)?\b"), TEMP),
+    (re.compile(r"temp(?:(?<=\btemp)|(?<=\bpg_temp))(?:orary)?\b"), TEMP),
     (re.compile(r"pg_(?:try_)?advisory_lock"), LOCK),
-    (re.compile(r"\bset_config\b"), SET),
-    (re.compile(r"\bwith\s+hold\b"), CURSOR),
-    (re.compile(r"\bsetseed\b|\bdblink_connect\b|\blo_(?:open|creat)"), UNKNOWN),
+    (re.compile(r"set_config(?<=\bset_config)\b"), SET),
+    (re.compile(r"with(?<=\bwith)\s++hold\b"), CURSOR),
+    (re.compile(r"setseed(?<=\bsetseed)\b"), UNKNOWN),
+    (re.compile(r"dblink_connect(?<=\bdblink_connect)\b"), UNKNOWN),
+    (re.compile(r"lo_(?<=\blo_)(?:open|creat)"), UNKNOWN),
 )
 
 

@@ -26,7 +26,7 @@ from .types import Analysis, KeyTerm
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .types import KeyValue, Route
+    from .types import KeyTerms, KeyValue, Route
 
 V = TypeVar("V")
 
@@ -243,13 +243,16 @@ def bind(
             return analysis
         arguments = tuple(_argument(term, literals, literal) for term in analysis.arguments)
         return replace(analysis, arguments=arguments)
+    # One condition can hold for many uses of tables.
+    known: dict[int, KeyTerms] = {}
     try:
+        for conditions in analysis.keys:
+            for terms in conditions:
+                if id(terms) not in known:
+                    bound = [b for term in terms for b in _bound(term, literals, literal)]
+                    known[id(terms)] = tuple(bound)
         keys = tuple(
-            tuple(
-                tuple(bound for term in terms for bound in _bound(term, literals, literal))
-                for terms in conditions
-            )
-            for conditions in analysis.keys
+            tuple(known[id(terms)] for terms in conditions) for conditions in analysis.keys
         )
     except RoutingError as error:
         return replace(analysis, keys=(), error=error)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 from .cache import bind
 from .execution import with_execution
-from .limits import MAX_DEPTH, MAX_LENGTH, MAX_PARSED, MAX_STATEMENTS, TooComplex, too_many
+from .limits import (
+    MAX_DEPTH,
+    MAX_LENGTH,
+    MAX_PARSED,
+    MAX_STATEMENTS,
+    TOKENS_PER_STATEMENT,
+    TooComplex,
+    too_many,
+)
 from .obstacles import Obstacles
 from .reach import Reach
 from .shape import UnknownLexeme, short_shape_of
@@ -125,7 +133,7 @@ class _Parser:
 
     def __init__(self, options: ClassifierOptions) -> None:
         self._options = options
-        self._room = options.max_parsed
+        self._room = options.max_parsed + TOKENS_PER_STATEMENT
         self.limit = ""
 
     def confirmed(
@@ -136,7 +144,7 @@ class _Parser:
             tokens = judgement.inner
         elif not judgement.is_query and tokens[0] not in _PARSED_KINDS:
             return judgement, None
-        self._room -= len(tokens)
+        self._room -= len(tokens) + TOKENS_PER_STATEMENT
         if self._room < 0 and 0 <= deepest(tokens) <= MAX_DEPTH:
             # What the tokens say stands: it is proven by them alone.
             most = self._options.max_parsed

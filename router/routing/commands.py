@@ -89,14 +89,14 @@ _SUBJECT: Final = _words(b"sharding key", b"shard", b"server role", b"primary re
 
 # What begins so belongs to us, for no PostgreSQL statement does.
 _COMMAND: Final = re.compile(
-    rb"(?:%(gap)s|;)*"
+    rb"(?:%(gap)s|;++)*"
     rb"(?:set%(gap)s+(?:(?P<scope>local|session)%(gap)s+)?"
     rb"(?P<set>%(subject)s)%(gap)s*(?:\bto(?![\w$])|=)%(gap)s*(?P<value>.*)"
     rb"|(?:show%(gap)s+(?P<show>%(subject)s)|reset%(gap)s+(?P<reset>%(subject)s))"
     rb"(?![\w.$])(?P<rest>.*))" % {b"gap": GAP, b"subject": _SUBJECT},
     re.IGNORECASE | re.DOTALL,
 )
-_END: Final = re.compile(rb"(?:%s|;)*\Z" % GAP)
+_END: Final = re.compile(rb"(?:%s|;++)*\Z" % GAP)
 _VALUE: Final = re.compile(rb"'([^']*+)'?|\"([^\"]*+)\"?|([^\s;'\"]*+)['\"]?")
 _TEXT: Final = re.compile(rb"'((?:[^']++|'')*)'(?!')")
 # The type that a driver may write behind it decides nothing here.

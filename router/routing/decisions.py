@@ -51,10 +51,14 @@ def shard_of_keys(
     shards: set[int] = set()
     hinted: set[int] = set()
     is_partial = is_to_be_bound = False
+    # One condition can hold for many uses of tables.
+    known: dict[int, tuple[set[int], bool]] = {}
     for conditions in analysis.keys:
         possible: set[int] | None = None
         for terms in conditions:
-            found, is_complete = _shards(terms, parameters, literals, sharder)
+            if id(terms) not in known:
+                known[id(terms)] = _shards(terms, parameters, literals, sharder)
+            found, is_complete = known[id(terms)]
             if parameters is UNBOUND and not is_complete:
                 is_to_be_bound = is_to_be_bound or any(term.parameter for term in terms)
             if is_complete:

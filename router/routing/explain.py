@@ -55,7 +55,7 @@ OWN_RULE: Final = "router"
 """The rule of what the router answers without a server."""
 
 _HEAD: Final = re.compile(
-    rb"(?P<before>(?:%(gap)s|;)*)explain%(gap)s+route(?![\w.$])" % {b"gap": GAP},
+    rb"(?P<before>(?:%(gap)s|;++)*)explain%(gap)s+route(?![\w.$])" % {b"gap": GAP},
     re.IGNORECASE,
 )
 _PARAMETER: Final = re.compile(rb"(?<![\w$\x80-\xff])\$([0-9]{1,5})(?![0-9])")

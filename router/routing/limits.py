@@ -10,12 +10,16 @@ from typing import Final
 
 MAX_LENGTH: Final = 256 << 10
 """Longest text in bytes: the default of query_parser_max_length. Longer ones are not held."""
-MAX_LEXEMES: Final = 8_000
+MAX_LEXEMES: Final = 5_000
 """Most literals, comments and quoted names in a text; a list of literals counts as one."""
-MAX_TOKENS: Final = 6_000
+MAX_LISTS: Final = 300
+"""Most lists of literals that count as one each."""
+MAX_TOKENS: Final = 5_000
 """Most tokens in a text that is looked at."""
 MAX_PARSED: Final = 1_000
 """Most tokens of a text that the parser is given: the default of query_parser_max_tokens."""
+TOKENS_PER_STATEMENT: Final = 20
+"""As how many tokens each further statement counts that is given to the parser."""
 MAX_STATEMENTS: Final = 500
 """Most statements in a text that is looked at."""
 MAX_DEPTH: Final = 30

@@ -21,41 +21,92 @@ if TYPE_CHECKING:
 _STRING: Final = rb"'[^'\\]*+'"
 _WORD: Final = rb"[\w$\x80-\xff]"
 _WORDS: Final = rb"(?i:null|default|true|false|current_timestamp|now\(\))"
-# What there is between the brackets of one list or row, once RUN has been through it.
+# What there is between the brackets of one list or row, once _RUN has been through it.
 _INNER: Final = rb"(?:[^'()\[\]]++|'[^']*+'|\(\))*"
+_BEGINNING: Final = _INNER[:-1] + b"{0,500}"
 _CELL: Final = rb"(?:[^',()\[\]]++|'[^']*+'|\(\))*"
 _MOST: Final = b"50000"
 
-# Strings with doubled quotes are two strings to this: nothing stands between them.
-RUN: Final = (
+# Literals with commas and brackets between and around them, up to something else. Strings with
+# doubled quotes are two strings to this: nothing stands between them.
+_RUN: Final = (
     rb"(?:[0-9,.()\s\]]*+(?:%(string)s|-(?=[0-9.])|\$(?=[0-9])|(?<=[0-9.])[eE][+-]?(?=[0-9])"
     rb"|(?:%(words)s|::\w++)(?!%(word)s))){0,%(most)s}[0-9,.()\s\]]*+"
     # What is left behind a bracket is read on its own, so that it must not be cut in a token.
     rb"(?:(?<=[\s,()\]])|(?![\w$'.\x80-\xff]))"
 ) % {b"string": _STRING, b"words": _WORDS, b"word": _WORD, b"most": _MOST}
-"""Matches literals with commas and brackets between and around them, up to something else."""
+# The rest of a literal whose first character has been matched.
+_FIRST: Final = rb"(?:(?<=')[^'\\]*+'|(?<=-)(?=[0-9.])|(?<=\$)(?=[0-9])|(?<=[0-9]))"
 
 
-def _behind(word: bytes, opening: bytes) -> bytes:
-    """Write a pattern that looks back at a word, up to three blanks and a bracket."""
+def _behind(word: bytes, opening: bytes, blanks: int, skipped: bytes = b"") -> bytes:
+    """Write a pattern that looks back from a literal's first character.
+
+    Args:
+        word: the keyword.
+        opening: the brackets, behind up to three blanks.
+        blanks: how many there are between them and the literal.
+        skipped: what there is in the brackets, before the blanks.
+    """
     letters = b"".join(b"[%c%c]" % (c, c - 32) for c in word)
+    rest = opening + skipped + rb"\s" * blanks
     return b"|".join(
-        rb"(?<=(?<![\w$\x80-\xff])%b%b\%b)" % (letters, rb"\s" * blanks, opening)
-        for blanks in range(4)
+        rb"(?<=(?<![\w$\x80-\xff])%b%b%b.)" % (letters, rb"\s" * before, rest)
+        for before in range(4)
     )
 
 
+def _in_brackets(forms: bytes, *patterns: tuple[bytes, bytes]) -> bytes:
+    """Write a pattern for a literal behind one of some brackets, each after a keyword."""
+    return b"|".join(
+        rb"(?<=%b%b.)(?:%b)"
+        % (
+            forms,
+            rb"\s" * blanks,
+            b"|".join(_behind(word, opening, blanks) for word, opening in patterns),
+        )
+        for blanks in range(5)
+    )
+
+
+def _behind_word(word: bytes) -> bytes:
+    """Write a pattern for a literal behind a first cell that is a word."""
+    letters = b"".join(b"[%c%c]" % (c, c - 32) for c in word)
+    return b"|".join(
+        rb"(?<=%b,%b.)(?:%b)"
+        % (letters, rb"\s" * blanks, _behind(b"values", rb"\(", blanks, letters + b","))
+        for blanks in range(2)
+    )
+
+
+MOST_BEFORE: Final = len(b"(default,") + 5
+"""Most bytes from a bracket to the first literal that a match begins with."""
+
 SCALARS: Final = (
-    rb"(?:%b|%b)(?=(?:[^'(),\[\]]++|'[^']*+')*,)"
-    % (_behind(b"in", b"("), _behind(b"array", b"["))
-) + RUN
-"""Matches behind IN ( and ARRAY[, if there is more than one member."""
+    rb"(?:%b)(?=%b(?:[^'(),\[\]]++|'[^']*+'){0,500},)"
+    % (_in_brackets(rb"[(\[]", (b"in", rb"\("), (b"array", rb"\[")), _FIRST)
+    + _FIRST
+    + _RUN
+)
+"""Matches the members of IN (..) and ARRAY[..] and what is behind them, if there are several.
+
+The first character has been matched already. So all that this costs is for literals, which
+are counted, and not for each bracket.
+"""
 
 ROWS: Final = (
-    rb"(?:(?:%b)(?=%b\)\s*+,)|(?:%b)(?=\s*+\(%b\)\s*+,))"
-    % (_behind(b"values", b"("), _INNER, _behind(b"in", b"("), _INNER)
-) + RUN
-"""Matches behind VALUES ( and the first bracket of IN ((, if there is more than one row."""
+    rb"(?:%b|%b|%b)(?=%b%b\)\s*+,)"
+    % (
+        _in_brackets(rb"\(", (b"values", rb"\("), (b"in", rb"\(\(")),
+        _behind_word(b"null"),
+        _behind_word(b"default"),
+        _FIRST,
+        _BEGINNING,
+    )
+    + _FIRST
+    + _RUN
+)
+"""The same for the rows of VALUES and IN ((..), ..), from the first literal on."""
 
 _ONE: Final = re.compile(rb"[(\[]" + _INNER + rb"[)\]]")
 _MORE: Final = re.compile(rb"(?:\s*+,\s*+\(" + _INNER + rb"\)){1,%d}" % MAX_KEYS)
@@ -65,7 +116,8 @@ _CASTS: Final = re.compile(rb"'[^']*+'|(::\w++)")
 _MEMBER: Final = re.compile(
     rb"::\w++|('[^']*+(?:''[^']*+)*'|\$[0-9]++|[^\s,:()\[\]'$][^\s,:)\]]*+)"
 )
-_PARAMETER: Final = re.compile(rb"'[^']*+'|\$([0-9]++)")
+_PARAMETER: Final = re.compile(rb"\$([0-9]++)")
+_AMONG_STRINGS: Final = re.compile(rb"'[^']*+'|\$([0-9]++)")
 _REFERENCE: Final = re.compile(rb"\)([0-9]+),([0-9]+)(.*)", re.DOTALL)
 
 
@@ -158,13 +210,12 @@ def parameters_of(literals: Sequence[bytes], index: int) -> list[int]:
 
 def parameters_in(literals: Sequence[bytes]) -> list[int]:
     """Return the numbers of the parameters in all lists and rows, each as often as it is."""
-    return [
-        int(number)
-        for literal in literals
-        if literal[:1] in _LISTS and b"$" in literal
-        for number in _PARAMETER.findall(literal)
-        if number
-    ]
+    found: list[int] = []
+    for literal in literals:
+        if literal[:1] in _LISTS and b"$" in literal:
+            pattern = _AMONG_STRINGS if b"'" in literal else _PARAMETER
+            found += [int(number) for number in pattern.findall(literal) if number]
+    return found
 
 
 def is_literal(member: bytes) -> bool:

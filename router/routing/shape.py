@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from . import lists
-from .limits import MAX_LEXEMES, too_many
+from .limits import MAX_LEXEMES, MAX_LISTS, too_many
 
 _WORD: Final = rb"[\w$\x80-\xff]"
 
@@ -25,8 +25,16 @@ def _block_comment(depth: int) -> bytes:
     return rb"\*(?:[^*/]++|\*+(?![*/])|/+(?!\*)" + inner + rb")*\*++/"
 
 
-_STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = 1, 2, 4, 5, 6, 7
-_SCALARS, _ROWS = 9, 10
+_SCALARS, _ROWS, _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = (
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    9,
+)
 # B'101' and X'1F' stay: a number in their place would not have their digits.
 _DIGIT_STRINGS: Final = frozenset((b"b", b"B", b"x", b"X"))
 _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
@@ -34,13 +42,17 @@ _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
 # A repeated group must not be possessive: Python 3.11 before its fifth release gets that wrong.
 # The empty groups tell by their number which alternative it was. The pattern begins with a set
 # of characters because the regex engine skims over a text for such a set and nothing else.
-_TOKEN: Final = rb"""['"$/\-0-9\x00%(brackets)s](?:
-    (?<=')(?:
+# Digits in words and signs that begin nothing are dismissed first.
+_TOKEN: Final = rb"""['"$/\-0-9\x00](?<!%(word)s[0-9])
+    (?:(?<![-/])|(?<=-)(?=[-0-9.])|(?<=/)(?=\*))
+    (?:
+    %(lists)s
+    | (?<=')(?:
         (?<![^\w$\x80-\xff][eE]')[^']*+(?:''[^']*+)*'(?!')()
         | (?<=[^\w$\x80-\xff][eE]')(?:[^'\\]++|\\.|'')*'(?!')()
     )
-    | (?<=\$)(?<!%(word)s\$)((?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?\$\3()
-    | (?<=[0-9])(?<!%(word)s[0-9])(?:
+    | (?<=\$)(?<!%(word)s\$)((?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?\$\5()
+    | (?<=[0-9])(?:
         (?<=0)(?:[xX][0-9A-Fa-f_]++|[oO][0-7_]++|[bB][01_]++)
         | [0-9_]*+(?:\.[0-9_]*+)?(?:[eE][+-]?[0-9]++)?
     )(?!%(word)s)()
@@ -51,26 +63,18 @@ _TOKEN: Final = rb"""['"$/\-0-9\x00%(brackets)s](?:
         | (?<=/)\*
         | (?<=\$)(?<!%(word)s\$)(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?\$
         | (?<=\$)(?<!%(word)s\$)[0-9]++[A-Za-z_\x80-\xff]
-        | (?<=[0-9])(?<!%(word)s[0-9])
+        | (?<=[0-9])
     )()
-    %(lists)s
     )"""
 
 
-def _compiled(brackets: bytes, lists: bytes) -> re.Pattern[bytes]:
-    parts = {
-        b"word": _WORD,
-        b"comment": _block_comment(4),
-        b"brackets": brackets,
-        b"lists": lists,
-    }
+def _compiled(lists: bytes) -> re.Pattern[bytes]:
+    parts = {b"word": _WORD, b"comment": _block_comment(4), b"lists": lists}
     return re.compile(_TOKEN % parts, re.DOTALL | re.VERBOSE)
 
 
-_SINGLE: Final = _compiled(b"", b"")
-_WITH_LISTS: Final = _compiled(
-    rb"(\[", rb"|(?<=[(\[])(?:%b()|%b())" % (lists.SCALARS, lists.ROWS)
-)
+_SINGLE: Final = _compiled(rb"(?!)()|(?!)()")
+_WITH_LISTS: Final = _compiled(rb"%b()|%b()" % (lists.SCALARS, lists.ROWS))
 _PARAMETER: Final = re.compile(rb"\$([0-9]++)")
 
 
@@ -109,6 +113,8 @@ def short_shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
 def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> bytes:
     """Take the literals out of a text, and add them to those that there are."""
 
+    runs: list[int] = []
+
     def replaced(match: re.Match[bytes]) -> bytes:
         kind = match.lastindex
         token = match[0]
@@ -128,10 +134,15 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
             return token
         if kind == _COMMENT:
             return b" "
-        if kind == _SCALARS:
-            return _scalars(token, literals)
-        if kind == _ROWS:
-            return _rows(token, literals)
+        if kind is not None and kind <= _ROWS:
+            runs.append(start)
+            if len(runs) > MAX_LISTS:
+                return _reduced(_SINGLE, token, literals)
+            # It begins with its bracket, which has been passed already, a few bytes before.
+            near = max(start - lists.MOST_BEFORE, 0)
+            bracket = max(text.rfind(b"(", near, start), text.rfind(b"[", near, start))
+            reduced = _scalars if kind == _SCALARS else _rows
+            return reduced(text[bracket : match.end()], start - bracket, literals)
         raise UnknownLexeme("not closed")
 
     shape, count = pattern.subn(replaced, text, MAX_LEXEMES + 1)
@@ -140,27 +151,26 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
     return shape
 
 
-def _scalars(run: bytes, literals: list[bytes]) -> bytes:
-    """Take out the list at the beginning of a run, and the literals behind it."""
+def _scalars(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
+    """Take out the list at the beginning of a run, of which so many bytes have their place."""
     end = lists.one(run)
     cast = lists.common_cast(run[:end]) if end else None
     if cast is None:
-        return _reduced(_SINGLE, run, literals)
+        return _reduced(_SINGLE, run[skipped:], literals)
     form = b"'%d'" if b"'" in run[:end] else b"%d"
-    shape = run[:1] + form % len(literals) + cast + run[end - 1 : end]
+    shape = form % len(literals) + cast + run[end - 1 : end]
     literals.append(run[:end])
     return shape + _reduced(_SINGLE, run[end:], literals)
 
 
-def _rows(run: bytes, literals: list[bytes]) -> bytes:
-    """Take out the rows at the beginning of a run, perhaps in brackets of their own."""
-    start = len(run) - len(run[1:].lstrip()) if run[1:].lstrip()[:1] == b"(" else 0
-    first = lists.one(run, start)
+def _rows(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
+    """Take out all rows but the first at the beginning of a run, in the same way."""
+    first = lists.one(run)
     end = lists.rows_end(run, first) if first else 0
     if end == first:
-        return _reduced(_SINGLE, run, literals)
-    shape = _reduced(_SINGLE, run[:first], literals)
-    casts = lists.casts_of(run[start:first])
+        return _reduced(_SINGLE, run[skipped:], literals)
+    shape = _reduced(_SINGLE, run[skipped:first], literals)
+    casts = lists.casts_of(run[:first])
     begin = len(literals)
     rest = begin + len(casts)
     cells = [b"'%d'%b" % (begin + i, cast) for i, cast in enumerate(casts)]

@@ -23,8 +23,8 @@ log = logging.getLogger("router.session")
 
 # DEALLOCATE and DISCARD ALL, as a single statement.
 _DEALLOCATE: Final = re.compile(
-    rb"\s*(?:deallocate\s+(?:prepare\s+)?(?:(?P<all>all)|\"(?P<quoted>(?:[^\"]|\"\")+)\"|(?P<name>[a-z_\x80-\xff][\w$\x80-\xff]*))"
-    rb"|discard\s+(?P<discard>all))\s*;?\s*\Z",
+    rb"\s*+(?:deallocate\s++(?:prepare\s++)?(?:(?P<all>all)|\"(?P<quoted>(?:[^\"]|\"\")+)\"|(?P<name>[a-z_\x80-\xff][\w$\x80-\xff]*))"
+    rb"|discard\s++(?P<discard>all))\s*+;?\s*+\Z",
     re.IGNORECASE,
 )
 

@@ -88,3 +88,12 @@ def test_masking_takes_linear_time() -> None:
     assert MASKED not in readable(b"password " * 20_000)
     assert MASKED not in readable(b"password" + b" /* " * 50_000)
     assert readable(b"password '" + b"\\" * 200_001)
+
+
+@pytest.mark.parametrize("place", [16_370, 16_380, 16_384 - len("PASSWORD 'secr"), 20_000])
+def test_no_more_is_read_than_is_shown_and_no_password_is_half_shown(place: int) -> None:
+    for spelling in ("PASSWORD 'secret'", "PASSWORD $x$secret$x$", "password=secret"):
+        text = "\n" * (place - 4090) + "x" * 4090 + " " + spelling + " " + "y" * 100_000
+        shown = readable(text.encode())
+        assert "secr" not in shown
+        assert shown.endswith(f"({len(text)} bytes)")

@@ -149,10 +149,10 @@ def test_a_long_text_is_judged_in_a_short_time() -> None:
     sql = "SELECT * FROM t WHERE secret IN (" + ", ".join(["(1)"] * 10_000) + ")"
     assert message(sql) is None
     assert message(f"{sql}; TABLE secret") is not None
-    assert message("(" * 5_000 + "secret") is None
-    assert message("SELECT * FROM " + "(" * 5_000 + "secret") is not None
+    assert message("(" * 4_500 + "secret") is None
+    assert message("SELECT * FROM " + "(" * 4_500 + "secret") is not None
 
 
 def test_what_is_too_complex_to_be_read_is_refused() -> None:
-    for text in ("(" * 100_000 + "secret", "secret, 1 " * 10_000, "SELECT '', 1" * 10_000):
+    for text in ("(" * 100_000 + "secret", "secret, 1 " * 10_000, "SELECT '', 1 " * 10_000):
         assert "too complex" in str(message(text))

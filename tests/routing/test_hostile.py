@@ -13,7 +13,14 @@ import pytest
 from benchmarks.hostile import KINDS
 from router.errors import AmbiguousShard, NoSingleShard
 from router.routing.explain import decide, row
-from router.routing.limits import MAX_LENGTH, MAX_LEXEMES, MAX_PARSED, MAX_TOKENS, TooComplex
+from router.routing.limits import (
+    MAX_LENGTH,
+    MAX_LEXEMES,
+    MAX_PARSED,
+    MAX_TOKENS,
+    TOKENS_PER_STATEMENT,
+    TooComplex,
+)
 from router.routing.obstacles import TOO_COMPLEX
 from router.routing.router import QueryRouter
 from router.routing.shape import UnknownLexeme, short_shape_of
@@ -135,7 +142,7 @@ def test_the_statements_of_a_text_share_what_may_be_parsed(parsed: list[int]) ->
     statement = b"SELECT " + b" + ".join([b"a"] * 100)
     analysis = QueryRouter(KEYLESS).analyse(b";".join([statement] * 8))
     assert analysis is not None
-    assert parsed == [200] * (MAX_PARSED // 200)
+    assert parsed == [200] * (MAX_PARSED // (200 + TOKENS_PER_STATEMENT))
     assert "query_parser_max_tokens" in analysis.reason
 
 
@@ -240,7 +247,7 @@ def test_it_is_counted_each_time_and_explained() -> None:
     decision = decide(router, text, RoutingState())
     assert router.too_complex == 3
     told = row(router, decision)
-    assert "too complex: more than 6000 tokens" in told
+    assert "too complex: more than 5000 tokens" in told
     assert told[2] == "primary"
     router.route(b"SELECT 1", RoutingState())
     assert router.too_complex == 3

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from .relations import nth
+from .scopes import RELATIONS_PER_STEP
 from .values import bare, members_of, term_of, terms_of, uncast
 
 if TYPE_CHECKING:
@@ -72,6 +73,14 @@ class Conditions:
                 self._compare(left, right, narrowed, is_null_safe=is_null_safe)
             if isinstance(part, exp.In):
                 self._among(part, narrowed)
+
+    def spend(self, relations: int) -> None:
+        """Pay for a look at so many relations.
+
+        Raises:
+            TooComplex: that is more than the budget allows.
+        """
+        self._budget.spend(relations // RELATIONS_PER_STEP)
 
     def _parts(self, condition: Tree) -> list[Tree]:
         parts = operands(condition, exp.And)

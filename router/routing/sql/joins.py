@@ -73,6 +73,7 @@ def narrow(joined: Joined, conditions: Conditions, strict: set[Columns]) -> None
             continue
         side = part.join.side
         lefts, rights = left.relations(), right.relations()
+        conditions.spend(len(lefts) + len(rights))
         keeps_left = side in ("LEFT", "FULL") and outside.isdisjoint(rights)
         keeps_right = side in ("RIGHT", "FULL") and outside.isdisjoint(lefts)
         conditions.strict = set()
@@ -95,6 +96,7 @@ def merge(
     elif not names:
         return
     lefts, rights = left.relations(), right.relations()
+    scope.spend(4 * len(lefts) * len(names))  # each is asked that often
     side = join.side
     for name in names:
         one = scope.merged(name) or _only(lefts, name, is_sure=is_natural)

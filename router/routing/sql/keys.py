@@ -58,6 +58,9 @@ class Keys:
         )
 
 
+# To compare terms is cheap beside what else is a step.
+_TERMS_PER_STEP: Final = 4
+
 NOT_READ: Final = Keys(unkeyed=("",))
 """What a statement says that was too long, or not understood."""
 
@@ -96,6 +99,7 @@ def _found(tree: Tree, queries: Queries, changes: Changes, tokens: Sequence[str]
     for use in queries.uses:
         conditions = use.key.conditions(queries.budget)
         if conditions:
+            queries.budget.spend(sum(map(len, conditions)) // _TERMS_PER_STEP)
             found[conditions] = None
         else:
             unkeyed[use.table] = None

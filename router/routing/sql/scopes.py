@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .relations import Columns
 
 # To ask a relation for a column is cheap beside what else is a step.
-_RELATIONS_PER_STEP: Final = 8
+RELATIONS_PER_STEP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,14 @@ class Scope:
         """Return the relation of a name."""
         return self._by_name.get(name)
 
+    def spend(self, relations: int) -> None:
+        """Pay for a look at so many relations.
+
+        Raises:
+            TooComplex: that is more than the budget allows.
+        """
+        self._budget.spend(relations // RELATIONS_PER_STEP)
+
     def resolve(self, column: exp.Column) -> Reference | None:
         """Find out which column is meant; None if that is not known.
 
@@ -125,7 +133,7 @@ class Scope:
         merged = self._merged.get(name)
         if merged is not None:
             return Reference(merged)
-        self._budget.spend(len(self.relations) // _RELATIONS_PER_STEP)
+        self.spend(len(self.relations))
         owners = owners_of(self.relations, name)
         if len(owners) == 1:
             # Further out there may be another of that name, which would be meant if the only
