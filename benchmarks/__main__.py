@@ -1,4 +1,4 @@
-"""`python -m benchmarks [compare | routing | memory | fairness] ...`."""
+"""`python -m benchmarks [compare | routing | memory | fairness | stalls] ...`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from router.errors import RouterError
 
 from . import fairness, pgbench
 from .compare import Comparison, compare, processors
+from .hostile import KINDS
 from .memory import measure
 from .pgbench import SCRIPTS, Load
 from .report import (
@@ -24,6 +25,7 @@ from .report import (
     routing_table,
     write_json,
 )
+from .stalls import SIZES, differences, is_compiled, measure_build, stalls_table
 from .targets import (
     BenchmarkError,
     Options,
@@ -150,6 +152,22 @@ def run_fairness(options: argparse.Namespace, console: Console) -> None:
         write_json(options.json, options=_given(options), targets=targets, results=waits)
 
 
+def run_stalls(options: argparse.Namespace, console: Console) -> None:
+    """Measure how long everybody waits while one text is analysed."""
+    given = options.build or [f"{'compiled' if is_compiled() else 'plain'}=."]
+    kinds = [kind for kind in KINDS if options.kind in kind]
+    builds = {}
+    with console.status("") as status:
+        for build in given:
+            name, _, path = build.partition("=")
+            status.update(name)
+            builds[name] = measure_build(path, options.sizes, kinds)
+    console.print(stalls_table(builds, least=options.least))
+    different = differences(builds)
+    if different:
+        raise BenchmarkError(f"verdicts differ: {'; '.join(different)}")
+
+
 def _proxies(options: argparse.Namespace, max_clients: int) -> Options:
     return Options(
         pool_size=options.pool,
@@ -191,6 +209,17 @@ def _parser() -> argparse.ArgumentParser:
     fair = commands.add_parser("fairness", parents=[common], help=run_fairness.__doc__)
     fair.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     fair.set_defaults(run=run_fairness)
+    stalls = commands.add_parser("stalls", help=run_stalls.__doc__)
+    stalls.add_argument(
+        "--build",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="a folder with a router, such as an unpacked wheel; several are compared",
+    )
+    stalls.add_argument("--sizes", type=_integers, default=SIZES, help="KiB (2,3,4,16,64,255)")
+    stalls.add_argument("--kind", default="", help="only kinds of text with this in their name")
+    stalls.add_argument("--least", type=float, default=0.0, help="leave out what takes less ms")
+    stalls.set_defaults(run=run_stalls)
     return parser
 
 
