@@ -82,7 +82,7 @@ def _behind_word(word: bytes) -> bytes:
 MOST_BEFORE: Final = len(b"(default,") + 5
 """Most bytes from a bracket to the first literal that a match begins with."""
 
-SCALARS: Final = (
+SCALARS: Final[bytes] = (
     rb"(?:%b)(?=%b(?:[^'(),\[\]]++|'[^']*+'){0,500},)"
     % (_in_brackets(rb"[(\[]", (b"in", rb"\("), (b"array", rb"\[")), _FIRST)
     + _FIRST
@@ -94,7 +94,7 @@ The first character has been matched already. So all that this costs is for lite
 are counted, and not for each bracket.
 """
 
-ROWS: Final = (
+ROWS: Final[bytes] = (
     rb"(?:%b|%b|%b)(?=%b%b\)\s*+,)"
     % (
         _in_brackets(rb"\(", (b"values", rb"\("), (b"in", rb"\(\(")),
