@@ -79,7 +79,7 @@ def _behind_word(word: bytes) -> bytes:
     )
 
 
-MOST_BEFORE: Final = len(b"(default,") + 5
+MOST_BEFORE: Final[int] = len(b"(default,") + 5
 """Most bytes from a bracket to the first literal that a match begins with."""
 
 SCALARS: Final[bytes] = (
