@@ -9,6 +9,9 @@ from typing import Final
 MAX_MEMBERS: Final = 10_000
 """Longer arrays are not read: each member is to be hashed."""
 
+BLANKS: Final = b" \t\n\r\f\v"
+"""What may stand around an array and its members."""
+
 _MEMBER: Final = re.compile(
     rb"""[ \t\n\r\f\v]*(?:
         "((?:[^"\\]++|\\.)*)"
@@ -25,10 +28,16 @@ Members = list[bytes | None]
 """The members as they are in the format of the array; None is NULL."""
 
 
+def is_array(text: bytes) -> bool:
+    """Say whether it begins and ends as the text of an array does."""
+    text = text.strip(BLANKS)
+    return text[:1] == b"{" and text[-1:] == b"}"
+
+
 def members_of_text(text: bytes) -> Members | None:
     """Read ``{1,2,"three",NULL}``; None for what is not an array of one dimension."""
-    text = text.strip(b" \t\n\r\f\v")
-    if text[:1] != b"{":
+    text = text.strip(BLANKS)
+    if text[:1] != b"{" or text.count(b",") > 2 * MAX_MEMBERS:
         return None
     if text[1:].strip(b" \t\n\r\f\v") == b"}":
         return []

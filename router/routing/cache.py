@@ -6,15 +6,14 @@ new text of a known shape a scan, and only a new shape is parsed.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ..errors import InvalidShardingKey, NoSingleShard, RoutingError
-from .arrays import members_of_text
+from .arrays import BLANKS, is_array, members_of_text
 from .constants import NULL, value_of
-from .keyvalues import KEY_MAX, KEY_MIN
+from .keyvalues import plain_integers
 from .limits import MAX_KEYS, TooComplex
 from .lists import is_list, is_literal, members_at, parameters_of
 from .lists import size as list_size
@@ -309,6 +308,10 @@ def keys_of(
     if not term.is_array:
         return (literal(written, term.negative, term.escaped),)
     text = text_of(written, escaped=term.escaped)
+    if literal is _read_bigint and text is not None and text.count(b",") < MAX_KEYS:
+        numbers = plain_integers(text.strip(BLANKS)[1:-1]) if is_array(text) else None
+        if numbers is not None:
+            return list(numbers)
     members = None if text is None else members_of_text(text)
     if members is None:
         return (None,)
@@ -335,9 +338,9 @@ def _listed(
         )
     written = literals[term.literal]
     if literal is _read_bigint and not written.startswith(b")"):
-        with contextlib.suppress(ValueError):
-            numbers = list(map(int, written[1:-1].split(b",")))
-            return [n if KEY_MIN <= n <= KEY_MAX else None for n in numbers]
+        numbers = plain_integers(written[1:-1])
+        if numbers is not None:
+            return list(numbers)
     keys: list[KeyValue | None] = []
     for member in members_at(literals, term.literal):
         if member == b"null" and term.is_compared:

@@ -111,7 +111,7 @@ def _shards(
     is_complete = True
     for term in terms:
         if not term.parameter:
-            for key in keys_of(term, literals, sharder.literal):
+            for key in set(keys_of(term, literals, sharder.literal)):
                 if key is None:
                     is_complete = False
                 else:
@@ -127,7 +127,7 @@ def _shards(
             continue
         value = parameters[term.parameter]
         if isinstance(value, tuple):
-            found.update(map(shard, value))
+            found.update(map(shard, set(value)))
         elif value is not None:
             found.add(shard(value))
         elif not term.is_compared:

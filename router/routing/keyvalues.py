@@ -19,6 +19,7 @@ KEY_MIN: Final = -(1 << 63)
 KEY_MAX: Final = (1 << 63) - 1
 
 _INTEGER: Final = re.compile(r"[ \t\n\r\f\v]*([+-]?[0-9]+)[ \t\n\r\f\v]*")
+_PLAIN: Final = re.compile(rb"[0-9, \t\n\r\f\v-]++")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _NUMBER: Final = re.compile(
     rb"0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+"
@@ -89,6 +90,17 @@ def whole_number(written: bytes, *, decimals: bool = True) -> int | None:
             return None
         return int(digits[: len(digits) + shift] or "0")
     return int(digits + "0" * shift)
+
+
+def plain_integers(listed: bytes) -> list[int] | None:
+    """Read bigints with commas between them, as fast as can be; None for anything else."""
+    if _PLAIN.fullmatch(listed) is None:
+        return None
+    try:
+        found = list(map(int, listed.split(b",")))
+    except ValueError:
+        return None
+    return found if min(found) >= KEY_MIN and max(found) <= KEY_MAX else None
 
 
 def parse_key(text: str | bytes) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, InvalidShardingKey
-from .arrays import members_of_binary, members_of_text
+from .arrays import BLANKS, MAX_MEMBERS, is_array, members_of_binary, members_of_text
 from .hashing import pg_bigint_hash, pg_text_hash, pg_uuid_hash, sha1
 from .keyvalues import (
     KEY_MAX,
@@ -17,6 +17,7 @@ from .keyvalues import (
     integer,
     parameter_key,
     parse_key,
+    plain_integers,
     shown,
 )
 from .shardmaps import ListMap, RangeMap
@@ -127,6 +128,10 @@ class Sharder:
                 return None
             member_oid, members = found
         else:
+            if self.type is KeyType.BIGINT and value.count(b",") < MAX_MEMBERS:
+                numbers = plain_integers(value.strip(BLANKS)[1:-1]) if is_array(value) else None
+                if numbers is not None:
+                    return tuple(numbers)
             read = members_of_text(value)
             if read is None or (oid not in _ARRAYS and self.type is KeyType.TEXT):
                 return None

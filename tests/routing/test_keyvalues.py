@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from router.errors import ConfigError, InvalidShardingKey
+from router.routing.keyvalues import KEY_MAX, KEY_MIN, plain_integers
 from router.routing.sharding import Sharder
 from router.routing.types import KeyType, RouterOptions
 
@@ -288,3 +289,41 @@ def test_a_cautious_sharder_refuses_text_that_may_mean_something_else() -> None:
             cautious.shard(key)
         assert "client_encoding" in caught.value.hint
         assert 0 <= Sharder(options).shard(key) < 3
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        (b"5", [5]),
+        (b" 5,\n-6 ,0", [5, -6, 0]),
+        (b"007,-0", [7, 0]),
+        (b"%d,%d" % (KEY_MIN, KEY_MAX), [KEY_MIN, KEY_MAX]),
+        (b"%d" % (KEY_MAX + 1), None),
+        (b"5,%d" % (KEY_MIN - 1), None),
+        (b"", None),
+        (b" ", None),
+        (b"5,", None),
+        (b"5 6", None),
+        (b"5,,6", None),
+        (b"- 5", None),
+        (b"--5", None),
+        (b"5.0", None),
+        (b"1_000", None),
+        (b"NULL", None),
+        (b"'5'", None),
+        ("\u0665".encode(), None),
+    ],
+)
+def test_plain_integers_are_read_at_once(listed: bytes, expected: list[int] | None) -> None:
+    assert plain_integers(listed) == expected
+
+
+@pytest.mark.parametrize("text", ["{5}", " {5} ", "{5,-6}", "{ 5 , 6 }", "{5,5,5}"])
+def test_an_array_says_the_same_with_what_makes_it_slow_to_read(text: str) -> None:
+    slow = BIGINTS.parameter_array(text.replace("}", ",NULL}").encode(), binary=False)
+    assert BIGINTS.parameter_array(text.encode(), binary=False) == slow
+
+
+@pytest.mark.parametrize("text", ["{5", "5}", "{5}}", "{{5}}", "5", "5,6", "{5,}", "{,5}"])
+def test_what_only_looks_like_an_array_is_none(text: str) -> None:
+    assert BIGINTS.parameter_array(text.encode(), binary=False) is None
