@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - the compiled class looks for it
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Final, Protocol
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
 AVERAGE_WINDOW: Final = 15.0

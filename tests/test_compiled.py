@@ -79,3 +79,25 @@ def _reads_of_none(statements: list[ast.stmt]) -> Iterator[str]:
                 assert isinstance(statement, ast.Assign)
                 if isinstance(statement.value, ast.Constant) and statement.value.value is None:
                     unset.add(ast.unparse(target))
+
+
+@pytest.mark.parametrize("name", COMPILED_MODULES)
+def test_fields_are_of_types_that_are_there(name: str) -> None:
+    # The compiled class of a dataclass looks the types of its fields up, unions apart.
+    tree = ast.parse((PACKAGE / name).read_text())
+    guarded = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.ImportFrom)
+        for alias in inner.names
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if not any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+            continue
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and isinstance(field.annotation, ast.Subscript):
+                assert ast.unparse(field.annotation.value) not in guarded, ast.unparse(field)
