@@ -22,7 +22,11 @@ CANNOT_CROSS = {
         "text[start - 1:start]": "not at the beginning",
         "run[end - 1:end]": "a list has its parentheses",
     },
-    "routing/cache.py": {"written[1:-1]": "a list has its parentheses"},
+    "routing/cache.py": {
+        "written[1:-1]": "a list has its parentheses",
+        "text.strip(BLANKS)[1:-1]": "an array has its braces",
+    },
+    "routing/sharding.py": {"value.strip(BLANKS)[1:-1]": "an array has its braces"},
     "routing/verdicts.py": {"tokens[2:start - 1]": "lists are not affected"},
     "routing/sql/clauses.py": {
         "out[-2:-1]": "lists are not affected",
