@@ -235,7 +235,7 @@ def _is_operand(token: str) -> bool:
 def _has_column_names(brackets: _Brackets, opening: int, before: str) -> bool:
     """Say whether ``before name (`` begins a list of column names."""
     tokens = brackets.tokens
-    if before in ("as", "into"):
+    if before in ("as", "into", "ordinality"):
         return True
     if before == ")":
         return not _precedes_expression(brackets, opening - 2)

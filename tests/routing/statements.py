@@ -69,6 +69,9 @@ SELECT a[1], a[1:2], array_length(a, 1) FROM t
 SELECT j -> 'k', j ->> 'k', j #> '{k}', j @> '{}', jsonb_typeof(j) FROM t
 SELECT unnest(a) FROM t
 SELECT * FROM unnest(ARRAY[1, 2]) WITH ORDINALITY AS x(v, n)
+SELECT * FROM unnest(ARRAY[1, 2]) WITH ORDINALITY x(v, n)
+SELECT * FROM t x(a, b, c), u JOIN u y (d, e) ON true
+SELECT interval '1 2:03' day to second(2), interval '1.5' second(1)
 SELECT * FROM generate_series(1, 3) AS g
 SELECT * FROM generate_series(1, 3) AS g(n)
 SELECT * FROM jsonb_to_recordset('[{"a": 1}]') AS x(a int)
@@ -154,6 +157,7 @@ SELECT 1; SHOW server_version; VALUES (1)
 """
 
 WRITES: Final = r"""
+SELECT 1 OPERATOR(pg_catalog.+) nextval('s')
 INSERT INTO t (id) VALUES (10)
 insert into t select 11
 INSERT INTO t (id, name) SELECT id + 100, name FROM t RETURNING id

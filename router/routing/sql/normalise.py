@@ -60,9 +60,9 @@ _OBJECT_TYPES: Final = names(
 # Words of sqlglot's grammar, and none of PostgreSQL's within a query.
 _FOREIGN: Final = names(
     """
-    alter anti apply asof auto_increment autoincrement describe drop exec file glob keep kill
-    map namespace nullable optimize overwrite partitioned_by percent pivot pragma qualify regexp
-    revoke rlike rollback semi settings straight_join uncache unpivot use xor
+    alter anti asof auto_increment autoincrement describe drop file glob keep kill namespace
+    overwrite partitioned_by percent pivot pragma qualify regexp revoke rlike rollback semi
+    settings straight_join uncache unpivot use xor
     """
 )
 _COMMANDS: Final = frozenset(("alter", "create", "drop"))
@@ -213,7 +213,7 @@ def _delete(out: list[str], tokens: Sequence[str], i: int) -> int:
 
 
 def _cube(out: list[str], tokens: Sequence[str], i: int) -> int:
-    """CUBE or ROLLUP where they must be names; in a list they may be parts of GROUP BY."""
+    """CUBE where it must be a name; in a list it may be a part of GROUP BY."""
     before = out[-1] if out else ""
     if before in ("by", ",") or (before == "(" and out[-2:-1] == ["sets"]):
         return plain(out, tokens, i)
@@ -232,7 +232,6 @@ _REWRITERS: Final[dict[str, Rewriter]] = {
     "json_object": _json_object,
     "operator": _named_operator,
     "passing": clauses.xml_exists,
-    "rollup": _cube,
     "search": clauses.traversal,
     "similar": clauses.similar,
     "standalone": clauses.xml_root,
