@@ -204,6 +204,10 @@ class Catalogue:
             for number, shard in enumerate(servers)
             if any(address.is_primary for address in shard)
         }
+        # Questions are numbered: an answer that is older than one that was taken is outdated,
+        # since two connections need not answer in the order in which they were asked.
+        self._asked = 0
+        self._taken: Final[dict[int, int]] = {}
         # The last complaint about each shard, so that it is logged once.
         self._complaints: Final[dict[int, str]] = {}
 
@@ -257,21 +261,23 @@ class Catalogue:
             ServerProtocolError: the answer is none.
             WireClosed: the server has gone.
         """
+        number = self._next_number()
         result = await queries.run(self.wanted.sql.decode())
         if result.status != codes.IDLE:
             raise ServerProtocolError("a query of the catalogue has opened a transaction")
         if result.error is not None:
             self.fail(address, result.error.get("M", "no reason given"))
         else:
-            self.take(address, result.rows, is_whole=result.is_whole)
+            self.take(address, result.rows, is_whole=result.is_whole, number=number)
 
     def ask(self, server: ServerConnection) -> None:
         """Ask on a connection that is nobody's; `AddressPool.tested` goes on with it."""
         server.apply(EMPTY)  # whatever encoding a client has set
+        number = self._next_number()
 
         def learn(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:
             if error is None:
-                self.take(server.pool.address, rows, is_whole=is_whole)
+                self.take(server.pool.address, rows, is_whole=is_whole, number=number)
             else:
                 self.fail(server.pool.address, error.get("M", "no reason given"))
             server.pool.tested(server)
@@ -280,12 +286,26 @@ class Catalogue:
         server.unnamed = 0
         server.send(messages.query(self.wanted.sql))
 
+    def _next_number(self) -> int:
+        self._asked += 1
+        return self._asked
+
     # --- answers
 
-    def take(self, address: Address, rows: Sequence[Row], *, is_whole: bool) -> None:
-        """Learn from a server's answer."""
+    def take(
+        self,
+        address: Address,
+        rows: Sequence[Row],
+        *,
+        is_whole: bool,
+        number: int | None = None,
+    ) -> None:
+        """Learn from a server's answer to the question of that number, else to a new one."""
         shard = address.shard
         if shard in self._told and not self._is_authority(address):
+            return
+        number = self._next_number() if number is None else number
+        if number < self._taken.get(shard, 0):
             return
         if any(member.is_changing(shard) for member in self._members):
             return  # it may be outdated in a moment; who changes the schema asks again
@@ -293,6 +313,7 @@ class Catalogue:
             self.fail(address, "there are too many columns or functions")
             return
         self._answered(address)
+        self._taken[shard] = number
         self._complaints.pop(shard, None)
         functions = (row[1] for row in rows if row[0] == "f")
         self._told[shard] = _Told(

@@ -425,6 +425,16 @@ def test_idle_connections_are_asked_after_a_reload() -> None:
     assert len(harness.part.idle) == 1
 
 
+def test_an_answer_that_comes_late_is_not_believed_over_a_newer_one() -> None:
+    harness = Knowing()
+    address = harness.part.address
+    older, newer = (harness.catalogue._next_number() for _ in range(2))
+    for number, columns in ((newer, ORDER), (older, OTHER_ORDER)):
+        rows = [("c", *name.split(".")) for name in columns.split()]
+        harness.catalogue.take(address, rows, is_whole=True, number=number)
+        assert harness.shard_of(INSERT) == 1
+
+
 def test_a_shard_that_has_yet_to_tell_is_asked_though_nobody_uses_it() -> None:
     harness = Knowing()
     assert harness.pool is not None
@@ -641,7 +651,20 @@ def keyed(
         options='query_parser_enabled = true\nautomatic_sharding_key = "events.id"\n'
         'default_role = "primary"',
     )
-    return start_router({"db": pool})
+    router = start_router({"db": pool})
+
+    def is_known() -> bool:
+        """Whether all shards have told their columns: until then it is refused."""
+        with router.connect("db") as client:
+            try:
+                client.execute("INSERT INTO events VALUES (0, 'x')")
+            except errors.FeatureNotSupported:
+                return False
+            client.execute("DELETE FROM events WHERE id = 0")
+            return True
+
+    wait_until("the columns are known", is_known)
+    return router
 
 
 def shards_of_rows(router: RouterProcess) -> list[list[object]]:
