@@ -338,7 +338,8 @@ class AddressPool:
         """
         if server.state is ServerState.CLOSED:
             return
-        server.orphan()
+        if server.client is not None:
+            server.orphan(server.client)
         server.detach()
         self.move(server, ServerState.TESTED)
         server.used_at = self._engine.now if cancel else math.inf

@@ -12,7 +12,7 @@ from ..printable import printable
 from ..protocol import codes, marks, messages
 from ..protocol.backend import BackendStream
 from ..protocol.prepared import ServerStatements
-from ..protocol.segments import Segment, awaits_error
+from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class ServerConnection(BackendStream):
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""
-        if sqlstate == b"26000" and self.queue and awaits_error(self.queue[0]):
+        if sqlstate == b"26000" and self.queue and self.queue[0].awaits_error:
             return  # provoked by the router
         if sqlstate == b"26000" or (
             sqlstate == b"0A000" and b"cached plan must not change result type" in head
@@ -254,9 +254,10 @@ class ServerConnection(BackendStream):
 
     def on_orphaned_copy(self, segment: Segment) -> None:
         """Nobody will send the data: end the copy."""
+        segment.end_copy()
         self.send(messages.copy_fail("client disconnected"))
-        if not segment.synced:
-            segment.synced = True
+        if segment.is_open:
+            segment.sync(keep_script=True)
             self.send(messages.SYNC)
 
     def on_async(self, data: bytes) -> None:

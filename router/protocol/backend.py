@@ -33,15 +33,7 @@ from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, s
 from .hooks import ServerHooks
 from .messages import parse_error_fields
 from .prepared import UNCLEAR
-from .segments import (
-    EMIT,
-    Segment,
-    abort_script,
-    is_done,
-    is_forwarded,
-    is_plain,
-    void_syncs,
-)
+from .segments import EMIT, ReplySink, Segment, is_plain
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
@@ -53,9 +45,6 @@ _HARMLESS_TAGS: Final = frozenset(
 # many as it costs more, since the client's next statement may follow from it.
 TURN: Final = 512
 _READY_COST: Final = 16
-
-# So many steps of a script are kept that have been answered.
-_DONE_STEPS: Final = 1000
 
 _STREAMED: Final = 1
 _COLLECTED: Final = 2
@@ -201,10 +190,11 @@ class BackendStream(ServerHooks):
         if kind == codes.COMMAND_COMPLETE:
             if data[pos + 5 : pos + 8] not in _HARMLESS_TAGS:
                 self.on_tag(string_in(data, pos, after))
-            segment.copying = False
+            if segment.copying:
+                segment.complete()
         elif kind == codes.COPY_IN_RESPONSE:
             return self._copy_in(segment, data, start, after)
-        if segment.sink is None or (scripted and not is_forwarded(segment, kind)):
+        if segment.sink is None or (scripted and not segment.forwards(kind)):
             start = self._drop(segment, data, start, pos, after)
         if scripted:
             start = self._message_end(segment, kind, data, start, after)
@@ -221,9 +211,7 @@ class BackendStream(ServerHooks):
             if end - pos < 64 and after > end:
                 return start, pos
             self._note_error(segment, data, pos, min(after, end))
-        forward = segment.sink is not None and (
-            segment.steps is None or is_forwarded(segment, kind)
-        )
+        forward = segment.sink is not None and (segment.steps is None or segment.forwards(kind))
         if not forward:
             start = self._drop(segment, data, start, pos, min(after, end))
         if after > end:
@@ -238,8 +226,7 @@ class BackendStream(ServerHooks):
     def _ready(self, segment: Segment, data: bytes, start: int, after: int) -> tuple[int, int]:
         """Deal with the ReadyForQuery that ends a segment; returns as `_message` does."""
         self.status = data[after - 1]
-        if not is_done(segment):
-            raise ServerProtocolError("the server skipped a reply")
+        segment.ready()
         self.queue.popleft()
         sink = segment.sink
         if sink is None:
@@ -289,11 +276,11 @@ class BackendStream(ServerHooks):
             segment.step += 1
         return start
 
-    def orphan(self) -> None:
-        """Swallow all that is still to come: the client has left."""
+    def orphan(self, sink: ReplySink) -> None:
+        """Swallow all that is still to come for a client that has left; others get theirs."""
         for segment in self.queue:
-            segment.sink = None
-            segment.orphaned = True
+            if segment.sink is sink:
+                segment.orphan()
 
     def emit_due(self, segment: Segment) -> None:
         """Give out made-up replies now: the client asked for a Flush and may wait for them."""
@@ -317,13 +304,13 @@ class BackendStream(ServerHooks):
     ) -> int:
         """Go on in the script after a whole message; returns the new start of the run."""
         if kind == codes.ERROR_RESPONSE:
-            instead = abort_script(segment)
+            instead = segment.fail() if segment.steps is not None else b""
             if instead and segment.sink is not None:
                 if start < pos:
                     segment.sink.reply(data[start:pos])
                     start = pos
                 segment.sink.reply(instead)
-            if not segment.synced:
+            if segment.is_open:
                 self.on_script_done()
             return start
         steps = segment.steps
@@ -335,16 +322,9 @@ class BackendStream(ServerHooks):
             raise ServerProtocolError(f"unexpected reply {chr(kind)!r} from the server")
         step = steps[segment.step]
         if kind in step.completes:
-            if step.done is not None:
-                step.done()
-            segment.step += 1
-            if segment.step > _DONE_STEPS:
-                # A batch without an end must not fill the memory; one is left to tell that it
-                # has begun to be answered.
-                del steps[: segment.step - 1]
-                segment.step = 1
+            segment.step_done(step)
             start = self._emit_due(segment, data, start, pos)
-            if not segment.synced and segment.step == len(steps):
+            if segment.is_open and segment.step == len(steps):
                 if start < pos and segment.sink is not None:
                     segment.sink.reply(data[start:pos])
                     start = pos
@@ -359,9 +339,8 @@ class BackendStream(ServerHooks):
     def _note_error(self, segment: Segment, data: bytes, pos: int, stop: int) -> None:
         head = data[pos + 5 : stop]
         code = head.find(b"\0C")
-        segment.copying = False
         if segment.steps is None:
-            segment.failed = True
+            segment.fail()  # with a script that is done when all of the message is here
         if segment.sink is None:
             segment.error = parse_error_fields(head[:8192])
         self.on_error(head[code + 2 : code + 7] if code >= 0 else b"", head)
@@ -376,23 +355,15 @@ class BackendStream(ServerHooks):
     def _copy_in(
         self, segment: Segment, data: bytes, start: int, after: int
     ) -> tuple[int, int]:
-        """The server reads CopyData from here on, and ignores every Sync until it is over.
-
-        So in the extended protocol, unless the end of the copy was sent before it, the Sync
-        that this segment and any that follow have been sent is void, and the next one that the
-        client sends is what ends it. A batch that was sent behind makes the server fail the
-        copy and skip to that batch's Sync. Returns as `_message` does.
-        """
-        segment.copies += 1
-        segment.copying = segment.copies > segment.dones
-        if segment.extended and segment.synced and segment.copies > segment.dones_at_sync:
-            void_syncs(self.queue)
+        """The server reads CopyData from here on; returns as `_message` does."""
+        if segment.copy_in():
+            segment.void_syncs(self.queue)
             self.unnamed = UNCLEAR
         if segment.orphaned:
             self.on_orphaned_copy(segment)
         if segment.sink is not None:
             segment.sink.reply(data[start:after])
-        if not segment.synced:
+        if segment.is_open:
             self.on_script_done()
         return after, after
 

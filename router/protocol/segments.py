@@ -1,6 +1,9 @@
 """What a server is asked, and what becomes of each answer: segments, and the steps of a script.
 
-`backend` explains how they are used.
+A segment is all that one ReadyForQuery ends. Its life is a table, `_TRANSITIONS`: in which phase
+it is, what may happen to it there, and in which phase it is then. What others do to a segment
+they do by a verb (`sync`, `end_copy`, `fail`, ...), and every verb goes through that table.
+`backend` explains how segments are used.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..compiling import mypyc_attr
+from ..errors import ServerProtocolError
 from . import codes
 
 if TYPE_CHECKING:
@@ -60,6 +64,119 @@ FORWARD_CLOSE: Final = Step(FORWARD, b"3")
 FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
 FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
 
+# So many steps of a script are kept that have been answered.
+_DONE_STEPS: Final = 1000
+
+# --- phases of a segment
+
+OPEN: Final = 0
+"""An extended batch whose Sync has not been sent; the server acts on it as it comes."""
+OPEN_COPY: Final = 1
+"""Open, and the server reads CopyData: a Sync means nothing to it until that has ended."""
+OPEN_FAILED: Final = 2
+"""Open, and the server skips what comes until the Sync."""
+SENT: Final = 3
+"""What ends it is on its way: a Sync, or it is a Query."""
+SENT_COPY: Final = 4
+"""The same, and the server reads CopyData."""
+SENT_FAILED: Final = 5
+"""The same, and an ErrorResponse has arrived: all that can follow is the ReadyForQuery."""
+ENDED: Final = 6
+"""Its ReadyForQuery has arrived."""
+ENDED_FAILED: Final = 7
+"""The same, after an ErrorResponse."""
+
+_PHASES: Final = (
+    "open",
+    "open, in COPY",
+    "open, failed",
+    "sent",
+    "sent, in COPY",
+    "sent, failed",
+    "ended",
+    "ended, failed",
+)
+
+# --- what happens to it: sent by us, or said by the server
+
+SYNC: Final = 0  # Sync is sent
+QUERY: Final = 1  # a Query is sent into the open batch, and ends it
+END_COPY: Final = 2  # CopyDone or CopyFail is sent, perhaps before it is asked for
+VOID_SYNC: Final = 3  # the Sync that was sent turns out to have met a server in COPY
+COPY_IN: Final = 4  # CopyInResponse: the server reads CopyData
+COPY_EARLY: Final = 5  # CopyInResponse, and the end of that copy has been sent already
+COMPLETE: Final = 6  # CommandComplete
+ERROR: Final = 7  # ErrorResponse
+READY: Final = 8  # ReadyForQuery
+
+_EVENTS: Final = (
+    "Sync",
+    "Query",
+    "the end of COPY",
+    "a void Sync",
+    "CopyInResponse",
+    "CopyInResponse",
+    "CommandComplete",
+    "ErrorResponse",
+    "ReadyForQuery",
+)
+_SAID_BY_SERVER: Final = COPY_IN
+
+_TRANSITIONS: Final = {
+    OPEN: {
+        SYNC: SENT,
+        QUERY: SENT,
+        END_COPY: OPEN,
+        COPY_IN: OPEN_COPY,
+        COPY_EARLY: OPEN,
+        COMPLETE: OPEN,
+        ERROR: OPEN_FAILED,
+    },
+    OPEN_COPY: {
+        # Of a batch that was sent behind the copy and is joined to it: makes the copy fail.
+        SYNC: SENT_COPY,
+        END_COPY: OPEN,
+        COPY_IN: OPEN_COPY,
+        COMPLETE: OPEN,
+        ERROR: OPEN_FAILED,
+    },
+    OPEN_FAILED: {
+        SYNC: SENT_FAILED,
+        END_COPY: OPEN_FAILED,
+        ERROR: OPEN_FAILED,
+        # A Sync that was passed on during COPY counts after all if COPY had failed by then.
+        READY: ENDED_FAILED,
+    },
+    SENT: {
+        END_COPY: SENT,
+        VOID_SYNC: OPEN,
+        COPY_IN: SENT_COPY,
+        COPY_EARLY: SENT,
+        COMPLETE: SENT,
+        ERROR: SENT_FAILED,
+        READY: ENDED,
+    },
+    SENT_COPY: {
+        END_COPY: SENT,
+        VOID_SYNC: OPEN_COPY,
+        COPY_IN: SENT_COPY,
+        COPY_EARLY: SENT,
+        COMPLETE: SENT,
+        ERROR: SENT_FAILED,
+    },
+    SENT_FAILED: {END_COPY: SENT_FAILED, ERROR: SENT_FAILED, READY: ENDED_FAILED},
+    ENDED: {},
+    ENDED_FAILED: {},
+}
+_ILLEGAL: Final = 255
+# The same by number, because this is looked at for every segment.
+_WIDTH: Final = len(_EVENTS)
+_NEXT: Final = bytes(
+    _TRANSITIONS[phase].get(event, _ILLEGAL)
+    for phase in range(len(_PHASES))
+    for event in range(_WIDTH)
+)
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ReplySink:
@@ -80,22 +197,17 @@ class ReplySink:
 
 
 class Segment:
-    """All that one ReadyForQuery ends.
+    """All that one ReadyForQuery ends: a Query, or an extended batch up to its Sync.
 
     Attributes:
         sink: who gets the replies; None swallows them.
+        phase: see `_TRANSITIONS`.
         extended: whether the server skips to the Sync after an error.
         prefix: a reply of our own to give out before the server's first.
         opening: the token of the unnamed statement whose Parse is its first message; 0 as soon
             as that has succeeded.
         steps: the script, or None when everything is forwarded as it comes.
         step: how many steps are done.
-        failed: an ErrorResponse has arrived.
-        copying: CopyInResponse has arrived, and the client has not ended the copy.
-        copies: CopyInResponses that have arrived.
-        dones: CopyDones and CopyFails that were sent while this was the last segment;
-            `dones_at_sync` of them before the Sync.
-        synced: the Sync has been sent; False for a batch that is still open.
         empty: a Sync alone.
         has_bound: there has been a Bind, so that something may have been executed.
         resets_all: a RESET in it is to be taken for RESET ALL.
@@ -106,35 +218,274 @@ class Segment:
 
     # Defaults are on the class: most segments change two or three of these, and one is made for
     # every query.
+    phase = SENT
+    extended = False
     prefix = b""
     opening = 0
     steps: list[Step] | None = None
     step = 0
-    failed = False
-    copying = False
-    copies = 0
-    dones = 0
-    dones_at_sync = 0
     empty = False
     has_bound = False
     resets_all = False
     orphaned = False
-    started = 0.0
     error: dict[str, str] | None = None
-    extended = False
-    synced = True
+    # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was the
+    # last segment, and how many of these before the Sync.
+    _copies = 0
+    _ends = 0
+    _ends_at_sync = 0
 
-    def __init__(self, sink: ReplySink | None) -> None:
+    def __init__(self, sink: ReplySink | None, started: float = 0.0) -> None:
+        """A Query or FunctionCall, which ends by itself."""
         self.sink = sink
+        self.started = started
 
     @classmethod
-    def batch(cls, sink: ReplySink) -> Segment:
+    def batch(cls, sink: ReplySink, started: float = 0.0) -> Segment:
         """An extended batch that waits for its Sync."""
-        segment = cls(sink)
+        segment = cls(sink, started)
+        segment.phase = OPEN
         segment.extended = True
-        segment.synced = False
         segment.steps = []
         return segment
+
+    def __repr__(self) -> str:
+        return f"<Segment {_PHASES[self.phase]}>"
+
+    def _happens(self, event: int) -> None:
+        """Go to the next phase; the only place that does.
+
+        Raises:
+            ServerProtocolError: the server says what it cannot say now.
+        """
+        following = _NEXT[self.phase * _WIDTH + event]
+        if following == _ILLEGAL:
+            what = f"{_EVENTS[event]} in a segment that is {_PHASES[self.phase]}"
+            if event < _SAID_BY_SERVER:
+                raise AssertionError(what)
+            raise ServerProtocolError(f"unexpected {what}")
+        self.phase = following
+
+    # --- facts
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its Sync is still to be sent."""
+        return self.phase <= OPEN_FAILED
+
+    @property
+    def failed(self) -> bool:
+        """Whether an ErrorResponse has arrived."""
+        return self.phase in (OPEN_FAILED, SENT_FAILED, ENDED_FAILED)
+
+    @property
+    def copying(self) -> bool:
+        """Whether the server reads CopyData, of which the end has not been sent."""
+        return self.phase in (OPEN_COPY, SENT_COPY)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing has been asked and nothing is to be made up yet."""
+        return not self.steps and not self.prefix
+
+    @property
+    def is_done(self) -> bool:
+        """Whether a ReadyForQuery may come: nothing that the script expects is missing."""
+        steps = self.steps
+        return steps is None or self.failed or self.orphaned or self.step >= len(steps)
+
+    @property
+    def awaits_error(self) -> bool:
+        """Whether what is answered next is bound to fail."""
+        steps = self.steps
+        return (
+            steps is not None
+            and self.step < len(steps)
+            and steps[self.step].order == REPLACE_ERROR
+        )
+
+    def is_answered(self, queue: deque[Segment]) -> bool:
+        """Whether there is nothing of this open batch that has not been answered."""
+        steps = self.steps
+        return (
+            steps is not None
+            and self.step == len(steps)
+            and not self.prefix
+            and queue[0] is self
+        )
+
+    def forwards(self, kind: int) -> bool:
+        """Whether a message goes to the client, given the script."""
+        steps = self.steps
+        if steps is None or self.failed or self.step >= len(steps):
+            return True
+        order = steps[self.step].order
+        if order == REPLACE_ERROR:
+            return kind != codes.ERROR_RESPONSE
+        return order != SWALLOW or kind in b"ENA"
+
+    # --- what is sent
+
+    def expect(self, step: Step) -> None:
+        """A message is sent: this is what becomes of its reply."""
+        if self.steps is not None:
+            self.steps.append(step)
+
+    def sync(self, *, keep_script: bool) -> None:
+        """The Sync is sent.
+
+        A script is kept if there is something in it that is not simply forwarded; and by a batch
+        that has begun to be answered, since it counts from the start.
+        """
+        if self.is_blank and not self.copying:
+            self.empty = True
+        if not keep_script and self.step == 0 and not self.failed:
+            self.steps = None
+        self._ends_at_sync = self._ends
+        self._happens(SYNC)
+
+    def end_with_query(self) -> None:
+        """A Query is sent into the batch, of which all has been answered, and ends it."""
+        self._happens(QUERY)
+        self.extended = False
+        self.steps = None
+
+    def end_with_answer(self, reply: bytes) -> None:
+        """An empty Query is sent into the batch and ends it; its reply is this one."""
+        self._happens(QUERY)
+        self.extended = False
+        self.expect(Step(SWALLOW, b"I"))
+        self.expect(Step(EMIT, b"", reply))
+
+    def flush(self) -> None:
+        """A Flush is sent: the client waits for what is to be made up before all else.
+
+        So that becomes a step like others.
+        """
+        if self.prefix and self.steps is not None:
+            self.steps.insert(0, Step(EMIT, b"", self.prefix))
+            self.prefix = b""
+
+    def end_copy(self) -> None:
+        """CopyDone or CopyFail is sent.
+
+        A client need not wait for the CopyInResponse: what comes early is counted, and ends the
+        copy as soon as that begins.
+        """
+        self._ends += 1
+        self._happens(END_COPY)
+
+    def cut(self) -> None:
+        """CopyFail, what is bound to fail, and Sync are sent, for a client that has left.
+
+        The one fails a copy that is under way or to come, the other anything else.
+        """
+        self._ends += 1
+        self._ends_at_sync = self._ends
+        if self.copying:
+            self._happens(END_COPY)
+        self._happens(SYNC)
+
+    def orphan(self) -> None:
+        """The client has left: swallow all that is still to come."""
+        self.sink = None
+        self.orphaned = True
+
+    # --- what the server says
+
+    def copy_in(self) -> bool:
+        """CopyInResponse has arrived; returns whether it makes the Sync void.
+
+        From here on the server ignores every Sync. So in the extended protocol, unless the end
+        of the copy was sent before it, the Sync that has been sent did not count.
+        """
+        self._copies += 1
+        self._happens(COPY_IN if self._copies > self._ends else COPY_EARLY)
+        return self.extended and not self.is_open and self._copies > self._ends_at_sync
+
+    def complete(self) -> None:
+        """CommandComplete has arrived."""
+        self._happens(COMPLETE)
+
+    def fail(self) -> bytes:
+        """ErrorResponse has arrived, which ends the script; returns what stands in for it.
+
+        The server skips to the Sync, so what was assumed about the steps that will not happen is
+        taken back, last first.
+        """
+        is_first = not self.failed
+        self._happens(ERROR)
+        steps = self.steps
+        if steps is None or not is_first:
+            return b""
+        left = steps[self.step :]
+        del steps[self.step :]
+        if not left:
+            return b""
+        undo_steps(left[1:])
+        first = left[0]
+        undo = first.failed or first.undo
+        if undo is not None:
+            undo()
+        return first.payload if first.order == REPLACE_ERROR else b""
+
+    def step_done(self, step: Step) -> None:
+        """The step whose turn it is has been answered."""
+        if step.done is not None:
+            step.done()
+        self.step += 1
+        if self.step > _DONE_STEPS and self.steps is not None:
+            # A batch without an end must not fill the memory; one is left to tell that it has
+            # begun to be answered.
+            del self.steps[: self.step - 1]
+            self.step = 1
+
+    def ready(self) -> None:
+        """ReadyForQuery has arrived.
+
+        Raises:
+            ServerProtocolError: something is missing before it.
+        """
+        if not self.is_done:
+            raise ServerProtocolError("the server skipped a reply")
+        self._happens(READY)
+
+    def void_syncs(self, queue: deque[Segment]) -> None:
+        """The server of this segment, the first, reads CopyData: see which Syncs mean nothing.
+
+        The segment is open again, until the Sync that counts. What the same client has sent
+        behind it was read by a server in COPY:
+
+        - a Sync alone is ignored, but an end of COPY that was sent with it counts;
+        - if the copy was ended before, the next batch is read as always, and the two are one;
+        - else the first message of the next batch makes the server fail the copy, and skip to
+          that batch's Sync: nothing of that batch happens.
+        """
+        if self.steps is None:
+            self.steps = [FORWARD_EXECUTE]  # the copy's own is all that is left
+        is_over = self._ends >= self._copies  # the copy was ended before the next segment
+        self._happens(VOID_SYNC)
+        while len(queue) > 1:
+            follower = queue[1]
+            if follower.sink is not self.sink or follower.orphaned is not self.orphaned:
+                break
+            del queue[1]
+            if not is_over and follower.empty:
+                is_over = follower._ends > 0
+                self._ends += follower._ends
+                if is_over and self.copying:
+                    self._happens(END_COPY)
+                continue
+            if not is_over:
+                undo_steps(follower.steps)
+            elif follower.steps is None:
+                self.steps = None
+            elif self.steps is not None:
+                self.steps.extend(follower.steps)
+            self._ends_at_sync = self._ends
+            if not follower.is_open:
+                self._happens(SYNC)
+            break
 
 
 def undo_steps(steps: list[Step] | None) -> None:
@@ -155,88 +506,3 @@ def is_plain(queue: deque[Segment]) -> bool:
         and not segment.opening
         and segment.sink is not None
     )
-
-
-def is_forwarded(segment: Segment, kind: int) -> bool:
-    """Whether a message goes to the client, given the script."""
-    steps = segment.steps
-    if steps is None or segment.failed or segment.step >= len(steps):
-        return True
-    order = steps[segment.step].order
-    if order == REPLACE_ERROR:
-        return kind != codes.ERROR_RESPONSE
-    return order != SWALLOW or kind in b"ENA"
-
-
-def awaits_error(segment: Segment) -> bool:
-    """Whether what is answered next is bound to fail."""
-    steps = segment.steps
-    return (
-        steps is not None
-        and segment.step < len(steps)
-        and steps[segment.step].order == REPLACE_ERROR
-    )
-
-
-def abort_script(segment: Segment) -> bytes:
-    """An ErrorResponse ends the script; returns what stands in for it, or b""."""
-    steps = segment.steps
-    is_first, segment.failed = not segment.failed, True
-    if steps is None or not is_first:
-        return b""
-    left = steps[segment.step :]
-    del steps[segment.step :]
-    if not left:
-        return b""
-    undo_steps(left[1:])
-    first = left[0]
-    undo = first.failed or first.undo
-    if undo is not None:
-        undo()
-    return first.payload if first.order == REPLACE_ERROR else b""
-
-
-def is_done(segment: Segment) -> bool:
-    """Whether a ReadyForQuery may come: nothing that the script expects is missing."""
-    steps = segment.steps
-    return steps is None or segment.failed or segment.orphaned or segment.step >= len(steps)
-
-
-def is_answered(segment: Segment, queue: deque[Segment]) -> bool:
-    """Whether there is nothing of an open batch that has not been answered."""
-    steps = segment.steps
-    return (
-        steps is not None
-        and segment.step == len(steps)
-        and not segment.prefix
-        and queue[0] is segment
-    )
-
-
-def void_syncs(queue: deque[Segment]) -> None:
-    """The first segment's server reads CopyData: see which of the next Syncs mean nothing.
-
-    The first segment is open again, until the Sync that counts. A batch behind it that is not
-    empty makes the server fail the copy, and skip to the Sync of that batch.
-    """
-    segment = queue[0]
-    segment.synced = False
-    if segment.steps is None:
-        segment.steps = [FORWARD_EXECUTE]  # the copy's own is all that is left
-    done = segment.dones >= segment.copies  # the copy was ended before the next segment
-    while len(queue) > 1 and queue[1].sink is segment.sink:
-        follower = queue[1]
-        del queue[1]
-        if not done and follower.empty:
-            done = follower.dones > 0
-            segment.dones += follower.dones
-            continue
-        segment.synced = follower.synced
-        segment.dones_at_sync = segment.dones
-        if not done:
-            undo_steps(follower.steps)
-        elif follower.steps is None:
-            segment.steps = None
-        else:
-            segment.steps.extend(follower.steps)
-        break

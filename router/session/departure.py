@@ -57,13 +57,11 @@ def _give_back(session: Session, server: ServerConnection, *, polite: bool) -> N
 def _end_batch(server: ServerConnection) -> None:
     """See that no batch takes effect that the client has not ended by a Sync."""
     last = server.queue[-1]
-    if not last.synced:
-        last.synced = True
-        last.dones += 1
-        last.dones_at_sync = last.dones
-        # The one fails a copy that is under way or to come, the other anything else.
+    if last.is_open:
+        last.cut()
         server.send(_COPY_FAIL + POISON + messages.SYNC)
     elif last.copying:
+        last.end_copy()
         server.send(_COPY_FAIL)
 
 

@@ -29,7 +29,6 @@ from ..protocol.segments import (
     REPLACE_ERROR,
     Segment,
     Step,
-    is_answered,
 )
 from . import own_batch, preparing, straying
 from .collecting import BATCH_LIMIT, Collected
@@ -163,11 +162,11 @@ class Extended:
         session, segment = self._session, self.segment
         if segment is None or not straying.may_leave(session, segment):
             return None
-        if not is_answered(segment, server.queue):
+        if not segment.is_answered(server.queue):
             self.flush(server)
-            if not is_answered(segment, server.queue):
+            if not segment.is_answered(server.queue):
                 return False  # `script_done` comes back here
-        segment.synced = True
+        segment.sync(keep_script=True)
         server.send(messages.SYNC)
         self.reset()
         session.server = None
@@ -216,15 +215,14 @@ class Extended:
 
     def _open_segment(self, server: ServerConnection) -> Segment | None:
         """The batch that waits for its Sync; a COPY may have reopened the last one."""
-        if self.segment is None and server.queue and not server.queue[-1].synced:
+        if self.segment is None and server.queue and server.queue[-1].is_open:
             self.segment = server.queue[-1]
         return self.segment
 
     def begin(self, server: ServerConnection) -> Segment:
         """The batch that is open, or a new one."""
         if self._open_segment(server) is None:
-            segment = Segment.batch(self._session)
-            segment.started = self._session.engine.now
+            segment = Segment.batch(self._session, self._session.engine.now)
             self.segment = segment
             self._keep_script = False
             server.queue.append(segment)
@@ -235,8 +233,7 @@ class Extended:
         """Put a message into the open batch, and what becomes of its reply."""
         segment = self.segment
         assert segment is not None
-        if segment.steps is not None:
-            segment.steps.append(step)
+        segment.expect(step)
         if data:
             self._out.append(data)
             self._out_size += len(data)
@@ -313,14 +310,7 @@ class Extended:
         self._unproven = True
 
     def _sync(self, server: ServerConnection) -> None:
-        segment = self.begin(server)
-        if not segment.steps and not segment.prefix and not segment.copying:
-            segment.empty = True
-        segment.synced = True
-        segment.dones_at_sync = segment.dones
-        # A batch that has begun to be answered keeps its script: it counts from the start.
-        if not self._keep_script and segment.step == 0 and not segment.failed:
-            segment.steps = None
+        self.begin(server).sync(keep_script=self._keep_script)
         self._out.append(messages.SYNC)
         self.segment = None
         self._send(server)
@@ -328,10 +318,7 @@ class Extended:
     def flush(self, server: ServerConnection) -> None:
         """Ask the server for the replies that it has so far."""
         segment = self.begin(server)
-        if segment.prefix and segment.steps is not None:
-            # The client waits for it now: make it a step like others.
-            segment.steps.insert(0, Step(EMIT, b"", segment.prefix))
-            segment.prefix = b""
+        segment.flush()
         self._out.append(messages.FLUSH)
         self._keep_script = True
         self._send(server)

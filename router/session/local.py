@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
-from ..protocol.segments import EMIT, SWALLOW, Step
 from .inspection import use_objection
 from .objections import text_objection
 from .operations import Operation
@@ -53,9 +52,7 @@ def _give(session: Session, answer: LocalAnswer) -> None:
     if server is None or segment is None or segment.steps is None:
         session.reply(reply + messages.ready_for_query(session.status))
         return
-    segment.steps += (Step(SWALLOW, b"I"), Step(EMIT, b"", reply))
-    segment.extended = False
-    segment.synced = True
+    segment.end_with_answer(reply)
     session.extended.reset()
     session.extended.names.drop_unnamed()
     server.unnamed = 0

@@ -83,6 +83,5 @@ def _fails(server: ServerConnection, segment: Segment, kind: int) -> bool:
     return (
         server.status == codes.IN_FAILED_TRANSACTION
         and kind in (codes.PARSE, codes.DESCRIBE)
-        and not segment.steps
-        and not segment.prefix
+        and segment.is_blank
     )

@@ -38,7 +38,7 @@ def parse(
         _parse_unnamed(extended, server, segment, operation, statement)
         return
     if server.statements.use(statement.name):
-        if not segment.steps and not segment.prefix:
+        if segment.is_blank:
             # Nothing before it can fail, so that it needs no script.
             segment.prefix = messages.PARSE_COMPLETE
         else:
@@ -67,7 +67,7 @@ def _parse_unnamed(
     token, names = operation.token, extended.names
     server.unnamed = token
     message = messages.parse(b"", statement.body)
-    if statement.proven and not segment.steps and not segment.prefix:
+    if statement.proven and segment.is_blank:
         # The first message is never skipped, so that it needs no script: the server itself says
         # what has become of it to those who use it.
         segment.opening = token

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..protocol import codes, marks
 from ..protocol.framing import string_in
-from ..protocol.segments import Segment, is_answered
+from ..protocol.segments import Segment
 from . import intercept, local, straying
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
 
 def send_query(session: Session, server: ServerConnection, message: bytes, found: int) -> None:
     """Send a whole Query or FunctionCall, or its head, and expect its replies."""
-    segment = Segment(session)
-    segment.started = session.engine.now
+    segment = Segment(session, session.engine.now)
     server.queue.append(segment)
     server.marks |= found & marks.LEFT
     if found & marks.RESETS_ALL:
@@ -84,10 +83,10 @@ def query_in_batch(
     """
     if segment.failed:
         return True
-    if not is_answered(segment, server.queue):
+    if not segment.is_answered(server.queue):
         session.extended.flush(server)
         # Else all that was missing was ours to make up.
-        if not is_answered(segment, server.queue):
+        if not segment.is_answered(server.queue):
             return False  # `script_done` comes back here
     inspector = session.pool.inspector
     if (
@@ -106,9 +105,7 @@ def query_in_batch(
             session.long.refused = not is_whole
             local.refuse(session, codes.QUERY, error)
             return True
-    segment.steps = None
-    segment.extended = False
-    segment.synced = True
+    segment.end_with_query()
     session.extended.reset()
     found = marks.of_text(message)
     server.marks |= found & marks.LEFT
@@ -132,8 +129,7 @@ def on_copy(session: Session, server: ServerConnection | None, message: bytes) -
         session.extended.send_pending(server)
         server.send(message)
         if message[0] != codes.COPY_DATA:
-            server.queue[-1].copying = False
-            server.queue[-1].dones += 1
+            server.queue[-1].end_copy()
     return True
 
 

@@ -19,6 +19,7 @@ from router.protocol.segments import (
     FORWARD,
     FORWARD_BIND,
     FORWARD_EXECUTE,
+    OPEN_COPY,
     REPLACE_ERROR,
     SWALLOW,
     ReplySink,
@@ -88,8 +89,10 @@ class Stream(BackendStream):
 def batch(sink: Sink, *steps: Step, synced: bool = True) -> Segment:
     """An extended batch with a script."""
     segment = Segment.batch(sink)
-    segment.steps = list(steps)
-    segment.synced = synced
+    for step in steps:
+        segment.expect(step)
+    if synced:
+        segment.sync(keep_script=True)
     return segment
 
 
@@ -242,17 +245,17 @@ def test_a_collected_message_is_bounded() -> None:
 def test_a_copy_voids_the_sync_that_was_sent_before_its_end() -> None:
     sink = Sink()
     first, second = batch(sink, FORWARD_EXECUTE), Segment.batch(sink)
-    second.synced = second.empty = True
+    second.sync(keep_script=False)
     stream = expecting(first, second)
     stream.feed(COPY_IN)
     assert list(stream.queue) == [first]
-    assert not first.synced
-    assert first.copying
+    assert first.phase == OPEN_COPY
 
 
 def test_an_orphaned_copy_is_told() -> None:
-    stream = expecting(Segment(Sink()))
-    stream.orphan()
+    sink = Sink()
+    stream = expecting(Segment(sink))
+    stream.orphan(sink)
     stream.feed(COPY_IN)
     assert stream.events == [("orphaned copy",)]
 
@@ -261,9 +264,29 @@ def test_an_orphaned_segment_says_nothing_to_anyone() -> None:
     sink = Sink()
     stream = expecting(Segment(sink))
     stream.feed(ROW[:7])
-    stream.orphan()
+    stream.orphan(sink)
     stream.feed(ROW[7:] + DONE + READY)
     assert sink.got == ROW[:7]
+    assert not stream.queue
+
+
+def test_who_leaves_takes_along_the_own_replies_only() -> None:
+    leaving, staying = Sink(), Sink()
+    stream = expecting(Segment(leaving), Segment(staying), Segment(leaving))
+    stream.feed(ROW[:7])
+    stream.orphan(leaving)
+    stream.feed(ROW[7:] + DONE + READY + ROW + DONE + READY + ROW + DONE + READY)
+    assert leaving.got == ROW[:7]
+    assert leaving.statuses == []
+    assert staying.got == ROW + DONE + READY
+    assert staying.statuses == ["I"]
+
+
+def test_a_sync_that_was_passed_on_in_copy_counts_if_the_copy_had_failed() -> None:
+    sink = Sink()
+    stream = expecting(batch(sink, FORWARD_EXECUTE, synced=False))
+    stream.feed(COPY_IN + ERROR + READY)
+    assert sink.statuses == ["I"]
     assert not stream.queue
 
 
