@@ -22,7 +22,6 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..protocol import marks
 from ..stats import Counters
 from . import cleaning, refusals
 from .retry import Retry
@@ -355,7 +354,7 @@ class AddressPool:
         """A cancel request for the connection has been delivered, or never will be."""
         server.cancels -= 1
         # PostgreSQL may act on it late: an empty query of our own takes the blow.
-        server.marks |= marks.BARRIER
+        server.needs_barrier = True
         if server.state is ServerState.TESTED and not server.cancels and not server.queue:
             cleaning.clean(self, server)
 

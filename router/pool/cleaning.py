@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def clean(pool: AddressPool, server: ServerConnection) -> None:
     """Take the next step; a connection that is clean is given on."""
-    if server.marks & marks.SCHEMA:
-        server.marks &= ~marks.SCHEMA
+    if server.columns_changed:
+        server.columns_changed = False
         if pool.on_schema_change is not None:
             pool.on_schema_change()
     if server.doomed or server.queue:
@@ -35,20 +35,21 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
     if server.status != codes.IDLE:
         server.send_query(b"ROLLBACK")
         return
-    found = server.marks & ~marks.CATALOGUE
-    server.marks -= found
-    if found & marks.BARRIER:
-        server.marks |= found & ~marks.BARRIER
+    if server.needs_barrier:
+        server.needs_barrier = False
         server.send_query(b"")
-    elif found and pool.settings.cleanup_server_connections:
+        return
+    found, server.marks = server.marks, 0
+    server.may_reset_all = False
+    if found and pool.settings.cleanup_server_connections:
         if marks.drops_statements(found):
             server.statements.clear()
         if found & (marks.SET | marks.UNKNOWN):
             server.forget_variables()
         server.send_query(marks.cleanup(found))
-    elif server.marks and pool.catalogue is not None:
-        server.marks = 0
+        return
+    is_due, server.catalogue_changed = server.catalogue_changed, False
+    if is_due and pool.catalogue is not None:
         pool.catalogue.ask(server)
     else:
-        server.marks = 0
         pool.give_on(server)

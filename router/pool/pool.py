@@ -127,7 +127,7 @@ class Pool:
         """All of them, shard by shard."""
         return [pool for shard in self.shards for pool in shard]
 
-    def _analyse(self, text: bytes) -> tuple[Analysis | None, int]:
+    def _analyse(self, text: bytes) -> tuple[Analysis | None, marks.Glance]:
         return self.router.analyse(text), marks.of_text(text)
 
     # --- checkout
@@ -275,7 +275,7 @@ class Pool:
     def is_changing(self, shard: int) -> bool:
         """Whether a client may be about to change the schema of a shard."""
         return any(
-            server.marks & marks.CATALOGUE
+            server.catalogue_changed
             for part in self.shards[shard]
             for server in (*part.active, *part.tested_set)
         )
@@ -289,7 +289,7 @@ class Pool:
                 server = part.idle[-1]
                 part.move(server, ServerState.ACTIVE)
                 server.used_at = self._engine.now
-                server.marks |= marks.CATALOGUE
+                server.catalogue_changed = True
                 cleaning.clean(part, server)
 
     # --- life cycle

@@ -56,6 +56,10 @@ class ServerConnection(BackendStream):
         statements: the prepared statements that it has.
         variables: the client's settings that were last applied.
         marks: what its client may have left behind.
+        may_reset_all: of a statement that the router keeps no record of, a RESET may be of all.
+        needs_barrier: a cancel request may still arrive, and must hit nobody.
+        columns_changed: prepared statements may return other columns than before.
+        catalogue_changed: tables and functions may be other ones than before.
         cancels: cancel requests that are on their way to it.
         doomed: it may not serve another client.
     """
@@ -83,6 +87,10 @@ class ServerConnection(BackendStream):
         self.client: PoolClient | None = None
         self.variables: Variables = EMPTY
         self.marks = 0
+        self.may_reset_all = False
+        self.needs_barrier = False
+        self.columns_changed = False
+        self.catalogue_changed = False
         self.cancels = 0
         self.doomed = False
         self.opened_at: Final = now
@@ -217,17 +225,19 @@ class ServerConnection(BackendStream):
         segment = self.queue[0]
         if segment.sink is not None or segment.orphaned:
             self.marks |= marks.of_tag(tag)
-            if self.marks & marks.SCHEMA and self.pool.catalogue is not None:
+            if marks.changes_catalogue(tag):
+                self.catalogue_changed = True
+            if marks.changes_columns(tag):
+                self.columns_changed = True
+            if self.columns_changed and self.pool.catalogue is not None:
                 self.pool.catalogue.forget(self.pool.address.shard)
             if tag in (b"RESET", b"DISCARD ALL"):
                 # To the client's defaults, it thinks; but they are set as values.
                 self.marks |= marks.SET
                 self.variables = EMPTY
                 if self.client is not None:
-                    is_all = (
-                        segment.resets_all or self.marks & marks.RESETS_ALL or tag != b"RESET"
-                    )
-                    self.client.settings_reset(everything=bool(is_all))
+                    is_all = segment.resets_all or self.may_reset_all or tag != b"RESET"
+                    self.client.settings_reset(everything=is_all)
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""
@@ -237,7 +247,8 @@ class ServerConnection(BackendStream):
             sqlstate == b"0A000" and b"cached plan must not change result type" in head
         ):
             # Prepared statements are not as we thought: let them be prepared anew.
-            self.marks |= marks.PREPARE | marks.SCHEMA
+            self.marks |= marks.PREPARE
+            self.columns_changed = True
         elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
             self.doomed = True
             if self.client is None:
@@ -303,6 +314,9 @@ class ServerConnection(BackendStream):
             not self.queue
             and self.status == codes.IDLE
             and not self.marks
+            and not self.needs_barrier
+            and not self.columns_changed
+            and not self.catalogue_changed
             and not self.cancels
             and not self.doomed
         )

@@ -1,4 +1,4 @@
-"""What a statement may leave behind on a server connection, as bits.
+"""What a statement may leave behind on a server connection, as bits: its marks.
 
 A server connection may only be handed to another client when nothing of the last one is left on
 it. What PostgreSQL tells by the tag of CommandComplete is taken from there, since a tag cannot
@@ -17,21 +17,35 @@ CURSOR: Final = 4
 LISTEN: Final = 8
 LOCK: Final = 16
 TEMP: Final = 32
-UNKNOWN: Final = 128
-# Not a thing left behind: the text may start a COPY, during which Sync means nothing.
-MAY_COPY: Final = 256
-# Not a thing left behind either: a cancel request may still arrive, and must hit nobody.
-BARRIER: Final = 512
-# Nor this: prepared statements may return other columns than before.
-SCHEMA: Final = 1024
-# Nor this: tables and functions may be other ones than before.
-CATALOGUE: Final = 2048
-# Nor this: the text has a RESET ALL, which a tag does not tell from RESETs of one setting.
-RESETS_ALL: Final = 4096
+UNKNOWN: Final = 64
 
-LEFT: Final = ~(MAY_COPY | RESETS_ALL)
-"""Of what is found in a text, that which may be left behind."""
-ALL: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP
+
+class Glance:
+    """What a look at a text tells before it is run.
+
+    Attributes:
+        leaves: the marks of what it may leave behind without any tag telling.
+        may_copy: it may start a COPY, during which Sync means nothing.
+        resets_all: it has a RESET ALL, which a tag does not tell from RESETs of one setting.
+    """
+
+    __slots__ = ("leaves", "may_copy", "resets_all")
+
+    def __init__(
+        self, leaves: int = 0, *, may_copy: bool = False, resets_all: bool = False
+    ) -> None:
+        self.leaves: Final = leaves
+        self.may_copy: Final = may_copy
+        self.resets_all: Final = resets_all
+
+    def __repr__(self) -> str:
+        return f"<Glance {self.leaves:#x} {self.may_copy=} {self.resets_all=}>"
+
+
+HARMLESS: Final = Glance()
+"""Of most texts."""
+UNREAD: Final = Glance(UNKNOWN)
+"""Of a text that nobody has read."""
 
 # By the tag of CommandComplete; 0: leaves nothing behind. Every tag that is not here and that
 # is not one of a data or transaction command is UNKNOWN, unless it is one of a schema change.
@@ -51,7 +65,7 @@ _TAGS: Final = {
     b"DISCARD TEMP": 0,
     b"DISCARD SEQUENCES": 0,
     b"LOAD": UNKNOWN,
-    b"DO": UNKNOWN | CATALOGUE,
+    b"DO": UNKNOWN,
     b"CALL": UNKNOWN,
     b"EXECUTE": UNKNOWN,
     b"PREPARE TRANSACTION": 0,
@@ -77,6 +91,8 @@ _SCHEMA_CHANGE: Final = (
 # Those after which a statement that has been prepared may have other columns. CREATE TABLE is
 # not among them: a table that was there before has been dropped first.
 _RESHAPING: Final = (b"ALTER ", b"DROP ", b"CREATE VIEW")
+# And those after which tables and functions may be other ones.
+_DEFINING: Final = (b"ALTER ", b"DROP ", b"CREATE ", b"IMPORT ")
 
 _GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
 _RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")
@@ -97,22 +113,26 @@ def of_tag(tag: bytes) -> int:
     found = _TAGS.get(tag)
     if found is not None:
         return found
-    if tag.startswith(_RESHAPING):
-        return SCHEMA | CATALOGUE
-    if tag.startswith((b"CREATE ", b"IMPORT ")):
-        return CATALOGUE
     return 0 if tag.startswith(_SCHEMA_CHANGE) else UNKNOWN
 
 
-def of_text(sql: bytes) -> int:
-    """What the text may leave behind without any tag telling; MAY_COPY, RESETS_ALL besides."""
+def changes_columns(tag: bytes) -> bool:
+    """Whether prepared statements may return other columns than before the command."""
+    return tag.startswith(_RESHAPING)
+
+
+def changes_catalogue(tag: bytes) -> bool:
+    """Whether tables and functions may be other ones than before the command."""
+    return tag == b"DO" or tag.startswith(_DEFINING)
+
+
+def of_text(sql: bytes) -> Glance:
+    """What there is to be known of a text beforehand."""
     # As text, because looking for bytes in bytes raises and drops an exception each time.
     low = sql.decode("latin-1").lower()
-    marks = MAY_COPY if "copy" in low else 0
-    if "reset" in low and _RESET_ALL.search(low):
-        marks |= RESETS_ALL
     # `in` costs a tenth of a regular expression.
-    if not (
+    leaves = 0
+    if (
         "temp" in low
         or "advisory" in low
         or "set_config" in low
@@ -121,11 +141,14 @@ def of_text(sql: bytes) -> int:
         or "dblink_" in low
         or "lo_" in low
     ):
-        return marks
-    for pattern, mark in _TEXT:
-        if pattern.search(low):
-            marks |= mark
-    return marks
+        for pattern, mark in _TEXT:
+            if pattern.search(low):
+                leaves |= mark
+    may_copy = "copy" in low
+    resets_all = "reset" in low and _RESET_ALL.search(low) is not None
+    if not (leaves or may_copy or resets_all):
+        return HARMLESS
+    return Glance(leaves, may_copy=may_copy, resets_all=resets_all)
 
 
 # In this order, all but the last of them allowed in one simple Query.

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .marks import Glance
+
 A = TypeVar("A")
 
 # No client may get at a statement by guessing its name: names that begin with this are never
@@ -48,20 +50,20 @@ class Statement(Generic[A]):
         name: its name on every server, made once.
         body: what follows the name in Parse: text, NUL, Int16 count, Int32 type oids.
         analysis: what routing found out about the text.
-        marks: what executing it may leave behind on a server (see `marks`).
+        glance: what a look at the text has told.
         proven: the last server that was asked to parse it did so.
         approved_by: whoever has nothing against its being used, the last who was asked.
     """
 
-    __slots__ = ("analysis", "approved_by", "body", "marks", "name", "proven")
+    __slots__ = ("analysis", "approved_by", "body", "glance", "name", "proven")
 
     def __init__(
-        self, body: bytes, analysis: A, marks: int, *, name: bytes | None = None
+        self, body: bytes, analysis: A, glance: Glance, *, name: bytes | None = None
     ) -> None:
         self.name: Final = NAME_PREFIX + b"%d" % next(_serial) if name is None else name
         self.body: Final = body
         self.analysis: Final = analysis
-        self.marks: Final = marks
+        self.glance: Final = glance
         self.proven = False
         self.approved_by: object = None
 
@@ -85,7 +87,7 @@ class StatementRegistry(Generic[A]):
     what they parsed.
     """
 
-    def __init__(self, capacity: int, analyse: Callable[[bytes], tuple[A, int]]) -> None:
+    def __init__(self, capacity: int, analyse: Callable[[bytes], tuple[A, Glance]]) -> None:
         self.capacity = capacity
         self._analyse = analyse
         self._statements: dict[tuple[bytes, str], Statement[A]] = {}
@@ -102,8 +104,8 @@ class StatementRegistry(Generic[A]):
         key = (body, context)
         statement = self._statements.pop(key, None)
         if statement is None:
-            analysis, marks = self._analyse(body[: body.index(b"\0")])
-            statement = Statement(body, analysis, marks)
+            analysis, glance = self._analyse(body[: body.index(b"\0")])
+            statement = Statement(body, analysis, glance)
         self._statements[key] = statement
         if len(self._statements) > self.capacity:
             del self._statements[next(iter(self._statements))]

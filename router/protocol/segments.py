@@ -1,9 +1,9 @@
-"""What a server is asked, and what becomes of each answer: segments, and the steps of a script.
+"""What a server is asked, and what becomes of each answer: segments and the steps of a script.
 
-A segment is all that one ReadyForQuery ends. Its life is a table, `_TRANSITIONS`: in which phase
-it is, what may happen to it there, and in which phase it is then. What others do to a segment
-they do by a verb (`sync`, `end_copy`, `fail`, ...), and every verb goes through that table.
-`backend` explains how segments are used.
+A segment is all that one ReadyForQuery ends. Its life is a table, `_TRANSITIONS`: in which
+phase it is, what may happen to it there, and in which phase it is then. What others do to a
+segment they do by a verb (`sync`, `end_copy`, `fail`, ...), and every verb goes through that
+table. `backend` explains how segments are used.
 """
 
 from __future__ import annotations
@@ -229,8 +229,8 @@ class Segment:
     resets_all = False
     orphaned = False
     error: dict[str, str] | None = None
-    # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was the
-    # last segment, and how many of these before the Sync.
+    # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was
+    # the last segment, and how many of these before the Sync.
     _copies = 0
     _ends = 0
     _ends_at_sync = 0
@@ -334,8 +334,8 @@ class Segment:
     def sync(self, *, keep_script: bool) -> None:
         """The Sync is sent.
 
-        A script is kept if there is something in it that is not simply forwarded; and by a batch
-        that has begun to be answered, since it counts from the start.
+        A script is kept if there is something in it that is not simply forwarded; and by a
+        batch that has begun to be answered, since it counts from the start.
         """
         if self.is_blank and not self.copying:
             self.empty = True
@@ -410,8 +410,8 @@ class Segment:
     def fail(self) -> bytes:
         """ErrorResponse has arrived, which ends the script; returns what stands in for it.
 
-        The server skips to the Sync, so what was assumed about the steps that will not happen is
-        taken back, last first.
+        The server skips to the Sync, so what was assumed about the steps that will not happen
+        is taken back, last first.
         """
         is_first = not self.failed
         self._happens(ERROR)

@@ -259,10 +259,10 @@ class Extended:
         elif kind == codes.BIND:
             preparing.provide(self, server, statement, operation.token)
             segment.has_bound = True
-            server.marks |= statement.marks & marks.LEFT
-            if statement.marks & marks.RESETS_ALL:
+            server.marks |= statement.glance.leaves
+            if statement.glance.resets_all:
                 self._session.expect_reset(segment)
-            if statement.marks & marks.MAY_COPY:
+            if statement.glance.may_copy:
                 # Nothing behind it before it is known which Sync will end it.
                 self._keep_script = self._unproven = True
             name = preparing.server_name(operation)
@@ -289,8 +289,9 @@ class Extended:
         if operation.kind == codes.PARSE:
             server.marks |= marks.PREPARE
             text_start = operation.data.find(b"\0", 5) + 1
-            found = marks.of_text(operation.data[text_start:])
-            server.marks |= found & (marks.LEFT | marks.RESETS_ALL)
+            glance = marks.of_text(operation.data[text_start:])
+            server.marks |= glance.leaves
+            server.may_reset_all |= glance.resets_all
         self.add(operation.data, _RAW_STEPS[operation.kind])
 
     def _apply_own(

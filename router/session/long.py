@@ -92,7 +92,7 @@ class LongMessages:
             return False
         if self._refuses(codes.QUERY, head):
             return True
-        simple.send_query(session, server, head, marks.UNKNOWN)
+        simple.send_query(session, server, head, marks.UNREAD)
         return True
 
     def _refuses(self, kind: int, head: bytes) -> bool:
@@ -140,7 +140,7 @@ class LongMessages:
                 return True
             return left and self.begin(codes.BIND, head, missing)
         preparing.provide(extended, server, operation.statement, operation.token)
-        server.marks |= operation.statement.marks & marks.LEFT
+        server.marks |= operation.statement.glance.leaves
         rest = operation.data
         name = preparing.server_name(operation)
         data = messages.bind_head(operation.name, name, len(rest) + missing) + rest

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RoutingError
 from ..protocol import codes, messages
+from ..protocol.marks import HARMLESS
 from ..protocol.prepared import Statement
 from ..routing.types import Analysis
 
@@ -31,7 +32,7 @@ PreparedStatement = Statement[Analysis | None]
 
 # What follows the name in the Parse of an empty statement.
 EMPTY_BODY: Final = b"\0\0\0"
-_STAND_IN: Final[PreparedStatement] = Statement(EMPTY_BODY, None, 0)
+_STAND_IN: Final[PreparedStatement] = Statement(EMPTY_BODY, None, HARMLESS)
 
 _INT16: Final = struct.Struct("!H")
 _INT32: Final = struct.Struct("!i")
@@ -120,7 +121,7 @@ class OwnStatement(PreparedStatement):
     def __init__(
         self, columns: tuple[tuple[str, int], ...] = (), types: tuple[int, ...] = ()
     ) -> None:
-        super().__init__(EMPTY_BODY, None, 0, name=_STAND_IN.name)
+        super().__init__(EMPTY_BODY, None, HARMLESS, name=_STAND_IN.name)
         self.columns: Final = columns
         self.types: Final = types
         self.client_name = b""

@@ -53,7 +53,7 @@ def steps(
         return [(POISON, Step(REPLACE_ERROR, b"", messages.error_from(error), undo))]
     data, statement = operation.data, own.statement
     if kind == codes.PARSE and data:  # another statement, by the name of this one
-        server.marks |= marks.PREPARE | (marks.of_text(data) & marks.LEFT)
+        server.marks |= marks.PREPARE | marks.of_text(data).leaves
         return [(data, Step(FORWARD, b"1", undo=undo))]
     if kind == codes.PARSE:
         is_forwarded = session.pool.is_session_mode and not session.extended.names.renames

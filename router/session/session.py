@@ -258,10 +258,10 @@ class Session(Attachment):
         self.extended.attached()
         if self._pending:
             message, self._pending = self._pending, b""
-            found = (
-                marks.UNKNOWN if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
+            glance = (
+                marks.UNREAD if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
             )
-            simple.send_query(self, server, message, found)
+            simple.send_query(self, server, message, glance)
         elif self.extended.collected.operations:
             self.extended.replay(server)
         if self.has_declined:

@@ -11,6 +11,7 @@ from . import intercept, local, straying
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
+    from ..protocol.marks import Glance
     from .session import Session
 
 
@@ -49,16 +50,18 @@ def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
     return True
 
 
-def send_query(session: Session, server: ServerConnection, message: bytes, found: int) -> None:
+def send_query(
+    session: Session, server: ServerConnection, message: bytes, glance: Glance
+) -> None:
     """Send a whole Query or FunctionCall, or its head, and expect its replies."""
     segment = Segment(session, session.engine.now)
     server.queue.append(segment)
-    server.marks |= found & marks.LEFT
-    if found & marks.RESETS_ALL:
+    server.marks |= glance.leaves
+    if glance.resets_all:
         session.expect_reset(segment)
     _end_unnamed(session, server, message)
     if session.writes is not None:
-        session.writes.note_message(message, is_whole=not found & marks.UNKNOWN)
+        session.writes.note_message(message, is_whole=glance is not marks.UNREAD)
     server.send(message)
 
 
@@ -107,13 +110,13 @@ def query_in_batch(
             return True
     segment.end_with_query()
     session.extended.reset()
-    found = marks.of_text(message)
-    server.marks |= found & marks.LEFT
-    if found & marks.RESETS_ALL:
+    glance = marks.of_text(message)
+    server.marks |= glance.leaves
+    if glance.resets_all:
         session.expect_reset(segment)
     _end_unnamed(session, server, message)
     # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
-    server.marks |= marks.BARRIER
+    server.needs_barrier = True
     if session.writes is not None:
         session.writes.note(None)
     server.send(message)
@@ -148,5 +151,5 @@ def on_function_call(session: Session, message: bytes) -> bool:
         return True
     if server.queue and not session.may_follow(server):
         return False
-    send_query(session, server, message, marks.UNKNOWN)
+    send_query(session, server, message, marks.UNREAD)
     return True

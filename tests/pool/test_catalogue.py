@@ -406,7 +406,7 @@ def test_a_pool_without_a_catalogue_asks_nothing() -> None:
     client = wait(harness)
     server = harness.accept()
     assert client.server is not None
-    client.server.marks |= marks.CATALOGUE
+    client.server.catalogue_changed = True
     harness.part.release(client.server)
     assert not server.link.written
     assert harness.part.idle[0].is_clean

@@ -19,11 +19,16 @@ from router.protocol import marks
         ("SELECT set_config('a.b', 'c', false)", marks.SET),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", marks.CURSOR),
         ("SELECT setseed(0.5)", marks.UNKNOWN),
-        ("COPY t FROM STDIN", marks.MAY_COPY),
     ],
 )
 def test_a_text_that_may_leave_something_behind_is_marked(text: str, mark: int) -> None:
-    assert marks.of_text(text.encode()) & mark
+    assert marks.of_text(text.encode()).leaves & mark
+
+
+def test_a_text_that_may_copy_is_told() -> None:
+    glance = marks.of_text(b"COPY t FROM STDIN")
+    assert glance.may_copy
+    assert not glance.leaves
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,7 @@ def test_a_text_that_may_leave_something_behind_is_marked(text: str, mark: int) 
     ],
 )
 def test_a_harmless_text_is_not_marked(text: str) -> None:
-    assert marks.of_text(text.encode()) == 0
+    assert marks.of_text(text.encode()) is marks.HARMLESS
 
 
 @pytest.mark.parametrize(
@@ -56,26 +61,29 @@ def test_a_harmless_text_is_not_marked(text: str) -> None:
     ],
 )
 def test_a_tag_tells_what_its_command_has_left(tag: bytes, mark: int) -> None:
-    assert marks.of_tag(tag) & ~(marks.SCHEMA | marks.CATALOGUE) == mark
+    assert marks.of_tag(tag) == mark
 
 
 @pytest.mark.parametrize(
-    ("tag", "mark"),
+    ("tag", "columns", "catalogue"),
     [
-        (b"ALTER TABLE", marks.SCHEMA | marks.CATALOGUE),
-        (b"DROP FUNCTION", marks.SCHEMA | marks.CATALOGUE),
-        (b"CREATE VIEW", marks.SCHEMA | marks.CATALOGUE),
-        (b"CREATE TABLE", marks.CATALOGUE),
-        (b"CREATE FUNCTION", marks.CATALOGUE),
-        (b"IMPORT FOREIGN SCHEMA", marks.CATALOGUE),
-        (b"DO", marks.CATALOGUE),
-        (b"GRANT", 0),
-        (b"SET", 0),
-        (b"SOMETHING NEW", 0),
+        (b"ALTER TABLE", True, True),
+        (b"DROP FUNCTION", True, True),
+        (b"CREATE VIEW", True, True),
+        (b"CREATE TABLE", False, True),
+        (b"CREATE FUNCTION", False, True),
+        (b"IMPORT FOREIGN SCHEMA", False, True),
+        (b"DO", False, True),
+        (b"GRANT", False, False),
+        (b"SET", False, False),
+        (b"SOMETHING NEW", False, False),
     ],
 )
-def test_a_tag_tells_whether_tables_may_be_other_ones(tag: bytes, mark: int) -> None:
-    assert marks.of_tag(tag) & (marks.SCHEMA | marks.CATALOGUE) == mark
+def test_a_tag_tells_whether_tables_may_be_other_ones(
+    tag: bytes, columns: bool, catalogue: bool
+) -> None:
+    assert marks.changes_columns(tag) == columns
+    assert marks.changes_catalogue(tag) == catalogue
 
 
 @pytest.mark.parametrize(
@@ -102,12 +110,12 @@ def test_a_clean_up_takes_away_what_was_left(found: int, sql: bytes) -> None:
     ],
 )
 def test_a_reset_of_all_is_seen_in_the_text(sql: bytes) -> None:
-    assert marks.of_text(sql) & marks.RESETS_ALL
-    assert not marks.of_text(sql) & marks.LEFT
+    assert marks.of_text(sql).resets_all
+    assert not marks.of_text(sql).leaves
 
 
 @pytest.mark.parametrize(
     "sql", [b"RESET TimeZone", b"RESET allow_x", b"SELECT preset all", b"RESET /* ALL */ x"]
 )
 def test_other_texts_reset_less(sql: bytes) -> None:
-    assert not marks.of_text(sql) & marks.RESETS_ALL
+    assert not marks.of_text(sql).resets_all

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from router.protocol.marks import HARMLESS
 from router.protocol.prepared import ServerStatements, StatementRegistry, is_reserved
 
 
 def registry(capacity: int) -> StatementRegistry[str]:
     """One whose analysis of a text is the text."""
-    return StatementRegistry(capacity, lambda text: (text.decode(), 0))
+    return StatementRegistry(capacity, lambda text: (text.decode(), HARMLESS))
 
 
 def body(text: str, *types: int) -> bytes:
