@@ -20,6 +20,8 @@ MODULES = [
     "router/protocol/backend.py",
     "router/protocol/frontend.py",
     "router/protocol/prepared.py",
+    "router/protocol/binds.py",
+    "router/protocol/portals.py",
     "router/protocol/marks.py",
     "router/routing/limits.py",
     "router/routing/tally.py",

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from .. import __version__
 from ..errors import ConfigError, RouterError
 from ..protocol import messages
-from . import assignments, show
+from ..protocol.portals import Answer
+from . import assignments, encoding, show
 from .statements import Statement, Words, keyword, name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
@@ -97,7 +100,7 @@ class Command:
     @property
     def tag(self) -> str:
         """The tag of CommandComplete."""
-        return self.name.split()[0]
+        return self.name.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,31 @@ class Order:
         """
         return self.command.run(console, self.arguments)
 
+    @property
+    def columns(self) -> tuple[Heading, ...]:
+        """Those of its rows; none if it never has any."""
+        return self.command.headings or ()
+
+    @property
+    def types(self) -> tuple[int, ...]:
+        """Those of its parameters: no command takes any."""
+        return ()
+
+    def answer(self, console: Console, formats: Sequence[int]) -> Answer:
+        """Do it, and encode what comes of it, each column in its format.
+
+        Raises:
+            RouterError: it cannot be done; the session goes on.
+        """
+        reply, command = self.run(console), self.command
+        if command.headings is None:
+            return Answer(None, command.tag, reply.notice)
+        rows = [encoding.data_row(row, command.headings, formats) for row in reply.rows]
+        return Answer(rows, command.tag, reply.notice)
+
+
+EMPTY: Final = Order(Command("", None, lambda _console, _arguments: Reply([])), ())
+"""The empty query."""
 
 _COMMANDS: Final[dict[str, Command]] = {}
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientError, ClientProtocolError, RouterError, ShuttingDown
 from ..printable import printable
-from ..protocol import codes, framing, messages
+from ..protocol import binds, codes, framing, messages
 from ..stats import ClientSnapshot, View
 from . import encoding
 from .commands import AdminActions, Console, Order, find
-from .extended import Body, Extended
+from .extended import Extended
 from .statements import split
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ class AdminSession:
             return True
         if len(self._input) < 1 + length:
             return False
-        body = bytes(self._input[framing.HEADER_SIZE : 1 + length])
+        message = bytes(self._input[: 1 + length])
         del self._input[: 1 + length]
-        self._dispatch(kind, body)
+        self._dispatch(kind, message)
         return True
 
     def _skip(self, kind: int, size: int) -> None:
@@ -200,7 +200,7 @@ class AdminSession:
         else:
             self._skips_to_sync = True
 
-    def _dispatch(self, kind: int, body: bytes) -> None:
+    def _dispatch(self, kind: int, message: bytes) -> None:
         if kind == codes.TERMINATE:
             self._close("client disconnected")
         elif kind == codes.SYNC:
@@ -212,20 +212,18 @@ class AdminSession:
             # of a COPY are to be ignored, says the manual.
             return
         elif kind == codes.QUERY:
-            self._query(body)
+            self._query(message)
         elif kind == codes.FUNCTION_CALL:
             self._refuse(RouterError("function calls are not supported", sqlstate="0A000"))
             self._write(messages.READY_IDLE)
         else:
-            self._answer(kind, body)
+            self._answer(kind, message)
 
-    def _query(self, data: bytes) -> None:
+    def _query(self, message: bytes) -> None:
         self._query_count += 1
         self._extended.forget_unnamed()
         try:
-            body = Body(data)
-            text = body.string()
-            body.end()
+            text = binds.query_text(message, 0, len(message)).decode("utf-8", "replace")
             # As in PostgreSQL, nothing is done unless all of the text can be understood.
             self._orders.extend([find(statement) for statement in split(text)])
         except RouterError as error:
@@ -247,20 +245,18 @@ class AdminSession:
 
     def _run(self, order: Order) -> bytes:
         """Run one statement of a simple query; returns its whole answer."""
-        command, reply = order.command, order.run(self._console)
-        parts = [reply.notice]
-        if command.headings is not None:
-            formats = (encoding.TEXT,) * len(command.headings)
-            parts.append(encoding.row_description(command.headings, formats))
-            parts += [encoding.data_row(row, command.headings, formats) for row in reply.rows]
-        parts.append(messages.command_complete(command.tag))
-        return b"".join(parts)
+        columns = order.columns
+        formats = (encoding.TEXT,) * len(columns)
+        answer = order.answer(self._console, formats)
+        rows = answer.rows or ()
+        described = messages.row_description(columns, formats) if columns else b""
+        return b"".join((answer.notice, described, *rows, answer.completion(len(rows))))
 
-    def _answer(self, kind: int, body: bytes) -> None:
+    def _answer(self, kind: int, message: bytes) -> None:
         if kind == codes.EXECUTE:
             self._query_count += 1
         try:
-            self._write(self._extended.answer(kind, body))
+            self._write(self._extended.answer(kind, message))
         except RouterError as error:
             self._refuse(error)
             self._skips_to_sync = True

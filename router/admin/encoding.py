@@ -20,27 +20,12 @@ BINARY: Final = 1
 
 _INT16: Final = struct.Struct("!H")
 _INT32: Final = struct.Struct("!i")
-# Of RowDescription: table oid, column number, type oid, type size, type modifier, format.
-_FIELD: Final = struct.Struct("!IhIhih")
 # Of numeric_send: number of digits, weight of the first, sign, digits after the point.
 _NUMERIC: Final = struct.Struct("!HhHH")
 
 _NUMERIC_BASE: Final = 10_000
 _NUMERIC_NEGATIVE: Final = 0x4000
 _INT4_MAX: Final = 2**31 - 1
-
-PARAMETER_DESCRIPTION: Final = messages.message(codes.PARAMETER_DESCRIPTION, _INT16.pack(0))
-PORTAL_SUSPENDED: Final = messages.message(codes.PORTAL_SUSPENDED, b"")
-
-
-def row_description(headings: Sequence[Heading], formats: Sequence[int]) -> bytes:
-    """Describe columns, with a format code for each."""
-    parts = [_INT16.pack(len(headings))]
-    for heading, fmt in zip(headings, formats, strict=True):
-        size = 4 if heading.oid == messages.INT4_OID else -1
-        parts.append(messages.cstring(heading.name))
-        parts.append(_FIELD.pack(0, 0, heading.oid, size, -1, fmt))
-    return messages.message(codes.ROW_DESCRIPTION, b"".join(parts))
 
 
 def data_row(row: Row, headings: Sequence[Heading], formats: Sequence[int]) -> bytes:

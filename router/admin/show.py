@@ -7,7 +7,7 @@ not have come after them, so that whatever reads by position goes on to work.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 from ..routing.tallies import NAMES
@@ -34,9 +34,8 @@ _SECOND: Final = 1_000_000
 _MILLISECOND: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """A column as clients see it."""
+class Heading(NamedTuple):
+    """A column as clients see it: a pair, as all that describes columns takes them."""
 
     name: str
     oid: int

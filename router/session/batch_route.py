@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousShard, RoutingError
+from ..errors import AmbiguousShard, ClientProtocolError, RoutingError
 from ..protocol import codes
+from ..protocol.binds import Parameters, declared_types
 from ..routing.decisions import UNBOUND
 from ..routing.types import KeyType, KeyValue, Role, RoleChoice
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 BoundKey = KeyValue | tuple[KeyValue, ...] | None
 """The value of a parameter: a key, those of an array, or NULL."""
-
-_INT16: Final = struct.Struct("!H")
-_INT32: Final = struct.Struct("!i")
 
 
 def batch_route(
@@ -149,41 +146,27 @@ def bound_keys(
     """
     found: dict[int, BoundKey] = {}
     try:
-        types = _types(body)
-        (count,) = _INT16.unpack_from(data)
-        formats = [_INT16.unpack_from(data, 2 + 2 * i)[0] for i in range(count)]
-        pos = 2 + 2 * count
-        (values,) = _INT16.unpack_from(data, pos)
-        pos += 2
-        for number in range(1, min(values, max(wanted)) + 1):
-            (length,) = _INT32.unpack_from(data, pos)
-            pos += 4
-            if number in wanted and length < 0:
+        types = declared_types(body)
+        parameters = Parameters(data)
+        last = max(wanted)
+        while parameters.number < last and parameters.advance():
+            number = parameters.number
+            if number not in wanted:
+                continue
+            if parameters.is_null:
                 found[number] = None
-            elif pos + length > len(data):
-                break
-            elif number in wanted:
-                value = data[pos : pos + length]
-                binary = formats[number - 1 if count > 1 else 0] == 1 if count else False
-                oid = types[number - 1] if number <= len(types) else 0
-                if oid == 0 and number in untyped and (binary or sharder.type is KeyType.TEXT):
-                    pos += length
-                    continue
-                key: BoundKey = (
-                    sharder.parameter_array(value, binary=binary, oid=oid)
-                    if wanted[number]
-                    else sharder.parameter(value, binary=binary, oid=oid)
-                )
-                if key is not None:
-                    found[number] = key
-            pos += max(length, 0)
-    except (struct.error, IndexError):
+                continue
+            binary = parameters.is_binary
+            oid = types[number - 1] if number <= len(types) else 0
+            if oid == 0 and number in untyped and (binary or sharder.type is KeyType.TEXT):
+                continue
+            key: BoundKey = (
+                sharder.parameter_array(parameters.value, binary=binary, oid=oid)
+                if wanted[number]
+                else sharder.parameter(parameters.value, binary=binary, oid=oid)
+            )
+            if key is not None:
+                found[number] = key
+    except ClientProtocolError:
         pass
     return found
-
-
-def _types(body: bytes) -> tuple[int, ...]:
-    """The oids of the parameters' types that a Parse declares."""
-    pos = body.index(b"\0") + 1
-    (count,) = _INT16.unpack_from(body, pos)
-    return struct.unpack_from(f"!{count}I", body, pos + 2) if count else ()

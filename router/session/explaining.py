@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, messages
 from ..protocol.messages import TEXT_OID
+from ..protocol.portals import Answer
 from ..routing import explain
 from ..routing.types import Role
 from . import straying
 from .batch_route import key_values
 from .objections import text_objection
-from .own import Answer, OwnStatement
+from .own import OwnStatement
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
+from ..protocol import portals
 
 if TYPE_CHECKING:
     from ..errors import RouterError
@@ -35,11 +36,7 @@ def unknown_statement(name: bytes) -> ClientProtocolError:
 
 def too_many_portals() -> RouterError:
     """There is no room for another portal."""
-    return ClientProtocolError(
-        f"too many portals: a client may have {MAX_PORTALS} of the router's own statements",
-        sqlstate="54000",
-        hint="Close portals that are not needed any more.",
-    )
+    return portals.too_many_portals(MAX_PORTALS)
 
 
 def too_many() -> RouterError:

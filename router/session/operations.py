@@ -254,7 +254,7 @@ class Names:
         if portal is None:
             return operation
         self._note(operation, portal.statement, portal)
-        if isinstance(portal.statement, DroppingStatement) and portal.rest is None:
+        if isinstance(portal.statement, DroppingStatement) and not portal.has_run:
             self._execute_drop(operation, portal.statement.wanted)
         return operation
 

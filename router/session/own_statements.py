@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 import uuid
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from ..protocol import codes, messages
+from ..protocol.binds import declared_types
 from ..protocol.messages import TEXT_OID
+from ..protocol.portals import Answer
 from ..routing import commands, explain
 from . import choices, intercept
 from .explaining import ExplainStatement
-from .own import Answer, OwnStatement
+from .own import OwnStatement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,11 +159,6 @@ def drops_all(body: bytes) -> bool:
 
 def _types(body: bytes, needed: int) -> tuple[int, ...]:
     """The parameters' types: what the Parse declares, else text."""
-    pos = body.index(b"\0") + 1
-    (count,) = struct.unpack_from("!H", body, pos)
-    if len(body) != pos + 2 + 4 * count:
-        raise ClientProtocolError("invalid message format")
-    declared = struct.unpack_from(f"!{count}I", body, pos + 2)
-    if needed > count:
-        declared += (0,) * (needed - count)
+    declared = declared_types(body)
+    declared += (0,) * max(needed - len(declared), 0)
     return tuple(oid or TEXT_OID for oid in declared)
