@@ -26,7 +26,7 @@ from router.routing import commands, explain, shape
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
-from router.session import intercept
+from router.session import answered
 
 from .hostile import KINDS
 from .targets import BenchmarkError
@@ -79,10 +79,10 @@ def _held(text: bytes) -> tuple[float, str]:
     router.route(b"SELECT 1", state)
     start = time.thread_time()
     try:
-        if intercept.may_concern(text):
+        if answered.may_concern(text):
             commands.worded(text)
             explain.explained(text)
-            intercept.deallocation(text)
+            answered.deallocation(text)
         marks.of_text(text)
         route = router.route(text, state)
         verdict = f"{route.role and route.role.value} of {route.shard}: {route.reason}"

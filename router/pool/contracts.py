@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..compiling import mypyc_attr
-from ..protocol.frontend import ClientStream
+from ..protocol.segments import ReplySink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class PoolClient(ClientStream):
+class PoolClient(ReplySink):
     """A client as those see it that it waits for and that work for it.
 
     A class and not a Protocol, so that compiled code calls it directly.
@@ -38,7 +38,7 @@ class PoolClient(ClientStream):
         """The configuration has changed: ask the pool that there is now."""
         raise NotImplementedError
 
-    # --- while it has a connection
+    # --- while a connection works for it
 
     @property
     def congested(self) -> bool:
@@ -51,27 +51,36 @@ class PoolClient(ClientStream):
         raise NotImplementedError
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """The server reported a setting."""
-        raise NotImplementedError
-
-    def server_lost(self, error: RouterError) -> None:
-        """The server connection is gone; it is detached already."""
-        raise NotImplementedError
-
-    def server_drained(self) -> None:
-        """The server takes input again."""
-        raise NotImplementedError
-
-    def script_done(self) -> None:
-        """All that was sent of an open batch has been answered."""
-        raise NotImplementedError
-
-    def settings_refused(self, fields: dict[str, str]) -> None:
-        """The server did not accept the client's settings; here is its ErrorResponse."""
+        """The server has reported a setting; `swallowed`: in answer to the router's own SET."""
         raise NotImplementedError
 
     def settings_reset(self, *, everything: bool) -> None:
         """The client's statement has brought settings, or all, to the server's defaults."""
+        raise NotImplementedError
+
+    def batch_answered(self) -> None:
+        """All that was sent of an open batch is answered, or the server reads CopyData."""
+        raise NotImplementedError
+
+    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+        """The server connection is gone, and with it what the client was doing.
+
+        `can_tell`: the client is not in the middle of a message.
+        """
+        raise NotImplementedError
+
+    # --- while it holds a connection alone
+
+    def server_ready(self) -> None:
+        """The server takes input again, or has answered something of the router's own."""
+        raise NotImplementedError
+
+    def settings_accepted(self) -> None:
+        """The server has accepted the client's settings."""
+        raise NotImplementedError
+
+    def settings_refused(self, fields: dict[str, str]) -> None:
+        """The server did not accept the client's settings; here is its ErrorResponse."""
         raise NotImplementedError
 
 

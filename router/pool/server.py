@@ -14,20 +14,22 @@ from ..protocol.backend import BackendStream
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
+from .contracts import PoolClient
 
 if TYPE_CHECKING:
     from ..engine.link import Output
     from .address_pool import AddressPool
-    from .contracts import PoolClient
 
 log = logging.getLogger("router.server")
 
 
 class ServerState(Enum):
-    """Where a server connection is; each but CLOSED is one collection of its pool."""
+    """Where a server connection is; LOGIN and CLOSED are outside of its pool."""
 
     successors: tuple[ServerState, ...]
 
+    LOGIN = "login"
+    """Not yet given to its pool."""
     IDLE = "idle"
     """Logged in, clean, nobody's."""
     ACTIVE = "active"
@@ -42,7 +44,8 @@ class ServerState(Enum):
 ServerState.IDLE.successors = (ServerState.ACTIVE, ServerState.CLOSED)
 ServerState.ACTIVE.successors = (ServerState.IDLE, ServerState.TESTED, ServerState.CLOSED)
 ServerState.TESTED.successors = (ServerState.IDLE, ServerState.ACTIVE, ServerState.CLOSED)
-ServerState.CLOSED.successors = (ServerState.IDLE, ServerState.ACTIVE)
+ServerState.LOGIN.successors = (ServerState.ACTIVE, ServerState.CLOSED)
+ServerState.CLOSED.successors = ()
 
 
 class ServerConnection(BackendStream):
@@ -51,7 +54,7 @@ class ServerConnection(BackendStream):
     Attributes:
         pool: the address pool that it belongs to.
         serial: its id in SHOW SERVERS.
-        client: whom it is attached to.
+        client: who holds it alone; None while nobody does.
         pid, secret: its key for cancel requests.
         statements: the prepared statements that it has.
         variables: the client's settings that were last applied.
@@ -83,7 +86,7 @@ class ServerConnection(BackendStream):
         self.statements: Final = ServerStatements(statement_capacity)
         self.serial: Final = secrets.randbits(31)
         self.link: Output | None = None
-        self.state = ServerState.CLOSED
+        self.state = ServerState.LOGIN
         self.client: PoolClient | None = None
         self.variables: Variables = EMPTY
         self.marks = 0
@@ -160,15 +163,15 @@ class ServerConnection(BackendStream):
             return
         if self.wants_turn:
             link.defer()
-        client = self.client
-        if client is not None and client.congested:
+        listener = self._listener
+        if listener is not None and listener.congested:
             link.pause()
             self._paused = True
 
     def on_drained(self) -> None:
         """The server takes input again."""
         if self.client is not None:
-            self.client.server_drained()
+            self.client.server_ready()
 
     def on_closed(self, reason: str) -> None:
         """The server or the network ended the connection."""
@@ -184,6 +187,18 @@ class ServerConnection(BackendStream):
 
     # --- from the stream
 
+    @property
+    def _listener(self) -> PoolClient | None:
+        """Whom it concerns what the server says now.
+
+        That is the client of the segment that is being answered, whoever holds the connection;
+        between segments, and in those of the router's own, the one that holds it.
+        """
+        sink = self.queue[0].sink if self.queue else None
+        if sink is None or sink is self.client:
+            return self.client
+        return sink if isinstance(sink, PoolClient) else None
+
     def on_segment_done(self, segment: Segment) -> None:
         """A segment is over; those of the router itself are acted on here."""
         if segment.sink is not None:
@@ -197,14 +212,14 @@ class ServerConnection(BackendStream):
                 return
             applied.proven = True
             if self.client is not None:
-                self.client.server_drained()
+                self.client.settings_accepted()
             return
         if segment.error is not None and not segment.orphaned:
             reason = printable(segment.error.get("M", ""))
             log.warning("%r: a clean-up failed: %s", self, reason)
             self.doomed = True
         if self.client is not None:
-            self.client.server_drained()
+            self.client.server_ready()
         else:
             self.pool.tested(self)
 
@@ -215,8 +230,9 @@ class ServerConnection(BackendStream):
 
     def on_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """Pass a ParameterStatus on to the client, who decides what to do with it."""
-        if self.client is not None:
-            self.client.server_parameter(name, value, swallowed)
+        listener = self._listener
+        if listener is not None:
+            listener.server_parameter(name, value, swallowed)
 
     def on_tag(self, tag: bytes) -> None:
         """Note what a command has left on the connection."""
@@ -235,9 +251,10 @@ class ServerConnection(BackendStream):
                 # To the client's defaults, it thinks; but they are set as values.
                 self.marks |= marks.SET
                 self.variables = EMPTY
-                if self.client is not None:
+                listener = self._listener
+                if listener is not None:
                     is_all = segment.resets_all or self.may_reset_all or tag != b"RESET"
-                    self.client.settings_reset(everything=is_all)
+                    listener.settings_reset(everything=is_all)
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""
@@ -260,8 +277,9 @@ class ServerConnection(BackendStream):
 
     def on_script_done(self) -> None:
         """A client may wait for this to know how its batch goes."""
-        if self.client is not None:
-            self.client.script_done()
+        listener = self._listener
+        if listener is not None:
+            listener.batch_answered()
 
     def on_orphaned_copy(self, segment: Segment) -> None:
         """Nobody will send the data: end the copy."""
@@ -273,8 +291,9 @@ class ServerConnection(BackendStream):
 
     def on_async(self, data: bytes) -> None:
         """Notices and notifications between queries go to the client, if there is one."""
-        if self.client is not None:
-            self.client.reply(data)
+        listener = self._listener
+        if listener is not None:
+            listener.reply(data)
 
     # --- ending
 
@@ -289,11 +308,21 @@ class ServerConnection(BackendStream):
             self.client_drained()
 
     def fail(self, error: RouterError) -> None:
-        """Give the connection up, and tell the client."""
-        client = self.client
+        """Give the connection up, and tell each client what has become of its own."""
+        affected: list[PoolClient] = []
+        for segment in self.queue:
+            sink = segment.sink
+            if isinstance(sink, PoolClient) and sink not in affected:
+                affected.append(sink)
+        if self.client is not None and self.client not in affected:
+            affected.append(self.client)
+        # In the middle of a message nothing can be said, and a server that has said FATAL has
+        # said it all; both concern the client that is being answered.
+        heard_all = self.doomed or self.mid_message
+        listener = self._listener
         self.close()
-        if client is not None:
-            client.server_lost(error)
+        for client in affected:
+            client.server_lost(error, can_tell=client is not listener or not heard_all)
 
     def close(self) -> None:
         """Close the connection, politely if it is idle; harmless when closed already."""

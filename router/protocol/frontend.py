@@ -2,10 +2,13 @@
 
 Theory of operation
 -------------------
+The owner gives the stream what it has read (`receive`), then takes one thing after another out
+of it: `next` says what there is, and `take` that it has been acted on.
+
 Input comes to rest for one of three reasons, and which one it is decides what happens next:
 
-- the handler *declined* a message because it has to wait for something (a server, an answer):
-  nothing more can be acted on, so the owner stops reading when `held` is above HOLD_LIMIT;
+- the owner *declines* what there is because it has to wait for something (a server, an answer):
+  nothing more can be acted on, so it stops reading when `held` is above HOLD_LIMIT;
 - a message is *incomplete*: only more input helps, so reading must go on. What is here of it is
   bounded by what may be held as a whole, and not looked at again before it can be complete;
 - the client has had its *turn*: as much as one client may do before the others get theirs.
@@ -15,11 +18,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..compiling import mypyc_attr
 from ..errors import ClientProtocolError
 from . import codes
 from .framing import CLIENT_KINDS, HEADER, HEADER_SIZE, TEXT_LIMIT
-from .segments import ReplySink
 
 # Reading stops when so many bytes are declined.
 HOLD_LIMIT: Final = 64 * 1024
@@ -39,66 +40,60 @@ _LONGEST_WHOLE: Final = {
 # The others may not be longer, or PostgreSQL takes them for nonsense and ends the connection
 # (its PQ_SMALL_MESSAGE_LIMIT), which would be that of a pool.
 _SHORT_LIMIT: Final = 10_000
+# What `next` finds.
+NOTHING: Final = 0
+"""Nothing more: the rest is incomplete, or the turn is over."""
+MESSAGE: Final = 1
+"""A whole message; of CopyData, as many of them as are here."""
+LONG_MESSAGE: Final = 2
+"""The head of a message that is too long to hold; the names of a Parse or Bind are in it."""
+PIECE: Final = 3
+"""More of the long message that was taken last."""
+
 # With how many names such a message begins, which must be here first.
 _NAMES: Final = {codes.PARSE: 1, codes.BIND: 2}
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ClientStream(ReplySink):
-    """The client's half of a connection: feed it bytes, it calls its own hooks.
+class ClientStream:
+    """The client's half of a connection.
 
     Attributes:
-        has_declined: the handler declined what is held; it is offered again by `feed`.
-        wants_turn: what is held is only waiting for its turn: call `feed` in a while.
+        kind: the type of the message that `next` has found.
+        data, start, end: it, or as much of it as there is, is data[start:end].
+        missing: of a LONG_MESSAGE, bytes that are still to come.
+        has_declined: what was found has been declined; `next` finds it again after `receive`.
+        wants_turn: what is held is only waiting for its turn: call `receive` in a while.
     """
 
     __slots__ = (
         "_awaited",
-        "_feeding",
-        "_held",
+        "_left",
         "_partial",
         "_passing",
-        "_start",
+        "data",
+        "end",
         "has_declined",
+        "kind",
+        "missing",
+        "start",
         "wants_turn",
     )
 
     def __init__(self) -> None:
-        # What has been declined, or waits for its turn: all of it from _start on.
-        self._held = b""
-        self._start = 0
+        self.data = b""
+        self.start = 0
+        self.end = 0
+        self.kind = 0
+        self.missing = 0
+        self.has_declined = False
+        self.wants_turn = False
         # An incomplete message, which is not worth a look before it has so many bytes.
         self._partial = bytearray()
         self._awaited = 0
+        # Bytes of a long message that are still to come.
         self._passing = 0
-        self._feeding = False
-        self.has_declined = False
-        self.wants_turn = False
-
-    # --- hooks
-
-    def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        """Take the message data[start:end], header included; False declines it for now.
-
-        CopyData comes in runs: as many of these messages as are there.
-        """
-        raise NotImplementedError
-
-    def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
-        """Take a message of which `head` is here and `missing` bytes are to come.
-
-        The names that a Parse or Bind begins with are in the head. False declines it for now.
-        """
-        raise NotImplementedError
-
-    def on_piece(self, data: bytes) -> bool:
-        """Take more of the long message that was taken last; False declines it for now."""
-        raise NotImplementedError
-
-    def on_long_end(self) -> None:
-        """The long message that was taken last is complete."""
-
-    # --- input
+        # Messages that are left of the turn.
+        self._left = 0
 
     @property
     def passing(self) -> bool:
@@ -108,81 +103,49 @@ class ClientStream(ReplySink):
     @property
     def holds_goodbye(self) -> bool:
         """Whether the last of the whole messages that are held is Terminate."""
-        held, pos, kind = self._held, self._start, 0
-        while not self._passing and len(held) - pos >= HEADER_SIZE:
-            kind, length = HEADER.unpack_from(held, pos)
+        data, pos, kind = self.data, self.start, 0
+        while not self._passing and len(data) - pos >= HEADER_SIZE:
+            kind, length = HEADER.unpack_from(data, pos)
             pos += 1 + length
-        return kind == codes.TERMINATE and pos == len(held)
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether whatever comes next begins a message, and nothing is held before it."""
-        return not (self._held or self._partial or self._passing or self._feeding)
+        return kind == codes.TERMINATE and pos == len(data)
 
     @property
     def held(self) -> int:
         """Bytes that wait here."""
-        return len(self._held) - self._start + len(self._partial)
+        return len(self.data) - self.start + len(self._partial)
 
     @property
     def is_full(self) -> bool:
         """Whether reading more would only add to what cannot be acted on."""
         return self.has_declined and self.held > HOLD_LIMIT
 
-    def feed(self, data: bytes) -> None:
-        """Take what the client sent, behind what is held.
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent, behind what is held; a turn begins."""
+        self.has_declined = self.wants_turn = False
+        self._left = TURN
+        if self._partial:
+            self._partial += data
+            if len(self._partial) >= self._awaited:
+                self.data, self.start = bytes(self._partial), 0
+                self._partial = bytearray()
+        elif not self.data:
+            self.data, self.start = data, 0
+        elif data:
+            self.data, self.start = self.data[self.start :] + data, 0
+
+    def next(self) -> int:
+        """Find what comes next: NOTHING, MESSAGE, LONG_MESSAGE or PIECE.
 
         Raises:
             ClientProtocolError: this is not the protocol; the connection cannot go on.
         """
-        start = 0
-        if self._partial:
-            self._partial += data
-            if len(self._partial) < self._awaited:
-                return
-            data = bytes(self._partial)
-            self._partial = bytearray()
-        elif self._held:
-            if data:
-                data = self._held[self._start :] + data
-            else:
-                data, start = self._held, self._start
-            self._held = b""
-            self._start = 0
-        self.has_declined = self.wants_turn = False
-        self._feeding = True
-        try:
-            self._consume(data, start)
-        finally:
-            self._feeding = False
-
-    def hold(self, data: bytes) -> None:
-        """Keep what was declined outside of `feed`; nothing may be held before it."""
-        self._held = data
-        self.has_declined = True
-
-    def drop_input(self) -> None:
-        """Forget what is held: nobody will act on it."""
-        self._held = b""
-        self._start = 0
-        self._partial = bytearray()
-        self.has_declined = self.wants_turn = False
-
-    def _consume(self, data: bytes, pos: int) -> None:
-        """Hand out what can be handed out, and keep the rest."""
-        end = len(data)
-        if self._passing and end > pos:
-            stop = min(pos + self._passing, end)
-            if not self.on_piece(data if stop - pos == end else data[pos:stop]):
-                self._decline(data, pos)
-                return
-            self._passing -= stop - pos
-            pos = stop
-            if not self._passing:
-                self.on_long_end()
+        data, pos = self.data, self.start
+        size = len(data)
+        if self._passing and pos < size:
+            self.end = min(pos + self._passing, size)
+            return PIECE
         awaited = HEADER_SIZE
-        left = TURN
-        while end - pos >= HEADER_SIZE:
+        if size - pos >= HEADER_SIZE:
             kind = data[pos]
             # By hand: compiled, this costs less than a call.
             length = data[pos + 1] << 24 | data[pos + 2] << 16 | data[pos + 3] << 8
@@ -196,37 +159,49 @@ class ClientStream(ReplySink):
                 raise ClientProtocolError(
                     f"invalid message length {length} for type {chr(kind)!r}"
                 )
-            if not left:
+            if not self._left:
                 self.wants_turn = True
-                self._held, self._start = data, pos
-                return
-            left -= 1
-            if after <= end:
-                if kind == codes.COPY_DATA:
-                    after = _end_of_copy_data(data, after, end)
-                if not self.on_message(kind, data, pos, after):
-                    self._decline(data, pos)
-                    return
-                pos = after
-                continue
+                return NOTHING
+            self.kind = kind
+            self.missing = 0
+            if after <= size:
+                self.end = (
+                    _end_of_copy_data(data, after, size) if kind == codes.COPY_DATA else after
+                )
+                return MESSAGE
             if length <= _LONGEST_WHOLE.get(kind, _SHORT_LIMIT):
                 awaited = 1 + length
-                break
-            if not _has_names(kind, data, pos):
-                awaited = end - pos + 1
-                break
-            if not self.on_long_message(kind, data[pos:], after - end):
-                self._decline(data, pos)
-                return
-            self._passing = after - end
-            return
-        if pos < end:
+            elif _has_names(kind, data, pos):
+                self.end, self.missing = size, after - size
+                return LONG_MESSAGE
+            else:
+                awaited = size - pos + 1
+        if pos < size:
             self._partial += data[pos:]
             self._awaited = awaited
+        self.data = b""
+        self.start = 0
+        return NOTHING
 
-    def _decline(self, data: bytes, pos: int) -> None:
-        self._held, self._start = data, pos
+    def take(self) -> None:
+        """What was found has been acted on."""
+        if self._passing:
+            self._passing -= self.end - self.start
+        else:
+            self._left -= 1
+            self._passing, self.missing = self.missing, 0
+        self.start = self.end
+
+    def decline(self) -> None:
+        """What was found has to wait."""
         self.has_declined = True
+
+    def drop(self) -> None:
+        """Forget what is held: nobody will act on it."""
+        self.data = b""
+        self.start = self.end = self.missing = self._passing = 0
+        self._partial = bytearray()
+        self.has_declined = self.wants_turn = False
 
 
 def _end_of_copy_data(data: bytes, pos: int, end: int) -> int:

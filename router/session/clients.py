@@ -7,7 +7,6 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from ..stats import ClientSnapshot
-from . import departure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,16 +38,16 @@ class Clients:
 
     def add(self, session: Session) -> None:
         """Note a session that is logged in."""
-        self._sessions[session.pid] = session
+        self._sessions[session.client.pid] = session
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
-        self._sessions.pop(session.pid, None)
+        self._sessions.pop(session.client.pid, None)
 
     def cancel(self, pid: int, secret: bytes) -> bool:
         """Act on a cancel request; returns whether its key is right."""
         session = self._sessions.get(pid)
-        if session is None or not hmac.compare_digest(session.secret, secret):
+        if session is None or not hmac.compare_digest(session.client.secret, secret):
             return False
         session.cancel()
         return True
@@ -61,24 +60,24 @@ class Clients:
     def expel(self) -> None:
         """Send all away at once."""
         for session in list(self._sessions.values()):
-            departure.expel(session)
+            session.expel()
 
     def snapshots(self, now: float) -> list[ClientSnapshot]:
         """The rows of SHOW CLIENTS."""
         return [
             ClientSnapshot(
-                client_id=session.pid,
-                database=session.pool.database,
-                user=session.pool.user,
+                client_id=session.client.pid,
+                database=session.lease.pool.database,
+                user=session.lease.pool.user,
                 application_name=session.settings.application_name,
-                state=session.state.value,
-                addr=session.peer,
-                tls=session.tls,
-                transaction_count=session.transaction_count,
-                query_count=session.query_count,
-                error_count=session.error_count,
-                age_seconds=int(now - session.opened_at),
-                maxwait_us=int(session.longest_wait(now) * 1e6),
+                state=session.lease.state.value,
+                addr=session.client.peer,
+                tls=session.client.tls,
+                transaction_count=session.client.transaction_count,
+                query_count=session.client.query_count,
+                error_count=session.client.error_count,
+                age_seconds=int(now - session.client.opened_at),
+                maxwait_us=int(session.lease.longest_wait(now) * 1e6),
             )
             for session in self._sessions.values()
         ]

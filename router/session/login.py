@@ -299,7 +299,7 @@ class Login:
         level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
         log.log(level, "client %s: connected to %s as %s", wire.peer, pool.database, pool.user)
         self._clients.add(session)
-        session.link = wire.into_link(self._engine, session)
+        session.client.link = wire.into_link(self._engine, session)
         self._start(session, wire)
         if self.draining:
             self._engine.run_in_round(session.drain)
@@ -315,7 +315,7 @@ class Login:
         self._clients.remove(session)
         general = self.config.general
         level = logging.INFO if general.log_client_disconnections else logging.DEBUG
-        log.log(level, "client %s: disconnected: %s", session.peer, printable(reason))
+        log.log(level, "client %s: disconnected: %s", session.client.peer, printable(reason))
 
 
 def _refuse_replication(packet: StartupMessage) -> None:

@@ -9,13 +9,16 @@ from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import is_reserved
 from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
-from . import local, preparing, simple, straying
+from .inspection import use_objection
 from .mistakes import unknown_statement
-from .operations import Operation
+from .names import Operation
 
 if TYPE_CHECKING:
+    from ..errors import RouterError
     from ..pool.server import ServerConnection
-    from .session import Session
+    from .batch import Batch
+    from .client import Client
+    from .client_routing import ClientRouting
 
 
 class LongMessages:
@@ -25,92 +28,127 @@ class LongMessages:
         refused: the rest of it is to be ignored.
     """
 
-    __slots__ = ("_kind", "_session", "refused")
+    __slots__ = ("_batch", "_client", "_lease", "_routing", "refused")
 
-    def __init__(self, session: Session) -> None:
-        self._session: Final = session
-        self._kind = 0
+    def __init__(self, client: Client, routing: ClientRouting, batch: Batch) -> None:
+        self._client: Final = client
+        self._routing: Final = routing
+        self._lease: Final = routing.lease
+        self._batch: Final = batch
         self.refused = False
 
+    # --- what follows the head
+
+    def begun(self) -> None:
+        """The head has been taken: a server waits for the rest, unless it is refused."""
+        self._lease.mid_message = not self.refused
+
+    def go_on(self, data: bytes) -> bool:
+        """Pass on more of it; False declines it for now."""
+        server = self._lease.server
+        if self.refused or server is None:
+            return True
+        if server.congested:
+            return False
+        server.send(data)
+        return True
+
+    def end(self) -> None:
+        """It is complete."""
+        self.refused = False
+        self._lease.mid_message = False
+
+    # --- refusing
+
+    def refuse(self, kind: int, error: RouterError) -> None:
+        """There is no server for it: answer with an error and ignore the rest."""
+        self.refused = True
+        ends = kind in b"QF"
+        self._batch.skipping = not ends
+        self._client.refuse(error, messages.READY_IDLE if ends else b"")
+
+    def refuses(self, kind: int, head: bytes) -> bool:
+        """Refuse the message if plugins are against it, or if its shard cannot be found."""
+        if self.plugins_refuse(kind, head):
+            return True
+        error = self._routing.too_long_to_place(kind)
+        if error is not None:
+            self._refuse_here(kind, error)
+        return error is not None
+
+    def _refuse_here(self, kind: int, error: RouterError) -> None:
+        self.refused = True
+        self._batch.refuse(error, ends=kind == codes.QUERY)
+
+    def plugins_refuse(self, kind: int, head: bytes) -> bool:
+        """Refuse a message if the plugins are against it.
+
+        Without a server, what is not refused comes here once more.
+        """
+        inspector = self._lease.pool.inspector
+        if inspector is None:
+            return False
+        error: RouterError | None = None
+        if kind == codes.BIND:
+            name = head[HEADER_SIZE:].split(b"\0", 2)[1:2]
+            statement = self._batch.names.get(name[0]) if name else None
+            if statement is not None:
+                error = use_objection(self._lease, statement)
+        elif kind in (codes.QUERY, codes.PARSE):
+            start = HEADER_SIZE if kind == codes.QUERY else head.find(b"\0", HEADER_SIZE) + 1
+            error = inspector.objection_to_long()
+            if error is not None or self._lease.server is not None:
+                inspector.note(head[start:])
+        if error is not None:
+            self._refuse_here(kind, error)
+        return error is not None
+
+    # --- the head
+
     def begin(self, kind: int, head: bytes, missing: int) -> bool:
-        """Pass on the head; False declines it for now."""
-        session = self._session
-        if session.is_waiting:
-            return False
-        if self.refused:
-            return True
-        self._kind = kind
-        extended, server = session.extended, session.server
-        if extended.skipping and kind != codes.COPY_DATA:
-            self.refused = True
-            return True
+        """Pass on the head of a message of the extended protocol; False declines it for now.
+
+        Raises:
+            RouterError: there is no server for it; see `refuse`.
+        """
+        batch, server = self._batch, self._lease.server
         bind = self._operation(head, missing) if kind == codes.BIND and server is None else None
-        if extended.collected.operations:
-            extended.collected.dispatch(bind)
-            return self.begin(kind, head, missing)
-        if kind == codes.COPY_DATA:
-            self.refused = server is None or not server.queue
-            return self.refused or simple.on_copy(session, server, head)
         if server is None:
-            if self._refuses(kind, head):
+            if not batch.operations and self.refuses(kind, head):
                 return True
-            if bind is None:
-                session.dispatch(b"")
+            if batch.operations or bind is not None:
+                batch.dispatch(bind)
             else:
-                extended.collected.dispatch(bind)
-            return self.begin(kind, head, missing)
-        if kind in b"QF":
-            return self._query(server, head)
-        if extended.segment is not None and extended.segment.failed:
+                self._routing.request(self._routing.router.route_unknown(self._routing.state))
+            if self._lease.is_pending:
+                return False
+            server = self._lease.server
+            if server is None:  # what was collected has been answered here
+                return self.begin(kind, head, missing)
+        self._lease.has_come = False
+        return self._pass_on(server, kind, head, missing)
+
+    def _pass_on(self, server: ServerConnection, kind: int, head: bytes, missing: int) -> bool:
+        script = self._batch.script
+        if script.segment is not None and script.segment.failed:
             self.refused = True
             return True
-        if not extended.admits(server):
+        if not script.admits(server):
             return False
-        extended.send_pending(server)
-        if self._refuses(kind, head):
+        script.send(server)
+        if self.refuses(kind, head):
             return True
-        if session.writes is not None:
-            session.writes.note(None)
+        if self._lease.writes is not None:
+            self._lease.writes.note(None)
         if kind == codes.BIND:
             return self._bind(server, head, missing)
         self._parse(server, head)
         return True
 
-    def _query(self, server: ServerConnection, head: bytes) -> bool:
-        session = self._session
-        segment = session.extended.segment
-        if segment is not None and segment.failed:
-            self.refused = True
-            return True
-        if segment is not None:
-            if not simple.query_in_batch(session, server, segment, head, is_whole=False):
-                return False
-            server.marks |= marks.UNKNOWN
-            return True
-        inspector = session.pool.inspector
-        if server.queue and (not session.may_follow(server) or inspector is not None):
-            return False
-        if self._refuses(codes.QUERY, head):
-            return True
-        simple.send_query(session, server, head, marks.UNREAD)
-        return True
-
-    def _refuses(self, kind: int, head: bytes) -> bool:
-        """Refuse the message if plugins are against it, or if its shard cannot be found."""
-        session = self._session
-        inspector = session.pool.inspector
-        if inspector is not None and local.refuses_long(session, inspector, head):
-            return True
-        error = straying.long_objection(session, kind)
-        if error is not None:
-            self.refused = True
-            local.refuse(session, kind, error)
-        return error is not None
-
     def _operation(self, head: bytes, missing: int) -> Operation | None:
         """What the head of a Bind says; None if it is of an unknown statement."""
         fields = head[HEADER_SIZE:].split(b"\0", 2)
-        names = self._session.extended.names
+        names = self._batch.names
         statement = names.get(fields[1])
         if statement is None:
             return None
@@ -121,32 +159,28 @@ class LongMessages:
 
     def _bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
         """Translate the head of a Bind; False: it must wait."""
-        session, extended = self._session, self._session.extended
+        script, names = self._batch.script, self._batch.names
         fields = head[HEADER_SIZE:].split(b"\0", 2)
         operation = self._operation(head, missing)
         if operation is None or operation.statement is None:
-            if extended.names.renames and is_reserved(fields[1]):
+            if names.renames and is_reserved(fields[1]):
                 raise unknown_statement(fields[1])
-            if extended.names.renames and not fields[1]:
-                preparing.clear_unnamed(extended, server)
-            extended.forward(server, head, FORWARD_BIND)
+            if names.renames and not fields[1]:
+                script.clear_unnamed(server)
+            script.forward(server, head, FORWARD_BIND)
+            script.begin(server).has_bound = True
             return True
-        error = straying.bind_objection(session, server, operation)
+        error = self._routing.bind_on_wrong_shard(
+            server, operation.statement, operation.data, is_whole=False
+        )
         if error is not None:
-            left = extended.leave(server)
+            left = self._batch.leave(server)
             if left is None:
-                self.refused = True
-                local.refuse(session, codes.BIND, error)
+                self._refuse_here(codes.BIND, error)
                 return True
             return left and self.begin(codes.BIND, head, missing)
-        preparing.provide(extended, server, operation.statement, operation.token)
-        server.marks |= operation.statement.glance.leaves
-        rest = operation.data
-        name = preparing.server_name(operation)
-        data = messages.bind_head(operation.name, name, len(rest) + missing) + rest
-        extended.forward(server, data, FORWARD_BIND)
-        if extended.segment is not None:
-            extended.segment.has_bound = True
+        size = len(operation.data) + missing
+        script.bind_long(server, operation, operation.statement, size)
         return True
 
     def _parse(self, server: ServerConnection, head: bytes) -> None:
@@ -154,45 +188,16 @@ class LongMessages:
 
         It is the client's own on this server: a named one keeps the server for good.
         """
-        names = self._session.extended.names
+        names = self._batch.names
         name = head[HEADER_SIZE : head.find(b"\0", HEADER_SIZE)]
         if names.renames and is_reserved(name):
             raise ClientProtocolError(
                 f"prepared statement names must not begin with {name[:6]!r}"
             )
         if name:
-            self._session.pinned = True
+            self._lease.pinned = True
         else:
             names.drop_unnamed()
             server.unnamed = 0  # none that another client could be given: see the marks
         server.marks |= marks.UNKNOWN
-        self._session.extended.forward(server, head, FORWARD_PARSE)
-
-    def go_on(self, data: bytes) -> bool:
-        """Pass on more of it; False declines it for now."""
-        server = self._session.server
-        if self.refused or server is None:
-            return True
-        if server.congested:
-            return False
-        server.send(data)
-        return True
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether a server waits for the rest of it."""
-        return self._session.passing and not self.refused
-
-    def end(self) -> None:
-        """It is complete."""
-        self.refused = False
-
-    def refuse(self, answer: bytes) -> None:
-        """There is no server for it: answer with an error and ignore the rest."""
-        session = self._session
-        self.refused = True
-        if self._kind in b"QF":
-            session.reply(answer + messages.READY_IDLE)
-        else:
-            session.extended.skipping = True
-            session.reply(answer)
+        self._batch.script.forward(server, head, FORWARD_PARSE)

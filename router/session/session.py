@@ -2,13 +2,15 @@
 
 Theory of operation
 -------------------
-A client holds no server while it is idle. A Query, or a batch that is complete or too long to
-hold, is given a route and asks the pool for a server. From then on its messages go to that
-server, one segment after another, until a ReadyForQuery says that the transaction is over and
-nothing else is on its way: then the server goes back (in session mode: when the client leaves).
-A message that has to wait for something is declined, and held by `ClientStream`.
+A session has a byte stream (`stream`), a hold on a server (`lease`), a say in where its
+statements go (`routing`), and the batch that it is sending (`batch`).
 
-How a session ends is the business of `departure`.
+A client holds no server while it is idle. A Query, or a batch that is complete or too long to
+hold, is given a route and asks the pool for a server. If one is idle, it goes there at once; if
+not, the message stays where it is, declined, until the pool has one. From then on the client's
+messages go to that server, one segment after another, until a ReadyForQuery says that the
+transaction is over and nothing else is on its way: then the server goes back (in session mode:
+when the client leaves).
 """
 
 from __future__ import annotations
@@ -16,19 +18,30 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, PoolError, RouterError, RoutingError, ServerError
-from ..protocol import codes, marks, messages
-from ..protocol.framing import HEADER_SIZE, string_in
-from . import departure, limits, simple
-from .attachment import Attachment
-from .extended import Extended
+from ..errors import (
+    ClientProtocolError,
+    ClientTimeout,
+    PoolError,
+    RouterError,
+    RoutingError,
+    ServerError,
+    ShuttingDown,
+)
+from ..pool.contracts import PoolClient
+from ..protocol import codes, messages
+from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
+from .batch import Batch
+from .client import Client
+from .client_routing import ClientRouting
+from .client_settings import ClientSettings
+from .lease import Lease
 from .long import LongMessages
-from .settings import ClientSettings
+from .script import POISON
+from .simple import SimpleProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine.link import Output
     from ..engine.loop import Engine
     from ..pool.pool import Pool
     from ..pool.server import ServerConnection
@@ -44,39 +57,37 @@ _HOLD_TIME: Final = 0.005
 # So many segments of one client may be on their way at a time.
 _MAX_PIPELINE: Final = 2000
 
+_COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
-class Session(Attachment):
-    """The state of one client.
+
+class Session(PoolClient):
+    """The session of one client.
 
     Attributes:
-        extended: what it has prepared, and the batch that it is sending.
-        failures: checkouts that have failed since the last one that did not.
-        idle_since: when the client last had all its answers in an open transaction.
-        is_watched: a timer will look whether that is too long ago.
-        is_held_for_more: a timer will send what there is of a batch.
-        pinned: it keeps its server until it leaves.
-        pid, secret: the key of its cancel requests.
+        client: its link, its key, its counts.
+        settings: what it has set, and what it was told of that.
+        lease, routing, batch, stream: see above.
+        simple, long: act on the messages that are not those of a batch, or too long to hold.
     """
 
     __slots__ = (
-        "draining",
-        "error_count",
-        "extended",
-        "failures",
-        "idle_since",
-        "is_held_for_more",
-        "is_watched",
-        "link",
+        "_draining",
+        "_engine",
+        "_failures",
+        "_idle_since",
+        "_is_held_for_more",
+        "_is_watched",
+        "_is_working",
+        "_on_end",
+        "_was_reset",
+        "batch",
+        "client",
+        "lease",
         "long",
-        "on_end",
-        "opened_at",
-        "peer",
-        "pid",
-        "pinned",
-        "query_count",
-        "secret",
-        "tls",
-        "transaction_count",
+        "routing",
+        "settings",
+        "simple",
+        "stream",
     )
 
     def __init__(
@@ -93,348 +104,497 @@ class Session(Attachment):
         find_pool: Callable[[str, str], Pool | None],
         on_end: Callable[[Session, str], None],
     ) -> None:
-        super().__init__(
-            engine, pool, ClientSettings(variables, overlay, self._tell), find_pool
+        self._engine: Final = engine
+        self._on_end: Final = on_end
+        self.client: Final = Client(
+            pid=pid, secret=secret, peer=peer, tls=tls, opened_at=engine.now
         )
-        self.pid: Final = pid
-        self.secret: Final = secret
-        self.peer: Final = peer
-        self.tls: Final = tls
-        self.on_end: Final = on_end
-        self.link: Output | None = None
-        self.extended: Final = Extended(self, renames=pool.renames_statements)
-        self.long: Final = LongMessages(self)
-        self.draining = False
-        self.is_held_for_more = False
-        self.failures = 0
-        self.idle_since = 0.0
-        self.is_watched = False
-        self.pinned = False
-        self.opened_at: Final = engine.now
-        self.transaction_count = 0
-        self.query_count = 0
-        self.error_count = 0
+        self.settings: Final = ClientSettings(variables, overlay, self._tell)
+        self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
+        self.routing: Final = ClientRouting(self.lease)
+        self.batch: Final = Batch(self.client, self.routing)
+        self.long: Final = LongMessages(self.client, self.routing, self.batch)
+        self.simple: Final = SimpleProtocol(self.client, self.routing, self.batch, self.long)
+        self.stream: Final = ClientStream()
+        self._is_working = False
+        # A timer will send what there is of a batch.
+        self._is_held_for_more = False
+        # Checkouts that have failed since the last one that did not.
+        self._failures = 0
+        # When the client last had all its answers in a transaction; a timer looks at that.
+        self._idle_since = 0.0
+        self._is_watched = False
+        # All settings have been reset, by a segment that may still fail.
+        self._was_reset = False
+        self._draining = False
 
     def __repr__(self) -> str:
-        return f"<Session {self.pid} {self.pool.database}/{self.pool.user} {self.state.value}>"
-
-    # --- facts
+        pool = self.lease.pool
+        state = self.lease.state.value
+        return f"<Session {self.client.pid} {pool.database}/{pool.user} {state}>"
 
     @property
     def congested(self) -> bool:
         """Whether the client is slow to take what it asked for."""
-        return self.link is not None and self.link.congested
+        return self.client.congested
+
+    @property
+    def label(self) -> str:
+        """For SHOW SERVERS."""
+        return self.settings.application_name
+
+    def reply(self, data: bytes) -> None:
+        """Send bytes to the client."""
+        link = self.client.link
+        if link is not None:
+            link.write(data)
 
     # --- from the client's link
 
     def on_data(self, data: bytes) -> None:
-        """Bytes arrived from the client."""
-        try:
-            # Most of what arrives is one whole short Query of a client that does nothing else.
-            if (
-                len(data) > HEADER_SIZE
-                and data[0] == codes.QUERY
-                and data[1] == 0 == data[2]
-                and (data[3] << 8 | data[4]) == len(data) - 1
-                and self._can_act
-            ):
-                if simple.on_query(self, data, 0, len(data)):
-                    return
-                self.hold(data)
-            else:
-                self.feed(data)
-        except ClientProtocolError as error:
-            self.end_with(error)
-            return
-        if self.link is None:
-            return
-        if self.wants_turn:
-            self.link.defer()
-        elif self.is_full:
-            self.link.pause()
-        elif self.extended.is_holding:
-            self._limit_holding()
-
-    def _limit_holding(self) -> None:
-        """PostgreSQL acts on each message at once: do not let it wait for a Sync for long."""
-        if not self.is_held_for_more:
-            self.is_held_for_more = True
-            self.engine.call_later(_HOLD_TIME, self._send_held)
-
-    def _send_held(self) -> None:
-        """Send what there is of a batch: its errors may be what the client waits for."""
-        self.is_held_for_more = False
-        if self.closed or not self.extended.is_holding:
-            return
-        if self.server is None:
-            self.extended.collected.dispatch()
-        elif not self.awaits_settings:
-            self.extended.send_pending(self.server)
-
-    @property
-    def _can_act(self) -> bool:
-        """Whether nothing stands between a Query and its being acted on."""
-        return (
-            self.waiter is None
-            and not self.awaits_settings
-            and self.is_quiet
-            and not self.extended.is_busy
-            and (self.server is None or not self.server.congested)
-        )
+        """Bytes arrived from the client; none if this is the turn that was asked for."""
+        self.stream.receive(data)
+        self._work()
 
     def on_drained(self) -> None:
         """The client takes output again."""
-        if self.server is not None:
-            self.server.client_drained()
+        if self.lease.server is not None:
+            self.lease.server.client_drained()
 
     def on_closed(self, reason: str) -> None:
         """The client has gone without a word."""
-        self.link = None
-        busy = self.waiter is not None or (self.server is not None and self.server.queue)
-        if busy and self.holds_goodbye:
+        self.client.link = None
+        lease = self.lease
+        busy = lease.waiter is not None or (lease.server is not None and lease.server.queue)
+        if busy and self.stream.holds_goodbye:
             return  # as in PostgreSQL, what was sent before the goodbye is still acted on
-        departure.leave(self, reason, polite=False)
+        self._leave(reason, polite=False)
 
-    def reply(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        if self.link is not None:
-            self.link.write(data)
+    # --- the work
+
+    def _work(self) -> None:
+        """Act on what the client has sent, as far as that is possible now."""
+        if self._is_working:
+            return  # the loop below is at it
+        self._is_working = True
+        try:
+            self._act_on_all()
+        except ClientProtocolError as error:
+            self.end_with(error)
+        finally:
+            self._is_working = False
+        link, stream = self.client.link, self.stream
+        if link is None:
+            return
+        if stream.wants_turn:
+            link.defer()
+        elif stream.is_full:
+            link.pause()
+        elif self.batch.is_holding:
+            self._limit_holding()
+
+    def _act_on_all(self) -> None:
+        stream, client = self.stream, self.client
+        if self.lease.pool.retired and not self._has_pool():
+            return
+        while not client.closed:
+            found = stream.next()
+            if found == NOTHING:
+                return
+            try:
+                if not self._act(found):
+                    stream.decline()
+                    return
+            except ClientProtocolError:
+                raise
+            except RouterError as error:
+                self._failed(error)
+                continue
+            stream.take()
+            if found != MESSAGE:
+                self._passed_on(found)
+
+    def _act(self, found: int) -> bool:
+        """Act on what the stream has found; False declines it for now.
+
+        Raises:
+            ClientProtocolError: the connection cannot go on.
+            RouterError: there is no server for it; see `_failed`.
+        """
+        stream, lease = self.stream, self.lease
+        kind, data, start, end = stream.kind, stream.data, stream.start, stream.end
+        if found == MESSAGE:
+            if lease.waiter is not None or lease.awaits_settings:
+                return False
+            server = lease.server
+            if server is not None and (server.congested or len(server.queue) > _MAX_PIPELINE):
+                return False
+            if kind == codes.QUERY:
+                return self.simple.query(data, start, end)
+            if kind in b"PBDECSH":
+                return self.batch.on_message(kind, data, start, end)
+            if kind in b"dcf":
+                return self.simple.copy(data[start:end])
+            if kind == codes.FUNCTION_CALL:
+                return self.simple.function_call(data[start:end])
+            # Terminate: what was sent before it is finished, as PostgreSQL would.
+            self._leave("client terminated", polite=True)
+            return True
+        if found == LONG_MESSAGE:
+            return self._long_message(kind, data[start:end], stream.missing)
+        return self.long.go_on(data[start:end])
+
+    def _failed(self, error: RouterError) -> None:
+        """There is no server for what the client asks: that fails, and the session goes on."""
+        stream, batch = self.stream, self.batch
+        self.lease.has_come = False
+        self.routing.router.tallies.refuse(error)
+        self._log_failure(error)
+        if batch.operations:
+            batch.fail(error)
+            if stream.kind in b"PBDECSH" and not stream.missing and self._is_working:
+                stream.take()  # the last of them; any other message follows the batch
+        elif stream.missing:
+            self.long.refuse(stream.kind, error)
+        else:
+            self.client.refuse(error, messages.READY_IDLE)
+            stream.take()
+        self.routing.end_transaction()
+        if isinstance(error, PoolError | ServerError):
+            self._count_failure()
 
     def _go_on(self) -> None:
         """Whatever input was declined may be acted on now."""
-        if self.closed:
+        if self.client.closed:
             return
-        if self.has_declined:
+        if self.stream.has_declined:
             self.on_data(b"")
-        if self.link is not None and not self.is_full:
-            self.link.resume()
+        link = self.client.link
+        if link is not None and not self.stream.is_full:
+            link.resume()
 
-    # --- messages
+    def _limit_holding(self) -> None:
+        """PostgreSQL acts on each message at once: do not let it wait for a Sync for long."""
+        if not self._is_held_for_more:
+            self._is_held_for_more = True
+            self._engine.call_later(_HOLD_TIME, self._send_held)
 
-    def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        """Act on one whole message; False holds it back."""
-        if self.is_waiting:
+    def _send_held(self) -> None:
+        """Send what there is of a batch: its errors may be what the client waits for."""
+        self._is_held_for_more = False
+        if self.client.closed or (self.lease.pool.retired and not self._has_pool()):
+            return
+        try:
+            self.batch.send_held()
+        except RouterError as error:
+            self._failed(error)
+
+    def _has_pool(self) -> bool:
+        """See to it that the pool is one that serves; without one, the session ends."""
+        lease = self.lease
+        if lease.server is not None or lease.waiter is not None:
+            return True
+        try:
+            if lease.renew_pool():
+                self.routing.set_pipelining()
+                self.batch.names.renames |= lease.pool.renames_statements
+                self.batch.rebind()
+        except RoutingError as error:
+            self.end_with(error)
             return False
-        server = self.server
-        if server is not None and (server.congested or len(server.queue) > _MAX_PIPELINE):
-            return False
-        if kind == codes.QUERY:
-            return simple.on_query(self, data, start, end)
-        if kind in b"PBDECSH":
-            return self.extended.on_message(kind, data, start, end)
-        if kind in b"dcf":
-            return simple.on_copy(self, server, data[start:end])
-        if kind == codes.FUNCTION_CALL:
-            return simple.on_function_call(self, data[start:end])
-        # Terminate: what was sent before it is finished, as PostgreSQL would.
-        departure.leave(self, "client terminated", polite=True)
-        return False
+        return True
 
     # --- long messages
 
-    def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
-        """Pass on the head of a message that is too long to hold."""
-        return self.long.begin(kind, head, missing)
+    def _long_message(self, kind: int, head: bytes, missing: int) -> bool:
+        """Pass on the head of a message that is too long to hold; False declines it for now."""
+        lease, long, batch = self.lease, self.long, self.batch
+        if lease.waiter is not None or lease.awaits_settings:
+            return False
+        if long.refused:
+            return True
+        if kind == codes.COPY_DATA:
+            if not batch.operations:
+                long.refused = lease.server is None or not lease.server.queue
+            return long.refused or self.simple.copy(head)
+        if batch.skipping:
+            long.refused = True
+            return True
+        if kind in b"QF":
+            return self.simple.long_query(kind, head)
+        return long.begin(kind, head, missing)
 
-    def on_piece(self, data: bytes) -> bool:
-        """Pass on more of it."""
-        return not self.closed and self.long.go_on(data)
-
-    def on_long_end(self) -> None:
-        """It is complete."""
+    def _passed_on(self, found: int) -> None:
+        """The head of a long message, or more of it, has been acted on."""
+        if self.stream.passing:
+            if found == LONG_MESSAGE:
+                self.long.begun()
+            return
         self.long.end()
-        server = self.server
+        server = self.lease.server
         if server is not None and not server.queue and server.status == codes.IDLE:
             self._let_go(server)  # a COPY failed before all of its data was here
 
-    # --- checkout
+    # --- from the pool
 
-    def attached(self, server: ServerConnection) -> None:
-        """There is a server: be its client."""
-        server.attach(self)
-        self.failures = 0
+    def take_server(self, server: ServerConnection) -> bool:
+        """The server that we waited for is there; False if we do not want it any more."""
+        if self.client.closed:
+            return False
+        self._failures = 0
+        if self.lease.take(server):
+            self._start(server)
+        return True
 
-    def start_work(self, server: ServerConnection) -> None:
-        self.extended.attached()
-        if self._pending:
-            message, self._pending = self._pending, b""
-            glance = (
-                marks.UNREAD if message[0] == codes.FUNCTION_CALL else marks.of_text(message)
-            )
-            simple.send_query(self, server, message, glance)
-        elif self.extended.collected.operations:
-            self.extended.replay(server)
-        if self.has_declined:
-            self._go_on()
+    def settings_accepted(self) -> None:
+        """The server has the client's settings."""
+        self.lease.awaits_settings = False
+        server = self.lease.server
+        if server is not None:
+            self._start(server)
 
-    def checkout_failed(self, error: RouterError) -> None:
-        """There is no server to be had: the statement fails, the session goes on."""
-        self.waiter = None
-        self.error_count += 1
-        self.pool.router.tallies.refuse(error)
-        limits.log_failure(self, error)
-        answer = messages.error_from(error)
-        if self._pending:
-            self._pending = b""
-            self.reply(answer + messages.READY_IDLE)
-        elif self.extended.collected.operations:
-            synced = self.extended.fail_collected()
-            self.reply(answer + (messages.READY_IDLE if synced else b""))
-        else:
-            self.long.refuse(answer)
-        self.end_transaction()
-        if isinstance(error, PoolError | ServerError) and limits.fails_too_often(self):
-            return
+    def _start(self, server: ServerConnection) -> None:
+        """The server is ready: send it what waited for it."""
+        if self.batch.operations:
+            self.lease.has_come = False
+            self.batch.script.trust()
+            self.batch.replay(server)
+        elif self.lease.has_come:
+            self.batch.script.trust()
         self._go_on()
-
-    def pool_retired(self) -> None:
-        """The pool in whose queue we waited is gone: ask the new one."""
-        self.waiter = None
-        message = self._pending
-        if self.extended.collected.operations:
-            self.extended.collected.dispatch()
-        elif message and message[0] == codes.QUERY:
-            self.dispatch(message, string_in(message, 0, len(message)))
-        else:
-            self.dispatch(message)
-
-    def pool_changed(self) -> None:
-        """Look the statements up anew: they may go elsewhere than before."""
-        self.extended.collected.rebind()
-        self.extended.names.renames |= self.pool.renames_statements
-
-    # --- from the server
-
-    def segment_done(self, segment: Segment, status: int) -> None:
-        """A segment has been answered in full."""
-        server = self.server
-        assert server is not None
-        now = self.engine.now
-        counters = server.pool.counters
-        self.query_count += 1
-        server.query_count += 1
-        counters.query_count += 1
-        counters.query_time += now - segment.started
-        if segment.failed:
-            self.error_count += 1
-            self.extended.names.parse_failed(segment.opening)
-        if segment.resets_all or self._was_reset:
-            self._end_reset(failed=segment.failed)
-        if self.settings.has_reports:
-            self._adopt_settings(server, is_kept=status != codes.IDLE or self.keeps_server)
-        if status == codes.IDLE:
-            self.transaction_count += 1
-            server.transaction_count += 1
-            counters.xact_count += 1
-            counters.xact_time += now - self._xact_started
-            self._xact_started = now
-            self.end_transaction()
-            self._let_go(server)
-        elif self.pool.is_statement_mode:
-            limits.refuse_transaction(self)
-            return
-        elif not server.queue and self.pool.settings.idle_client_in_transaction_timeout:
-            limits.watch_idleness(self)
-        if self.draining and self.server is None:
-            departure.leave_if_idle(self)
-        elif self.has_declined:
-            self._go_on()
-
-    def _let_go(self, server: ServerConnection) -> None:
-        """Give the server back if nothing is on its way any more."""
-        if not server.queue and not self.keeps_server:
-            self.server = None
-            if self.routing.prepared:
-                self.routing.prepared.clear()  # the server drops them before its next client
-            server.pool.release(server)
-
-    def may_follow(self, server: ServerConnection) -> bool:
-        """Whether a statement may be sent behind one that is not answered.
-
-        Not while others wait for a server that this client would give back after its answer:
-        else a client that never lets the queue run dry would keep it from them for good.
-        """
-        return self.may_pipeline and (
-            not server.pool.waiters or server.status != codes.IDLE or self.keeps_server
-        )
-
-    @property
-    def keeps_server(self) -> bool:
-        """Whether it keeps its server between transactions."""
-        return (
-            self.pinned
-            or self.long.is_under_way
-            or (self.pool.is_session_mode and not self.draining)
-        )
-
-    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """The server reports a setting; `swallowed`: because we gave it the client's."""
-        if not swallowed:
-            self.settings.changed(name, value)
-            if self.pool.settings.log_client_parameter_status_changes:
-                log.info("client %s: %.64s is now %.256s", self.peer, name, value)
-        elif self.settings.told(name, self.pool) != value:
-            self.settings.report(name, value)
-
-    def _tell(self, name: str, value: str) -> None:
-        self.routing.note_setting(name, value)
-        self.reply(messages.parameter_status(name, value))
-
-    def server_drained(self) -> None:
-        """The server takes input again, or has accepted our settings."""
-        if self.awaits_settings and self.server is not None and not self.server.applying:
-            self.awaits_settings = False
-            self.start_work(self.server)
-        else:
-            self._go_on()
-
-    def script_done(self) -> None:
-        """All that was sent of an open batch has been answered."""
-        if self.has_declined:
-            self._go_on()
 
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server does not take what the client asked for at start-up."""
         error = RouterError(fields.get("M", "bad setting"), sqlstate=fields.get("C", "22023"))
         self.end_with(error)
 
-    def server_lost(self, error: RouterError) -> None:
-        """The server is gone, and with it what the client was doing."""
-        server, self.server = self.server, None
-        self.error_count += 1
-        log.warning("client %s: %s", self.peer, error.line)
-        answer = b""
-        if server is not None and not server.doomed and not server.mid_message:
-            answer = messages.error_from(error, severity="FATAL")
-        self.end(answer, error.message)
+    def checkout_failed(self, error: RouterError) -> None:
+        """There is no server to be had: the statement fails, the session goes on."""
+        self.lease.waiter = None
+        self._failed(error)
+        self._go_on()
 
-    # --- cancel, drain, end
+    def pool_retired(self) -> None:
+        """The pool in whose queue we waited is gone: ask the new one."""
+        self.lease.waiter = None
+        if not self._has_pool():
+            return
+        if self.batch.operations:
+            try:
+                self.batch.dispatch()
+            except RouterError as error:
+                self._failed(error)
+        self._go_on()
+
+    # --- from the server
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """A segment has been answered in full."""
+        lease, client = self.lease, self.client
+        server = lease.server
+        assert server is not None
+        now = self._engine.now
+        counters = server.pool.counters
+        client.query_count += 1
+        server.query_count += 1
+        counters.query_count += 1
+        counters.query_time += now - segment.started
+        if self.batch.script.segment is segment:
+            self.batch.script.reset()  # a Sync that was passed on in COPY has ended it
+        if segment.failed:
+            client.error_count += 1
+            self.batch.names.parse_failed(segment.opening)
+        if segment.resets_all or self._was_reset:
+            self._end_reset(failed=segment.failed)
+        if self.settings.has_reports:
+            is_kept = status != codes.IDLE or lease.keeps_server
+            if lease.adopt_settings(server, is_kept=is_kept):
+                self.batch.rebind()
+        if status == codes.IDLE:
+            client.transaction_count += 1
+            server.transaction_count += 1
+            counters.xact_count += 1
+            counters.xact_time += now - lease.xact_started
+            lease.xact_started = now
+            self.routing.end_transaction()
+            self._let_go(server)
+        elif lease.pool.is_statement_mode:
+            text = "transaction blocks are not allowed in statement pooling mode"
+            self.end_with(ClientProtocolError(text, sqlstate="0A000"))
+            return
+        elif not server.queue and lease.pool.settings.idle_client_in_transaction_timeout:
+            self._watch_idleness()
+        if self._draining and lease.server is None:
+            self._leave_if_idle()
+        elif self.stream.has_declined:
+            self._go_on()
+
+    def _let_go(self, server: ServerConnection) -> None:
+        """Give the server back if nothing is on its way any more."""
+        if self.lease.release(server) and self.routing.state.prepared:
+            self.routing.state.prepared.clear()  # the server drops them before its next client
+
+    def _end_reset(self, *, failed: bool) -> None:
+        """The segment with a RESET ALL or DISCARD ALL is over: so are the client's choices."""
+        is_due, self._was_reset = self._was_reset and not failed, False
+        if is_due:
+            self.routing.forget_choices()
+
+    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """The server reports a setting; `swallowed`: because we gave it the client's."""
+        pool = self.lease.pool
+        if not swallowed:
+            self.settings.changed(name, value)
+            if pool.settings.log_client_parameter_status_changes:
+                peer = self.client.peer
+                log.info("client %s: %.64s is now %.256s", peer, name, value)
+        elif self.settings.told(name, pool) != value:
+            self.settings.report(name, value)
+
+    def settings_reset(self, *, everything: bool) -> None:
+        """A RESET has succeeded: it brings settings, or all, to the client's defaults."""
+        self.settings.reset()
+        self._was_reset = everything
+
+    def _tell(self, name: str, value: str) -> None:
+        """Report a setting to the client."""
+        self.routing.state.note_setting(name, value)
+        self.reply(messages.parameter_status(name, value))
+
+    def server_ready(self) -> None:
+        """The server takes input again, or has answered something of the router's own."""
+        self._go_on()
+
+    def batch_answered(self) -> None:
+        """All that was sent of an open batch has been answered."""
+        if self.stream.has_declined:
+            self._go_on()
+
+    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+        """The server is gone, and with it what the client was doing."""
+        self.lease.lose()
+        self.client.error_count += 1
+        log.warning("client %s: %s", self.client.peer, error.line)
+        self._end(error, can_tell=can_tell)
+
+    # --- limits
+
+    def _watch_idleness(self) -> None:
+        """End the session if it is idle for idle_client_in_transaction_timeout from now on.
+
+        One timer serves the whole transaction.
+        """
+        self._idle_since = self._engine.now
+        if not self._is_watched:
+            self._is_watched = True
+            timeout = self.lease.pool.settings.idle_client_in_transaction_timeout
+            self._engine.call_later(timeout, self._look_for_idleness)
+
+    def _look_for_idleness(self) -> None:
+        self._is_watched = False
+        server = self.lease.server
+        if server is None or server.queue or server.status == codes.IDLE:
+            return
+        timeout = self.lease.pool.settings.idle_client_in_transaction_timeout
+        left = self._idle_since + timeout - self._engine.now
+        if left > 0:
+            self._is_watched = True
+            self._engine.call_later(left, self._look_for_idleness)
+            return
+        text = "terminating connection due to idle-in-transaction timeout"
+        self.end_with(ClientTimeout(text, sqlstate="25P03"))
+
+    def _log_failure(self, error: RouterError) -> None:
+        """Log that a statement gets no server: of those that a dead server fails, a few."""
+        more: str | None = ""
+        if isinstance(error, PoolError | ServerError):
+            more = self.lease.pool.unserved.admit(self._engine.now)
+        if more is not None:
+            log.info("client %s: %s%s", self.client.peer, error.line, more)
+
+    def _count_failure(self) -> None:
+        """Count a failed checkout; one too many ends the session."""
+        self._failures += 1
+        limit = self.lease.pool.settings.checkout_failure_limit
+        if limit is not None and self._failures >= limit:
+            text = f"checkout failure limit reached ({self._failures} / {limit})"
+            self.end_with(PoolError(text))
+
+    # --- cancel and drain
 
     def cancel(self) -> None:
         """The client asks, on another connection, to stop what it is doing."""
-        waiter = self.waiter
-        if waiter is not None:
-            waiter.cancel()
-            self.checkout_failed(
-                RoutingError("canceling statement due to user request", sqlstate="57014")
-            )
-        elif self.server is not None and self.server.queue:
-            self.server.pool.cancel(self.server)
+        server = self.lease.server
+        if self.lease.stop_waiting():
+            text = "canceling statement due to user request"
+            self.checkout_failed(RoutingError(text, sqlstate="57014"))
+        elif server is not None and server.queue:
+            server.pool.cancel(server)
+
+    def drain(self) -> None:
+        """The router is going away: leave as soon as no transaction is open."""
+        self._draining = self.lease.draining = True
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        server = self.lease.server
+        is_idle = server is None or (not server.queue and server.status == codes.IDLE)
+        if is_idle and self.lease.waiter is None:
+            self.end_with(ShuttingDown())
+
+    def expel(self) -> None:
+        """The router is going away at once: send the client away, whatever it is doing."""
+        server, error = self.lease.server, ShuttingDown()
+        # In the middle of a message nothing can be said.
+        can_tell = server is None or not (server.mid_message or server.doomed)
+        self._end(error, can_tell=can_tell)
+
+    # --- the end
 
     def end_with(self, error: RouterError) -> None:
         """Close the connection with an error."""
         if error.sqlstate != "57P01":  # a shutdown is logged once, for all
-            log.warning("client %s: %s; closing the connection", self.peer, error.line)
-        self.end(messages.error_from(error, severity="FATAL"), error.message)
+            log.warning("client %s: %s; closing the connection", self.client.peer, error.line)
+        self._end(error, can_tell=True)
 
-    def end(self, last_words: bytes, reason: str) -> None:
-        """Close the connection, with an ErrorResponse if there is one."""
-        if not self.closed:
-            if last_words:
-                self.reply(last_words)
-            departure.leave(self, reason, polite=False)
+    def _end(self, error: RouterError, *, can_tell: bool) -> None:
+        """Close the connection, with the error if anything can be said."""
+        if not self.client.closed:
+            if can_tell:
+                self.reply(messages.error_from(error, severity="FATAL"))
+            self._leave(error.message, polite=False)
 
-    def drain(self) -> None:
-        """The router is going away: leave as soon as no transaction is open."""
-        self.draining = True
-        departure.leave_if_idle(self)
+    def _leave(self, reason: str, *, polite: bool) -> None:
+        """End the session; a `polite` client lets the server finish what it was asked.
+
+        Whatever ends a session comes here, the one place where the client's server is given
+        back, abandoned or closed.
+        """
+        client = self.client
+        if client.closed:
+            return
+        client.closed = True
+        server = self.lease.end()
+        if server is not None:
+            self._give_back(server, polite=polite)
+        self.stream.drop()
+        link, client.link = client.link, None
+        if link is not None:
+            link.close()
+        self._on_end(self, reason)
+
+    def _give_back(self, server: ServerConnection, *, polite: bool) -> None:
+        """Give the server back in whatever state it is."""
+        if not server.queue:
+            server.pool.release(server)
+            return
+        self.batch.script.send(server)
+        # See that no batch takes effect that the client has not ended by a Sync.
+        last = server.queue[-1]
+        if last.is_open:
+            last.cut()
+            server.send(_COPY_FAIL + POISON + messages.SYNC)
+        elif last.copying:
+            last.end_copy()
+            server.send(_COPY_FAIL)
+        server.pool.abandon(server, cancel=not polite)

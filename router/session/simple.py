@@ -1,155 +1,276 @@
-"""The messages of the simple protocol, FunctionCall and CopyData."""
+"""The simple protocol of one client: Query, FunctionCall and CopyData."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
-from ..protocol import codes, marks
+from ..errors import RoutingError
+from ..protocol import codes, marks, messages
 from ..protocol.framing import string_in
 from ..protocol.segments import Segment
-from . import intercept, local, straying
+from .answered import answered_query, deallocation, may_concern, transaction_failed
+from .inspection import text_objection
 
 if TYPE_CHECKING:
+    from ..pool.contracts import Inspector
     from ..pool.server import ServerConnection
     from ..protocol.marks import Glance
-    from .session import Session
+    from .batch import Batch
+    from .client import Client
+    from .client_routing import ClientRouting
+    from .long import LongMessages
+
+log = logging.getLogger("router.session")
 
 
-def on_query(session: Session, data: bytes, start: int, end: int) -> bool:
-    """Act on the Query data[start:end]; False declines it for now."""
-    extended = session.extended
-    if extended.skipping:
-        return True
-    if extended.collected.operations:
-        session.extended.collected.dispatch()
-        return session.on_message(codes.QUERY, data, start, end)
-    server = session.server
-    if server is not None and extended.segment is not None:
-        return query_in_batch(session, server, extended.segment, data[start:end])
-    sql = string_in(data, start, end)
-    if intercept.may_concern(sql):
-        handled = intercept.answer(session, sql)
-        if handled is not None:
-            return handled
-    inspector = session.pool.inspector
-    if inspector is not None:
-        if server is not None and server.queue:
-            return False  # what is said to this one depends on what came before
-        if local.takes_query(session, inspector, data[start:end]):
-            return True
-    if server is None:
-        session.dispatch(data[start:end], sql)
-        return True
-    if server.queue and not session.may_follow(server):
-        return False
-    error = straying.query_objection(session, server, sql)
-    if error is not None:
-        local.refuse(session, codes.QUERY, error)
-        return True
-    send_query(session, server, data[start:end], marks.of_text(sql))
-    return True
+class SimpleProtocol:
+    """What becomes of a client's messages that are not those of the extended protocol.
 
-
-def send_query(
-    session: Session, server: ServerConnection, message: bytes, glance: Glance
-) -> None:
-    """Send a whole Query or FunctionCall, or its head, and expect its replies."""
-    segment = Segment(session, session.engine.now)
-    server.queue.append(segment)
-    server.marks |= glance.leaves
-    if glance.resets_all:
-        session.expect_reset(segment)
-    _end_unnamed(session, server, message)
-    if session.writes is not None:
-        session.writes.note_message(message, is_whole=glance is not marks.UNREAD)
-    server.send(message)
-
-
-def _end_unnamed(session: Session, server: ServerConnection, message: bytes) -> None:
-    """PostgreSQL drops the unnamed statement when a Query comes."""
-    if message[0] == codes.QUERY:
-        server.unnamed = 0
-        session.extended.names.drop_unnamed()
-
-
-def query_in_batch(
-    session: Session,
-    server: ServerConnection,
-    segment: Segment,
-    message: bytes,
-    *,
-    is_whole: bool = True,
-) -> bool:
-    """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
-
-    Whether it has failed must be known first, because a failed batch makes the server skip it.
+    Each of these may come in the middle of a batch, and then ends it or is skipped with it.
     """
-    if segment.failed:
-        return True
-    if not segment.is_answered(server.queue):
-        session.extended.flush(server)
-        # Else all that was missing was ours to make up.
-        if not segment.is_answered(server.queue):
-            return False  # `script_done` comes back here
-    inspector = session.pool.inspector
-    if (
-        inspector is not None
-        and message[0] == codes.QUERY
-        and local.takes_query(session, inspector, message, is_whole=is_whole)
-    ):
-        return True
-    if message[0] == codes.QUERY:
-        if is_whole:
-            sql = string_in(message, 0, len(message))
-            error = straying.query_objection(session, server, sql)
-        else:
-            error = straying.long_objection(session, codes.QUERY)
-        if error is not None:
-            session.long.refused = not is_whole
-            local.refuse(session, codes.QUERY, error)
+
+    __slots__ = ("_batch", "_client", "_lease", "_long", "_routing")
+
+    def __init__(
+        self, client: Client, routing: ClientRouting, batch: Batch, long: LongMessages
+    ) -> None:
+        self._client: Final = client
+        self._routing: Final = routing
+        self._lease: Final = routing.lease
+        self._batch: Final = batch
+        self._long: Final = long
+
+    def query(self, data: bytes, start: int, end: int) -> bool:
+        """Act on a whole Query; False declines it for now."""
+        batch, lease, routing = self._batch, self._lease, self._routing
+        if batch.skipping:
             return True
-    segment.end_with_query()
-    session.extended.reset()
-    glance = marks.of_text(message)
-    server.marks |= glance.leaves
-    if glance.resets_all:
-        session.expect_reset(segment)
-    _end_unnamed(session, server, message)
-    # PostgreSQL may say that the transaction is over and fail the next statement with XX000.
-    server.needs_barrier = True
-    if session.writes is not None:
-        session.writes.note(None)
-    server.send(message)
-    return True
+        if batch.operations:
+            batch.dispatch()  # it ends the batch, like a Sync
+            return not lease.is_pending and self.query(data, start, end)
+        server = lease.server
+        if server is not None and batch.script.segment is not None:
+            return self._query_in_batch(server, batch.script.segment, data[start:end])
+        sql = string_in(data, start, end)
+        if lease.has_come and server is not None:
+            lease.has_come = False
+            self._send_query(server, data[start:end], marks.of_text(sql))
+            return True
+        if may_concern(sql):
+            answered = self._answer(sql)
+            if answered is not None:
+                return answered
+        inspector = lease.pool.inspector
+        if inspector is not None:
+            if server is not None and server.queue:
+                return False  # what is said to this one depends on what came before
+            if self._is_for_plugins(inspector, sql):
+                return True
+        if server is None:
+            server = routing.request(routing.router.route(sql, routing.state))
+            if server is None:
+                return False
+        else:
+            if server.queue and not routing.lets_follow(server):
+                return False
+            error = routing.query_on_wrong_shard(server, sql)
+            if error is not None:
+                batch.refuse(error, ends=True)
+                return True
+        self._send_query(server, data[start:end], marks.of_text(sql))
+        return True
 
-
-def on_copy(session: Session, server: ServerConnection | None, message: bytes) -> bool:
-    """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
-    if session.extended.collected.operations:
-        session.extended.collected.dispatch()
-        return session.on_message(message[0], message, 0, len(message))
-    if server is not None and server.queue:
-        session.extended.send_pending(server)
+    def _send_query(self, server: ServerConnection, message: bytes, glance: Glance) -> None:
+        """Send a whole Query or FunctionCall, or its head, and expect its replies."""
+        segment = Segment(self._lease.holder, self._lease.engine.now)
+        server.queue.append(segment)
+        server.marks |= glance.leaves
+        if glance.resets_all:
+            self._routing.expect_reset(segment)
+        self._end_unnamed(server, message)
+        if self._lease.writes is not None:
+            self._lease.writes.note_message(message, is_whole=glance is not marks.UNREAD)
         server.send(message)
-        if message[0] != codes.COPY_DATA:
-            server.queue[-1].end_copy()
-    return True
 
+    def _end_unnamed(self, server: ServerConnection, message: bytes) -> None:
+        """PostgreSQL drops the unnamed statement when a Query comes."""
+        if message[0] == codes.QUERY:
+            server.unnamed = 0
+            self._batch.names.drop_unnamed()
 
-def on_function_call(session: Session, message: bytes) -> bool:
-    """Act on a FunctionCall; False declines it for now."""
-    server, extended = session.server, session.extended
-    if extended.skipping:
+    def _query_in_batch(
+        self,
+        server: ServerConnection,
+        segment: Segment,
+        message: bytes,
+        *,
+        is_whole: bool = True,
+    ) -> bool:
+        """A Query before the batch's Sync: it ends the batch, unless the batch has failed.
+
+        Whether it has failed must be known first, because a failed batch makes the server skip
+        it.
+        """
+        if segment.failed:
+            return True
+        if not self._batch.script.settle(server):
+            return False
+        sql = string_in(message, 0, len(message))
+        if message[0] == codes.QUERY:
+            inspector = self._lease.pool.inspector
+            if not is_whole:
+                if self._long.refuses(codes.QUERY, message):
+                    return True
+            elif inspector is not None and self._is_for_plugins(inspector, sql):
+                return True
+            elif (error := self._routing.query_on_wrong_shard(server, sql)) is not None:
+                self._batch.refuse(error, ends=True)
+                return True
+        segment.end_with_query()
+        self._batch.script.reset()
+        glance = marks.of_text(message)
+        server.marks |= glance.leaves
+        if glance.resets_all:
+            self._routing.expect_reset(segment)
+        self._end_unnamed(server, message)
+        # PostgreSQL may say that the transaction is over, and fail the next statement: XX000.
+        server.needs_barrier = True
+        if self._lease.writes is not None:
+            self._lease.writes.note(None)
+        server.send(message)
         return True
-    if extended.collected.operations:
-        session.extended.collected.dispatch()
-        return session.on_message(codes.FUNCTION_CALL, message, 0, len(message))
-    if server is not None and extended.segment is not None:
-        return query_in_batch(session, server, extended.segment, message)
-    if server is None:
-        session.dispatch(message)
+
+    def function_call(self, message: bytes) -> bool:
+        """Act on a whole FunctionCall; False declines it for now."""
+        batch, lease = self._batch, self._lease
+        if batch.skipping:
+            return True
+        if batch.operations:
+            batch.dispatch()
+            return not lease.is_pending and self.function_call(message)
+        server = lease.server
+        if server is not None and batch.script.segment is not None:
+            return self._query_in_batch(server, batch.script.segment, message)
+        if server is None:
+            server = self._routing.request(
+                self._routing.router.route_unknown(self._routing.state)
+            )
+            if server is None:
+                return False
+        elif server.queue and not self._routing.lets_follow(server):
+            return False
+        lease.has_come = False
+        self._send_query(server, message, marks.UNREAD)
         return True
-    if server.queue and not session.may_follow(server):
-        return False
-    send_query(session, server, message, marks.UNREAD)
-    return True
+
+    def copy(self, message: bytes) -> bool:
+        """CopyData, CopyDone or CopyFail: for the server if it is at work, else too late."""
+        if self._batch.operations:
+            self._batch.dispatch()
+            return not self._lease.is_pending and self.copy(message)
+        server = self._lease.server
+        if server is not None and server.queue:
+            self._batch.script.send(server)
+            server.send(message)
+            if message[0] != codes.COPY_DATA:
+                server.queue[-1].end_copy()
+        return True
+
+    def long_query(self, kind: int, head: bytes) -> bool:
+        batch, routing = self._batch, self._routing
+        if batch.operations:
+            batch.dispatch()
+            return not self._lease.is_pending and self.long_query(kind, head)
+        server = self._lease.server
+        if server is None:
+            if self._long.refuses(kind, head):
+                return True
+            server = routing.request(routing.router.route_unknown(routing.state))
+            if server is None:
+                return False
+        segment = batch.script.segment
+        if segment is not None:
+            self._long.refused = segment.failed
+            if not self._query_in_batch(server, segment, head, is_whole=False):
+                return False
+            server.marks |= marks.UNKNOWN
+            return True
+        has_inspector = self._lease.pool.inspector is not None
+        if server.queue and (has_inspector or not routing.lets_follow(server)):
+            return False
+        if self._long.refuses(codes.QUERY, head):
+            return True
+        self._lease.has_come = False
+        self._send_query(server, head, marks.UNREAD)
+        return True
+
+    # --- what needs no server
+
+    def _answer(self, sql: bytes) -> bool | None:
+        """Answer a routing command, EXPLAIN ROUTE, DEALLOCATE or DISCARD ALL.
+
+        Returns:
+            None: it is for the server. False: not before the replies of what was sent earlier.
+        """
+        lease, names = self._lease, self._batch.names
+        busy = lease.server is not None and bool(lease.server.queue)
+        try:
+            statement = answered_query(sql)
+            if statement is not None:
+                if busy:
+                    return False
+                if lease.status == codes.IN_FAILED_TRANSACTION:
+                    raise transaction_failed()
+                reply = statement.answer_query(self._routing)
+                self._client.reply(reply + messages.ready_for_query(lease.status))
+                return True
+        except RoutingError as error:
+            if busy:
+                return False
+            log.info("client %s: %s", self._client.peer, error.line)
+            self._client.refuse(error, messages.ready_for_query(lease.status))
+            return True
+        wanted = deallocation(sql)
+        if wanted is None or not (names.renames or names.statements):
+            return None
+        if busy:
+            return False
+        if lease.status == codes.IN_FAILED_TRANSACTION:
+            return None  # the server refuses it
+        if not names.deallocate(wanted):
+            self._batch.script.distrust()
+            return None
+        tag = messages.command_complete(wanted.tag)
+        self._client.reply(tag + messages.ready_for_query(lease.status))
+        return True
+
+    def _is_for_plugins(self, inspector: Inspector, sql: bytes) -> bool:
+        """Answer or refuse a Query if the plugins have something to say to it."""
+        inspector.note(sql)
+        answer = inspector.answer(sql)
+        if answer is not None and self._lease.status != codes.IN_FAILED_TRANSACTION:
+            rows = answer.rows((0,) * len(answer.columns))
+            end = messages.command_complete(f"SELECT {len(rows)}")
+            self._give(b"".join((messages.row_description(answer.columns), *rows, end)))
+            return True
+        error = text_objection(self._lease, inspector, sql)
+        if error is not None:
+            self._batch.refuse(error, ends=True)
+        return error is not None
+
+    def _give(self, reply: bytes) -> None:
+        """Answer a Query, whose turn it is.
+
+        In the middle of a batch an empty statement at the server lets that end as by a Query.
+        """
+        server, script = self._lease.server, self._batch.script
+        segment = script.segment
+        if server is None or segment is None or segment.steps is None:
+            self._client.reply(reply + messages.ready_for_query(self._lease.status))
+            return
+        segment.end_with_answer(reply)
+        script.reset()
+        self._batch.names.drop_unnamed()
+        server.unnamed = 0
+        server.send(messages.query(b""))

@@ -13,7 +13,7 @@ from ..stats import (
     ShardedSnapshot,
     microseconds,
 )
-from .attachment import ClientState
+from .lease import ClientState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,13 +29,18 @@ def pool_snapshots(
     """The rows of SHOW POOLS."""
     by_pool: defaultdict[tuple[str, str], list[Session]] = defaultdict(list)
     for session in sessions:
-        by_pool[session.pool.database, session.pool.user].append(session)
+        pool = session.lease.pool
+        by_pool[pool.database, pool.user].append(session)
     return [_pool_snapshot(pool, by_pool[pool.database, pool.user], now) for pool in pools]
 
 
 def _pool_snapshot(pool: Pool, sessions: list[Session], now: float) -> PoolSnapshot:
-    states = [session.state for session in sessions]
-    waits = [now - since for since in (s.waiting_since for s in sessions) if since is not None]
+    states = [session.lease.state for session in sessions]
+    waits = [
+        now - since
+        for since in (session.lease.waiting_since for session in sessions)
+        if since is not None
+    ]
     parts = pool.address_pools()
     return PoolSnapshot(
         database=pool.database,

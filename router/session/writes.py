@@ -10,10 +10,10 @@ from ..routing.activity import Written, written_by
 
 if TYPE_CHECKING:
     from ..pool.pool import Pool
+    from ..protocol.prepared import Statement
     from ..routing.activity import Activity
     from ..routing.router import QueryRouter
     from ..routing.types import Analysis
-    from .own import PreparedStatement
 
 _MOST_TABLES: Final = 100
 
@@ -41,7 +41,7 @@ class Writes:
         else:
             self.note(None)
 
-    def note_statement(self, statement: PreparedStatement | None) -> None:
+    def note_statement(self, statement: Statement[Analysis | None] | None) -> None:
         """A prepared statement is bound, or one that nobody has looked at."""
         if statement is None:
             self.note(None)

@@ -15,8 +15,8 @@ from .builders import Client, opened, wait
 
 
 LEGAL = {
-    ("closed", "idle"),
-    ("closed", "active"),
+    ("login", "active"),
+    ("login", "closed"),
     ("idle", "active"),
     ("idle", "closed"),
     ("active", "idle"),
@@ -27,8 +27,9 @@ LEGAL = {
     ("tested", "closed"),
 }
 PATHS = {
-    ServerState.CLOSED: (),
-    ServerState.IDLE: (ServerState.IDLE,),
+    ServerState.LOGIN: (),
+    ServerState.CLOSED: (ServerState.ACTIVE, ServerState.CLOSED),
+    ServerState.IDLE: (ServerState.ACTIVE, ServerState.IDLE),
     ServerState.ACTIVE: (ServerState.ACTIVE,),
     ServerState.TESTED: (ServerState.ACTIVE, ServerState.TESTED),
 }

@@ -452,13 +452,13 @@ def test_a_client_looks_its_statements_up_anew_when_something_was_learned() -> N
     harness = Knowing()
     client = harness.connect()
     assert harness.pool is not None
-    names = client.session.extended.names
+    names = client.session.batch.names
     names.operation(ord("P"), b"P\0\0\0\x30s\0%s\0\0\0" % INSERT.encode(), 0, 45)
     before = names.statements[b"s"]
     tell(harness.catalogue, 0, OTHER_ORDER)
     tell(harness.catalogue, 1, OTHER_ORDER)
-    assert client.session.epoch != harness.pool.router.epoch
-    client.session.look_up_anew()
+    assert client.session.routing.epoch != harness.pool.router.epoch
+    client.session.batch.rebind()
     after = names.statements[b"s"]
     assert before.analysis is not None
     assert after.analysis is not None

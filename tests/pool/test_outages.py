@@ -9,7 +9,6 @@ import pytest
 
 from router.errors import PoolTimeout, RoutingError, ServerUnavailable
 from router.pool.throttle import INTERVAL, Throttle
-from router.session import limits
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import query, sqlstates
 
@@ -132,7 +131,7 @@ def test_clients_without_a_server_are_a_line_a_second(lines: Lines) -> None:
     [line] = lines.take()
     assert "could not get connection from the pool" in line
     harness.engine.advance(INTERVAL)
-    limits.log_failure(clients[0].session, PoolTimeout("none"))
+    clients[0].session._log_failure(PoolTimeout("none"))
     assert lines.take() == ["INFO client client:1: none (and 99 more like this before)"]
 
 
@@ -140,7 +139,7 @@ def test_a_clients_own_mistakes_are_all_logged(lines: Lines) -> None:
     harness = Harness()
     client = harness.connect()
     for _ in range(5):
-        limits.log_failure(client.session, RoutingError("no such shard"))
+        client.session._log_failure(RoutingError("no such shard"))
     assert len(lines.take()) == 5
 
 

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from router.errors import ClientProtocolError
 from router.protocol import codes
 from router.protocol.framing import TEXT_LIMIT
-from router.protocol.frontend import HOLD_LIMIT, TURN, ClientStream
+from router.protocol.frontend import (
+    HOLD_LIMIT,
+    LONG_MESSAGE,
+    MESSAGE,
+    TURN,
+    ClientStream,
+)
 from router.protocol.messages import TERMINATE
 
 
@@ -21,36 +27,36 @@ def message(kind: str, body: bytes = b"") -> bytes:
     return kind.encode() + struct.pack("!I", len(body) + 4) + body
 
 
-class Stream(ClientStream):
-    """A stream that notes what it is given, and declines when it is told to."""
+class Stream:
+    """A stream and its owner, who notes what there is, and declines when it is told to."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.stream = ClientStream()
         self.whole: list[bytes] = []
         self.long = b""
         self.heads: list[tuple[int, int]] = []
         self.ended = 0
         self.declines = False
 
-    def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        assert data[start] == kind
-        if not self.declines:
-            self.whole.append(data[start:end])
-        return not self.declines
-
-    def on_long_message(self, kind: int, head: bytes, missing: int) -> bool:
-        if not self.declines:
-            self.heads.append((kind, len(head) + missing))
-            self.long += head
-        return not self.declines
-
-    def on_piece(self, data: bytes) -> bool:
-        if not self.declines:
-            self.long += data
-        return not self.declines
-
-    def on_long_end(self) -> None:
-        self.ended += 1
+    def feed(self, data: bytes) -> None:
+        """Act on all that there is."""
+        stream = self.stream
+        stream.receive(data)
+        while found := stream.next():
+            if self.declines:
+                stream.decline()
+                return
+            piece = stream.data[stream.start : stream.end]
+            if found == MESSAGE:
+                assert piece[0] == stream.kind
+                self.whole.append(piece)
+            else:
+                self.long += piece
+            if found == LONG_MESSAGE:
+                self.heads.append((stream.kind, len(piece) + stream.missing))
+            stream.take()
+            if found != MESSAGE and not stream.passing:
+                self.ended += 1
 
 
 MESSAGES = [
@@ -73,7 +79,7 @@ def test_any_split_of_the_bytes_gives_the_same_messages(cuts: list[int]) -> None
     for a, b in pairwise(edges):
         stream.feed(data[a:b])
     assert stream.whole == MESSAGES
-    assert stream.held == 0
+    assert stream.stream.held == 0
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
@@ -87,13 +93,51 @@ def test_what_is_declined_comes_again_in_order(answers: list[bool]) -> None:
     assert stream.whole == MESSAGES
 
 
+@given(
+    cuts=st.lists(st.integers(0, 2_000), max_size=12),
+    answers=st.lists(st.booleans(), max_size=20),
+)
+def test_whatever_is_declined_nothing_is_lost_or_changes_its_place(
+    cuts: list[int], answers: list[bool]
+) -> None:
+    data = b"".join(
+        (MESSAGES[0], message("d", b"x" * 900), message("d", b"y" * 900), *MESSAGES)
+    )
+    stream = Stream()
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    declining = iter(answers)
+    for a, b in pairwise(edges):
+        stream.declines = next(declining, False)
+        stream.feed(data[a:b])
+    stream.declines = False
+    stream.feed(b"")
+    assert stream.stream.held == 0
+    assert not stream.stream.passing
+    # CopyData counts as long, and comes whole, in pieces or in runs.
+    taken = [piece for piece in stream.whole if piece[:1] != b"d"]
+    assert taken == [MESSAGES[0], *MESSAGES]
+    copied = b"".join(piece for piece in stream.whole if piece[:1] == b"d")
+    assert len(copied) + len(stream.long) == 2 * 905
+
+
+def test_a_long_message_that_is_complete_before_its_head_is_taken_is_a_message() -> None:
+    stream = Stream()
+    copied = message("d", b"x" * 100)
+    stream.declines = True
+    stream.feed(copied[:50])
+    stream.declines = False
+    stream.feed(copied[50:] + message("c") + message("S"))
+    assert stream.whole == [copied, message("c"), message("S")]
+    assert not stream.stream.passing
+
+
 def test_a_long_message_is_passed_on_in_pieces_and_never_held() -> None:
     stream = Stream()
     body = b"x" * (TEXT_LIMIT * 3)
     data = message("Q", body) + message("S")
     for start in range(0, len(data), 50_000):
         stream.feed(data[start : start + 50_000])
-        assert stream.held <= 5
+        assert stream.stream.held <= 5
     assert stream.heads == [(codes.QUERY, len(body) + 5)]
     assert stream.long == message("Q", body)
     assert stream.whole == [message("S")]
@@ -105,7 +149,7 @@ def test_a_long_message_whose_head_is_declined_is_held_until_it_is_taken() -> No
     data = message("Q", b"y" * (TEXT_LIMIT + 1))
     stream.declines = True
     stream.feed(data[:1000])
-    assert stream.held == 1000
+    assert stream.stream.held == 1000
     stream.declines = False
     stream.feed(b"")
     stream.feed(data[1000:])
@@ -152,7 +196,7 @@ def test_a_goodbye_is_the_last_whole_message(held: bytes, says_goodbye: bool) ->
     stream = Stream()
     stream.declines = True
     stream.feed(held)
-    assert stream.holds_goodbye is says_goodbye
+    assert stream.stream.holds_goodbye is says_goodbye
 
 
 # --- incomplete, declined, or out of turn
@@ -182,22 +226,22 @@ def test_an_incomplete_message_never_stops_the_reading(
     stream = Stream()
     data = message(kind, b"\0\0" + b"x" * (size - 7))
     for start in range(0, len(data), piece):
-        assert not stream.is_full
+        assert not stream.stream.is_full
         stream.feed(data[start : start + piece])
-        assert stream.held <= limits_of(ord(kind)) + 5
+        assert stream.stream.held <= limits_of(ord(kind)) + 5
     assert b"".join(stream.whole) + stream.long == data
-    assert stream.held == 0
-    assert stream.is_quiet
+    assert stream.stream.held == 0
+    assert not stream.stream.passing
 
 
 def test_an_incomplete_message_is_not_looked_at_before_it_is_complete() -> None:
     stream = Stream()
     data = message("Q", b"x" * 200_000)
     stream.feed(data[:4])
-    assert stream._awaited == 5
+    assert stream.stream._awaited == 5
     stream.feed(data[4:100])
     for start in range(100, len(data) - 1, 100):
-        assert stream._awaited == len(data)
+        assert stream.stream._awaited == len(data)
         stream.feed(data[start : min(start + 100, len(data) - 1)])
     assert stream.whole == []
     stream.feed(data[-1:])
@@ -212,9 +256,9 @@ def test_the_head_of_a_long_message_has_its_names(kind: str, names: int, cut: in
     stream.feed(data[:cut])
     whole = cut >= 5 + 4 * names
     assert bool(stream.heads) is whole
-    assert stream.held == (0 if whole else cut)
+    assert stream.stream.held == (0 if whole else cut)
     stream.feed(data[cut:-1])
-    assert stream.held == 0
+    assert stream.stream.held == 0
     stream.feed(data[-1:])
     assert stream.long == data
 
@@ -224,7 +268,7 @@ def test_names_without_end_are_not_waited_for(kind: str) -> None:
     stream = Stream()
     data = message(kind, b"n" * (TEXT_LIMIT + 1))
     stream.feed(data[: 128 * 1024])
-    assert stream.held == 128 * 1024
+    assert stream.stream.held == 128 * 1024
     with pytest.raises(ClientProtocolError, match="too long"):
         stream.feed(b"n")
 
@@ -233,10 +277,10 @@ def test_what_is_declined_stops_the_reading_when_it_is_too_much() -> None:
     stream = Stream()
     stream.declines = True
     stream.feed(message("Q", b"x" * HOLD_LIMIT))
-    assert stream.is_full
+    assert stream.stream.is_full
     stream.declines = False
     stream.feed(b"")
-    assert not stream.is_full
+    assert not stream.stream.is_full
 
 
 @given(st.lists(st.integers(1, 3 * TURN), min_size=1, max_size=20))
@@ -245,15 +289,15 @@ def test_a_turn_is_a_bounded_number_of_messages(numbers: list[int]) -> None:
     for number in numbers:
         before = len(stream.whole)
         stream.feed(message("S") * number)
-        while stream.wants_turn:
+        while stream.stream.wants_turn:
             assert len(stream.whole) - before == TURN
-            assert not stream.is_full
-            assert stream.held
+            assert not stream.stream.is_full
+            assert stream.stream.held
             before = len(stream.whole)
             stream.feed(b"")
         assert len(stream.whole) - before <= TURN
     assert len(stream.whole) == sum(numbers)
-    assert stream.held == 0
+    assert stream.stream.held == 0
 
 
 def test_copy_data_that_is_there_comes_in_one_run() -> None:
@@ -261,4 +305,4 @@ def test_copy_data_that_is_there_comes_in_one_run() -> None:
     copied = b"".join(message("d", b"%d\n" % n) for n in range(1000))
     stream.feed(message("S") + copied + message("c") + message("d", b"behind") + b"d\0")
     assert stream.whole == [message("S"), copied, message("c"), message("d", b"behind")]
-    assert stream.held == 2
+    assert stream.stream.held == 2

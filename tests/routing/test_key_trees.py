@@ -18,7 +18,7 @@ from router.errors import AmbiguousShard
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
-from router.session.batch_route import bound_keys
+from router.session.bound_keys import bound_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable

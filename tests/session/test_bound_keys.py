@@ -10,7 +10,7 @@ import pytest
 from router.errors import InvalidShardingKey
 from router.routing.sharding import Sharder
 from router.routing.types import RouterOptions
-from router.session.batch_route import BoundKey, bound_keys
+from router.session.bound_keys import BoundKey, bound_keys
 
 BIGINTS = Sharder(RouterOptions())
 UUIDS = Sharder(RouterOptions(sharding_function="pg_uuid_hash"))

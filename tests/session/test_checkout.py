@@ -7,7 +7,7 @@ import pytest
 from router.config.values import PoolMode
 from router.errors import ServerRefused, ServerUnavailable
 from router.routing.types import RouterOptions
-from router.session.attachment import ClientState
+from router.session.lease import ClientState
 from tests.support.harness import Harness
 from tests.support.wire import (
     SYNC,
@@ -41,8 +41,8 @@ def test_a_client_holds_no_server_between_transactions() -> None:
     harness = Harness()
     client = harness.connect()
     assert rows(harness.ask(client, ONE)) == [[b"SELECT one"]]
-    assert client.session.server is None
-    assert client.session.state is ClientState.IDLE
+    assert client.session.lease.server is None
+    assert client.session.lease.state is ClientState.IDLE
     assert len(harness.part.idle) == 1
 
 
@@ -60,10 +60,10 @@ def test_a_client_keeps_its_server_while_a_transaction_is_open() -> None:
     harness.ask(one, query("BEGIN"))
     two.send(TWO)
     assert harness.read(two) == []
-    assert two.session.state is ClientState.WAITING
+    assert two.session.lease.state is ClientState.WAITING
     assert rows(harness.ask(one, ONE)) == [[b"SELECT one"]]
     harness.ask(one, query("COMMIT"))
-    assert two.session.server is None
+    assert two.session.lease.server is None
     assert b"SELECT two" in two.got
 
 
@@ -71,10 +71,10 @@ def test_a_failed_transaction_keeps_its_server_too() -> None:
     harness = Harness()
     client = harness.connect()
     harness.ask(client, query("BEGIN; FAIL"))
-    assert client.session.server is not None
+    assert client.session.lease.server is not None
     assert sqlstates(harness.ask(client, ONE)) == ["25P02"]
     harness.ask(client, query("ROLLBACK"))
-    assert client.session.server is None
+    assert client.session.lease.server is None
 
 
 def test_session_mode_keeps_the_server_until_the_client_leaves() -> None:
@@ -118,7 +118,7 @@ def test_who_waits_longest_is_served_first() -> None:
     for client in (clients[2], clients[1], clients[3]):
         client.send(query("BEGIN"))
     for client in (clients[0], clients[2], clients[1], clients[3]):
-        assert client.session.state is ClientState.ACTIVE
+        assert client.session.lease.state is ClientState.ACTIVE
         harness.ask(client, query("COMMIT"))
 
 
@@ -255,7 +255,7 @@ def test_a_client_that_waits_goes_on_in_the_new_pool() -> None:
     harness.ask(one, query("COMMIT"))
     assert harness.servers[0].link.closed
     assert rows(harness.ask(one, THREE)) == [[b"SELECT three"]]
-    assert one.session.pool is harness.pool
+    assert one.session.lease.pool is harness.pool
 
 
 def test_a_client_whose_pool_is_gone_is_sent_away_at_its_next_query() -> None:

@@ -584,10 +584,10 @@ def test_a_local_choice_holds_for_the_next_transaction() -> None:
 def test_a_local_choice_is_not_for_what_is_sent_behind() -> None:
     harness = sharded()
     client = harness.connect()
-    assert client.session.may_pipeline
+    assert client.session.routing.may_pipeline
     harness.ask(client, query("SET LOCAL SHARD TO 1") + query("SELECT x") + query("SELECT y"))
     assert (shards_of(harness, "SELECT x"), shards_of(harness, "SELECT y")) == ([1], [0])
-    assert client.session.may_pipeline
+    assert client.session.routing.may_pipeline
 
 
 def test_to_prepare_does_not_use_a_local_choice_up() -> None:

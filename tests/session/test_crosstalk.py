@@ -220,7 +220,7 @@ class World:
         if servers:
             victim = servers[which % len(servers)]
             for who, client in enumerate(self.clients):
-                if client.session.server is victim.connection:
+                if client.session.lease.server is victim.connection:
                     self.bereaved.add(who)
             victim.die()
 

@@ -7,7 +7,6 @@ import struct
 import pytest
 
 from router.config.values import PoolMode
-from router.session import departure
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import (
     FLUSH,
@@ -216,7 +215,7 @@ def test_a_client_that_is_sent_away_is_told_between_two_messages_only(is_cut: bo
     row = b"D" + struct.pack("!I", 2_000_000) + b"x" * 1_000_000
     if is_cut:
         server.connection.on_data(row)
-    departure.expel(client.session)
+    client.session.expel()
     got = client.receive()
     assert got.startswith(row) is is_cut
     assert (b"57P01" in got) is not is_cut

@@ -59,7 +59,7 @@ def test_a_pipeline_gives_its_server_back_when_others_wait(kind: str) -> None:
     flooding.send(FLOODS[kind] * 500)
     harness.accept()
     other.send(query("SELECT mine"))
-    assert other.session.waiter is not None
+    assert other.session.lease.waiter is not None
     while not other.receive():
         assert harness._step()
     assert heard(flooding).count("Z") <= 3 * TURN
@@ -138,11 +138,11 @@ def test_a_batch_that_comes_in_pieces_is_sent_as_one_if_they_come_soon() -> None
     for part in (parse("SELECT x"), bind(), execute()):
         client.send(part)
         harness.engine.advance(_HOLD_TIME / 4)
-        assert client.session.server is None
+        assert client.session.lease.server is None
     assert kinds(harness.ask(client, SYNC)) == "12DCZ"
     # The timer finds nothing.
     harness.engine.advance(_HOLD_TIME)
-    assert not client.session.is_held_for_more
+    assert not client.session._is_held_for_more
     harness.check()
 
 
@@ -162,7 +162,7 @@ def test_what_no_server_could_object_to_waits_for_its_sync() -> None:
     client.send(parse("SELECT x", "known"))
     harness.run()
     harness.engine.advance(1)
-    assert client.session.server is None
+    assert client.session.lease.server is None
     assert kinds(harness.ask(client, SYNC)) == "1Z"
 
 
@@ -174,7 +174,7 @@ def test_a_batch_without_an_end_does_not_grow() -> None:
         client.send(message * 20 + FLUSH)
         harness.run()
         client.got = b""
-    segment = client.session.extended.segment
+    segment = client.session.batch.script.segment
     assert segment is not None
     assert segment.steps is not None
     assert len(segment.steps) < 1500

@@ -59,10 +59,10 @@ def test_a_client_is_not_read_while_what_it_sent_cannot_be_acted_on() -> None:
     for _ in range(2 * HOLD_LIMIT // len(one)):
         client.send(one)
     assert client.link.paused
-    assert client.session.held <= HOLD_LIMIT + len(one)
+    assert client.session.stream.held <= HOLD_LIMIT + len(one)
     harness.ask(holder, query("COMMIT"))
     assert not client.link.paused
-    assert client.session.held == 0
+    assert client.session.stream.held == 0
     assert client.unread == b""
 
 
@@ -73,7 +73,7 @@ def test_a_client_waits_while_its_server_takes_nothing() -> None:
     link = harness.servers[0].link
     link.congested = True
     client.send(copy_data(b"x\n") + COPY_DONE)
-    assert client.session.held > 0
+    assert client.session.stream.held > 0
     link.congested = False
     harness.servers[0].connection.on_drained()
     assert kinds(harness.read(client)) == "CZ"
@@ -97,8 +97,8 @@ def test_a_long_message_goes_through_in_pieces(data: bytes, answer: str) -> None
     for start in range(0, len(data), 10_000):
         client.send(data[start : start + 10_000])
         harness.run()
-        longest = max(longest, client.session.held)
+        longest = max(longest, client.session.stream.held)
     assert kinds(read_messages(client.got)) == answer
     assert longest <= 128 * 1024
-    assert client.session.server is None
+    assert client.session.lease.server is None
     harness.check()

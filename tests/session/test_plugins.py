@@ -85,7 +85,7 @@ def test_a_query_is_refused_without_asking_for_a_server() -> None:
     client = harness.connect()
     assert sqlstates(harness.ask(client, query(DENIED))) == ["42501"]
     assert not harness.servers
-    assert client.session.error_count == 1
+    assert client.session.client.error_count == 1
 
 
 @pytest.mark.parametrize("mode", MODES)

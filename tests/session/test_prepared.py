@@ -8,7 +8,7 @@ import pytest
 
 from router.config.values import PoolMode
 from router.routing.types import RouterOptions
-from router.session import collecting
+from router.session.batch import BATCH_LIMIT
 from tests.support.harness import Harness
 from tests.support.wire import (
     COPY_DONE,
@@ -209,7 +209,7 @@ def test_a_flush_brings_the_replies_that_are_there() -> None:
     assert kinds(harness.ask(client, parse("SELECT x", "t") + FLUSH)) == "1"
     assert kinds(harness.ask(client, execute() + close("S", "t") + FLUSH)) == "DC3"
     assert kinds(harness.ask(client, SYNC)) == "Z"
-    assert client.session.server is None
+    assert client.session.lease.server is None
 
 
 def test_a_query_ends_a_batch_that_only_the_router_has_answered() -> None:
@@ -217,13 +217,13 @@ def test_a_query_ends_a_batch_that_only_the_router_has_answered() -> None:
     client = harness.connect()
     harness.ask(client, parse("SELECT x", "s") + SYNC)
     assert kinds(harness.ask(client, close("S", "s") + query("SELECT y"))) == "3TDCZ"
-    assert client.session.server is None
+    assert client.session.lease.server is None
 
 
 def test_a_batch_too_long_to_hold_gets_a_server_before_its_sync() -> None:
     harness = Harness()
     client = harness.connect()
-    value = b"x" * (collecting.BATCH_LIMIT // 2)
+    value = b"x" * (BATCH_LIMIT // 2)
     client.send(parse("SELECT x", "s") + bind(value, name="s") + execute())
     assert not harness.opening
     client.send(bind(value, name="s") + execute())
@@ -275,9 +275,9 @@ def test_statements_are_looked_up_anew_when_the_pool_changes() -> None:
     harness = Harness()
     client = harness.connect()
     harness.ask(client, parse("SELECT x", "s") + SYNC)
-    before = client.session.extended.names.statements[b"s"]
+    before = client.session.batch.names.statements[b"s"]
     assert before.analysis is None
     harness.replace_pool(harness.new_pool(options=RouterOptions(parser_enabled=True)))
     assert rows(harness.ask(client, USE)) == [[b"SELECT x"]]
-    after = client.session.extended.names.statements[b"s"]
+    after = client.session.batch.names.statements[b"s"]
     assert after.analysis is not None

@@ -94,7 +94,7 @@ def test_each_choice_can_be_taken_back(
             for choice, before, after in zip(CHOICES, first, chosen, strict=True)
         ]
         assert shown(harness, client) == expected
-    assert client.session.routing.is_default
+    assert client.session.routing.state.is_default
 
 
 @PROTOCOLS
@@ -118,7 +118,7 @@ def test_a_reset_can_be_prepared_and_used_again() -> None:
     for _ in range(2):
         harness.ask(client, query("SET SHARD TO 1"))
         assert kinds(harness.ask(client, bind(name="r") + execute() + SYNC)) == "2CZ"
-        assert client.session.routing.is_default
+        assert client.session.routing.state.is_default
 
 
 def test_a_default_for_one_transaction() -> None:
@@ -182,7 +182,7 @@ def test_what_is_sent_behind_goes_where_it_belongs(
         client.send(run(cleaner) + SYNC + run("SELECT x") + SYNC)
     assert rows(harness.read(client)) == [[b"SELECT x"]]
     assert shards_of(harness, "SELECT x") == [0]
-    assert client.session.may_pipeline is is_static
+    assert client.session.routing.may_pipeline is is_static
 
 
 @pytest.mark.parametrize("cleaner", ["RESET ALL", "DISCARD ALL"])
@@ -198,7 +198,7 @@ def test_what_cleans_a_connection_may_be_prepared(
         harness.ask(client, query("SET SHARD TO 0"))
         said = harness.ask(client, batch)
         assert not sqlstates(said)
-        assert client.session.routing.is_default
+        assert client.session.routing.state.is_default
         batch = bind(name="c") + execute() + SYNC
         if cleaner == "DISCARD ALL" or (capacity == 0 and pool_mode is PoolMode.TRANSACTION):
             batch = parse(cleaner, "c") + batch  # it is gone
@@ -211,7 +211,7 @@ def test_other_statements_leave_choices_alone(sql: str) -> None:
     harness = sharded()
     client = harness.connect()
     harness.ask(client, query("SET SHARD TO 1"), query("SELECT x"), query(sql))
-    assert client.session.routing.shard == 1
+    assert client.session.routing.state.shard == 1
     harness.ask(client, query("SELECT y"))
     assert shards_of(harness, "SELECT y") == [1]
 
@@ -222,7 +222,7 @@ def test_a_discard_all_in_a_transaction_is_refused_and_changes_nothing() -> None
     harness.ask(client, query("SET SHARD TO 1"), query("BEGIN"))
     assert sqlstates(harness.ask(client, query("DISCARD ALL"))) == ["25001"]
     harness.ask(client, query("ROLLBACK"))
-    assert client.session.routing.shard == 1
+    assert client.session.routing.state.shard == 1
 
 
 def test_a_session_keeps_its_server_and_forgets_its_choices() -> None:
@@ -232,6 +232,6 @@ def test_a_session_keeps_its_server_and_forgets_its_choices() -> None:
     for cleaner in ("RESET ALL", "DISCARD ALL", "RESET SHARD"):
         harness.ask(client, query("SET SHARD TO 1"))
         assert not sqlstates(harness.ask(client, query(cleaner)))
-        assert client.session.routing.is_default
+        assert client.session.routing.state.is_default
     harness.ask(client, query("SELECT y"))
     assert shards_of(harness, "SELECT y") == [1]

@@ -154,7 +154,7 @@ def test_commands_that_write_nothing_change_nothing() -> None:
 
 def test_without_the_option_nothing_is_watched() -> None:
     harness = Harness(servers=((True, False),), options=SPLITTING)
-    assert harness.connect().session.writes is None
+    assert harness.connect().session.lease.writes is None
 
 
 # --- the pools of a database

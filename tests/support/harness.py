@@ -168,7 +168,7 @@ class FakeClient:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.link = FakeLink()
-        session.link = self.link
+        session.client.link = self.link
         self.unread = b""
         self.got = b""
         self.ended = ""
@@ -368,7 +368,7 @@ class Harness:
             for connection in part.active:
                 assert connection.state is ServerState.ACTIVE
                 assert isinstance(connection.client, Session)
-                assert connection.client.server is connection
+                assert connection.client.lease.server is connection
             if part.waiters:
                 assert part.size == part.settings.pool_size
                 assert not part.idle

@@ -5,20 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError
-from ..protocol import codes
+from ..protocol import binds, codes
+from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import UNCLEAR, is_reserved, new_token
-from . import inspection, mistakes, straying
-from .own import Own, OwnPortal, OwnStatement
-from .own_statements import DroppingStatement, drops_all, own_statement
+from . import inspection, mistakes
+from .answered import (
+    AnsweredMessage,
+    AnsweredStatement,
+    Canned,
+    Drop,
+    answered_statement,
+    drops_all,
+    is_at_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .attachment import Attachment
-    from .intercept import Deallocation
-    from .own import PreparedStatement
-
-_STATEMENT: Final = 0x53
+    from ..pool.contracts import Inspector
+    from .answered import AnsweredPortal, Deallocation, PreparedStatement
+    from .client_routing import ClientRouting
 
 
 class Operation:
@@ -31,19 +37,19 @@ class Operation:
         name: the client's name for it; of a Bind, the portal.
         previous: what the name meant before a Parse.
         error: the router's own objection.
-        own: set if it is about a statement that the router answers itself.
+        answered: set if it is about a statement that the router answers itself.
         token: that of the unnamed statement, if it is about that one; UNCLEAR if the client
             has none.
         missing: bytes of the message that are still to come.
     """
 
     __slots__ = (
+        "answered",
         "data",
         "error",
         "kind",
         "missing",
         "name",
-        "own",
         "previous",
         "statement",
         "token",
@@ -64,7 +70,7 @@ class Operation:
         self.name = name
         self.previous = previous
         self.error = error
-        self.own: Own | None = None
+        self.answered: AnsweredMessage | None = None
         self.token = 0
         self.missing = 0
 
@@ -76,31 +82,31 @@ class Names:
         renames: whether statements go by other names on servers; else messages are forwarded.
         statements: what each name means at this point of the client's stream; without
             renaming, the router's own statements only.
-        portals: those of the router's own statements.
+        portals: those of statements that the router answers.
         token: what tells its unnamed statement from all others; see `protocol.prepared`.
-        has_own: there has been an operation about one of these lately.
+        has_answered: there has been an operation about one of these lately.
     """
 
     __slots__ = (
         "_bytes",
-        "_find",
-        "_session",
-        "has_own",
+        "_lease",
+        "_routing",
+        "has_answered",
         "portals",
         "renames",
         "statements",
         "token",
     )
 
-    def __init__(self, session: Attachment, *, renames: bool) -> None:
-        self._session: Final = session
-        self._find: Final = session.shared_statement
-        self.renames = renames
+    def __init__(self, routing: ClientRouting) -> None:
+        self._routing: Final = routing
+        self._lease: Final = routing.lease
+        self.renames = routing.lease.pool.renames_statements
         self.statements: dict[bytes, PreparedStatement] = {}
         self._bytes = 0
-        self.portals: dict[bytes, OwnPortal] = {}
+        self.portals: dict[bytes, AnsweredPortal] = {}
         self.token = 0
-        self.has_own = False
+        self.has_answered = False
 
     def get(self, name: bytes) -> PreparedStatement | None:
         """What a name means now."""
@@ -108,6 +114,12 @@ class Names:
 
     def operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """Read the message data[start:end]; what it prepares or closes is so from here on."""
+        try:
+            return self._read(kind, data, start, end)
+        except ClientProtocolError as error:
+            return Operation(kind, b"", error=error)
+
+    def _read(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         if kind == codes.EXECUTE and self.portals:
             return self._execute_operation(data[start:end])
         if kind in (codes.EXECUTE, codes.SYNC, codes.FLUSH):
@@ -126,51 +138,68 @@ class Names:
         return self._named_operation(kind, data, start, end)
 
     def _parse_operation(self, data: bytes, start: int, end: int) -> Operation:
-        split = data.find(b"\0", start + 5, end)
-        text_end = data.find(b"\0", split + 1, end) if split >= 0 else -1
-        if text_end < 0 or text_end + 3 > end:
-            return Operation(codes.PARSE, b"", error=mistakes.malformed())
-        name = data[start + 5 : split]
-        body = data[split + 1 : end]
+        name_end, _ = binds.parse_ends(data, start, end)
+        name = data[start + HEADER_SIZE : name_end]
+        body = data[name_end + 1 : end]
         previous = self.statements.get(name)
         try:
-            own = own_statement(body, self.statements, renames=self.renames)
-            if own is None and self._session.pool.inspector is not None:
-                own = inspection.inspected(self._session, body)
+            answered = answered_statement(body, self.statements, renames=self.renames)
+            if answered is None and self._lease.pool.inspector is not None:
+                answered = self._inspected(self._lease.pool.inspector, body)
         except RouterError as error:
             if not name:
                 self._drop(name)  # PostgreSQL drops it as well
             return Operation(codes.PARSE, b"", error=error)
-        if own is None and not self.renames:
+        if answered is None and not self.renames:
             return self._foreign_parse(name, previous, data[start:end])
-        if name and previous is not None and not _is_at_server(previous):
+        if name and previous is not None and not is_at_server(previous):
             return Operation(codes.PARSE, b"", error=mistakes.exists(name))
         if (
             len(self.statements) >= mistakes.MAX_STATEMENTS
             or self._bytes + len(body) > mistakes.MAX_STATEMENT_BYTES
         ):
             return Operation(codes.PARSE, b"", error=mistakes.too_many())
-        statement = self._find(body) if own is None else own
+        statement = self._find(body) if answered is None else answered
         self.statements[name] = statement
         self._bytes += _size(statement)
         if previous is not None:
             self._bytes -= _size(previous)
         operation = Operation(codes.PARSE, b"", statement, name, previous)
-        if own is not None:
-            own.client_name, own.size = name, len(body)
-            self._note(operation, own)
+        if answered is not None:
+            answered.client_name, answered.size = name, len(body)
+            self._note(operation, answered)
         elif not name:
             self.token = operation.token = new_token()
         return operation
+
+    def _find(self, body: bytes) -> PreparedStatement:
+        """The statement that stands for the body of a Parse, for this client."""
+        return self._lease.pool.statement(body, self._lease.settings.context)
+
+    def _inspected(self, inspector: Inspector, body: bytes) -> Canned | None:
+        """Show plugins a text that is about to be prepared; returns their answer to it.
+
+        Raises:
+            RouterError: they are against it.
+        """
+        sql = body[: body.index(b"\0")]
+        inspector.note(sql)
+        answer = inspector.answer(sql)
+        if answer is not None:
+            return Canned(answer, body)
+        error = inspection.text_objection(self._lease, inspector, sql)
+        if error is not None:
+            raise error
+        return None
 
     def _foreign_parse(
         self, name: bytes, previous: PreparedStatement | None, message: bytes
     ) -> Operation:
         """A Parse for the server, by a name that may be that of one of the router's own."""
         sql = message[len(name) + 6 :]
-        error = straying.foreign_objection(self._session, sql[: sql.index(b"\0")])
+        error = self._routing.prepared_out_of_sight(sql[: sql.index(b"\0")])
         if error is not None:
-            self._session.pool.router.tallies.refuse(error)
+            self._routing.router.tallies.refuse(error)
             return Operation(codes.PARSE, b"", error=error)
         if previous is None:
             if self.statements and drops_all(sql):
@@ -179,7 +208,7 @@ class Names:
         if not name:
             self._drop(name)
             return Operation(codes.PARSE, message)
-        if not isinstance(previous, OwnStatement) or not previous.is_at_server:
+        if not isinstance(previous, AnsweredStatement) or not previous.is_at_server:
             return Operation(codes.PARSE, b"", error=mistakes.exists(name))
         # The server says what is wrong with that, unless it has been made to forget the name.
         self._drop(name)
@@ -190,25 +219,21 @@ class Names:
     def _forget_untold(self) -> None:
         """All statements are dropped, so those go that the server does not know of."""
         for name, statement in list(self.statements.items()):
-            if not _is_at_server(statement):
+            if not is_at_server(statement):
                 self._drop(name)
 
     def _bind_operation(self, data: bytes, start: int, end: int) -> Operation:
-        portal_end = data.find(b"\0", start + 5, end)
-        name_end = data.find(b"\0", portal_end + 1, end) if portal_end >= 0 else -1
-        if name_end < 0:
-            return Operation(codes.BIND, b"", error=mistakes.malformed())
+        portal_end, name_end = binds.bind_ends(data, start, end)
         name = data[portal_end + 1 : name_end]
-        portal = data[start + 5 : portal_end]
+        portal = data[start + HEADER_SIZE : portal_end]
         statement = self.statements.get(name)
         if self.portals:
             self.portals.pop(portal, None)
         if statement is not None:
             operation = Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
-            if self._session.pool.inspector is not None:
-                operation.error = inspection.use_objection(self._session, statement)
-            if isinstance(statement, OwnStatement):
-                self._bind_own(operation, statement)
+            operation.error = inspection.use_objection(self._lease, statement)
+            if isinstance(statement, AnsweredStatement):
+                self._bind_answered(operation, statement)
             else:
                 operation.token = self.token_of(name, statement)
             return operation
@@ -226,7 +251,7 @@ class Names:
             operation.token = UNCLEAR
         return operation
 
-    def _bind_own(self, operation: Operation, statement: OwnStatement) -> None:
+    def _bind_answered(self, operation: Operation, statement: AnsweredStatement) -> None:
         if len(self.portals) >= mistakes.MAX_PORTALS:
             operation.error = mistakes.too_many_portals()
             return
@@ -239,43 +264,42 @@ class Names:
         self._note(operation, statement, portal)
 
     def _note(
-        self, operation: Operation, statement: OwnStatement, portal: OwnPortal | None = None
+        self,
+        operation: Operation,
+        statement: AnsweredStatement,
+        portal: AnsweredPortal | None = None,
     ) -> None:
-        operation.own = Own(statement, portal)
-        self.has_own = True
+        operation.answered = AnsweredMessage(statement, portal)
+        self.has_answered = True
 
     def _execute_operation(self, message: bytes) -> Operation:
-        """An Execute, perhaps of one of the router's own statements."""
-        name_end = message.find(b"\0", 5)
-        if name_end < 0:
-            return Operation(codes.EXECUTE, b"", error=mistakes.malformed())
+        """An Execute, perhaps of a statement that the router answers."""
+        name_end = binds.string_end(message, HEADER_SIZE, len(message))
         operation = Operation(codes.EXECUTE, message)
-        portal = self.portals.get(message[5:name_end])
+        portal = self.portals.get(message[HEADER_SIZE:name_end])
         if portal is None:
             return operation
         self._note(operation, portal.statement, portal)
-        if isinstance(portal.statement, DroppingStatement) and not portal.has_run:
+        if isinstance(portal.statement, Drop) and not portal.has_run:
             self._execute_drop(operation, portal.statement.wanted)
         return operation
 
     def _execute_drop(self, operation: Operation, wanted: Deallocation) -> None:
-        own = operation.own
-        assert own is not None
+        answered = operation.answered
+        assert answered is not None
         if wanted.name is None:
-            own.dropped = dict(self.statements)
+            answered.dropped = dict(self.statements)
             self.forget_all()
         elif wanted.name in self.statements:
-            own.dropped = {wanted.name: self.statements[wanted.name]}
+            answered.dropped = {wanted.name: self.statements[wanted.name]}
             self._drop(wanted.name)
         else:
             operation.error = mistakes.unknown_statement(wanted.name)
 
     def _named_operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """A Describe or Close of a statement or portal."""
-        if end - start < 7 or data[end - 1]:
-            return Operation(kind, b"", error=mistakes.malformed())
-        name = data[start + 6 : end - 1]
-        if data[start + 5] != _STATEMENT:
+        what, name = binds.target(data, start, end)
+        if what != binds.STATEMENT:
             return self._portal_operation(kind, name, data[start:end])
         statement = self.statements.get(name)
         if statement is None:
@@ -289,7 +313,7 @@ class Names:
         if kind == codes.CLOSE:
             self._drop(name)
         operation = Operation(kind, b"", statement, name)
-        if isinstance(statement, OwnStatement):
+        if isinstance(statement, AnsweredStatement):
             operation.data = data[start:end]
             self._note(operation, statement)
         else:
@@ -297,7 +321,7 @@ class Names:
         return operation
 
     def _portal_operation(self, kind: int, name: bytes, message: bytes) -> Operation:
-        """A Describe or Close of a portal; forwarded but for those of own statements."""
+        """A Describe or Close of a portal; forwarded but for those that are answered here."""
         operation = Operation(kind, message)
         portal = self.portals.get(name) if self.portals else None
         if portal is not None:
@@ -310,7 +334,7 @@ class Names:
         """Look all statements up anew; returns what does that for those held elsewhere."""
 
         def found(statement: PreparedStatement) -> PreparedStatement:
-            is_shared = not isinstance(statement, OwnStatement)
+            is_shared = not isinstance(statement, AnsweredStatement)
             return self._find(statement.body) if is_shared else statement
 
         self.statements = {name: found(old) for name, old in self.statements.items()}
@@ -321,11 +345,25 @@ class Names:
         if statement is not None:
             self._bytes -= _size(statement)
 
-    def forget(self, name: bytes) -> bool:
-        """DEALLOCATE: returns whether the client had a statement of that name."""
-        known = name in self.statements
-        self._drop(name)
-        return known
+    def deallocate(self, wanted: Deallocation) -> bool:
+        """A DEALLOCATE or DISCARD ALL comes as a Query; returns whether it needs no server.
+
+        It does if the server has the statement, if it is the one to say that nobody has, or if
+        it has to drop or refuse something itself.
+        """
+        lease = self._lease
+        if wanted.name is not None:
+            statement = self.get(wanted.name)
+            self._drop(wanted.name)
+            return statement is not None and not is_at_server(statement)
+        if wanted.discard and lease.status != codes.IDLE:
+            return False
+        self.forget_all()
+        if lease.server is not None or not self.renames:
+            return False
+        if wanted.discard:
+            self._routing.discard_all()
+        return True
 
     def drop_unnamed(self) -> None:
         """A Query is on its way: PostgreSQL drops the unnamed statement for it."""
@@ -334,12 +372,12 @@ class Names:
 
     def parse_failed(self, token: int) -> None:
         """The Parse of an unnamed statement has failed, after which there is none."""
-        if token and token == self.token and not isinstance(self.get(b""), OwnStatement):
+        if token and token == self.token and not isinstance(self.get(b""), AnsweredStatement):
             self._drop(b"")
 
     def token_of(self, name: bytes, statement: PreparedStatement) -> int:
         """The token of a statement that a name stands for; 0 of all but the unnamed one."""
-        return 0 if name or isinstance(statement, OwnStatement) else self.token
+        return 0 if name or isinstance(statement, AnsweredStatement) else self.token
 
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL."""
@@ -348,10 +386,10 @@ class Names:
 
     def undo(self, operation: Operation) -> None:
         """Bring names back to what they were: the operation was skipped."""
-        own, statement = operation.own, operation.statement
-        if own is not None:
-            own.undo()
-            for name, dropped in (own.dropped or {}).items():
+        answered, statement = operation.answered, operation.statement
+        if answered is not None:
+            answered.undo()
+            for name, dropped in (answered.dropped or {}).items():
                 self._drop(name)
                 self._restore(name, dropped)
         if operation.kind == codes.PARSE:
@@ -369,9 +407,4 @@ class Names:
 
 
 def _size(statement: PreparedStatement) -> int:
-    return statement.size if isinstance(statement, OwnStatement) else len(statement.body)
-
-
-def _is_at_server(statement: PreparedStatement) -> bool:
-    """Whether the server knows the name, and says what is wrong with using it again."""
-    return isinstance(statement, OwnStatement) and statement.is_at_server
+    return statement.size if isinstance(statement, AnsweredStatement) else len(statement.body)

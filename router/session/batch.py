@@ -1,0 +1,359 @@
+"""The extended query protocol of one client: its batches, without a server and with one.
+
+A message is first turned into an *operation*: names are resolved against what the client has
+prepared at that point of its stream. While the client has no server, operations collect; what
+they need decides the route. With a server, each goes on at once (see `Script`).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RouterError
+from ..protocol import codes, messages
+from .batch_route import batch_route
+from .names import Names, Operation
+from .script import Script
+
+if TYPE_CHECKING:
+    from ..pool.server import ServerConnection
+    from .client import Client
+    from .client_routing import ClientRouting
+
+log = logging.getLogger("router.session")
+
+# So many bytes do not wait for the Sync.
+BATCH_LIMIT: Final = 64 * 1024
+
+_ANSWERS: Final = {
+    codes.PARSE: messages.PARSE_COMPLETE,
+    codes.CLOSE: messages.CLOSE_COMPLETE,
+}
+
+
+class Batch:
+    """What one client has prepared, and the batch that it is sending.
+
+    Attributes:
+        names: what it has prepared, by its own names.
+        operations: the open batch of a client without a server, in the order of its messages.
+        script: the open batch at a server.
+        skipping: the batch has failed here; everything up to the Sync is ignored.
+    """
+
+    __slots__ = (
+        "_client",
+        "_is_begun",
+        "_lease",
+        "_routing",
+        "_size",
+        "names",
+        "operations",
+        "script",
+        "skipping",
+    )
+
+    def __init__(self, client: Client, routing: ClientRouting) -> None:
+        self._client: Final = client
+        self._routing: Final = routing
+        self._lease: Final = routing.lease
+        self.names: Final = Names(routing)
+        self.script: Final = Script(routing, self.names)
+        self.operations: list[Operation] = []
+        self.skipping = False
+        self._size = 0
+        # The open batch has been answered so far.
+        self._is_begun = False
+
+    # --- facts
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what is collected ends in its Sync."""
+        return bool(self.operations) and self.operations[-1].kind == codes.SYNC
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something waits here for more of its batch, though it could be sent."""
+        if self.script.has_unsent:
+            return True
+        lease = self._lease
+        if not self.operations or lease.waiter is not None or lease.server is not None:
+            return False
+        return not _need_no_server(self.operations)
+
+    # --- messages in
+
+    def on_message(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        """Take a message of the extended protocol; False declines it for now.
+
+        Raises:
+            RouterError: there is no server for the batch; see `fail`.
+        """
+        if self.skipping:
+            if kind == codes.SYNC:
+                self.skipping = False
+                self._client.reply(messages.READY_IDLE)
+            return True
+        server = self._lease.server
+        if server is None:
+            self._collect(kind, data, start, end)
+            return True
+        return self._send(server, kind, data, start, end)
+
+    def _send(
+        self, server: ServerConnection, kind: int, data: bytes, start: int, end: int
+    ) -> bool:
+        """Pass a message on to the server that the client has; False declines it for now."""
+        script, last = self.script, server.queue[-1] if server.queue else None
+        if last is not None and last.copying and kind in b"SH":
+            server.send(data[start:end])  # means nothing to a server that reads CopyData
+            return True
+        if not script.admits(server):
+            return False
+        if kind == codes.EXECUTE and self.names.portals and script.must_wait(server):
+            return False
+        if script.segment is not None and script.segment.failed and kind != codes.SYNC:
+            return True
+        if kind == codes.SYNC:
+            script.sync(server)
+        elif kind == codes.FLUSH:
+            script.flush(server)
+        else:
+            operation = self.names.operation(kind, data, start, end)
+            if kind == codes.BIND and self._routing.router.finds_shards:
+                taken = self._bind_elsewhere(server, operation)
+                if taken is not None:
+                    return taken
+            script.apply(server, operation)
+            if script.out_size > BATCH_LIMIT:
+                script.send(server)
+        return True
+
+    def send_held(self) -> None:
+        """Send what there is of a batch: its errors may be what the client waits for.
+
+        Raises:
+            RouterError: there is no server for the batch; see `fail`.
+        """
+        if not self.is_holding:
+            return
+        server = self._lease.server
+        if server is None:
+            self.dispatch()
+        elif not self._lease.awaits_settings:
+            self.script.send(server)
+
+    # --- without a server
+
+    def _collect(self, kind: int, data: bytes, start: int, end: int) -> None:
+        """Take a message; what ends the batch, or makes it too long, asks for a server."""
+        operations = self.operations
+        if kind == codes.SYNC and _need_no_server(operations):
+            self._is_begun = False
+            replies = [_ANSWERS[operation.kind] for operation in self._take()]
+            self._client.reply(b"".join(replies) + messages.READY_IDLE)
+            return
+        if not operations:
+            if kind == codes.FLUSH:
+                return
+            if self.names.portals and not self._is_begun:
+                self.names.portals.clear()  # they have ended with their transaction
+        operations.append(self.names.operation(kind, data, start, end))
+        self._size += end - start
+        if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
+            self.dispatch()
+
+    def dispatch(self, long: Operation | None = None) -> None:
+        """Ask for a server, be it for a message that is too long to be among the operations.
+
+        If there is one, what is collected is sent to it; else it waits for one.
+
+        Raises:
+            RouterError: there is none; see `fail`.
+        """
+        routing = self._routing
+        if routing.epoch != routing.router.epoch:
+            self.rebind()
+        if self.names.has_answered and self._perform_first():
+            return
+        if routing.state.has_local:
+            self._note_local()
+        route = batch_route(
+            routing.router,
+            routing.state,
+            self.operations if long is None else [*self.operations, long],
+            complete=self.is_complete,
+        )
+        server = routing.request(route)
+        if server is not None:
+            self.script.trust()
+            self.replay(server)
+
+    def _note_local(self) -> None:
+        """SET LOCAL holds until something has been executed; to prepare it is not enough."""
+        executes = any(operation.kind == codes.EXECUTE for operation in self.operations)
+        self._routing.state.is_under_way = executes or not self.is_complete
+
+    def _perform_first(self) -> bool:
+        """Carry out the statements that are answered here as far as they come before others.
+
+        So they have their effect on the route of those. Returns whether that was all, and has
+        been answered.
+        """
+        replies, is_all = list[bytes](), True
+        for number, operation in enumerate(self.operations):
+            kind, answered = operation.kind, operation.answered
+            if kind in (codes.SYNC, codes.FLUSH):
+                continue
+            if operation.error is None and answered is not None:
+                try:
+                    replies.append(answered.perform(self._routing, kind, operation.data))
+                except RouterError as error:
+                    operation.error = error
+            elif operation.error is None:
+                is_all = is_all and _needs_no_server(operation)
+                replies.append(_ANSWERS.get(kind, b""))
+                if kind == codes.BIND:
+                    break  # it may run before whatever comes behind it
+            if operation.error is not None:
+                if is_all:
+                    self._answer_error(replies, number, operation.error)
+                return is_all
+        if is_all:
+            self._answer(replies)
+        return is_all
+
+    def _answer(self, replies: list[bytes]) -> None:
+        """The batch needs no server so far."""
+        is_complete = self.is_complete
+        self._take()
+        self._is_begun = not is_complete
+        self._client.reply(b"".join(replies) + (messages.READY_IDLE if is_complete else b""))
+
+    def _answer_error(self, replies: list[bytes], number: int, error: RouterError) -> None:
+        """Of the operations, the one of that number has failed, and the rest are skipped."""
+        is_complete = self.is_complete
+        for operation in reversed(self._take()[number:]):
+            self.names.undo(operation)
+        self._is_begun = False
+        self.skipping = not is_complete
+        self._client.reply(b"".join(replies))
+        self._client.refuse(error, messages.READY_IDLE if is_complete else b"")
+
+    def _take(self) -> list[Operation]:
+        """The operations, which are then the caller's."""
+        operations, self.operations = self.operations, []
+        self._size = 0
+        self._is_begun = self.names.has_answered = False
+        return operations
+
+    def fail(self, error: RouterError) -> None:
+        """There is no server for what is collected: answer so, and skip to the Sync."""
+        synced = self.is_complete
+        for operation in reversed(self._take()):
+            self.names.undo(operation)
+        self.skipping = not synced
+        self._client.refuse(error, messages.READY_IDLE if synced else b"")
+
+    def rebind(self) -> None:
+        """Look all statements of the client up anew, those among the operations too."""
+        self._routing.epoch = self._routing.router.epoch
+        found = self.names.rebind()
+        for operation in self.operations:
+            if operation.statement is not None:
+                operation.statement = found(operation.statement)
+            if operation.previous is not None:
+                operation.previous = found(operation.previous)
+
+    # --- with a server
+
+    def replay(self, server: ServerConnection) -> None:
+        """Send what was collected."""
+        script = self.script
+        for operation in self._take():
+            if operation.kind == codes.SYNC:
+                script.sync(server)
+            elif operation.kind == codes.FLUSH:
+                script.flush(server)
+            else:
+                script.apply(server, operation)
+        script.send(server)
+
+    def _bind_elsewhere(self, server: ServerConnection, operation: Operation) -> bool | None:
+        """See to a Bind that belongs to another shard; None: it goes on here."""
+        statement = operation.statement
+        if operation.error is not None or operation.answered is not None or statement is None:
+            return None
+        error = self._routing.bind_on_wrong_shard(
+            server, statement, operation.data, is_whole=not operation.missing
+        )
+        left = None if error is None else self.leave(server)
+        if left is None and error is not None:
+            operation.error = error
+            self._routing.router.tallies.refuse(error)
+        elif left:
+            self._is_begun = True
+            self.operations.append(operation)
+            self._size += len(operation.data)
+        return left
+
+    def leave(self, server: ServerConnection) -> bool | None:
+        """Go from the server in the middle of a batch, if that has only prepared so far.
+
+        Its part of the batch ends in a Sync of our own, whose reply nobody hears.
+
+        Returns:
+            None: the batch has to stay. False: not yet, for not all of it is answered.
+        """
+        script = self.script
+        segment = script.segment
+        if segment is None or not self._routing.may_leave(segment):
+            return None
+        if not script.settle(server):
+            return False
+        segment.sync(keep_script=True)
+        server.send(messages.SYNC)
+        script.reset()
+        self._lease.abandon(server, cancel=False)
+        return True
+
+    def refuse(self, error: RouterError, *, ends: bool) -> None:
+        """Answer a message with an error that leaves the transaction as PostgreSQL's would.
+
+        So with a server, something goes to it in the message's place that is bound to fail.
+        `ends`: it is a Query, and so ends its batch; any other leaves it open.
+        """
+        log.info("client %s: %s", self._client.peer, error.line)
+        self._routing.router.tallies.refuse(error)
+        server = self._lease.server
+        if server is None:
+            self.skipping = not ends
+            self._client.refuse(error, messages.READY_IDLE if ends else b"")
+            return
+        self.operations.append(Operation(codes.PARSE, b"", error=error))
+        if ends:
+            self.operations.append(Operation(codes.SYNC, b""))
+        self.replay(server)
+
+
+def _needs_no_server(operation: Operation) -> bool:
+    """Whether it is a Close, or a Parse of what the servers are known to accept.
+
+    A batch of these is answered at once. Not only because that is faster: a client that
+    prepares its statements one by one, and does nothing else meanwhile, could otherwise wait
+    for a server that is held by a transaction that waits for that very client.
+    """
+    statement = operation.statement
+    if operation.error is not None or statement is None:
+        return False
+    return operation.kind == codes.CLOSE or (operation.kind == codes.PARSE and statement.proven)
+
+
+def _need_no_server(operations: list[Operation]) -> bool:
+    # A loop is what the compiler knows best.
+    for operation in operations:  # noqa: SIM110
+        if not _needs_no_server(operation):
+            return False
+    return True

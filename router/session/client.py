@@ -1,0 +1,67 @@
+"""One client as those see it who answer it: its link, its key, its counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..protocol import messages
+
+if TYPE_CHECKING:
+    from ..engine.link import Output
+    from ..errors import RouterError
+
+
+class Client:
+    """A client that is logged in.
+
+    Attributes:
+        pid, secret: the key of its cancel requests.
+        peer: its address, for the log.
+        tls: the version that it speaks, or "".
+        opened_at: when it logged in, as time.monotonic().
+        link: where to send; None as soon as it has gone.
+        closed: its session is over.
+        transaction_count, query_count, error_count: for SHOW CLIENTS.
+    """
+
+    __slots__ = (
+        "closed",
+        "error_count",
+        "link",
+        "opened_at",
+        "peer",
+        "pid",
+        "query_count",
+        "secret",
+        "tls",
+        "transaction_count",
+    )
+
+    def __init__(
+        self, *, pid: int, secret: bytes, peer: str, tls: str, opened_at: float
+    ) -> None:
+        self.pid: Final = pid
+        self.secret: Final = secret
+        self.peer: Final = peer
+        self.tls: Final = tls
+        self.opened_at: Final = opened_at
+        self.link: Output | None = None
+        self.closed = False
+        self.transaction_count = 0
+        self.query_count = 0
+        self.error_count = 0
+
+    @property
+    def congested(self) -> bool:
+        """Whether it is slow to take what it asked for."""
+        return self.link is not None and self.link.congested
+
+    def reply(self, data: bytes) -> None:
+        """Send bytes."""
+        if self.link is not None:
+            self.link.write(data)
+
+    def refuse(self, error: RouterError, end: bytes = b"") -> None:
+        """Answer with an error, after which the session goes on; `end` comes behind it."""
+        self.error_count += 1
+        self.reply(messages.error_from(error) + end)

@@ -1,0 +1,304 @@
+"""Where one client's statements go: what it has asked for, and whether its server will do.
+
+A choice (SET SHARD and its kin) holds from the next statement that asks for a server. A client
+that has one (in a transaction, in a batch, or for good in session mode) cannot be given
+another. So a choice that this server would not do for is refused; it is never silently put off.
+And a statement whose sharding key says that it belongs to another shard than that of the server
+would read or write the wrong rows: it is refused as well (`wrong_shard`). Only a batch that has
+done nothing yet but prepare and describe moves on: drivers ask for the types of the parameters
+before they bind values, and so before anyone can know the shard.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from ..errors import AmbiguousShard, NoSingleShard, RoutingError
+from ..protocol import codes
+from ..routing import obstacles
+from ..routing.commands import Verb
+from ..routing.decisions import UNBOUND
+from ..routing.state import PLAIN_SETTINGS, RoutingState
+from ..routing.types import Role, RoleChoice
+from .bound_keys import check_all_are_here, key_values
+
+if TYPE_CHECKING:
+    from ..pool.server import ServerConnection
+    from ..protocol.prepared import Statement
+    from ..protocol.segments import Segment
+    from ..routing.commands import Command, Wording
+    from ..routing.router import QueryRouter
+    from ..routing.types import Analysis, CommandReply, Route
+    from .bound_keys import BoundKeys
+    from .lease import Lease
+
+_random: Final = random.Random()
+
+
+def in_transaction(command: str) -> RoutingError:
+    """Why a command cannot be run now."""
+    return RoutingError(
+        f"{command} cannot run inside a transaction block",
+        sqlstate="25001",
+        hint="Send it before BEGIN or after the transaction.",
+    )
+
+
+class ClientRouting:
+    """The routing of one client's statements.
+
+    Attributes:
+        lease: its hold on a server.
+        state: shard and role that it has asked for.
+        may_pipeline: whether a statement may be sent behind one that is not answered.
+        is_moving: with this transaction ends what binds the next one to the same server.
+        has_chosen: the client has chosen the shard of the transaction, by command or comment.
+        epoch: the router's when it looked the client's statements up.
+    """
+
+    __slots__ = ("epoch", "has_chosen", "is_moving", "lease", "may_pipeline", "state")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease: Final = lease
+        self.state: Final = RoutingState()
+        for name in PLAIN_SETTINGS:
+            self.state.note_setting(name, lease.settings.told(name, lease.pool) or "")
+        self.is_moving = False
+        self.has_chosen = False
+        self.may_pipeline = False
+        self.epoch = self.router.epoch
+        self.set_pipelining()
+
+    @property
+    def router(self) -> QueryRouter:
+        """The pool's."""
+        return self.lease.pool.router
+
+    # --- getting a server
+
+    def request(self, route: Route) -> ServerConnection | None:
+        """Get a server for a route, as `Lease.request` does."""
+        self.has_chosen = route.is_chosen
+        return self.lease.request(route)
+
+    def lets_follow(self, server: ServerConnection) -> bool:
+        """Whether a statement may be sent behind one that is not answered."""
+        return self.may_pipeline and self.lease.lets_follow(server)
+
+    def set_pipelining(self) -> None:
+        """Statements may follow each other unanswered if their text has no say in the route."""
+        self.may_pipeline = (
+            self.router.is_static
+            and self.state.choice is not RoleChoice.AUTO
+            and not self.state.has_local
+            and not self.is_moving
+        )
+
+    # --- transactions and resets
+
+    def end_transaction(self) -> None:
+        """A transaction is over, and with it what SET LOCAL chose for it."""
+        self.has_chosen = False
+        if self.state.has_local or self.is_moving:
+            self.is_moving = False
+            self.state.end_transaction()
+            self.set_pipelining()
+        if self.lease.writes is not None:
+            self.lease.writes.settle()
+
+    def expect_reset(self, segment: Segment) -> None:
+        """A RESET ALL is on its way, after which the next statement may go elsewhere."""
+        segment.resets_all = True
+        if not self.state.is_default:
+            self.is_moving = True
+            self.may_pipeline = False
+
+    def forget_choices(self) -> None:
+        """Go back to automatic routing."""
+        self.state.reset()
+        self.set_pipelining()
+
+    def discard_all(self) -> None:
+        """DISCARD ALL of a client that has no server: back to how its session began."""
+        self.lease.settings.discard(self.lease.pool)
+        self.forget_choices()
+
+    # --- commands
+
+    def choose(self, wording: Wording, value: str | None = None) -> CommandReply:
+        """Carry out a routing command; `value` is that of its parameter.
+
+        Raises:
+            RoutingError: it cannot be; nothing has changed.
+        """
+        options, state, server = self.router.options, self.state, self.lease.server
+        sharder = self.router.sharder
+        command = wording.command(value, shards=options.shard_count, sharder=sharder)
+        if wording.is_show:
+            return state.execute(command, options, _random, sharder)
+        before = state.choices
+        is_any = command.verb is Verb.SET_SHARD and command.number is None
+        if server is not None and is_any and not command.is_unset:
+            # Any shard will do, so the one in use does.
+            command = replace(command, number=server.pool.address.shard)
+        reply = state.execute(command, options, _random, sharder)
+        if server is not None:
+            error = self._objection(server, command, changed=state.choices != before)
+            if error is not None:
+                state.restore(before)
+                raise error
+            if command.is_unset and state.choices != before:
+                self.is_moving = True
+        self.set_pipelining()
+        return reply
+
+    def _objection(
+        self, server: ServerConnection, command: Command, *, changed: bool
+    ) -> RoutingError | None:
+        """Why the choice, which has been made, cannot stand with the server that there is."""
+        if not changed:
+            return None
+        is_excluded = self._excludes(server)
+        if server.status != codes.IDLE:
+            is_shard = command.verb in (Verb.SET_SHARD, Verb.SET_SHARDING_KEY)
+            if is_excluded or not is_shard:
+                return in_transaction(command.words)
+            return None
+        if not is_excluded:
+            return None
+        if self.lease.is_kept_for_good:
+            address = server.pool.address
+            role = Role.PRIMARY if address.is_primary else Role.REPLICA
+            return RoutingError(
+                f"{command.words} cannot take effect: the session keeps its server, "
+                f"the {role.value} of shard {address.shard}, until it ends",
+                sqlstate="55006",
+                hint="Choose before the session's first statement, use another connection, "
+                'or pool_mode = "transaction".',
+            )
+        # In a batch of which a part has been sent: what is left of it follows.
+        return RoutingError(
+            f"{command.words} cannot run behind other statements of its batch",
+            sqlstate="25001",
+            hint="Send a Sync before it.",
+        )
+
+    def _excludes(self, server: ServerConnection) -> bool:
+        """Whether the choices forbid the server; its statements may forbid it besides."""
+        address, options, state = server.pool.address, self.router.options, self.state
+        if options.shard_count > 1 and state.shard not in (None, address.shard):
+            return True
+        role = state.role
+        if (
+            role is None
+            and state.choice is RoleChoice.DEFAULT
+            and not (options.parser_enabled and options.read_write_splitting)
+        ):
+            role = options.default_role
+        return role is not None and (role is Role.PRIMARY) is not address.is_primary
+
+    # --- statements on the wrong shard
+
+    def query_on_wrong_shard(self, server: ServerConnection, sql: bytes) -> RoutingError | None:
+        """Why the text of a Query must not run on the server that the client has."""
+        router = self.router
+        if not router.finds_shards or server.status == codes.IN_FAILED_TRANSACTION:
+            return None
+        try:
+            analysis = router.analyse(sql)
+        except RoutingError as error:
+            return error
+        if analysis is None:
+            return None
+        router.note_prepared(analysis, sql, self.state)
+        return self.wrong_shard(server, analysis, UNBOUND)
+
+    def bind_on_wrong_shard(
+        self,
+        server: ServerConnection,
+        statement: Statement[Analysis | None],
+        values: bytes,
+        *,
+        is_whole: bool,
+    ) -> RoutingError | None:
+        """Why a Bind must not run on the server that the client has.
+
+        `values` is what follows the names in it, or as much of that as there is.
+        """
+        router, analysis = self.router, statement.analysis
+        if (
+            not router.finds_shards
+            or analysis is None
+            or server.status == codes.IN_FAILED_TRANSACTION
+        ):
+            return None
+        if self.epoch != router.epoch:  # the server has told more about its tables since
+            analysis = router.analyse(statement.text) or analysis
+        router.note_prepared(analysis, statement.text, self.state)
+        try:
+            keys = key_values(values, analysis, statement.body, router.sharder)
+            if not is_whole and self.state.shard is None:
+                check_all_are_here(analysis, keys)
+        except RoutingError as error:
+            return error
+        return self.wrong_shard(server, analysis, keys)
+
+    def wrong_shard(
+        self, server: ServerConnection, analysis: Analysis, keys: BoundKeys
+    ) -> RoutingError | None:
+        """Why a statement must not run on the server that the client has.
+
+        Args:
+            server: that.
+            analysis: of the statement.
+            keys: the values of its parameters that are sharding keys.
+        """
+        try:
+            shard = self.router.demanded_shard(analysis, self.state, keys)
+        except AmbiguousShard as error:
+            return error
+        except NoSingleShard as error:
+            return None if self.has_chosen else error
+        except RoutingError as error:
+            return error
+        held = server.pool.address.shard
+        if shard is None or shard == held:
+            return None
+        return RoutingError(
+            f"the statement belongs to shard {shard}, but its transaction is on shard {held}",
+            sqlstate="0A000",
+            hint="Choose the shard with SET SHARDING KEY, SET SHARD or a comment before BEGIN, "
+            "or before the first statement in session mode.",
+        )
+
+    def too_long_to_place(self, kind: int) -> RoutingError | None:
+        """Why a text that is too long to hold must not be sent, wherever that would be."""
+        if kind not in b"QP" or not self.router.refuses:
+            return None
+        is_chosen = self.state.shard is not None or self.has_chosen
+        if is_chosen or self.lease.status == codes.IN_FAILED_TRANSACTION:
+            return None
+        return obstacles.too_long()
+
+    def prepared_out_of_sight(self, sql: bytes) -> RoutingError | None:
+        """Why a text must not be prepared by a name of which the router keeps no record.
+
+        Nobody would look at what is bound to it.
+        """
+        router = self.router
+        if not router.refuses or self.state.shard is not None or self.has_chosen:
+            return None
+        analysis = router.analyse(sql)
+        if analysis is None or not (analysis.keys or analysis.unkeyed or analysis.obstacle):
+            return None
+        return obstacles.unprepared()
+
+    def may_leave(self, segment: Segment) -> bool:
+        """Whether the open batch has done nothing that another server could not do as well."""
+        return (
+            not segment.has_bound
+            and self.lease.status == codes.IDLE
+            and not self.lease.keeps_server
+        )

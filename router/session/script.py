@@ -1,0 +1,461 @@
+"""The batch that a server is being sent: its messages, and what becomes of their replies.
+
+An operation becomes messages for the server and steps of the segment's script, so that all
+replies come in PostgreSQL's order.
+
+What clients name they share, by a name of the router's own: a Parse of what the server has
+becomes a made-up ParseComplete, and what it lacks is parsed ahead of its use. A Parse without a
+name goes to the server as it stands, whose unnamed statement it becomes; if another one has
+taken that place when it is used, it is parsed again.
+
+Errors that the router finds have to fail in the server too, so that the transaction comes to
+the state that PostgreSQL would be in. So such a message is sent as one that is bound to fail,
+and the server's error is replaced by ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RouterError
+from ..protocol import codes, marks, messages
+from ..protocol.prepared import UNCLEAR
+from ..protocol.segments import (
+    EMIT,
+    FORWARD,
+    FORWARD_BIND,
+    FORWARD_CLOSE,
+    FORWARD_DESCRIBE,
+    FORWARD_EXECUTE,
+    FORWARD_PARSE,
+    REPLACE_ERROR,
+    SWALLOW,
+    Segment,
+    Step,
+)
+from .answered import EMPTY_BODY, transaction_failed
+
+if TYPE_CHECKING:
+    from ..pool.server import ServerConnection
+    from .answered import AnsweredMessage, PreparedStatement
+    from .client_routing import ClientRouting
+    from .names import Names, Operation
+
+# A Bind to a statement that cannot exist: no serial number is 0.
+POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
+# A Bind of no values, from behind its names.
+_NOTHING_BOUND: Final = bytes(6)
+
+_RAW_STEPS: Final = {
+    codes.PARSE: FORWARD_PARSE,
+    codes.BIND: FORWARD_BIND,
+    codes.DESCRIBE: FORWARD_DESCRIBE,
+    codes.EXECUTE: FORWARD_EXECUTE,
+    codes.CLOSE: FORWARD_CLOSE,
+}
+
+
+class Script:
+    """One client's open batch at its server, if there is one.
+
+    Attributes:
+        segment: it, until its Sync.
+        out_size: bytes of messages that are translated and not sent yet.
+    """
+
+    __slots__ = (
+        "_keep_script",
+        "_names",
+        "_out",
+        "_routing",
+        "_unproven",
+        "out_size",
+        "segment",
+    )
+
+    def __init__(self, routing: ClientRouting, names: Names) -> None:
+        self._routing: Final = routing
+        self._names: Final = names
+        self.segment: Segment | None = None
+        self._out: list[bytes] = []
+        self.out_size = 0
+        # Something in it is not simply forwarded, or something hangs on its reply.
+        self._keep_script = False
+        # A Parse is on its way whose success nobody may count on yet.
+        self._unproven = False
+
+    # --- the open batch
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether messages wait here to be sent."""
+        return bool(self._out)
+
+    def open_segment(self, server: ServerConnection) -> Segment | None:
+        """The batch that waits for its Sync; a COPY may have reopened the last one."""
+        if self.segment is None and server.queue and server.queue[-1].is_open:
+            self.segment = server.queue[-1]
+        return self.segment
+
+    def begin(self, server: ServerConnection) -> Segment:
+        """The batch that is open, or a new one."""
+        segment = self.open_segment(server)
+        if segment is None:
+            lease = self._routing.lease
+            segment = self.segment = Segment.batch(lease.holder, lease.engine.now)
+            self._keep_script = False
+            server.queue.append(segment)
+        return segment
+
+    def admits(self, server: ServerConnection) -> bool:
+        """Whether the open batch may go on, or a new one begin behind what is unanswered."""
+        if self.open_segment(server) is None:
+            if server.queue and (self._unproven or not self._routing.lets_follow(server)):
+                return False
+            self._unproven = False
+        return True
+
+    def distrust(self) -> None:
+        """Nobody may count on what is on its way: know how it goes before the next batch."""
+        self._unproven = True
+
+    def trust(self) -> None:
+        """Nothing of this client is on its way."""
+        self._unproven = False
+
+    def settle(self, server: ServerConnection) -> bool:
+        """Ask the server for what is missing of the open batch; whether nothing is any more.
+
+        If not, `PoolClient.batch_answered` comes when nothing is.
+        """
+        segment = self.segment
+        if segment is None or segment.is_answered(server.queue):
+            return True
+        self.flush(server)
+        # Perhaps all that was missing was ours to make up.
+        return segment.is_answered(server.queue)
+
+    # --- sending
+
+    def _add(self, data: bytes, step: Step) -> None:
+        """Put a message into the open batch, and what becomes of its reply."""
+        assert self.segment is not None
+        self.segment.expect(step)
+        if data:
+            self._out.append(data)
+            self.out_size += len(data)
+
+    def _special(self, data: bytes, step: Step) -> None:
+        """As `_add`, if the reply is not simply forwarded or something hangs on it."""
+        self._keep_script = True
+        self._add(data, step)
+
+    def forward(self, server: ServerConnection, data: bytes, step: Step) -> None:
+        """Send a message, or the head of one, that has been translated elsewhere."""
+        self.begin(server)
+        self._add(data, step)
+        self.send(server)
+
+    def sync(self, server: ServerConnection) -> None:
+        """End the batch."""
+        self.begin(server).sync(keep_script=self._keep_script)
+        self._out.append(messages.SYNC)
+        self.segment = None
+        self.send(server)
+
+    def flush(self, server: ServerConnection) -> None:
+        """Ask the server for the replies that it has so far."""
+        segment = self.begin(server)
+        segment.flush()
+        self._out.append(messages.FLUSH)
+        self._keep_script = True
+        self.send(server)
+        server.emit_due(segment)
+
+    def send(self, server: ServerConnection) -> None:
+        """Send what has been translated."""
+        if not self._out:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self.out_size = 0
+        server.send(data)
+
+    def reset(self) -> None:
+        """No batch is open any more."""
+        self.segment = None
+        self._out.clear()
+        self.out_size = 0
+
+    # --- operations
+
+    def apply(self, server: ServerConnection, operation: Operation) -> None:
+        """Turn an operation into messages and steps."""
+        segment = self.begin(server)
+        kind, statement = operation.kind, operation.statement
+        writes = self._routing.lease.writes
+        if kind == codes.BIND and writes is not None:
+            writes.note_statement(statement)
+        if operation.error is not None:
+            payload = messages.error_from(operation.error)
+            self._special(POISON, Step(REPLACE_ERROR, b"", payload))
+        elif operation.answered is not None:
+            self._apply_answered(server, segment, operation, operation.answered)
+        elif statement is None:
+            self._apply_raw(server, operation)
+        elif kind == codes.BIND:
+            self.provide(server, statement, operation.token)
+            self._note_bind(server, segment, statement)
+            name = b"" if operation.token else statement.name
+            head = messages.bind_head(operation.name, name, len(operation.data))
+            self._add(head + operation.data, FORWARD_BIND)
+        elif kind == codes.PARSE:
+            self._parse(server, segment, operation, statement)
+        elif kind == codes.DESCRIBE:
+            self.provide(server, statement, operation.token)
+            name = b"" if operation.token else statement.name
+            self._add(messages.describe_statement(name), FORWARD_DESCRIBE)
+        else:  # Close: the server keeps it for others
+            undo = lambda: self._names.undo(operation)  # noqa: E731
+            self._special(b"", Step(EMIT, b"", messages.CLOSE_COMPLETE, undo))
+
+    def _note_bind(
+        self, server: ServerConnection, segment: Segment, statement: PreparedStatement
+    ) -> None:
+        """A statement may be executed from here on."""
+        segment.has_bound = True
+        server.marks |= statement.glance.leaves
+        if statement.glance.resets_all:
+            self._routing.expect_reset(segment)
+        if statement.glance.may_copy:
+            # Nothing behind it before it is known which Sync will end it.
+            self._keep_script = self._unproven = True
+
+    def bind_long(
+        self,
+        server: ServerConnection,
+        operation: Operation,
+        statement: PreparedStatement,
+        size: int,
+    ) -> None:
+        """Send the head of a Bind that is too long to hold, whose values take `size` bytes."""
+        self.provide(server, statement, operation.token)
+        self._note_bind(server, self.begin(server), statement)
+        name = b"" if operation.token else statement.name
+        head = messages.bind_head(operation.name, name, size)
+        self.forward(server, head + operation.data, FORWARD_BIND)
+
+    def _apply_raw(self, server: ServerConnection, operation: Operation) -> None:
+        """Forward a message about what the router keeps no record of."""
+        if not operation.data:  # a Close of a name that cannot exist is no error
+            self._special(b"", Step(EMIT, b"", messages.CLOSE_COMPLETE))
+            return
+        if operation.token:
+            self.clear_unnamed(server)
+        if operation.kind == codes.PARSE:
+            server.marks |= marks.PREPARE
+            text_start = operation.data.find(b"\0", 5) + 1
+            glance = marks.of_text(operation.data[text_start:])
+            server.marks |= glance.leaves
+            server.may_reset_all |= glance.resets_all
+        elif operation.kind == codes.BIND:
+            self.begin(server).has_bound = True
+        self._add(operation.data, _RAW_STEPS[operation.kind])
+
+    # --- prepared statements
+
+    def _parse(
+        self,
+        server: ServerConnection,
+        segment: Segment,
+        operation: Operation,
+        statement: PreparedStatement,
+    ) -> None:
+        """Carry out a client's Parse."""
+        names = self._names
+        if operation.token:
+            self._parse_unnamed(server, segment, operation, statement)
+            return
+        if server.statements.use(statement.name):
+            if segment.is_blank:
+                # Nothing before it can fail, so that it needs no script.
+                segment.prefix = messages.PARSE_COMPLETE
+            else:
+                undo = lambda: names.undo(operation)  # noqa: E731
+                self._special(b"", Step(EMIT, b"", messages.PARSE_COMPLETE, undo))
+            return
+
+        def undo_all() -> None:
+            _forget(server, statement)
+            names.undo(operation)
+
+        self._make_room(server, statement)
+        self._special(
+            messages.parse(statement.name, statement.body),
+            Step(FORWARD, b"1", undo=undo_all, done=statement.prove),
+        )
+
+    def _parse_unnamed(
+        self,
+        server: ServerConnection,
+        segment: Segment,
+        operation: Operation,
+        statement: PreparedStatement,
+    ) -> None:
+        token, names = operation.token, self._names
+        server.unnamed = token
+        message = messages.parse(b"", statement.body)
+        if statement.proven and segment.is_blank:
+            # The first message is never skipped, so that it needs no script: the server itself
+            # says what has become of it to those who use it.
+            segment.opening = token
+            self._add(message, FORWARD_PARSE)
+            return
+
+        def undo() -> None:
+            server.unnamed = UNCLEAR
+            names.undo(operation)
+
+        def failed() -> None:
+            server.unnamed = UNCLEAR
+            statement.proven = False
+            names.parse_failed(token)
+
+        self.distrust()
+        self._special(
+            message, Step(FORWARD, b"1", undo=undo, done=statement.prove, failed=failed)
+        )
+
+    def provide(
+        self, server: ServerConnection, statement: PreparedStatement, token: int = 0
+    ) -> None:
+        """See that the server has the statement by the time the next message reaches it."""
+        self.begin(server)
+        if token:
+            self._provide_unnamed(server, statement, token)
+            return
+        if server.statements.use(statement.name):
+            return
+
+        def undo() -> None:
+            _forget(server, statement)
+
+        self._make_room(server, statement)
+        self._special(
+            messages.parse(statement.name, statement.body),
+            Step(SWALLOW, b"1", undo=undo, done=statement.prove),
+        )
+
+    def _provide_unnamed(
+        self, server: ServerConnection, statement: PreparedStatement, token: int
+    ) -> None:
+        if server.unnamed == token:
+            return
+
+        def undo() -> None:
+            server.unnamed = UNCLEAR
+
+        server.unnamed = token
+        self.distrust()
+        self._special(messages.parse(b"", statement.body), Step(SWALLOW, b"1", undo=undo))
+
+    def clear_unnamed(self, server: ServerConnection) -> None:
+        """The client has no unnamed statement: see that it does not get at that of another."""
+        if not server.unnamed:
+            return
+
+        def undo() -> None:
+            server.unnamed = UNCLEAR
+
+        self.begin(server)
+        server.unnamed = 0
+        self.distrust()
+        self._special(messages.close_statement(b""), Step(SWALLOW, b"3", undo=undo))
+
+    def _make_room(self, server: ServerConnection, statement: PreparedStatement) -> None:
+        self.distrust()
+        evicted = server.statements.add(statement.name)
+        if evicted is not None:
+            undo = lambda: server.statements.restore(evicted)  # noqa: E731
+            self._special(messages.close_statement(evicted), Step(SWALLOW, b"3", undo=undo))
+
+    # --- statements that the router answers
+
+    def _apply_answered(
+        self,
+        server: ServerConnection,
+        segment: Segment,
+        operation: Operation,
+        answered: AnsweredMessage,
+    ) -> None:
+        """Answer a message about such a statement in its turn; its stand-in gets the like."""
+        kind, data, statement = operation.kind, operation.data, answered.statement
+        if kind == codes.BIND:
+            self.provide(server, statement)
+        undo = lambda: self._names.undo(operation)  # noqa: E731
+        try:
+            if _fails(server, segment, kind):
+                raise transaction_failed()
+            reply = answered.perform(self._routing, kind, data)
+        except RouterError as error:
+            self._special(POISON, Step(REPLACE_ERROR, b"", messages.error_from(error), undo))
+            return
+        if kind == codes.PARSE:
+            self._parse_answered(server, segment, operation, answered)
+        elif kind == codes.BIND:
+            head = messages.bind_head(operation.name, statement.name, len(_NOTHING_BOUND))
+            self._special(head + _NOTHING_BOUND, FORWARD_BIND)
+        elif kind == codes.EXECUTE:
+            self._special(data, Step(SWALLOW, b"I", undo=undo))
+            self._special(b"", Step(EMIT, b"", reply))
+        elif answered.portal is not None and kind == codes.DESCRIBE:
+            self._special(data, Step(SWALLOW, b"n"))
+            self._special(b"", Step(EMIT, b"", reply))
+        elif answered.portal is not None or (kind == codes.CLOSE and statement.is_at_server):
+            self._special(data, Step(FORWARD, b"3", undo=undo))
+        else:
+            self._special(b"", Step(EMIT, b"", reply, undo))
+
+    def _parse_answered(
+        self,
+        server: ServerConnection,
+        segment: Segment,
+        operation: Operation,
+        answered: AnsweredMessage,
+    ) -> None:
+        statement, lease = answered.statement, self._routing.lease
+        undo = lambda: self._names.undo(operation)  # noqa: E731
+        if operation.data:  # another statement, by the name of this one
+            server.marks |= marks.PREPARE | marks.of_text(operation.data).leaves
+            self._special(operation.data, Step(FORWARD, b"1", undo=undo))
+        elif statement.client_name and lease.pool.is_session_mode and not self._names.renames:
+            statement.is_at_server = True
+            server.marks |= marks.PREPARE
+            named = messages.parse(statement.client_name, EMPTY_BODY)
+            self._special(named, Step(FORWARD, b"1", undo=undo))
+        else:
+            self._parse(server, segment, operation, statement)
+
+    def must_wait(self, server: ServerConnection) -> bool:
+        """Whether the status of the transaction is not known before earlier replies.
+
+        What is executed here depends on it.
+        """
+        return bool(server.queue) and server.queue[0] is not self.segment
+
+
+def _forget(server: ServerConnection, statement: PreparedStatement) -> None:
+    server.statements.discard(statement.name)
+    statement.proven = False
+
+
+def _fails(server: ServerConnection, segment: Segment, kind: int) -> bool:
+    """Whether the transaction has failed, which the server does not mind.
+
+    For it lets an empty statement be parsed and described even then.
+    """
+    return (
+        server.status == codes.IN_FAILED_TRANSACTION
+        and kind in (codes.PARSE, codes.DESCRIBE)
+        and segment.is_blank
+    )
