@@ -164,6 +164,33 @@ def test_all_statements_of_a_text_are_looked_at_and_one_verdict_holds_for_all() 
         assert access.objection(b"SELECT 1; TABLE secret", "UTF8") is not None
 
 
+def test_a_text_is_judged_once() -> None:
+    access = TableAccess(TABLES)
+    first = access.objection(b"TABLE secret", "UTF8")
+    assert access.objection(b"TABLE secret", "UTF8") is first
+    assert access.objection(b"TABLE vault", "UTF8") is not first
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("DO 'x'", "(DO)"),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS int AS 'x'", "(CREATE OR REPLACE FUNCTION)"),
+        ("DROP OWNED BY bob", "(DROP OWNED)"),
+        ("GRANT ALL ON ALL TABLES IN SCHEMA s TO bob", "(ALL TABLES IN)"),
+        ("SELECT dblink_exec('x')", "(function dblink_exec, which runs SQL from a string)"),
+        ("SELECT 'x", "(it cannot be read: not closed)"),
+        ("SELECT U&\"x\" UESCAPE '!'", "(it cannot be read: UESCAPE)"),
+        ('SELECT U&"\\x"', '(it cannot be read: U&"..." with a wrong escape)'),
+    ],
+)
+def test_the_reason_is_told_why_tables_are_not_known(sql: str, reason: str) -> None:
+    error = TableAccess(TABLES).objection(sql.encode(), "UTF8")
+    assert error is not None
+    assert error.message.endswith(reason)
+    assert (error.sqlstate, "table_access" in error.hint) == ("42501", True)
+
+
 def test_texts_that_differ_in_their_literals_are_judged_alike() -> None:
     access = TableAccess(TABLES)
     for number in range(3):
