@@ -38,7 +38,7 @@ from .targets import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
 
     from .targets import Target
 

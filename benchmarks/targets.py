@@ -12,14 +12,14 @@ import subprocess
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from router.demo.cluster import Cluster
 from router.demo.server import HOST, SUPERUSER, free_port, wait_until
+from tests.support.cluster.cluster import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
 
 DATABASE = "bench"
 START_SECONDS = 30.0

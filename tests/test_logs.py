@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,6 +111,29 @@ def test_no_line_of_a_traceback_passes_for_a_record(text: str) -> None:
     assert "ValueError: " in trace
 
 
+def test_a_record_has_its_time_in_utc_wherever_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = record("x")
+    entry.created = 0.0
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        line = TextFormatter(color=False, places=False).format(entry)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert line == "1970-01-01T00:00:00.000+00:00 WARNING router.x: x"
+
+
+def test_a_record_has_the_colour_of_its_level_and_its_place_if_that_is_asked_for() -> None:
+    entry = record("x")
+    coloured = TextFormatter(color=True, places=True).format(entry)
+    assert coloured.endswith(" \x1b[33mWARNING\x1b[0m router.x (x.py:1): x")
+    entry.levelno, entry.levelname = logging.CRITICAL, "CRITICAL"
+    assert " CRITICAL\x1b[0m router.x: x" in TextFormatter(color=True, places=False).format(
+        entry
+    )
+
+
 # --- writing
 
 
@@ -117,8 +141,8 @@ class Pipe:
     """A pipe with a writer, and what there is to read."""
 
     def __init__(self, capacity: int) -> None:
-        self.reader, self._writer = os.pipe()
-        self.handler = LogWriter(self._writer, capacity=capacity)
+        self.reader, self.writer = os.pipe()
+        self.handler = LogWriter(self.writer, capacity=capacity)
 
     def log(self, *messages: str) -> None:
         """Log messages."""
@@ -139,7 +163,7 @@ class Pipe:
         """Close what is open."""
         self.handler.flush()
         os.close(self.reader)
-        os.close(self._writer)
+        os.close(self.writer)
 
 
 @pytest.fixture
@@ -172,6 +196,24 @@ def test_nobody_waits_for_a_reader_and_what_is_dropped_is_told(pipe: Pipe) -> No
     assert dropped > 0
     assert len(numbers) + dropped == count
     assert len(told) < 10
+
+
+def test_what_has_been_written_makes_room_for_more() -> None:
+    pipe = Pipe(capacity=100)
+    for number in range(20):
+        pipe.log(f"{number:040}")
+        pipe.handler.flush()
+        assert pipe.read(f"{number:040}") == [f"{number:040}"]
+    pipe.close()
+
+
+def test_a_pipe_that_somebody_has_made_not_to_block_is_waited_for() -> None:
+    pipe = Pipe(capacity=1 << 20)
+    os.set_blocking(pipe.writer, False)
+    wanted = [f"{number:0100}" for number in range(5000)]  # more than the pipe takes
+    pipe.log(*wanted)
+    assert pipe.read(wanted[-1]) == wanted
+    pipe.close()
 
 
 def test_a_reader_that_has_gone_harms_nobody(pipe: Pipe) -> None:

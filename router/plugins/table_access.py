@@ -1,20 +1,22 @@
-"""table_access: refuses statements that name certain tables.
+"""table_access: refuses statements in which the name of a certain table stands.
 
-It goes by tokens, whatever the settings of the query parser, and refuses what it cannot read.
+A guard rail against accidents, and no boundary: that is PostgreSQL's GRANT. So it knows no
+grammar: a name counts wherever it stands outside of strings and comments, and what cannot be
+cut into tokens is refused.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..routing.cache import Generations
 from ..routing.limits import TooComplex
-from ..routing.shape import UnknownLexeme, short_shape_of
-from ..routing.tokens import fold, statements_of, unescaped_name
-from .guarded import Guarded
-from .statements import HINTS, guarded_relation, hidden_by
+from ..routing.shape import short_shape_of
+from ..routing.tokens import fold, is_word, statements_of, unescaped_name, unquoted
+from .guarded import Guarded, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,36 +24,38 @@ if TYPE_CHECKING:
 _ENTRIES: Final = 5000
 _BYTES: Final = 4 << 20
 # What PostgreSQL converts before it reads it: a byte of a character may look like another.
-_AMBIGUOUS: Final = frozenset(
-    [
-        "sjis",
-        "shiftjis",
-        "mskanji",
-        "win932",
-        "windows932",
-        "shiftjis2004",
-        "big5",
-        "win950",
-        "windows950",
-        "gbk",
-        "win936",
-        "windows936",
-        "gb18030",
-        "johab",
-        "uhc",
-        "win949",
-        "windows949",
-    ]
-)
-_UNICODE: Final = re.compile(r'u&("(?:[^"]|"")*")')
-
-HINT: Final = (
-    "The plugin table_access of the router refuses it; ask who runs the router for access."
+_AMBIGUOUS: Final = re.compile(
+    r"win(?:dows)?(?:932|936|949|950)|s(?:hift)?jis(?:2004)?|mskanji|big5|gbk|gb18030|johab|uhc"
 )
 
+_HINT: Final = (
+    "The plugin table_access of the router refuses {} ask who runs the router for access."
+)
+_ANY_USE: Final = "every statement with this name in it, be it a column's:"
 
-class _Unreadable(Exception):
-    """Nobody can tell which tables the text names; says why."""
+# --- statements that work on tables which they do not name
+
+# Functions that run SQL from a string, or on tables that it names, as far as PostgreSQL and its
+# extensions bring them along.
+_RUN_SQL: Final = re.compile(
+    r"(?:query|table|schema|database)_to_xml(?:schema|_and_xmlschema)?|ts_stat|ts_rewrite"
+    r"|connectby|xpath_table|(?:dblink|crosstab).*",
+    re.DOTALL,
+)
+# Whole statements, as their tokens with a blank between them.
+_HIDING: Final = re.compile(
+    r"(do) .*|(create (?:or replace )?(?:function|procedure)) .* as (?:e|u&)?'.*"
+    r"|(drop (?:schema|owned)) .*|(?:grant|revoke) .* (all tables in) .*",
+    re.DOTALL,
+)
+# What is looked for in a text before it is cut into statements.
+_HINTS: Final = (
+    'u&"',
+    r"\bdo\b",
+    "function|procedure",
+    r"\bdrop\b|\btables\b",
+    "_to_xml|ts_stat|ts_rewrite|connectby|xpath_table|dblink|crosstab",
+)
 
 
 class Verdict:
@@ -63,12 +67,13 @@ class Verdict:
         self.error: Final = error
 
 
-_PASSES: Final = Verdict(None)
-
-
 def denied(table: str) -> RoutingError:
-    """The error for a table that is out of bounds."""
-    return RoutingError(f'permission denied for table "{table}"', sqlstate="42501", hint=HINT)
+    """The error for a name that is out of bounds."""
+    return RoutingError(
+        f'permission denied for table "{table}"',
+        sqlstate="42501",
+        hint=_HINT.format(_ANY_USE),
+    )
 
 
 def unknown_tables(why: str) -> RoutingError:
@@ -76,20 +81,19 @@ def unknown_tables(why: str) -> RoutingError:
     return RoutingError(
         f"permission denied: the statement's tables cannot be known ({why})",
         sqlstate="42501",
-        hint=HINT,
+        hint=_HINT.format("it:"),
     )
 
 
 class TableAccess:
-    """Judges texts, and remembers them and their shapes."""
+    """Judges texts, and remembers them."""
 
     def __init__(self, tables: Iterable[str]) -> None:
         self._guarded: Final = Guarded(tables)
         names = (re.escape(name.replace('"', '""')) for name in self._guarded.names)
         # What has none of these need not be looked at any closer.
-        self._suspicious: Final = re.compile("|".join(('u&"', *HINTS, *names)))
+        self._suspicious: Final = re.compile("|".join((*_HINTS, *names)))
         self._texts: Final = Generations[Verdict](_ENTRIES, _BYTES)
-        self._shapes: Final = Generations[Verdict](_ENTRIES, _BYTES)
 
     def objection(self, text: bytes, encoding: str) -> RoutingError | None:
         """Why a text may not pass, or None.
@@ -98,55 +102,36 @@ class TableAccess:
             text: any number of statements.
             encoding: the client's, as the client or PostgreSQL spells it.
         """
-        if not text.isascii() and _plain(encoding) in _AMBIGUOUS:
+        if not text.isascii() and _AMBIGUOUS.fullmatch(_plain(encoding)):
             return unknown_tables(f"not ASCII, in {encoding}")
         verdict = self._texts.get(text)
         if verdict is None:
-            verdict = self._judge(text)
+            verdict = Verdict(self._judge(text))
             self._texts.put(text, verdict)
         # One exception is raised many times: it must not collect tracebacks.
         return None if verdict.error is None else verdict.error.with_traceback(None)
 
-    def _judge(self, text: bytes) -> Verdict:
+    def _judge(self, text: bytes) -> RoutingError | None:
         try:
             shape, _ = short_shape_of(text)
-        except UnknownLexeme as error:
-            return Verdict(unknown_tables(f"it cannot be read: {error}"))
-        except TooComplex as error:
-            return Verdict(unknown_tables(f"it is too complex: {error}"))
-        verdict = self._shapes.get(shape)
-        if verdict is None:
-            verdict = self._judge_shape(shape)
-            self._shapes.put(shape, verdict)
-        return verdict
-
-    def _judge_shape(self, shape: bytes) -> Verdict:
-        try:
             folded = fold(shape)
+            if not self._suspicious.search(folded):
+                return None
+            for _, tokens in statements_of(folded):
+                names = _unescaped(tokens)
+                name = self._guarded.first_in(names)
+                if name is not None:
+                    return denied(name)
+                hidden = _hidden_by(names)
+                if hidden is not None:
+                    return unknown_tables(hidden)
         except UnicodeDecodeError:
-            return Verdict(unknown_tables("it is not valid UTF-8"))
-        if not self._suspicious.search(folded):
-            return _PASSES
-        try:
-            folded = _without_unicode_escapes(folded)
-        except _Unreadable as error:
-            return Verdict(unknown_tables(str(error)))
-        try:
-            pieces = statements_of(folded)
+            return unknown_tables("it is not valid UTF-8")
         except TooComplex as error:
-            return Verdict(unknown_tables(f"it is too complex: {error}"))
-        for _, tokens in pieces:
-            found = self._judge_statement(tokens)
-            if found is not None:
-                return Verdict(found)
-        return _PASSES
-
-    def _judge_statement(self, tokens: Sequence[str]) -> RoutingError | None:
-        hidden = hidden_by(tokens)
-        if hidden is not None:
-            return unknown_tables(hidden)
-        found = guarded_relation(tokens, self._guarded)
-        return None if found is None else denied(found)
+            return unknown_tables(f"it is too complex: {error}")
+        except ValueError as error:
+            return unknown_tables(f"it cannot be read: {error}")
+        return None
 
 
 def _plain(encoding: str) -> str:
@@ -154,17 +139,30 @@ def _plain(encoding: str) -> str:
     return re.sub(r"[^a-z0-9]", "", encoding.lower())
 
 
-def _without_unicode_escapes(folded: str) -> str:
+def _unescaped(tokens: Sequence[str]) -> Sequence[str]:
     """Write U&"..." as the identifier that it stands for.
 
     Raises:
-        _Unreadable: it has an escape character of its own, or an escape that is none.
+        ValueError: it has an escape character of its own, or an escape that is none.
     """
-    if 'u&"' not in folded:
-        return folded
-    if re.search(r"\buescape\b", folded):
-        raise _Unreadable("UESCAPE")
+    if not any(token.startswith('u&"') for token in tokens):
+        return tokens
+    if "uescape" in tokens:
+        raise ValueError("UESCAPE")
     try:
-        return _UNICODE.sub(lambda match: " " + unescaped_name(match[1]), folded)
-    except ValueError as error:
-        raise _Unreadable('U&"..." with a wrong escape') from error
+        return [unescaped_name(t[2:]) if t.startswith('u&"') else t for t in tokens]
+    except ValueError:
+        raise ValueError('U&"..." with a wrong escape') from None
+
+
+def _hidden_by(tokens: Sequence[str]) -> str | None:
+    """What in a statement keeps from knowing its tables, or None."""
+    statement = _HIDING.fullmatch(" ".join(tokens))
+    if statement is not None:
+        return statement[statement.lastindex or 0].upper()
+    for token, after in pairwise(tokens):
+        if after == "(" and is_word(token):
+            name = cut(unquoted(token))
+            if _RUN_SQL.fullmatch(name):
+                return f"function {name}, which runs SQL from a string"
+    return None

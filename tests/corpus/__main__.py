@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from router.demo.cluster import Cluster
+from tests.support.cluster.cluster import Cluster
 
 from . import fetch, records, report, suites
 from .replay import Replay
 from .scripts import schedule
 
 if TYPE_CHECKING:
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
 
 INSTALLATIONS: Final = Path("/usr/lib/postgresql")
 # The standby has whatever the primary has committed by the time the primary says so.

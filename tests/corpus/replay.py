@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
 
 _FROM_FILE: Final = re.compile(
     r"(\s*copy\b.*\bfrom\s+)'(/[^']+)'(.*)", re.IGNORECASE | re.DOTALL

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
 
 # Those that put many forms of queries together; none of them needs more than a database.
 _DJANGO: Final = """

@@ -7,17 +7,31 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from router.demo.server import HOST, free_port, is_free
+from router.demo.server import HOST, free_port, is_free, wait_until
 from router.demo.tour import ask
+from tests.support.router import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMAND = [sys.executable, "-m", "router", "demo"]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+@pytest.fixture
+def room() -> Iterator[Path]:
+    """A directory for temporary files that other accounts may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 def test_the_tour_finds_every_answer_right() -> None:
@@ -45,11 +59,11 @@ def test_ctrl_c_ends_the_demo_and_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize("ready", ["✓ PostgreSQL", "Ctrl-C"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_impatience_does_not_keep_the_demo_from_clearing_up(
-    number: signal.Signals, ready: str
+    number: signal.Signals, ready: str, room: Path
 ) -> None:
     # As a shell without job control starts what runs in the background.
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND]
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "TMPDIR": str(room)}
     with subprocess.Popen(
         ignoring,
         stdout=subprocess.PIPE,
@@ -59,7 +73,7 @@ def test_impatience_does_not_keep_the_demo_from_clearing_up(
         env=environment,
     ) as demo:
         _read_until(demo, ready)
-        roots = _workspaces_of(demo.pid)
+        assert len(list(room.iterdir())) == 1
         while demo.poll() is None:
             demo.send_signal(number)
             time.sleep(0.01)
@@ -68,8 +82,26 @@ def test_impatience_does_not_keep_the_demo_from_clearing_up(
     assert complaints == ""
     assert f"{number.name}: stopping already" in output
     assert "everything stopped and removed" in output
-    assert len(roots) == 1
-    assert not roots.pop().exists()
+    assert list(room.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_demo_whose_end_is_sudden_leaves_nothing_behind_either(
+    number: signal.Signals, room: Path
+) -> None:
+    port = _first_of_free_ports(8)
+    with subprocess.Popen(
+        [*COMMAND, "--port", str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(room)},
+    ) as demo:
+        _read_until(demo, "Ctrl-C")
+        assert not any(is_free(port + number) for number in range(8))
+        demo.send_signal(number)
+    assert demo.returncode == -number
+    assert wait_until(lambda: list(room.iterdir()) == [], PATIENCE)
+    assert wait_until(lambda: all(is_free(port + number) for number in range(8)), PATIENCE)
 
 
 def test_a_tour_that_is_interrupted_was_no_success() -> None:
@@ -106,12 +138,6 @@ def _read_until(demo: subprocess.Popen[str], beginning: str) -> list[str]:
         if line.startswith(beginning):
             return lines
     raise AssertionError(f"the demo has ended: {lines}")
-
-
-def _workspaces_of(pid: int) -> set[Path]:
-    """The directories whose lease a process holds."""
-    files = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
-    return {Path(name).parent for name in files if name.endswith("/lease")}
 
 
 def _first_of_free_ports(count: int) -> int:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from router.config.loader import parse
 from router.config.values import Role
+from router.demo.cluster import Cluster
 from router.demo.ports import Ports
 from router.demo.progress import Progress
 from router.demo.server import free_port
@@ -21,14 +22,14 @@ from router.demo.tour import KEY, Answer, Tour, ask
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from router.demo.cluster import Cluster
-    from tests.support.postgres import PostgresRun
+pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")
-def shards(postgres_run: PostgresRun) -> Iterator[Cluster]:
+def shards() -> Iterator[Cluster]:
     """The demo's own cluster, filled."""
-    cluster = postgres_run.private(shards=3, replicas=1, hba=HBA)
+    cluster = Cluster(hba=HBA)
+    cluster.start()
     try:
         fill(cluster)
         yield cluster

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGconn
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
 
 Connection = psycopg.Connection[tuple[object, ...]]

@@ -24,7 +24,7 @@ from .test_node import node_environment as node_environment
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
     from tests.support.router import RouterProcess
 

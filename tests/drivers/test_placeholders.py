@@ -19,7 +19,7 @@ from .test_node import node_environment as node_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
     from tests.support.router import RouterProcess
 

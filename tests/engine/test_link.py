@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import select
+
 import trio
 
 from router.engine.link import HIGH_WATER, LOW_WATER, Link
+from router.engine.loop import Engine
 
 from .peers import linked, receive, running_engine, socket_pair
 
@@ -36,6 +39,24 @@ async def test_a_stream_of_any_length_arrives_whole() -> None:
             nursery.start_soon(trio.SocketStream(peer).send_all, sent)
             await recorder.wait_until(lambda r: len(r.data) == len(sent))
         assert recorder.data == sent
+
+
+async def test_the_kernel_need_not_tell_of_what_is_to_wait_for_a_turn() -> None:
+    asked: list[int] = []
+
+    class Noting(Engine):
+        def modify(self, fd: int, events: int) -> None:
+            asked.append(events)
+
+    engine = Noting()
+    link, _, _ = linked(engine)
+    link.defer()
+    for _ in range(2):
+        link.on_ready(select.EPOLLIN)
+    assert asked == [0]
+    link.on_turn()
+    assert asked[1:] == [select.EPOLLIN | select.EPOLLRDHUP]
+    engine.close()
 
 
 # --- back-pressure

@@ -220,6 +220,21 @@ async def test_a_link_reads_nothing_before_its_turn() -> None:
         assert handler.data.startswith(b"x" * 50)
 
 
+async def test_a_turn_that_is_asked_for_twice_is_given_once() -> None:
+    async with running_engine() as engine:
+        turns: list[bytes] = []
+
+        class Counting(Recorder):
+            def on_data(self, data: bytes) -> None:
+                turns.append(data)
+
+        link, _, _ = linked(engine, Counting())
+        link.defer()
+        link.defer()
+        await trio.testing.wait_all_tasks_blocked()
+        assert turns == [b""]
+
+
 async def test_a_turn_that_is_asked_for_while_the_engine_sleeps_wakes_it() -> None:
     async with running_engine() as engine:
         turns = trio.Event()

@@ -33,7 +33,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 @asynccontextmanager
 async def linked(
-    handler: Recorder | None = None,
+    handler: Recorder | None = None, *, patient: bool = False
 ) -> AsyncIterator[tuple[Link, Recorder, trio.SSLStream[trio.SocketStream]]]:
     """A link that has shaken hands as the server, its handler, and its peer."""
     server, client = contexts()
@@ -46,7 +46,7 @@ async def linked(
                 nursery.start_soon(stream.do_handshake)
                 await wire.start_tls(server, server_side=True)
         recorder = handler or Recorder()
-        yield wire.into_link(engine, recorder), recorder, stream
+        yield wire.into_link(engine, recorder, patient=patient), recorder, stream
         other.close()
 
 
@@ -98,6 +98,18 @@ async def test_the_end_of_the_peers_stream_ends_the_link() -> None:
         await recorder.wait_until(lambda r: bool(r.reasons))
         assert recorder.data == b"last words"
         assert link.closed
+
+
+async def test_a_patient_link_under_tls_keeps_what_the_peer_sent_before_it_left() -> None:
+    async with linked(patient=True) as (link, recorder, stream):
+        link.pause()
+        await stream.send_all(b"last words")
+        await stream.transport_stream.send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not link.closed
+        link.resume()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert recorder.data == b"last words"
 
 
 async def test_what_came_before_the_end_of_the_stream_has_its_turns() -> None:

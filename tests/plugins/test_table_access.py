@@ -6,7 +6,7 @@ import pytest
 
 from router.plugins.table_access import TableAccess
 
-from .statements import ALLOWED, DENIED, TABLES, UNKNOWN
+from .statements import ALLOWED, DENIED, FALSE_ALARMS, TABLES, UNKNOWN
 
 
 def message(text: str | bytes, *tables: str, encoding: str = "UTF8") -> str | None:
@@ -68,10 +68,50 @@ def test_a_name_that_is_not_the_tables_is_allowed(sql: str) -> None:
     assert message(sql) is None
 
 
+@pytest.mark.parametrize("sql", FALSE_ALARMS)
+def test_the_name_of_a_guarded_table_is_refused_whatever_it_stands_for(sql: str) -> None:
+    assert message(sql) == 'permission denied for table "secret"'
+
+
+@pytest.mark.parametrize(
+    ("entry", "sql", "is_denied"),
+    [
+        ("app.secret", "SELECT t.secret FROM t", False),
+        ("app.secret", "SELECT (x).secret FROM t x", False),
+        ("app.secret", "SELECT secret FROM t", True),
+        ("app.secret", "SELECT app.secret FROM t", True),
+        ("app.secret", "SELECT db.app.secret.id FROM db.app.secret", True),
+        ("secret", "SELECT t.secret FROM t", True),
+    ],
+)
+def test_a_schema_in_the_entry_lets_columns_of_other_tables_pass(
+    entry: str, sql: str, is_denied: bool
+) -> None:
+    assert (message(sql, entry) is not None) is is_denied
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_denied"),
+    [
+        ("SELECT user FROM t ORDER BY 1", False),
+        ('SELECT * FROM "user"', True),
+        ('SELECT * FROM "order"', True),
+        ("SELECT * FROM public.user", True),
+        ("SELECT * FROM public . ORDER", True),
+        ('SELECT * FROM U&"us\\0065r"', True),
+    ],
+)
+def test_a_reserved_word_is_a_name_where_postgresql_takes_it_for_one(
+    sql: str, is_denied: bool
+) -> None:
+    assert (message(sql, "user", "Order") is not None) is is_denied
+
+
 def test_the_error_names_the_table_the_code_and_the_plugin() -> None:
     error = TableAccess(TABLES).objection(b"TABLE Public . Secret", "UTF8")
     assert error is not None
-    assert error.message == 'permission denied for table "public.secret"'
+    # What is before the dot may be a table, and the name a column's.
+    assert error.message == 'permission denied for table "secret"'
     assert error.sqlstate == "42501"
     assert "table_access" in error.hint
 
@@ -102,6 +142,7 @@ def test_an_error_never_shows_the_statement() -> None:
         ("a" * 70, f"TABLE {'a' * 63}", True),
         ("a" * 63, f"TABLE {'a' * 70}", True),
         ("a" * 62, f"TABLE {'a' * 63}", False),
+        ('"' + "é" * 40 + '"', f'TABLE "{"é" * 35}"', True),
         ("temp", "INSERT INTO temp VALUES (1)", True),
         ("t", "INSERT INTO temp VALUES (1)", False),
     ],
@@ -121,6 +162,33 @@ def test_all_statements_of_a_text_are_looked_at_and_one_verdict_holds_for_all() 
     for _ in range(2):
         assert access.objection(b"SELECT 1; SELECT 2", "UTF8") is None
         assert access.objection(b"SELECT 1; TABLE secret", "UTF8") is not None
+
+
+def test_a_text_is_judged_once() -> None:
+    access = TableAccess(TABLES)
+    first = access.objection(b"TABLE secret", "UTF8")
+    assert access.objection(b"TABLE secret", "UTF8") is first
+    assert access.objection(b"TABLE vault", "UTF8") is not first
+
+
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ("DO 'x'", "(DO)"),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS int AS 'x'", "(CREATE OR REPLACE FUNCTION)"),
+        ("DROP OWNED BY bob", "(DROP OWNED)"),
+        ("GRANT ALL ON ALL TABLES IN SCHEMA s TO bob", "(ALL TABLES IN)"),
+        ("SELECT dblink_exec('x')", "(function dblink_exec, which runs SQL from a string)"),
+        ("SELECT 'x", "(it cannot be read: not closed)"),
+        ("SELECT U&\"x\" UESCAPE '!'", "(it cannot be read: UESCAPE)"),
+        ('SELECT U&"\\x"', '(it cannot be read: U&"..." with a wrong escape)'),
+    ],
+)
+def test_the_reason_is_told_why_tables_are_not_known(sql: str, reason: str) -> None:
+    error = TableAccess(TABLES).objection(sql.encode(), "UTF8")
+    assert error is not None
+    assert error.message.endswith(reason)
+    assert (error.sqlstate, "table_access" in error.hint) == ("42501", True)
 
 
 def test_texts_that_differ_in_their_literals_are_judged_alike() -> None:
@@ -146,11 +214,13 @@ def test_what_is_not_utf8_is_refused_outside_of_strings_only() -> None:
 
 
 def test_a_long_text_is_judged_in_a_short_time() -> None:
-    sql = "SELECT * FROM t WHERE secret IN (" + ", ".join(["(1)"] * 10_000) + ")"
+    sql = "SELECT * FROM t WHERE secrets IN (" + ", ".join(["(1)"] * 10_000) + ")"
     assert message(sql) is None
     assert message(f"{sql}; TABLE secret") is not None
-    assert message("(" * 4_500 + "secret") is None
+    assert message("(" * 4_500 + "secrets") is None
     assert message("SELECT * FROM " + "(" * 4_500 + "secret") is not None
+    assert message("GRANT " + "all tables " * 2_000) is None
+    assert message("CREATE FUNCTION " + "as " * 4_000) is None
 
 
 def test_what_is_too_complex_to_be_read_is_refused() -> None:

@@ -27,7 +27,7 @@ from .builders import wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
     from tests.support.postgres import Database as RealDatabase
     from tests.support.router import RouterProcess
 

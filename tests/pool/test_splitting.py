@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
     from tests.support.postgres import Database
     from tests.support.router import RouterProcess
 

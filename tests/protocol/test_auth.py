@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import struct
 
 import pytest
@@ -353,3 +354,8 @@ class TestGarbage:
 def initial_response(data: bytes) -> bytes:
     """Frame the client's first SCRAM message."""
     return b"SCRAM-SHA-256\0" + struct.pack("!i", len(data)) + data
+
+
+def test_an_md5_hash_is_made_of_bytes_that_are_no_characters_too() -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert md5_hash(name, "x") == "md5" + hashlib.md5(b"xcaf\xe9").hexdigest()

@@ -19,6 +19,9 @@ from router.protocol import marks
         ("SELECT set_config('a.b', 'c', false)", marks.SET),
         ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", marks.CURSOR),
         ("SELECT setseed(0.5)", marks.UNKNOWN),
+        ("SELECT lo_open(1, 2)", marks.UNKNOWN),
+        ("SELECT lo_creat(-1), lo_create(0)", marks.UNKNOWN),
+        ("SELECT dblink_connect('x')", marks.UNKNOWN),
     ],
 )
 def test_a_text_that_may_leave_something_behind_is_marked(text: str, mark: int) -> None:

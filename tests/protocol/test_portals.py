@@ -188,3 +188,10 @@ def test_names_of_portals_are_looked_after() -> None:
     assert len(portals) == 1
     portals.clear()
     assert not portals
+
+
+def test_a_name_that_is_no_text_is_told_as_well_as_it_can_be() -> None:
+    portals: Portals[Numbers] = Portals(2)
+    with pytest.raises(ClientError) as caught:
+        portals.get(b"\xff")
+    assert caught.value.message == 'portal "\ufffd" does not exist'

@@ -76,6 +76,16 @@ class TestExchange:
         assert ScramSecrets.mock("a", b"key").salt != ScramSecrets.mock("b", b"key").salt
         assert ScramSecrets.mock("a", b"key").salt != ScramSecrets.mock("a", b"yek").salt
 
+    def test_made_up_secrets_are_made_for_any_name(self) -> None:
+        name = b"caf\xe9".decode("utf-8", "surrogateescape")
+        assert ScramSecrets.mock(name, b"key").salt != ScramSecrets.mock("caf", b"key").salt
+
+    def test_a_server_may_say_more_than_its_signature(self) -> None:
+        server, client = challenged()
+        signature = server.final(client.final(KEYS))
+        assert signature is not None
+        client.verify(signature + b",x=more")
+
     def test_a_client_that_knows_channel_binding_but_was_offered_none_may_say_so(self) -> None:
         server = ScramServer(SECRETS, nonce="server")
         server.first(b"y,,n=,r=client")
@@ -210,6 +220,12 @@ class TestVerifiers:
         known = ScramSecrets.from_verifier(verifier)
         assert known is not None
         assert ScramSecrets.from_password("foobar", known.salt, known.iterations) == known
+
+    def test_a_new_verifier_has_a_salt_of_its_own(self) -> None:
+        one, two = (ScramSecrets.from_password("secret") for _ in range(2))
+        assert one.salt != two.salt
+        assert len(one.salt) == 16
+        assert ScramSecrets.from_password("secret", one.salt) == one
 
     @pytest.mark.parametrize(
         "text",

@@ -182,6 +182,25 @@ def test_an_error_undoes_what_is_left_last_first_and_once() -> None:
     assert segment.is_done
 
 
+def test_a_step_that_fails_itself_is_told_so_and_not_only_undone() -> None:
+    log: list[str] = []
+
+    def step(name: str) -> Step:
+        return Step(
+            FORWARD,
+            b"1",
+            undo=partial(log.append, f"undo {name}"),
+            done=partial(log.append, f"done {name}"),
+            failed=partial(log.append, f"failed {name}"),
+        )
+
+    segment = batch(Sink(), step("a"), step("b"), step("c"))
+    assert segment.steps is not None
+    segment.step_done(segment.steps[0])
+    segment.fail()
+    assert log == ["done a", "undo c", "failed b"]
+
+
 def test_only_the_step_that_is_bound_to_fail_has_its_error_replaced() -> None:
     poisoned = Step(REPLACE_ERROR, b"", b"ours")
     assert batch(Sink(), poisoned).fail() == b"ours"

@@ -78,6 +78,25 @@ def test_a_length_out_of_range_is_refused(length: int) -> None:
         packet_length(struct.pack("!I", length))
 
 
+@pytest.mark.parametrize("length", [8, 9, 10_000])
+def test_a_length_in_range_is_taken(length: int) -> None:
+    assert packet_length(struct.pack("!I", length)) == length
+
+
+@pytest.mark.parametrize(
+    ("size", "is_taken"), [(3, False), (4, True), (256, True), (257, False)]
+)
+def test_the_key_of_a_cancel_request_has_as_many_bytes_as_a_protocol_allows(
+    size: int, is_taken: bool
+) -> None:
+    body = packet(codes.CANCEL_REQUEST, struct.pack("!I", 7) + b"k" * size)
+    if is_taken:
+        assert parse_first_packet(body) == CancelRequest(7, b"k" * size)
+    else:
+        with pytest.raises(ClientProtocolError):
+            parse_first_packet(body)
+
+
 @given(st.binary(min_size=4, max_size=200))
 def test_garbage_is_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(ClientProtocolError):

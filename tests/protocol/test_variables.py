@@ -48,6 +48,10 @@ def test_literals_are_plain_ascii_without_a_backslash_that_could_escape(text: st
     assert "\\" not in quoted
 
 
+def test_bytes_that_are_no_characters_go_to_the_server_as_they_came() -> None:
+    assert "e9" in quote_literal(b"caf\xe9".decode("utf-8", "surrogateescape"))
+
+
 def test_literals_mean_what_they_say_to_a_real_server(fresh_database: Database) -> None:
     values = [
         "",
@@ -77,6 +81,9 @@ def test_literals_mean_what_they_say_to_a_real_server(fresh_database: Database) 
         ("client_encoding", "latin1", "LATIN1"),
         ("datestyle", "iso", "ISO, DMY"),
         ("datestyle", "SQL, MDY", "SQL, MDY"),
+        ("datestyle", "sql", "SQL, DMY"),
+        ("datestyle", "postgres", "Postgres, DMY"),
+        ("datestyle", "GERMAN", "German, DMY"),
         ("application_name", "x", "x"),
     ],
 )

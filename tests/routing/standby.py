@@ -14,7 +14,7 @@ from .statements import SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
     from tests.support.postgres import Database
 
 READ_ONLY_TRANSACTION = "25006"

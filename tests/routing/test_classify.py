@@ -19,8 +19,8 @@ from .statements import READS, WRITES, lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.demo.cluster import Shard
-    from router.demo.server import Server
+    from tests.support.cluster.cluster import Shard
+    from tests.support.cluster.server import Server
     from tests.support.postgres import Database
 
 

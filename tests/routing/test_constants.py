@@ -17,7 +17,7 @@ from router.routing.types import KeyType
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import Database
 
 BIGINTS = ClassifierOptions(sharded=ShardedTables.of("t.id"))

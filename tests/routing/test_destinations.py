@@ -21,8 +21,8 @@ from .standby import READ_ONLY_TRANSACTION, a_standby, refusal_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from router.demo.cluster import Shard
     from router.routing.types import Route
+    from tests.support.cluster.cluster import Shard
     from tests.support.postgres import Database
 
 OPTIONS = RouterOptions(

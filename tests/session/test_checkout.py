@@ -8,7 +8,7 @@ from router.config.values import PoolMode
 from router.errors import ServerRefused, ServerUnavailable
 from router.routing.types import RouterOptions
 from router.session.lease import ClientState
-from tests.support.harness import Harness
+from tests.support.harness import Harness, read_messages
 from tests.support.wire import (
     SYNC,
     TERMINATE,
@@ -239,6 +239,20 @@ def test_the_next_replica_is_tried_when_one_cannot_be_reached() -> None:
     assert rows(harness.read(client)) == [[b"SELECT one"]]
     assert harness.pool is not None
     assert harness.pool.bans.is_banned(first.address, harness.engine.now)
+
+
+def test_a_client_that_is_sent_on_has_its_full_time_at_the_next_server() -> None:
+    harness = Harness(servers=((False, False),))  # a connect_timeout of 5 s
+    client = harness.connect()
+    client.send(ONE)
+    first = harness.opening[0]
+    harness.engine.advance(4)
+    harness.refuse(ServerUnavailable("connection refused"))
+    assert [pool is first for pool in harness.opening] == [False]
+    harness.engine.advance(4.9)
+    assert client.receive() == b""
+    harness.engine.advance(0.2)
+    assert sqlstates(read_messages(client.receive())) == ["53300"]
 
 
 # --- reload

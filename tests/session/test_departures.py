@@ -106,7 +106,8 @@ def test_a_server_that_ignores_the_cancel_request_is_given_up_in_time() -> None:
     assert harness.servers[0].link.closed
 
 
-def test_a_late_cancel_request_hits_nobody() -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_late_cancel_request_hits_nobody(is_late: bool) -> None:
     harness = Harness(pool_size=1)
     client, heir = harness.connect(), harness.connect()
     harness.ask(client, query("SLEEP"))
@@ -120,11 +121,23 @@ def test_a_late_cancel_request_hits_nobody() -> None:
     # The request is still on its way, so that the server is nobody's.
     assert server.model.sleeping is None
     assert len(harness.part.tested_set) == 1
-    harness.deliver_cancel()
+    harness.deliver_cancel(is_late=is_late)
     harness.run()
     assert server.model.sleeping is not None
     server.model.wake()
     assert rows(harness.read(heir)) == [[b"SLEEP heir"]]
+
+
+def test_a_cancel_request_that_comes_before_the_end_and_acts_behind_it_hits_nobody() -> None:
+    harness = Harness(pool_size=1)
+    client, heir = harness.connect(), harness.connect()
+    harness.ask(client, query("SLEEP"))
+    client.session.cancel()
+    harness.deliver_cancel(is_late=True)
+    harness.servers[0].model.wake()
+    assert rows(harness.read(client)) == [[b"SLEEP"]]
+    assert rows(harness.ask(heir, query("SELECT heir"))) == [[b"SELECT heir"]]
+    assert len(harness.servers) == 1
 
 
 def test_a_goodbye_behind_queries_lets_them_be_done() -> None:

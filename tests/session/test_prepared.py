@@ -281,3 +281,22 @@ def test_statements_are_looked_up_anew_when_the_pool_changes() -> None:
     assert rows(harness.ask(client, USE)) == [[b"SELECT x"]]
     after = client.session.batch.names.statements[b"s"]
     assert after.analysis is not None
+
+
+@pytest.mark.slow
+def test_the_text_that_one_client_may_have_prepared_is_bounded() -> None:
+    harness = Harness(pool_size=1)
+    client, other = harness.connect(), harness.connect()
+    texts = [f"SELECT {number} ".ljust(200_000, "x") for number in range(400)]
+    prepared, said = 0, ""
+    while not said:
+        answer = harness.ask(client, parse(texts[prepared], f"s{prepared}") + SYNC)
+        said = "".join(sqlstates(answer))
+        prepared += not said
+    assert said == "54000"
+    assert prepared == (64 << 20) // 200_003  # a zero behind the text, and no types
+    assert kinds(harness.ask(client, parse("SELECT x", "short") + SYNC)) == "1Z"
+    for name in ("s0", "s1"):
+        harness.ask(client, close("S", name) + SYNC)
+    assert kinds(harness.ask(client, parse(texts[-1], "s") + SYNC)) == "1Z"
+    assert kinds(harness.ask(other, parse(texts[-1], "s") + SYNC)) == "1Z"

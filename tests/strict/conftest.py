@@ -12,7 +12,7 @@ from tests.support.router import PoolText, RouterProcess, config_text, primary_o
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
 
 

@@ -16,8 +16,8 @@ import psycopg
 import pytest
 from psycopg import ClientCursor, errors
 
-from router.demo.server import StopMode
 from router.routing.sharding import pg_bigint_hash
+from tests.support.cluster.server import StopMode
 from tests.support.postgres import Database
 from tests.support.router import (
     ADMIN,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from router.demo.cluster import Shard
-    from router.demo.server import Server
+    from tests.support.cluster.cluster import Shard
+    from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun, PrivateCluster
     from tests.support.router import RouterProcess
 

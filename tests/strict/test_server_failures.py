@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.demo.server import HOST, StopMode, free_port
+from router.demo.server import HOST, free_port
 from router.protocol import messages
+from tests.support.cluster.server import StopMode
 from tests.support.router import (
     PATIENCE,
     PoolText,
@@ -26,8 +27,8 @@ from tests.support.wire import Ended, Message, WireClient, kinds, query, sqlstat
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from router.demo.server import Server
     from tests.strict.conftest import ModuleRouter, PoolFor
+    from tests.support.cluster.server import Server
     from tests.support.postgres import Database, PostgresRun, PrivateCluster
 
 LONG_RESULT = "SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"

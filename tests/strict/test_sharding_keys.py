@@ -23,7 +23,7 @@ from tests.support.router import PoolText, primary_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import Database
     from tests.support.router import RouterProcess
 

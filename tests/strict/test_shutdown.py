@@ -22,7 +22,7 @@ from tests.support.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
 
 SIZE = 100_000_000
 SLEEP = "SELECT pg_sleep(600), 'of the shutdown'"

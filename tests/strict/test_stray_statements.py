@@ -33,7 +33,7 @@ from tests.support.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from router.demo.server import Server
+    from tests.support.cluster.server import Server
     from tests.support.postgres import Database
     from tests.support.router import RouterProcess
 

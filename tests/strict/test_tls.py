@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from router.demo.server import Server
     from tests.strict.conftest import ModuleRouter
+    from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
 
 MB = 1 << 20

@@ -310,12 +310,12 @@ class Harness:
         """The connection that was asked for first cannot be had."""
         self.opening.pop(0).open_failed(error)
 
-    def deliver_cancel(self) -> None:
-        """The cancel request that was asked for first arrives."""
+    def deliver_cancel(self, *, is_late: bool = False) -> None:
+        """The cancel request that was asked for first arrives; it may act late."""
         connection = self.cancelling.pop(0)
         for server in self.servers:
             if server.connection is connection:
-                server.model.cancel()
+                server.model.cancel(is_late=is_late)
         connection.pool.cancel_done(connection)
 
     def run(self) -> None:

@@ -97,6 +97,7 @@ class ModelServer:
         sleeping: the statement that waits for `wake`, or None.
         log: all statements that it has executed.
         is_failing: it can analyse no text, as if all tables were gone.
+        is_struck: a cancel request that came late hits the next Query, unless it is empty.
     """
 
     def __init__(self) -> None:
@@ -107,6 +108,7 @@ class ModelServer:
         self.is_closed = False
         self.log: list[str] = []
         self.is_failing = False
+        self.is_struck = False
         self.settings = dict(DEFAULTS)
         self._reported = dict(DEFAULTS)
         # The settings before the transaction, while there is one.
@@ -147,9 +149,13 @@ class ModelServer:
             self._rows(portal, 1, described=self._is_simple)
             self._after_sleep()
 
-    def cancel(self) -> None:
-        """A cancel request: it fails what is being executed, and does nothing otherwise."""
-        if self.sleeping is not None:
+    def cancel(self, *, is_late: bool = False) -> None:
+        """A cancel request: it fails what is being executed, and does nothing otherwise.
+
+        The signal that a request becomes may take its time; then it may hit the next Query.
+        """
+        self.is_struck = is_late
+        if self.sleeping is not None and not is_late:
             self.sleeping = None
             self._fail(ModelError("57014", "canceling statement due to user request"))
             self._after_sleep(failed=True)
@@ -173,6 +179,11 @@ class ModelServer:
             self._portals.pop("", None)
             self.statements.pop("", None)
             parts = [part.strip() for part in _cut(body)[0].split(";")]
+            is_hit, self.is_struck = self.is_struck and any(parts), False
+            if is_hit:
+                self._fail(ModelError("57014", "canceling statement due to user request"))
+                self._ready()
+                return
             self._go_on([part for part in parts if part] or [""])
         elif kind == "F" and not self._is_skipping:
             self._fail(ModelError("42883", "the model has no functions"))

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from router.demo.cluster import Cluster, Shard, initialise
-from router.demo.installation import find_installation
-from router.demo.server import Server
-from router.demo.workspace import Workspace
+from router.demo.cluster import initialise
+from router.demo.installation import Installation, find_installation
+from tests.support.cluster.cluster import Cluster, Shard
+from tests.support.cluster.server import Server
+from tests.support.cluster.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -91,9 +92,10 @@ class PostgresRun:
         """Return the empty data directory of an installation, which all clusters copy."""
         digest = hashlib.sha256(str(bin_dir).encode()).hexdigest()[:8]
         template = self.workspace.root / f"template-{digest}"
+        installation = self._installation(bin_dir)
         with _locked(self._directory / "template.lock"):
             if not (finished := template.with_suffix(".finished")).exists():
-                initialise(find_installation(self.workspace, bin_dir), template)
+                initialise(installation, template)
                 finished.touch()
         return template
 
@@ -135,8 +137,13 @@ class PostgresRun:
             create_users(shard.primary)
         return cluster
 
+    def _installation(self, bin_dir: Path | None = None) -> Installation:
+        """Find PostgreSQL's programs; the first worker may have to copy them."""
+        with _locked(self._directory / "installation.lock"):
+            return find_installation(self.workspace.root, self.workspace.account, bin_dir)
+
     def _attach(self, servers: list[tuple[str, int]], replicas: int) -> tuple[Shard, ...]:
-        installation = find_installation(self.workspace)
+        installation = self._installation()
         attached = iter([Server(installation, Path(path), port) for path, port in servers])
         return tuple(
             Shard(primary, tuple(itertools.islice(attached, replicas))) for primary in attached

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterator, Sequence
 
-    from router.demo.cluster import Shard
-    from router.demo.server import Server
+    from tests.support.cluster.cluster import Shard
+    from tests.support.cluster.server import Server
 
 HOST = "127.0.0.1"
 ADMIN = "admin"

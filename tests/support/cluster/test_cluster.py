@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from router.demo.account import Account, ClusterError
-from router.demo.cluster import Cluster
-from router.demo.installation import INSTALL_HINT, embedded_bin_dir, find_installation
-from router.demo.reaper import is_alive, postmaster_pid, reap
-from router.demo.server import PortInUse, Server, StopMode, wait_until
-from router.demo.workspace import Workspace
-from tests.support.builds import TREE
+from router.demo.account import ClusterError
+from router.demo.server import PortInUse, wait_until
+from tests.support.cluster.cluster import Cluster
+from tests.support.cluster.reaper import is_alive, postmaster_pid, reap
+from tests.support.cluster.server import Server, StopMode
+from tests.support.cluster.workspace import Workspace
 from tests.support.postgres import APP_USERS, PASSWORD, Database, PostgresRun
 from tests.support.router import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from router.demo.cluster import Shard
+    from tests.support.cluster.cluster import Shard
     from tests.support.postgres import PrivateCluster
 
 HOLDER = """
 import sys
 from pathlib import Path
-from router.demo.cluster import Cluster
+from tests.support.cluster.cluster import Cluster
 with Cluster(shards=1, replicas=0) as cluster:
     print(cluster.root, cluster.primary.pid, flush=True)
     sys.stdin.read()
@@ -267,37 +263,6 @@ def test_what_does_not_stop_is_killed_and_its_files_are_removed_all_the_same(
         reap(data_dir.parent, patience=0)
     assert process.returncode == -signal.SIGKILL
     assert not data_dir.parent.exists()
-
-
-def test_the_hint_names_what_a_package_index_has() -> None:
-    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
-    wanted = project["optional-dependencies"]["demo"]
-    assert shlex.split(INSTALL_HINT) == ["pip", "install", *wanted]
-
-
-def test_a_directory_without_postgresql_is_named(tmp_path: Path) -> None:
-    with Workspace.create() as workspace, pytest.raises(ClusterError, match=str(tmp_path)):
-        find_installation(workspace, tmp_path)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers under another account")
-@pytest.mark.postgres
-def test_programs_in_a_home_that_nobody_may_enter_are_copied(tmp_path: Path) -> None:
-    source = embedded_bin_dir().parents[1]
-    package = tmp_path / "home" / source.name
-    shutil.copytree(source, package, ignore=shutil.ignore_patterns("include"))
-    shutil.copytree(source.with_name(f"{source.name}.libs"), f"{package}.libs")
-    package.parent.chmod(0o700)
-    with Cluster(shards=1, replicas=1, bin_dir=package / "pginstall" / "bin") as cluster:
-        assert cluster.root in cluster.primary.installation.bin_dir.parents
-        cluster.wait_for_replication()
-
-
-def test_an_account_reaches_what_everyone_may_enter(tmp_path: Path) -> None:
-    stranger = Account(uid=60_001, gid=60_001)
-    assert stranger.can_reach(Path("/usr/bin"))
-    tmp_path.chmod(0o700)
-    assert not stranger.can_reach(tmp_path)
 
 
 def test_a_killed_server_leaves_no_shared_memory(postgres_run: PostgresRun) -> None:

@@ -1,0 +1,1 @@
+"""Clusters of real servers that tests stop, kill, silence and promote; see `cluster`."""
