@@ -120,6 +120,23 @@ SCRIPTS: dict[str, Callable[[Texts], Script]] = {
         *(parse(on.none) + bind(b"1", None) + SYNC, "Z"),
     ),
 }
+# Those that need a server, too.
+SERVED: dict[str, Callable[[Texts], Script]] = {
+    "a name that is free again": lambda on: (
+        *(query("SELECT 1"), "Z", parse(on.row, "s") + bind(name="s", portal="a") + SYNC, "Z"),
+        *(bind(name="s", portal="a") + execute("a") + SYNC, "Z"),
+    ),
+    "skipped, and executed later": lambda on: (
+        *(query("BEGIN"), "Z", parse(on.row) + bind(portal="a") + SYNC, "Z"),
+        *(query("SAVEPOINT x"), "Z", parse("SELECT 1/0") + bind() + execute("a") + SYNC, "Z"),
+        *(query("ROLLBACK TO x"), "Z", execute("a", 1) + execute("a") + SYNC, "Z"),
+    ),
+    "in a failed transaction": lambda on: (
+        *(query("BEGIN"), "Z", parse(on.row) + bind(portal="a") + SYNC, "Z"),
+        *(query("SELECT 1/0"), "Z", execute("a") + SYNC, "Z", parse(on.row) + SYNC, "Z"),
+        *(query("ROLLBACK"), "Z", execute("a") + SYNC, "Z"),
+    ),
+}
 # Bodies of messages that are malformed.
 BAD = {
     "B": (
@@ -204,19 +221,20 @@ def is_for_transactions(name: str) -> bool:
     ("name", "held"),
     [
         (name, held)
-        for name in SCRIPTS
+        for name in (*SCRIPTS, *SERVED)
         for held in (False, True)
-        if not held or is_for_transactions(name)
+        if not held or (name in SCRIPTS and is_for_transactions(name))
     ],
 )
 def test_a_session_answers_as_postgresql_does(
     router: RouterProcess, database: Database, name: str, held: bool, mode: str
 ) -> None:
-    expected = by_postgres(database, SCRIPTS[name](SELECTED), held=held)
+    script = SCRIPTS.get(name) or SERVED[name]
+    expected = by_postgres(database, script(SELECTED), held=held)
     with WireClient.login(router.port, mode) as client:
         if held:
             client.query("BEGIN")
-        found = played(client, SCRIPTS[name](SESSION))
+        found = played(client, script(SESSION))
     assert masked(found) == expected
 
 
