@@ -33,7 +33,6 @@ CANNOT_CROSS = {
         "out[-3:-1]": "lists are not affected",
     },
     "routing/sql/normalise.py": {"out[-2:-1]": "lists are not affected"},
-    "session/operations.py": {"data[start + 6:end - 1]": "the length has been looked at"},
 }
 
 

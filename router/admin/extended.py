@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientError, ClientProtocolError
+from ..errors import ClientError
 from ..protocol import binds, codes, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.portals import Portals, bound, described_statement
@@ -92,7 +92,7 @@ class Extended:
             return described_statement(self._statement(name))
         if kind == binds.PORTAL:
             return self._portals.get(name).described()
-        raise ClientProtocolError(f"invalid DESCRIBE message subtype {kind}")
+        raise binds.no_target(codes.DESCRIBE, kind)
 
     def _execute(self, message: bytes) -> bytes:
         name, limit = binds.execution(message, 0, len(message))
@@ -108,7 +108,7 @@ class Extended:
         elif kind == binds.PORTAL:
             self._portals.close(name)
         else:
-            raise ClientProtocolError(f"invalid CLOSE message subtype {kind}")
+            raise binds.no_target(codes.CLOSE, kind)
         return messages.CLOSE_COMPLETE
 
     def _statement(self, name: bytes) -> Order:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import ClientProtocolError
+from . import codes
 from .framing import HEADER_SIZE
 
 STATEMENT: Final = 0x53  # "S"
@@ -70,6 +71,12 @@ def target(data: bytes, start: int, end: int) -> tuple[int, bytes]:
     if name_end + 1 != end:
         raise _malformed()
     return data[pos], data[pos + 1 : name_end]
+
+
+def no_target(kind: int, target: int) -> ClientProtocolError:
+    """What PostgreSQL says of a Describe or a Close of neither."""
+    what = "DESCRIBE" if kind == codes.DESCRIBE else "CLOSE"
+    return ClientProtocolError(f"invalid {what} message subtype {target}")
 
 
 def execution(data: bytes, start: int, end: int) -> tuple[bytes, int]:

@@ -180,6 +180,12 @@ def described_statement(statement: Answered) -> bytes:
     )
 
 
+def portal_exists(name: bytes) -> ClientError:
+    """What PostgreSQL says of a portal's name that is taken; to it portals are cursors."""
+    shown = name.decode("utf-8", "replace")
+    return ClientProtocolError(f'cursor "{shown}" already exists', sqlstate="42P03")
+
+
 def too_many_portals(limit: int) -> ClientError:
     """There is no room for another portal."""
     return ClientProtocolError(
@@ -213,8 +219,7 @@ class Portals(Generic[S]):
         """
         if name in self._portals:
             if name:
-                shown = name.decode("utf-8", "replace")
-                raise ClientError(f'cursor "{shown}" already exists', sqlstate="42P03")
+                raise portal_exists(name)
         elif len(self._portals) >= self.limit:
             raise too_many_portals(self.limit)
 

@@ -17,11 +17,6 @@ MAX_STATEMENT_BYTES: Final = 64 << 20
 MAX_PORTALS: Final = 1000
 
 
-def malformed() -> RouterError:
-    """A message ends before its fields do, or behind them."""
-    return ClientProtocolError("invalid message format")
-
-
 def exists(name: bytes) -> RouterError:
     """What PostgreSQL says of a name that is taken."""
     text = name.decode("utf-8", "replace")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import binds, codes
 from ..protocol.framing import HEADER_SIZE
+from ..protocol.portals import portal_exists
 from ..protocol.prepared import UNCLEAR, is_reserved, new_token
 from . import inspection, mistakes
 from .answered import (
@@ -228,7 +229,9 @@ class Names:
         portal = data[start + HEADER_SIZE : portal_end]
         statement = self.statements.get(name)
         if self.portals:
-            self.portals.pop(portal, None)
+            previous = self.portals.pop(portal, None)
+            if previous is not None and portal and self._lease.server is None:
+                raise portal_exists(portal)  # else the server says so
         if statement is not None:
             operation = Operation(codes.BIND, data[name_end + 1 : end], statement, portal)
             operation.error = inspection.use_objection(self._lease, statement)
@@ -299,8 +302,10 @@ class Names:
     def _named_operation(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         """A Describe or Close of a statement or portal."""
         what, name = binds.target(data, start, end)
-        if what != binds.STATEMENT:
+        if what == binds.PORTAL:
             return self._portal_operation(kind, name, data[start:end])
+        if what != binds.STATEMENT:
+            raise binds.no_target(kind, what)
         statement = self.statements.get(name)
         if statement is None:
             if self.renames and is_reserved(name):

@@ -452,10 +452,10 @@ def _forget(server: ServerConnection, statement: PreparedStatement) -> None:
 def _fails(server: ServerConnection, segment: Segment, kind: int) -> bool:
     """Whether the transaction has failed, which the server does not mind.
 
-    For it lets an empty statement be parsed and described even then.
+    For it lets an empty statement be parsed, described and executed even then.
     """
     return (
         server.status == codes.IN_FAILED_TRANSACTION
-        and kind in (codes.PARSE, codes.DESCRIBE)
+        and kind in (codes.PARSE, codes.DESCRIBE, codes.EXECUTE)
         and segment.is_blank
     )

@@ -223,11 +223,13 @@ class SimpleProtocol:
                 if lease.status == codes.IN_FAILED_TRANSACTION:
                     raise transaction_failed()
                 reply = statement.answer_query(self._routing)
+                names.drop_unnamed()
                 self._client.reply(reply + messages.ready_for_query(lease.status))
                 return True
         except RoutingError as error:
             if busy:
                 return False
+            names.drop_unnamed()
             log.info("client %s: %s", self._client.peer, error.line)
             self._client.refuse(error, messages.ready_for_query(lease.status))
             return True
@@ -241,6 +243,7 @@ class SimpleProtocol:
         if not names.deallocate(wanted):
             self._batch.script.distrust()
             return None
+        names.drop_unnamed()
         tag = messages.command_complete(wanted.tag)
         self._client.reply(tag + messages.ready_for_query(lease.status))
         return True

@@ -235,6 +235,14 @@ def test_a_message_is_what_was_built() -> None:
     assert check(query("SELECT 1")) == b"SELECT 1"
 
 
+def test_the_names_of_a_parse_have_a_number_behind_them() -> None:
+    whole = parse("SELECT 1", "s")
+    assert binds.parse_ends(whole, 0, len(whole)) == (6, 15)
+    for cut in (1, 2):
+        with pytest.raises(ClientProtocolError, match="insufficient"):
+            binds.parse_ends(whole, 0, len(whole) - cut)
+
+
 def test_values_are_read_before_the_rest_is_there() -> None:
     whole = bind(b"first", b"second")[7:]
     head = whole[: whole.index(b"second") + 3]
