@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, cast
 
-from . import patterns
+from ..routing.limits import MAX_LENGTH
 from .findings import Finding
-from .keymaps import check_key_maps
+from .keymaps import check_key_maps, key_type
 from .keys import Numbered
-from .values import AuthType, Role, ShardingKeyPolicy, WithoutKey
+from .values import AuthType, Role, ShardingKeyPolicy, ShardingKeyType, WithoutKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .declared import KeyPath
     from .model import Config, General, Plugins, PoolConfig, Shard
 
+# How long all clients may wait for a search, in seconds.
+_AFFORDABLE = 0.1
+_TEXT = ShardingKeyType.TEXT
 _ADMIN_DATABASES = ("pgcat", "pgbouncer")
 _AUTH_QUERY_KEYS = ("auth_query", "auth_query_user", "auth_query_password")
 
@@ -143,25 +146,20 @@ def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     ):
         if pattern is None:
             continue
-        path, limit = (*base, key), (*base, "regex_search_limit")
-        if not re.compile(pattern).groups:
+        if key == "sharding_key_regex" and pattern.is_ascii_only and key_type(pool) is _TEXT:
             yield Finding(
-                path,
-                "finds nothing: the number is taken from its group 1, and it has no group",
-                is_warning=True,
+                (*base, key),
+                r"must not have \w, \W, \b or \B: they are about letters of ASCII, and keys "
+                r"are text; write [\pL\pM\pN_] for \w, or [A-Za-z0-9_] if that is meant",
+                ((*base, "sharding_key_type"), (*base, "sharding_function")),
             )
-        if patterns.is_explosive(pattern):
+        longest = pattern.longest_search(min(pool.regex_search_limit, MAX_LENGTH))
+        if longest > _AFFORDABLE:
             yield Finding(
-                path,
-                "can take minutes for a short statement that is made for it, as it repeats "
-                "what can be divided in many ways; see Comments in docs/sharding.md",
-            )
-        elif patterns.steps(pattern, pool.regex_search_limit) > patterns.AFFORDABLE:
-            yield Finding(
-                path,
-                "can take long for a statement that is made for it; "
-                "make it more definite, or lower regex_search_limit",
-                (limit,),
+                (*base, key),
+                f"can take {longest:.1f} s for a statement that is made for it; "
+                "repeat less in it, or lower regex_search_limit",
+                ((*base, "regex_search_limit"),),
                 is_warning=True,
             )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import GenericAlias
@@ -160,15 +159,3 @@ Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 Millis = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.MILLISECONDS]
 PositiveMillis = Annotated[int, Field(strict=True, ge=1, le=LARGEST), Unit.MILLISECONDS]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.SECONDS]
-
-
-def _compilable(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-        re.compile(pattern.encode())  # statements are bytes
-    except re.error as error:
-        raise ValueError(f"must be a regular expression ({error})") from None
-    return pattern
-
-
-Regex = Annotated[str, AfterValidator(_compilable), Form("a regular expression")]

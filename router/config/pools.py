@@ -30,7 +30,6 @@ from .keys import (
     Numbered,
     Port,
     PositiveMillis,
-    Regex,
     Reload,
     Seconds,
     Section,
@@ -38,6 +37,7 @@ from .keys import (
     Unit,
 )
 from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
+from .regexes import Regex  # noqa: TC001 - pydantic evaluates it
 from .values import (
     AuthType,
     DefaultRole,
@@ -325,10 +325,14 @@ class PoolConfig(Section):
         ),
     ] = None
     sharding_key_regex: Annotated[
-        Regex | None, Key("Finds a sharding key in a statement's comments, as its group 1.")
+        Regex | None,
+        Form("a regular expression"),
+        Key("Finds a sharding key in a statement's comments, as its group 1."),
     ] = None
     shard_id_regex: Annotated[
-        Regex | None, Key("Finds a shard number in a statement's comments, as its group 1.")
+        Regex | None,
+        Form("a regular expression"),
+        Key("Finds a shard number in a statement's comments, as its group 1."),
     ] = None
     regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = 1000
     default_shard: Annotated[

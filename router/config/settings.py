@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .keymaps import KeyMap
     from .model import Config, General, PoolConfig, User
     from .plugins import Plugins
+    from .regexes import Regex
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class RoutingSettings:
     omnisharded_tables: tuple[str, ...]
     sharding_key_policy: str
     refuses_without_key: bool
-    sharding_key_regex: str | None
-    shard_id_regex: str | None
+    sharding_key_regex: Regex | None
+    shard_id_regex: Regex | None
     regex_search_limit: int
     default_shard: str
     db_activity_based_routing: bool

@@ -29,6 +29,7 @@ from router.config.plugins import (
     QueryLogger,
     TableAccess,
 )
+from router.config.regexes import Regex
 from router.config.settings import pool_settings
 from router.config.unsupported import unsupported
 from router.config.values import ShardingFunction
@@ -64,6 +65,8 @@ HOLDERS = {
 # Two values for keys that do not take any two of their type.
 SAMPLES: dict[str, tuple[object, object]] = {
     "default_shard": ("shard_0", "random"),
+    "sharding_key_regex": (Regex("(1)"), Regex("(2)")),
+    "shard_id_regex": (Regex("(1)"), Regex("(2)")),
     "sharding_values": ((1,), (2,)),
     "sharding_ranges": (((1, 2),), ((2, 3),)),
     "columns": ((("a", "text"),), (("b", "text"),)),

@@ -280,8 +280,14 @@ def test_the_metrics_port_may_be_any_port() -> None:
         (
             "pools/app/shard_id_regex",
             "(",
-            "pools.app.shard_id_regex: must be a regular expression "
-            '(missing ), unterminated subpattern at position 0), got "("',
+            "pools.app.shard_id_regex: must be a regular expression of RE2 (missing ): (), "
+            "which has no look-around, no back-references, and no possessive or atomic parts; "
+            'see By comment in docs/sharding.md, got "("',
+        ),
+        (
+            "pools/app/shard_id_regex",
+            ["(1)"],
+            "pools.app.shard_id_regex: must be a regular expression, got an array",
         ),
         (
             "pools/app/read_functions",

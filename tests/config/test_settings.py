@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from router.config.model import LoadBalancingMode, PoolMode
+from router.config.regexes import Regex
 from router.config.settings import AuthQuery, PoolSettings, pool_settings
 
 from .builders import REMOVED, config
@@ -141,7 +142,7 @@ def test_routing_takes_the_pools_settings() -> None:
     assert routing.sharding_function == "sha1"
     assert routing.default_shard == "random"
     assert routing.automatic_sharding_key == ("t.k",)
-    assert routing.shard_id_regex == "(1)"
+    assert routing.shard_id_regex == Regex("(1)")
     assert routing.read_functions == frozenset({"mine"})
     assert routing.load_balancing_mode is LoadBalancingMode.LEAST_OUTSTANDING_CONNECTIONS
     assert routing.least_busy
