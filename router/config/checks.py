@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING, cast
 
 from ..routing.limits import MAX_LENGTH
+from ..routing.types import KeyType, Role
 from .findings import Finding
 from .keymaps import check_key_maps, key_type
 from .keys import Numbered
-from .values import AuthType, Role, ShardingKeyPolicy, ShardingKeyType, WithoutKey
+from .values import AuthType, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 # How long all clients may wait for a search, in seconds.
 _AFFORDABLE = 0.1
-_TEXT = ShardingKeyType.TEXT
 _ADMIN_DATABASES = ("pgcat", "pgbouncer")
 _AUTH_QUERY_KEYS = ("auth_query", "auth_query_user", "auth_query_password")
 
@@ -146,7 +146,11 @@ def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     ):
         if pattern is None:
             continue
-        if key == "sharding_key_regex" and pattern.is_ascii_only and key_type(pool) is _TEXT:
+        if (
+            key == "sharding_key_regex"
+            and pattern.is_ascii_only
+            and key_type(pool) is KeyType.TEXT
+        ):
             yield Finding(
                 (*base, key),
                 r"must not have \w, \W, \b or \B: they are about letters of ASCII, and keys "
@@ -220,7 +224,7 @@ def _check_users(
                 f'must differ from that of {first[-1]}, "{user.username}"',
                 ((*first, "username"),),
             )
-        if (user.min_pool_size or 0) > user.pool_size:
+        if user.min_pool_size > user.pool_size:
             yield Finding(
                 (*path, "min_pool_size"),
                 f"must be at most pool_size, {user.pool_size}, got {user.min_pool_size}",
@@ -278,11 +282,6 @@ def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     if primaries > 1:
         yield Finding(path, f"must have at most one primary, got {primaries}")
     for index, server in enumerate(shard.servers):
-        if server.role is Role.MIRROR:
-            yield Finding(
-                (*path, index, "role"),
-                'must be "primary" or "replica"; mirrors have their own key',
-            )
         if server in shard.servers[:index]:
             first = shard.servers.index(server)
             yield Finding((*path, index), f"must differ from server {first}")

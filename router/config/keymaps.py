@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
 
 from pydantic import PlainValidator, WithJsonSchema
 
+from ..routing.types import KeyType, KeyValue, ShardKeys
 from .findings import Finding
-from .values import ShardingFunction, ShardingKeyType
+from .values import ShardingFunction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .declared import KeyPath
     from .pools import PoolConfig, Shard
 
-KeyValue = int | str | UUID
 Bounds = tuple[KeyValue | None, KeyValue | None]
 """From and to; None is MINVALUE as the one, MAXVALUE as the other."""
 
@@ -30,14 +29,14 @@ _LARGEST = 2**63 - 1
 _LOWEST, _HIGHEST = "MINVALUE", "MAXVALUE"
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _FORMS = {
-    ShardingKeyType.BIGINT: f"an integer from {-_LARGEST - 1} to {_LARGEST}",
-    ShardingKeyType.UUID: 'a uuid as "01234567-89ab-cdef-0123-456789abcdef"',
-    ShardingKeyType.TEXT: "a string",
+    KeyType.BIGINT: f"an integer from {-_LARGEST - 1} to {_LARGEST}",
+    KeyType.UUID: 'a uuid as "01234567-89ab-cdef-0123-456789abcdef"',
+    KeyType.TEXT: "a string",
 }
 _IMPLIED = {
-    ShardingFunction.PG_BIGINT_HASH: ShardingKeyType.BIGINT,
-    ShardingFunction.PG_UUID_HASH: ShardingKeyType.UUID,
-    ShardingFunction.PG_TEXT_HASH: ShardingKeyType.TEXT,
+    ShardingFunction.PG_BIGINT_HASH: KeyType.BIGINT,
+    ShardingFunction.PG_UUID_HASH: KeyType.UUID,
+    ShardingFunction.PG_TEXT_HASH: KeyType.TEXT,
 }
 _MAPS = {ShardingFunction.LIST: "sharding_values", ShardingFunction.RANGE: "sharding_ranges"}
 
@@ -66,28 +65,19 @@ Pair = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyMap:
-    """The keys of one shard: single ones, ranges of them, or what is left over."""
-
-    values: tuple[KeyValue, ...] = ()
-    ranges: tuple[Bounds, ...] = ()
-    is_default: bool = False
-
-
-def key_type(pool: PoolConfig) -> ShardingKeyType:
+def key_type(pool: PoolConfig) -> KeyType:
     """What the sharding keys of a pool are."""
     implied = _IMPLIED.get(pool.sharding_function)
-    return implied or pool.sharding_key_type or ShardingKeyType.BIGINT
+    return implied or pool.sharding_key_type or KeyType.BIGINT
 
 
-def key_maps(pool: PoolConfig) -> tuple[KeyMap, ...]:
+def key_maps(pool: PoolConfig) -> tuple[ShardKeys, ...]:
     """The keys of each shard of a pool that has passed the rules; none if a hash decides."""
     if pool.sharding_function not in _MAPS:
         return ()
     kind = key_type(pool)
     return tuple(
-        KeyMap(
+        ShardKeys(
             tuple(_key(value, kind) for value in shard.sharding_values or ()),
             tuple(_bounds(pair, kind) for pair in shard.sharding_ranges or ()),
             shard.sharding_default,
@@ -96,20 +86,20 @@ def key_maps(pool: PoolConfig) -> tuple[KeyMap, ...]:
     )
 
 
-def _key(written: int | str, kind: ShardingKeyType) -> KeyValue:
+def _key(written: int | str, kind: KeyType) -> KeyValue:
     """Read a key; a ValueError says what it must be."""
-    if kind is ShardingKeyType.BIGINT:
+    if kind is KeyType.BIGINT:
         if isinstance(written, int) and -_LARGEST - 1 <= written <= _LARGEST:
             return written
     elif isinstance(written, str):
-        if kind is ShardingKeyType.TEXT and "\0" not in written:
+        if kind is KeyType.TEXT and "\0" not in written:
             return written
-        if kind is ShardingKeyType.UUID and _UUID.fullmatch(written):
+        if kind is KeyType.UUID and _UUID.fullmatch(written):
             return UUID(written)
     raise ValueError(f"must be {_FORMS[kind]}, got {json.dumps(written, ensure_ascii=False)}")
 
 
-def _bounds(pair: tuple[int | str, int | str], kind: ShardingKeyType) -> Bounds:
+def _bounds(pair: tuple[int | str, int | str], kind: KeyType) -> Bounds:
     """Read a range; a ValueError says what is wrong with it."""
     low = None if pair[0] == _LOWEST else _key(pair[0], kind)
     high = None if pair[1] == _HIGHEST else _key(pair[1], kind)
@@ -139,11 +129,12 @@ def check_key_maps(
     function = pool.sharding_function
     chosen = (*base, "sharding_function")
     implied = _IMPLIED.get(function)
-    if implied is not None and pool.sharding_key_type not in (None, implied):
+    given = pool.sharding_key_type
+    if implied is not None and given is not None and given is not implied:
         yield Finding(
             (*base, "sharding_key_type"),
             f'must be "{implied.value}", or left out, when sharding_function is '
-            f'"{function.value}", got "{pool.sharding_key_type}"',
+            f'"{function.value}", got "{given.value}"',
             (chosen,),
         )
     placed = [((*base, "shards", name), shard) for name, shard in shards]
@@ -194,7 +185,7 @@ _Placed = list[tuple["KeyPath", "Shard"]]
 
 
 def _check_values(
-    shards: _Placed, kind: ShardingKeyType, rests: tuple[KeyPath, ...]
+    shards: _Placed, kind: KeyType, rests: tuple[KeyPath, ...]
 ) -> Iterator[Finding]:
     seen: dict[KeyValue, KeyPath] = {}
     for base, shard in shards:
@@ -215,7 +206,7 @@ def _check_values(
 
 
 def _check_ranges(
-    shards: _Placed, kind: ShardingKeyType, rests: tuple[KeyPath, ...]
+    shards: _Placed, kind: KeyType, rests: tuple[KeyPath, ...]
 ) -> Iterator[Finding]:
     ranges: list[tuple[Bounds, KeyPath]] = []
     for base, shard in shards:

@@ -7,7 +7,14 @@ from enum import Enum, StrEnum
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+)
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
@@ -88,6 +95,16 @@ class Word(StrEnum):
     def other_spellings(cls, member: Word) -> tuple[str, ...]:
         """What else a member is called."""
         return ()
+
+
+def spelled(kind: type[Enum]) -> BeforeValidator:
+    """The same for an enumeration that is no `Word`."""
+
+    def member(value: object) -> object:
+        found = (each for each in kind if _plain(str(each.value)) == _plain(str(value)))
+        return next(found, value)
+
+    return BeforeValidator(member)
 
 
 def _plain(word: str) -> str:

@@ -10,13 +10,12 @@ from .general import General
 from .keys import Key, Name, Reload, Section
 from .plugins import Answer, Intercept, Plugins, Prewarmer, QueryLogger, TableAccess
 from .pools import Mirror, PoolConfig, Server, Shard, User
-from .values import AuthType, DefaultRole, LoadBalancingMode, PoolMode, Role, ShardingFunction
+from .values import AuthType, LoadBalancingMode, PoolMode, ShardingFunction
 
 __all__ = [
     "Answer",
     "AuthType",
     "Config",
-    "DefaultRole",
     "General",
     "Intercept",
     "LoadBalancingMode",
@@ -26,7 +25,6 @@ __all__ = [
     "PoolMode",
     "Prewarmer",
     "QueryLogger",
-    "Role",
     "Server",
     "Shard",
     "ShardingFunction",

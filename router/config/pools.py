@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
+from ..routing.types import KeyType, Role
 from .general import NO_AUTH_QUERY
 from .keymaps import Literal, Pair  # noqa: TC001 - pydantic evaluates them
 from .keys import (
@@ -35,18 +36,16 @@ from .keys import (
     Section,
     Text,
     Unit,
+    spelled,
 )
 from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
 from .regexes import Regex  # noqa: TC001 - pydantic evaluates it
 from .values import (
     AuthType,
-    DefaultRole,
     LoadBalancingMode,
     PoolMode,
-    Role,
     ShardingFunction,
     ShardingKeyPolicy,
-    ShardingKeyType,
     WithoutKey,
 )
 
@@ -77,9 +76,7 @@ class User(Section):
         SecretStr | None, Key("Password towards servers.", unset="password")
     ] = None
     pool_size: Annotated[PoolSize, Key("Most connections to each server of each shard.")]
-    min_pool_size: Annotated[
-        Count | None, Key("Connections to each server that are kept open.", unset="0")
-    ] = None
+    min_pool_size: Annotated[Count, Key("Connections to each server that are kept open.")] = 0
     pool_mode: Annotated[PoolMode | None, Key("As for the pool.", unset="the pool's")] = None
     statement_timeout: Annotated[
         Millis, Key("Longest time that a statement may run; 0 is off.")
@@ -119,6 +116,12 @@ class _Listed(Section):
         return {"anyOf": [array, table]}
 
 
+def _no_mirror(value: object) -> object:
+    if isinstance(value, str) and value.lower() == "mirror":
+        raise ValueError('must be "primary" or "replica"; mirrors have their own key')
+    return value
+
+
 class Server(_Listed):
     """A PostgreSQL server of a shard."""
 
@@ -128,7 +131,8 @@ class Server(_Listed):
     port: Annotated[Port, Key("Port.")]
     role: Annotated[
         Role,
-        Form('"primary" or "replica"'),
+        BeforeValidator(_no_mirror),
+        spelled(Role),
         Key("Whether it takes writes, or copies the primary."),
     ]
 
@@ -188,6 +192,10 @@ def _default_shard(value: str) -> str:
     return value
 
 
+def _default_role(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "any" else value
+
+
 _NAME = r'(?:"(?:[^"]|"")+"|[^".*]+)'
 _TABLE = re.compile(rf"{_NAME}(?:\.{_NAME})?")
 _KEY_COLUMN = re.compile(rf"(?:\*|{_TABLE.pattern})\.{_NAME}")
@@ -233,8 +241,12 @@ class PoolConfig(Section):
         LoadBalancingMode, Key("Which of several suitable servers is taken.")
     ] = LoadBalancingMode.RANDOM
     default_role: Annotated[
-        DefaultRole, Key("Which servers take statements that are not inspected.")
-    ] = DefaultRole.ANY
+        Role | None,
+        BeforeValidator(_default_role),
+        spelled(Role),
+        Form('"any", "primary" or "replica"'),
+        Key("Which servers take statements that are not inspected.", unset="any"),
+    ] = None
     query_parser_enabled: Annotated[
         Flag, Key("Inspect statements; splitting and automatic sharding need it.")
     ] = False
@@ -294,7 +306,8 @@ class PoolConfig(Section):
         ShardingFunction, Key("How a sharding key becomes a shard number.")
     ] = ShardingFunction.PG_BIGINT_HASH
     sharding_key_type: Annotated[
-        ShardingKeyType | None,
+        KeyType | None,
+        spelled(KeyType),
         Key(
             "What sharding keys are: for `sha1`, `list` and `range`.",
             unset="that of the function, else bigint",

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from .declared import Declaration, Nesting, declarations
 from .general import General
-from .keys import Section, Word
 from .model import Config
 from .plugins import Answer, Intercept, Plugins, Prewarmer, QueryLogger, TableAccess
 from .pools import Mirror, PoolConfig, Server, Shard, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .keys import Section
 
 EXAMPLE = """\
 [general]
@@ -158,7 +160,7 @@ def _default(declared: Declaration) -> str:
         return declared.key.unset
     if declared.nesting is Nesting.TABLES:
         return "none"
-    if isinstance(default, Word):
+    if isinstance(default, Enum):
         return f'`"{default.value}"`'
     return f"`{json.dumps(default)}`"
 

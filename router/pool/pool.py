@@ -177,7 +177,7 @@ class Pool:
                     elsewhere = [part for part in elsewhere if part.address.shard != number]
                 candidates = self._candidates(number, role)
             healthy = self._healthy(candidates)
-            ordered = balancer.order(healthy, least_busy=self.settings.routing.least_busy)
+            ordered = balancer.order(healthy, least_busy=self.settings.least_busy)
             chosen = balancer.choose(ordered)
             others = [pool for pool in ordered if pool is not chosen] + elsewhere
         server = chosen.take()

@@ -243,7 +243,7 @@ def test_a_server_may_be_both_primary_and_replica() -> None:
 def test_a_mirror_is_not_listed_among_the_servers() -> None:
     assert problems({SHARD: shard(PRIMARY, ("two", 5432, "mirror"))}) == [
         "pools.app.shards.0.servers.1.role: "
-        'must be "primary" or "replica"; mirrors have their own key'
+        'must be "primary" or "replica"; mirrors have their own key, got "mirror"'
     ]
 
 

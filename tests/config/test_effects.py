@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -19,7 +20,6 @@ from pydantic import SecretStr
 
 import router
 from router.config.declared import Declaration, Nesting, declarations
-from router.config.keys import Section, Word
 from router.config.model import Config
 from router.config.plugins import (
     Answer,
@@ -39,6 +39,8 @@ from .builders import config
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from router.config.keys import Section
+
 Outlet = tuple[str, str]
 """The name of a class and of one of its attributes."""
 
@@ -55,7 +57,7 @@ HOLDERS = {
     "PoolConfig": {"pool_config", "pools"},
     "PoolSettings": {"settings"},
     "QueryLogger": {"query_logger"},
-    "RoutingSettings": {"chosen", "routing"},
+    "RouterOptions": {"options", "routing"},
     "Server": {"server"},
     "Shard": {"shard"},
     "TableAccess": {"table_access"},
@@ -180,7 +182,7 @@ def values(declared: Declaration) -> tuple[object, object]:
     if declared.field in SAMPLES:
         return SAMPLES[declared.field]
     base = declared.base
-    if isinstance(base, type) and issubclass(base, Word):
+    if isinstance(base, type) and issubclass(base, Enum):
         one, other, *_ = base
         return one, other
     if base is SecretStr:

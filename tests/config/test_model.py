@@ -7,17 +7,16 @@ import pytest
 
 from router.config.model import (
     AuthType,
-    DefaultRole,
     LoadBalancingMode,
     Mirror,
     PoolConfig,
     PoolMode,
-    Role,
     Server,
     Shard,
     ShardingFunction,
     User,
 )
+from router.routing.types import KeyType, Role
 
 from .builders import REMOVED, config, problems
 
@@ -57,7 +56,7 @@ def test_a_pool_has_the_defaults_of_pgcat() -> None:
     assert pool.name == "app"
     assert pool.pool_mode is PoolMode.TRANSACTION
     assert pool.load_balancing_mode is LoadBalancingMode.RANDOM
-    assert pool.default_role is DefaultRole.ANY
+    assert pool.default_role is None
     assert not pool.query_parser_enabled
     assert not pool.query_parser_read_write_splitting
     assert not pool.primary_reads_enabled
@@ -73,7 +72,7 @@ def test_a_pool_has_the_defaults_of_pgcat() -> None:
 def test_a_user_has_the_defaults_of_pgcat() -> None:
     [user] = config().pools["app"].users
     assert user.auth_type is AuthType.MD5
-    assert user.min_pool_size is None
+    assert user.min_pool_size == 0
     assert user.statement_timeout == 0
     assert user.pool_mode is None
 
@@ -95,7 +94,10 @@ def test_a_user_has_the_defaults_of_pgcat() -> None:
         ),
         ("sharding_function", "PgBigintHash", ShardingFunction.PG_BIGINT_HASH),
         ("sharding_function", "Sha1", ShardingFunction.SHA1),
-        ("default_role", "replica", DefaultRole.REPLICA),
+        ("sharding_key_type", "BigInt", KeyType.BIGINT),
+        ("default_role", "replica", Role.REPLICA),
+        ("default_role", "Primary", Role.PRIMARY),
+        ("default_role", "Any", None),
         ("users/0/auth_type", "MD5", AuthType.MD5),
         ("users/0/auth_type", "Trust", AuthType.TRUST),
         ("users/0/auth_type", "scram-sha-256", AuthType.SCRAM_SHA_256),
