@@ -68,12 +68,10 @@ class Declaration:
 
     @property
     def stand_in(self) -> object:
-        """Some value that is valid, in the words of the file."""
+        """Some value that is valid where the key is required, in the words of the file."""
         if self.nesting in (Nesting.TABLE, Nesting.TABLES):
             return {}
-        if isinstance(self.base, type) and issubclass(self.base, Enum):
-            return next(iter(self.base)).value
-        return {str: "-", SecretStr: "-", int: 1, bool: False}.get(cast("type", self.base), [])
+        return {str: "-", SecretStr: "-", int: 1}.get(cast("type", self.base), [])
 
 
 @cache

@@ -58,8 +58,8 @@ class General(Section):
         AuthType, Key("How the admin proves to be the admin.", Reload.CONNECTIONS)
     ] = AuthType.MD5
     enable_prometheus_exporter: Annotated[
-        Flag | None, Key("Serve metrics over HTTP.", Reload.RESTART, unset="false")
-    ] = None
+        Flag, Key("Serve metrics over HTTP.", Reload.RESTART)
+    ] = False
     prometheus_exporter_port: Annotated[
         Port, Key("Port of the metrics endpoint.", Reload.RESTART)
     ] = 9930

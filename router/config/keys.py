@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import GenericAlias
-from typing import TYPE_CHECKING, Annotated, ClassVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -126,11 +126,8 @@ class Numbered:
         """Validate as a dict, so that errors name the key, then take the values in order."""
         [inner, *_] = get_args(source)
         table = GenericAlias(dict, (str, inner))
-        return core_schema.no_info_before_validator_function(
-            _as_table,
-            core_schema.no_info_after_validator_function(
-                self._in_order, handler.generate_schema(table)
-            ),
+        return core_schema.no_info_after_validator_function(
+            self._in_order, handler.generate_schema(table)
         )
 
     def _in_order(self, table: dict[str, object]) -> tuple[object, ...]:
@@ -141,15 +138,6 @@ class Numbered:
         if self._numeric:
             return sorted(table, key=lambda key: (len(key), key))
         return sorted(table)
-
-
-def _as_table(value: object) -> object:
-    """Let Python code, which has the values already, give them as the tuple they become."""
-    if isinstance(value, tuple):
-        width = len(str(len(value)))
-        items = cast("tuple[object, ...]", value)
-        return {f"{index:0{width}}": item for index, item in enumerate(items)}
-    return value
 
 
 # The largest integer that TOML promises; it stands for no limit of our own.

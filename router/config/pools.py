@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
+    PlainValidator,
     SecretStr,
     WithJsonSchema,
     model_validator,
@@ -18,7 +19,6 @@ from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evalua
 
 from ..routing.types import KeyType, Role
 from .general import NO_AUTH_QUERY
-from .keymaps import Literal, Pair  # noqa: TC001 - pydantic evaluates them
 from .keys import (
     LARGEST,
     Count,
@@ -147,6 +147,28 @@ class Mirror(_Listed):
     mirroring_target_index: Annotated[
         Count, Key("Position of the server to copy in the shard's servers, from 0.")
     ]
+
+
+def _literal(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be an integer or a string")
+    return value
+
+
+def _pair(value: object) -> tuple[int | str, int | str]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be [from, to]")
+    low, high = value
+    return _literal(low), _literal(high)
+
+
+_LITERAL_SCHEMA = {"type": ["integer", "string"]}
+_PAIR_SCHEMA = {"type": "array", "items": _LITERAL_SCHEMA, "minItems": 2, "maxItems": 2}
+
+Literal = Annotated[int | str, PlainValidator(_literal), WithJsonSchema(_LITERAL_SCHEMA)]
+Pair = Annotated[
+    tuple[int | str, int | str], PlainValidator(_pair), WithJsonSchema(_PAIR_SCHEMA)
+]
 
 
 class Shard(Section):
@@ -407,7 +429,3 @@ class PoolConfig(Section):
             "default_shard" in self.model_fields_set
             or self.sharding_key_policy is ShardingKeyPolicy.STICKY
         )
-
-    def user(self, username: str) -> User | None:
-        """The user of that name."""
-        return next((user for user in self.users if user.username == username), None)

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..routing.types import RouterOptions
 from .declared import declarations
+from .general import General
 from .keymaps import key_maps, key_type
-from .keys import Unit
+from .keys import Reload, Unit
 from .values import LoadBalancingMode, PoolMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pydantic import SecretStr
 
     from .keys import Section
-    from .model import Config, PoolConfig, User
+    from .model import Config
     from .plugins import Plugins
+    from .pools import PoolConfig, User
 
 _T = TypeVar("_T")
 
@@ -151,3 +153,25 @@ def _filled(
 def _prewarmer(plugins: Plugins) -> tuple[str, ...]:
     section = plugins.prewarmer
     return section.queries if section is not None and section.enabled else ()
+
+
+def restart_keys(running: General, wanted: General) -> Iterator[str]:
+    """Name the keys whose changes need a restart."""
+    for name, declared in declarations(General).items():
+        is_same = getattr(running, declared.field) == getattr(wanted, declared.field)
+        if declared.key.reload is Reload.RESTART and not is_same:
+            yield name
+
+
+def in_force(running: Config, wanted: Config) -> Config:
+    """What can be had of a configuration without a restart.
+
+    The other keys keep the values that the process runs with, so that the next configuration is
+    compared with these and not with what a file has said in between.
+    """
+    kept = {
+        declared.field: getattr(running.general, declared.field)
+        for declared in declarations(General).values()
+        if declared.key.reload is Reload.RESTART
+    }
+    return wanted.model_copy(update={"general": wanted.general.model_copy(update=kept)})

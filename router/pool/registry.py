@@ -16,8 +16,9 @@ from .pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..config.model import Config, PoolConfig
+    from ..config.model import Config
     from ..config.plugins import Plugins
+    from ..config.pools import PoolConfig
     from ..engine.loop import Engine
     from .contracts import Connector, Inspector
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 import pydantic
 import pytest
 
-from router.config.model import (
-    AuthType,
-    LoadBalancingMode,
-    Mirror,
-    PoolConfig,
-    PoolMode,
-    Server,
-    Shard,
-    ShardingFunction,
-    User,
-)
+from router.config.pools import Mirror, Server
+from router.config.values import AuthType, LoadBalancingMode, PoolMode, ShardingFunction
 from router.routing.types import KeyType, Role
 
 from .builders import REMOVED, config, problems
@@ -27,7 +18,7 @@ SHARD = "pools/app/shards/0"
 def test_general_has_the_defaults_of_pgcat() -> None:
     general = config().general
     assert (general.host, general.port) == ("0.0.0.0", 5432)
-    assert general.enable_prometheus_exporter is None
+    assert general.enable_prometheus_exporter is False
     assert general.prometheus_exporter_port == 9930
     assert general.connect_timeout == 1000
     assert general.idle_timeout == 600_000
@@ -148,12 +139,6 @@ def test_shards_come_in_the_numeric_order_of_their_keys() -> None:
     }
     pool = config({"pools/app/shards": shards}).pools["app"]
     assert [shard.database for shard in pool.shards] == [f"d{n}" for n in range(11)]
-
-
-def test_a_user_is_found_by_name() -> None:
-    pool = config().pools["app"]
-    assert pool.user("ann") is pool.users[0]
-    assert pool.user("bob") is None
 
 
 @pytest.mark.parametrize(
@@ -353,13 +338,6 @@ def test_values_are_frozen_and_pools_hashable() -> None:
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         loaded.general.port = 1
     assert hash(loaded.pools["app"]) == hash(config().pools["app"])
-
-
-def test_a_pool_can_be_made_in_python() -> None:
-    server = Server(host="h", port=1, role=Role.PRIMARY)
-    shards = tuple(Shard(database=f"d{n}", servers=(server,)) for n in range(12))
-    pool = PoolConfig(name="p", users=(User(username="u", pool_size=1),), shards=shards)
-    assert pool.shards == shards
 
 
 def test_passwords_are_in_no_repr() -> None:

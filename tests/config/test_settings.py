@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from router.config.model import PoolMode
 from router.config.regexes import Regex
 from router.config.settings import PoolSettings, pool_settings
+from router.config.values import PoolMode
 from router.routing.types import Role
 
 from .builders import REMOVED, config
