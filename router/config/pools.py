@@ -64,7 +64,7 @@ class User(Section):
     username: Annotated[Name, Key("Name that clients log in with.")]
     password: Annotated[
         SecretStr | None,
-        Key("Password of clients. Needed unless auth_query or trust is used."),
+        Key("Password of clients. Who has none can log in by trust only."),
     ] = None
     auth_type: Annotated[
         AuthType, Key("How clients prove who they are.", Reload.CONNECTIONS)
@@ -321,7 +321,8 @@ class PoolConfig(Section):
         Flag, Key("Undo what a client left behind before the next one gets the connection.")
     ] = True
     log_client_parameter_status_changes: Annotated[
-        Flag, Key("Log changes of server parameters at level info.")
+        Flag,
+        Key("Log changes of the settings that servers report to clients at level info."),
     ] = False
 
     sharding_function: Annotated[
@@ -350,7 +351,7 @@ class PoolConfig(Section):
     ] = ()
     sharding_key_policy: Annotated[
         ShardingKeyPolicy,
-        Key("What statements without a key do, and those with keys of several shards."),
+        Key("Whether the shard of a key or a comment is the client's from then on: `sticky`."),
     ] = ShardingKeyPolicy.STRICT
     sharding_without_key: Annotated[
         WithoutKey | None,
