@@ -124,7 +124,7 @@ class Reads:
         for module in modules:
             self._add(_own(module, functions), called)
         while functions:
-            live = [each for each in functions if each.name in called or each.name[:2] == "__"]
+            live = [each for each in functions if each.name in called or _is_special(each)]
             if not live:
                 return
             functions = [each for each in functions if each not in live]
@@ -165,6 +165,13 @@ class Reads:
 
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _is_special(function: Function) -> bool:
+    """Whether something calls it by another way than its name: @command("SHOW"), say."""
+    return function.name.startswith("__") or any(
+        isinstance(each, ast.Call) for each in function.decorator_list
+    )
 
 
 def _own(scope: ast.AST, inner: list[Function]) -> list[ast.AST]:
@@ -326,8 +333,10 @@ def test_what_only_code_that_nobody_calls_reads_is_not_read() -> None:
             "        self.five = general.five\n"
             "    def method(self):\n"
             "        def inner(): return general.six\n"
+            "@command('X')\n"
+            "def registered(): return general.seven\n"
             "used(1)\n",
         )
     )
     read = {name for holder, name in found.held if holder == "general"}
-    assert read == {"one", "three", "five"}
+    assert read == {"one", "three", "five", "seven"}
