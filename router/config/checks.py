@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from ..reasons import reason
 from ..routing.limits import MAX_LENGTH
+from ..routing.sharding import IMPLIED
 from ..routing.types import KeyType, KeyValue, Role
 from .declared import Declaration, KeyPath, Nesting, declarations, show_path
-from .keymaps import IMPLIED, MAPS, Bounds, is_less, key_type, read_bounds, read_key
+from .keymaps import MAPS, Bounds, is_less, key_type, read_bounds, read_key
 from .keys import Numbered, Section
 from .values import AuthType, ShardingFunction, ShardingKeyPolicy, WithoutKey
 
