@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .admin import console
-from .admin.settings import config_rows
+from .admin.show_config import config_rows
 from .config import loader
-from .config.settings import in_force, restart_keys
+from .config.effective import in_force, restart_keys
 from .engine import listener, liveness
 from .engine.loop import Engine
 from .engine.tls import server_context

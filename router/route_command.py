@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .config import loader
-from .config.settings import router_options
+from .config.effective import router_options
 from .errors import ConfigError, RoutingError
 from .routing import commands, explain
 from .routing.router import QueryRouter

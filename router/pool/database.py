@@ -10,7 +10,7 @@ from .catalogue import Catalogue, Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..config.settings import PoolSettings
+    from ..config.effective import PoolSettings
     from ..routing.router import QueryRouter
     from .address import Address
 

@@ -25,7 +25,7 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..config.settings import PoolSettings
+    from ..config.effective import PoolSettings
     from ..engine.loop import Engine
     from ..protocol.prepared import Statement
     from ..routing.derived import Relation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..config.settings import PoolSettings, pool_settings
+from ..config.effective import PoolSettings, pool_settings
 from ..routing.router import QueryRouter
 from ..routing.types import Role
 from ..stats import AVERAGE_WINDOW

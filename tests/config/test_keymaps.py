@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from router.config.settings import router_options
+from router.config.effective import router_options
 from router.routing.types import ShardKeys
 
 from .builders import config, problems

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config.declared import declarations
+from router.config.effective import PoolSettings, in_force, pool_settings, restart_keys
 from router.config.general import General
 from router.config.keys import Reload
-from router.config.settings import PoolSettings, in_force, pool_settings, restart_keys
 
 from .builders import REMOVED, config
 

@@ -21,10 +21,10 @@ from pydantic import SecretStr
 import router
 from router.config.checks import unused_keys
 from router.config.declared import Declaration, Nesting, declarations
+from router.config.effective import pool_settings
 from router.config.model import Config
 from router.config.plugins import Plugins
 from router.config.regexes import Regex
-from router.config.settings import pool_settings
 from router.config.values import ShardingFunction
 
 from .builders import config

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
+from router.config.effective import PoolSettings, pool_settings
 from router.config.regexes import Regex
-from router.config.settings import PoolSettings, pool_settings
 from router.config.values import PoolMode
 from router.routing.types import Role
 
