@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 from .declared import Declaration, Nesting, declarations
 from .general import General
 from .model import Config
-from .plugins import Answer, Intercept, Plugins, Prewarmer, QueryLogger, TableAccess
+from .plugins import (
+    InterceptedQuery,
+    InterceptSection,
+    Plugins,
+    PrewarmerSection,
+    QueryLoggerSection,
+    TableAccessSection,
+)
 from .pools import Mirror, PoolConfig, Server, Shard, User
 
 if TYPE_CHECKING:
@@ -85,11 +92,11 @@ _SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("pools.NAME.users.KEY", User),
     ("pools.NAME.shards.NUMBER", Shard),
     ("plugins", Plugins),
-    ("plugins.query_logger", QueryLogger),
-    ("plugins.intercept", Intercept),
-    ("plugins.intercept.queries.KEY", Answer),
-    ("plugins.table_access", TableAccess),
-    ("plugins.prewarmer", Prewarmer),
+    ("plugins.query_logger", QueryLoggerSection),
+    ("plugins.intercept", InterceptSection),
+    ("plugins.intercept.queries.KEY", InterceptedQuery),
+    ("plugins.table_access", TableAccessSection),
+    ("plugins.prewarmer", PrewarmerSection),
 )
 
 _NOTES: dict[type[Section], str] = {

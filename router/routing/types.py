@@ -83,7 +83,7 @@ class ShardKeys:
     is_default: bool = False
 
 
-class Regex(Protocol):
+class Pattern(Protocol):
     """A regular expression that takes time in proportion to the text, whatever it is."""
 
     def find(self, text: bytes, start: int, end: int) -> tuple[int, int] | None:
@@ -133,8 +133,8 @@ class RouterOptions:
     sharding_key_type: str | None = None
     shard_keys: tuple[ShardKeys, ...] = ()
     default_shard: str = "shard_0"
-    shard_id_regex: Regex | None = None
-    sharding_key_regex: Regex | None = None
+    shard_id_regex: Pattern | None = None
+    sharding_key_regex: Pattern | None = None
     regex_search_limit: int = 1000
     automatic_sharding_key: str | tuple[str, ...] | None = None
     omnisharded_tables: tuple[str, ...] = ()

@@ -42,18 +42,18 @@ ROUTER = Path(router.__file__).parent
 # How variables are called that hold a value of each class. A read by another name does not
 # count, since many classes have a `host`.
 HOLDERS = {
-    "Answer": {"answer"},
+    "InterceptedQuery": {"answer"},
     "Config": {"config"},
     "General": {"general"},
-    "Intercept": {"intercept"},
+    "InterceptSection": {"intercept"},
     "Plugins": {"plugins"},
     "PoolConfig": {"pool_config", "pools"},
     "PoolSettings": {"settings"},
-    "QueryLogger": {"query_logger"},
+    "QueryLoggerSection": {"query_logger"},
     "RouterOptions": {"options", "routing"},
     "Server": {"server"},
     "Shard": {"shard"},
-    "TableAccess": {"table_access"},
+    "TableAccessSection": {"table_access"},
     "User": {"user"},
 }
 

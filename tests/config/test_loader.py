@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from router.config.declared import declarations
 from router.config.general import General
 from router.config.loader import load, parse
-from router.config.plugins import Answer, Plugins
+from router.config.plugins import InterceptedQuery, Plugins
 from router.config.pools import PoolConfig, Shard, User
 from router.errors import ConfigError
 
@@ -122,7 +122,7 @@ PLACES = {
     "pools/app": PoolConfig,
     "pools/app/users/0": User,
     "pools/app/shards/0": Shard,
-    "pools/app/plugins/intercept/queries/0": Answer,
+    "pools/app/plugins/intercept/queries/0": InterceptedQuery,
 }
 REQUIRED = [
     (place, name)
