@@ -240,10 +240,11 @@ def test_a_server_may_be_both_primary_and_replica() -> None:
     config({SHARD: shard(PRIMARY, ("one", 5432, "replica"))})
 
 
-def test_a_mirror_is_not_listed_among_the_servers() -> None:
-    assert problems({SHARD: shard(PRIMARY, ("two", 5432, "mirror"))}) == [
+@pytest.mark.parametrize("word", ["mirror", "Mirror"])
+def test_a_mirror_is_not_listed_among_the_servers(word: str) -> None:
+    assert problems({SHARD: shard(PRIMARY, ("two", 5432, word))}) == [
         "pools.app.shards.0.servers.1.role: "
-        'must be "primary" or "replica"; mirrors have their own key, got "mirror"'
+        f'must be "primary" or "replica"; mirrors have their own key, got "{word}"'
     ]
 
 

@@ -95,6 +95,11 @@ def test_a_hash_function_implies_the_type_of_keys(function: str, key_type: str) 
         assert router_options(pool).shard_keys == ()
 
 
+def test_a_bigint_has_64_bits() -> None:
+    ends = [-(2**63), 2**63 - 1]
+    assert maps("list", shard(sharding_values=ends)) == (ShardKeys(tuple(ends)),)
+
+
 def test_another_type_than_the_implied_one_is_a_mistake() -> None:
     assert mistakes("pg_uuid_hash", shard(), key_type="text") == [
         'pools.app.sharding_key_type: must be "uuid", or left out, when sharding_function is '

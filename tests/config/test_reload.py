@@ -98,7 +98,7 @@ def test_a_plugin_that_acts_on_statements_changes_no_pool() -> None:
     ("key", "value"), [("host", "127.0.0.1"), ("port", 1), ("listen_backlog", 1)]
 )
 def test_the_listeners_keys_need_a_restart(key: str, value: object) -> None:
-    wanted = config({f"general/{key}": value})
+    wanted = config({f"general/{key}": value, "general/ban_time": 7})
     assert list(restart_keys(config().general, wanted.general)) == [key]
     assert changed({f"general/{key}": value}) == set()
 
