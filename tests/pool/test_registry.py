@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from router.config.loader import parse
 from router.pool.registry import PoolRegistry
-from tests.config.builders import REMOVED, config
+from tests.config.builders import REMOVED, config, toml
 from tests.support.harness import FakeEngine
 
 if TYPE_CHECKING:
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
     from router.pool.pool import Pool
     from router.pool.server import ServerConnection
 
+CERTIFICATE = Path(__file__).parent.parent / "config" / "tls" / "certificate.pem"
 APP, USER = "pools/app", "pools/app/users/0"
 # Two shards, so that everything about routing matters.
 BASE: dict[str, object] = {
+    "general/server_tls": True,
+    "general/verify_server_certificate": True,
     f"{APP}/query_parser_enabled": True,
     f"{APP}/query_parser_read_write_splitting": True,
     f"{APP}/automatic_sharding_key": "t.id",
@@ -48,7 +53,9 @@ REPLACED = {
     f"{USER}/server_username": "other",
     f"{USER}/statement_timeout": 7,
     f"{USER}/pool_mode": "session",
-    "general/server_tls": True,
+    "general/server_tls": False,
+    "general/verify_server_certificate": False,
+    "general/server_tls_ca_file": str(CERTIFICATE),
     f"{APP}/prepared_statements_cache_size": 7,
     f"{APP}/query_parser_read_write_splitting": False,
     f"{APP}/default_role": "primary",
@@ -80,7 +87,7 @@ def reloaded(changes: dict[str, object]) -> tuple[Pool, Pool | None]:
     registry.apply(config(BASE))
     before = registry.get("app", "ann")
     assert before is not None
-    registry.apply(config({**BASE, **changes}))
+    registry.apply(parse(toml({**BASE, **changes}), "test.toml").config)
     return before, registry.get("app", "ann")
 
 

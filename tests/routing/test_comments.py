@@ -223,6 +223,10 @@ def test_many_comments_cost_little() -> None:
     assert note(text.encode(), options) is PLAIN
 
 
+def test_a_match_in_a_string_is_data_whatever_comes_behind_it() -> None:
+    assert note(rb"SELECT '/* shard_id: 1 */', 'C:\', 'D:\'") is PLAIN
+
+
 PIECES = (
     "'",
     '"',
