@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
 
+from router.config.declared import declarations
 from router.config.effective import PoolSettings, pool_settings
+from router.config.general import General
+from router.config.keys import Unit
+from router.config.pools import PoolConfig, User
 from router.config.regexes import Regex
 from router.config.values import PoolMode
 from router.routing.types import Role
@@ -57,6 +62,18 @@ def test_milliseconds_become_seconds_and_seconds_stay() -> None:
     assert found.server_login_timeout == 15.0
     assert found.db_activity_ttl == 8.0
     assert found.table_mutation_cache_ttl == 0.009
+
+
+def test_every_time_is_in_seconds_but_for_those_that_the_kernel_is_told() -> None:
+    timed = {
+        declared.field
+        for section in (User, PoolConfig, General)
+        for declared in declarations(section).values()
+        if declared.unit in (Unit.MILLISECONDS, Unit.SECONDS)
+    }
+    types = {field.name: field.type for field in fields(PoolSettings)}
+    counted = {name for name in timed & types.keys() if types[name] != "float"}
+    assert counted == {"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout"}
 
 
 def test_the_users_pool_mode_goes_before_the_pools() -> None:

@@ -198,6 +198,17 @@ def test_bytes_that_are_no_characters_are_matched_by_nothing_harmful(text: bytes
         note(text, RouterOptions(shard_id_regex=Regex(pattern)))
 
 
+@given(st.binary(max_size=40), st.integers(0, 60))
+def test_no_text_is_too_much(text: bytes, limit: int) -> None:
+    options = RouterOptions(
+        shard_id_regex=Regex(r"(?s)shard(.*)(\d)?"),
+        sharding_key_regex=Regex(r"(\C*)"),
+        regex_search_limit=limit,
+    )
+    for whole in (text, b"/*" + text + b"*/", b"-- shard" + text):
+        note(whole, options)
+
+
 def test_a_piece_of_a_character_is_no_key() -> None:
     options = RouterOptions(
         sharding_key_regex=Regex(r"key (\C\C)"), sharding_function="pg_text_hash"
