@@ -115,6 +115,13 @@ def test_activity_routing_needs_times_above_zero(key: str) -> None:
     config({f"{APP}/{key}": 0})
 
 
+def test_activity_routing_without_splitting_is_a_warning() -> None:
+    assert warnings({f"{APP}/db_activity_based_routing": True}) == (
+        "pools.app.db_activity_based_routing: "
+        "has no effect unless query_parser_read_write_splitting is true",
+    )
+
+
 # --- auth_query and passwords
 
 

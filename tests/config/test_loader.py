@@ -261,6 +261,21 @@ def test_a_number_beyond_64_bits_is_a_mistake() -> None:
     )
 
 
+def test_a_date_is_shown_as_it_is_written() -> None:
+    text = toml().replace('"pool_size" = 5', '"pool_size" = 2026-11-30')
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "test.toml")
+    [problem] = caught.value.problems
+    assert problem.endswith("must be an integer from 1 to 4294967295, got 2026-11-30")
+
+
+@pytest.mark.parametrize("host", ["", ".a", "a" * 64, "a..b"])
+def test_a_host_is_a_name_that_can_be_looked_up(host: str) -> None:
+    [problem] = problems({"pools/app/shards/0/servers": [[host, 5432, "primary"]]})
+    assert "must be the name or the address of a host" in problem
+    parse(toml({"pools/app/shards/0/servers": [["/" + host, 5432, "primary"]]}), "test.toml")
+
+
 def test_control_characters_in_a_key_are_escaped() -> None:
     [warning] = parse(toml() + '\n"a\\nb" = 1\n', "test.toml").warnings
     assert warning == '"a\\nb": unknown key, ignored'
