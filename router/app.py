@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .admin import console
-from .admin.settings import config_rows
+from .admin.show_config import config_rows
 from .config import loader
-from .config.diff import diff, in_force
-from .config.unsupported import unsupported
+from .config.effective import in_force, restart_keys
 from .engine import listener, liveness
 from .engine.loop import Engine
 from .engine.tls import server_context
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .config.model import Config, General
+    from .config.general import General
+    from .config.model import Config
     from .pool.address_pool import AddressPool
     from .pool.server import ServerConnection
     from .stats import ClientSnapshot
@@ -157,7 +157,7 @@ class Router:
         """
         context = _tls_context(config.general)
         if self._started:
-            for key in diff(self.config, config).restart:
+            for key in restart_keys(self.config.general, config.general):
                 log.warning("general.%s has changed: restart the router to apply it", key)
             config = in_force(self.config, config)
         self._started = True
@@ -287,8 +287,8 @@ class Router:
 
 
 def log_warnings(loaded: loader.Loaded) -> None:
-    """Tell the operator about keys that mean nothing, or nothing yet."""
-    for warning in (*loaded.warnings, *unsupported(loaded.config)):
+    """Tell the operator what is hardly meant so, and what has no effect."""
+    for warning in loaded.warnings:
         log.warning("configuration: %s", warning)
 
 

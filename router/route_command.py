@@ -14,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .config import loader
-from .config.settings import pool_settings
+from .config.effective import router_options
 from .errors import ConfigError, RoutingError
-from .pool.registry import router_options
 from .routing import commands, explain
 from .routing.router import QueryRouter
 from .routing.state import RoutingState
@@ -109,7 +108,7 @@ def _router(config: Config, name: str, username: str | None) -> QueryRouter:
         raise ConfigError(f'no pool "{name}"; there are: {", ".join(config.pools)}')
     for user in pool.users:
         if username in (None, user.username):
-            return QueryRouter(router_options(pool_settings(config, pool, user)))
+            return QueryRouter(router_options(pool))
     known = ", ".join(user.username for user in pool.users)
     raise ConfigError(f'pool "{name}" has no user "{username}"; it has: {known}')
 

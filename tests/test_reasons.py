@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from router.config.files import check_files
+from router.config.checks import check_files
 from router.engine import listener, wire
 from router.reasons import reason
 from tests.config.builders import config

@@ -1,32 +1,74 @@
-"""The rules that take more than one key to judge."""
+"""The rules that take more than one key to judge, and what the operator must hear."""
 
 from __future__ import annotations
 
 import re
+import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from . import patterns
-from .findings import Finding
-from .keymaps import check_key_maps
-from .keys import Numbered
-from .values import AuthType, Role, ShardingKeyPolicy, WithoutKey
+from ..reasons import reason
+from ..routing.limits import MAX_LENGTH
+from ..routing.sharding import IMPLIED
+from ..routing.types import KeyType, KeyValue, Role
+from .declared import Declaration, KeyPath, Nesting, declarations, show_path
+from .keymaps import MAPS, Bounds, is_less, key_type, read_bounds, read_key
+from .keys import Numbered, Section
+from .values import AuthType, ShardingFunction, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from .declared import KeyPath
-    from .model import Config, General, Plugins, PoolConfig, Shard
+    from .general import General
+    from .model import Config
+    from .plugins import Plugins
+    from .pools import PoolConfig, Shard
 
+# How long all clients may wait for a search, in seconds.
+_AFFORDABLE = 0.1
 _ADMIN_DATABASES = ("pgcat", "pgbouncer")
 _AUTH_QUERY_KEYS = ("auth_query", "auth_query_user", "auth_query_password")
+_CERTIFICATE = ("general", "tls_certificate")
+_KEY = ("general", "tls_private_key")
+_CA = ("general", "server_tls_ca_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake, or one thing that is surely not meant.
+
+    Attributes:
+        path: the key to change.
+        also: other keys that the judgement rests on.
+    """
+
+    path: KeyPath
+    message: str
+    also: tuple[KeyPath, ...] = ()
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        return f"{show_path(self.path)}: {self.message}"
+
+    def rests_on(self, path: KeyPath) -> bool:
+        """Whether the judgement is void when there is a mistake at the path."""
+        return any(_overlap(path, own) for own in (self.path, *self.also))
+
+
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
 
 
 def check(config: Config, table: Mapping[str, object]) -> Iterator[Finding]:
     """Look at everything; `table` is what the configuration was made of."""
     yield from _check_general(config.general)
+    yield from check_files(config.general)
     yield from _check_plugins(config.plugins, ("plugins",), table)
     for name, pool in config.pools.items():
         yield from _check_pool(config, pool, ("pools", name), table)
+    yield from unused_keys(config)
 
 
 def _keys(table: Mapping[str, object], path: KeyPath, *, numeric: bool = False) -> list[str]:
@@ -64,6 +106,66 @@ def _idle(path: KeyPath, switch: KeyPath) -> Finding:
     return Finding(
         path, f"has no effect unless {switch[-1]} is true", (switch,), is_warning=True
     )
+
+
+# --- files that [general] names
+
+
+def check_files(general: General) -> Iterator[Finding]:
+    """Find what would make TLS fail later."""
+    certificate, key, ca_file = (
+        general.tls_certificate,
+        general.tls_private_key,
+        general.server_tls_ca_file,
+    )
+    unreadable = [
+        *_unreadable(_CERTIFICATE, certificate),
+        *_unreadable(_KEY, key),
+        *_unreadable(_CA, ca_file),
+    ]
+    yield from unreadable
+    if certificate is not None and key is None:
+        yield Finding(_KEY, "is required with tls_certificate", (_CERTIFICATE,))
+    elif certificate is None and key is not None:
+        yield Finding(
+            _KEY, "has no effect without tls_certificate", (_CERTIFICATE,), is_warning=True
+        )
+    elif certificate is not None and key is not None and not unreadable:
+        yield from _check_pair(certificate, key)
+    if ca_file is not None and not unreadable:
+        yield from _authorities(ca_file)
+
+
+def _unreadable(path: tuple[str, str], file: Path | None) -> Iterator[Finding]:
+    if file is None:
+        return
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        yield Finding(path, f"cannot read {file}: {reason(error)}")
+    except ValueError:
+        yield Finding(path, "is not the name of a file")
+
+
+def _check_pair(certificate: Path, key: Path) -> Iterator[Finding]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # The empty password keeps OpenSSL from asking for one on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError) as error:
+        yield Finding(
+            _CERTIFICATE,
+            f"{certificate} and the key {key} are not a certificate chain and its key: "
+            f"{reason(error)}",
+            (_KEY,),
+        )
+
+
+def _authorities(file: Path) -> Iterator[Finding]:
+    try:
+        ssl.create_default_context(cafile=file)
+    except (ssl.SSLError, OSError) as error:
+        yield Finding(_CA, f"{file} holds no usable certificate: {reason(error)}")
 
 
 # --- plugins
@@ -143,25 +245,24 @@ def _check_regexes(pool: PoolConfig, base: KeyPath) -> Iterator[Finding]:
     ):
         if pattern is None:
             continue
-        path, limit = (*base, key), (*base, "regex_search_limit")
-        if not re.compile(pattern).groups:
+        if (
+            key == "sharding_key_regex"
+            and pattern.is_ascii_only
+            and key_type(pool) is KeyType.TEXT
+        ):
             yield Finding(
-                path,
-                "finds nothing: the number is taken from its group 1, and it has no group",
-                is_warning=True,
+                (*base, key),
+                r"must not have \w, \W, \b or \B: they are about letters of ASCII, and keys "
+                r"are text; write [\pL\pM\pN_] for \w, or [A-Za-z0-9_] if that is meant",
+                ((*base, "sharding_key_type"), (*base, "sharding_function")),
             )
-        if patterns.is_explosive(pattern):
+        longest = pattern.longest_search(min(pool.regex_search_limit, MAX_LENGTH))
+        if longest > _AFFORDABLE:
             yield Finding(
-                path,
-                "can take minutes for a short statement that is made for it, as it repeats "
-                "what can be divided in many ways; see Comments in docs/sharding.md",
-            )
-        elif patterns.steps(pattern, pool.regex_search_limit) > patterns.AFFORDABLE:
-            yield Finding(
-                path,
-                "can take long for a statement that is made for it; "
-                "make it more definite, or lower regex_search_limit",
-                (limit,),
+                (*base, key),
+                f"can take {longest:.1f} s for a statement that is made for it; "
+                "repeat less in it, or lower regex_search_limit",
+                ((*base, "regex_search_limit"),),
                 is_warning=True,
             )
 
@@ -222,7 +323,7 @@ def _check_users(
                 f'must differ from that of {first[-1]}, "{user.username}"',
                 ((*first, "username"),),
             )
-        if (user.min_pool_size or 0) > user.pool_size:
+        if user.min_pool_size > user.pool_size:
             yield Finding(
                 (*path, "min_pool_size"),
                 f"must be at most pool_size, {user.pool_size}, got {user.min_pool_size}",
@@ -249,7 +350,7 @@ def _check_shards(
     yield from wrong
     for number, shard in zip(numbers, pool.shards, strict=True):
         yield from _check_shard(shard, (*path, number))
-    yield from check_key_maps(pool, base, list(zip(numbers, pool.shards, strict=True)))
+    yield from _check_key_maps(pool, base, list(zip(numbers, pool.shards, strict=True)))
     if not wrong and pool.default_shard.startswith("shard_"):
         default = int(pool.default_shard.removeprefix("shard_"))
         if default >= len(numbers):
@@ -280,11 +381,6 @@ def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     if primaries > 1:
         yield Finding(path, f"must have at most one primary, got {primaries}")
     for index, server in enumerate(shard.servers):
-        if server.role is Role.MIRROR:
-            yield Finding(
-                (*path, index, "role"),
-                'must be "primary" or "replica"; mirrors have their own key',
-            )
         if server in shard.servers[:index]:
             first = shard.servers.index(server)
             yield Finding((*path, index), f"must differ from server {first}")
@@ -300,3 +396,151 @@ def _check_mirrors(shard: Shard, base: KeyPath) -> Iterator[Finding]:
                 f"got {mirror.mirroring_target_index}",
                 ((*base, "servers"),),
             )
+
+
+# --- [pools.NAME], which keys each shard has
+
+
+def _check_key_maps(
+    pool: PoolConfig, base: KeyPath, shards: Sequence[tuple[str, Shard]]
+) -> Iterator[Finding]:
+    """Look at all keys about sharding; `shards` are with their names in the file."""
+    function = pool.sharding_function
+    chosen = (*base, "sharding_function")
+    implied = IMPLIED.get(function)
+    given = pool.sharding_key_type
+    if implied is not None and given is not None and given is not implied:
+        yield Finding(
+            (*base, "sharding_key_type"),
+            f'must be "{implied.value}", or left out, when sharding_function is '
+            f'"{function.value}", got "{given.value}"',
+            (chosen,),
+        )
+    placed = [((*base, "shards", name), shard) for name, shard in shards]
+    for path, shard in placed:
+        yield from _check_presence(function, path, shard, chosen)
+    if function not in MAPS:
+        return
+    defaults = [path for path, shard in placed if shard.sharding_default]
+    for path in defaults[1:]:
+        yield Finding(
+            (*path, "sharding_default"),
+            f"may be true for one shard only, and is for shard {defaults[0][-1]}",
+            ((*defaults[0], "sharding_default"),),
+        )
+    # What a key is may be at fault as well as the key.
+    rests = (chosen, (*base, "sharding_key_type"))
+    if function is ShardingFunction.LIST:
+        yield from _check_values(placed, key_type(pool), rests)
+    else:
+        yield from _check_ranges(placed, key_type(pool), rests)
+
+
+def _check_presence(
+    function: ShardingFunction, path: KeyPath, shard: Shard, chosen: KeyPath
+) -> Iterator[Finding]:
+    for needed, key in MAPS.items():
+        given = getattr(shard, key)
+        if given is not None and function is not needed:
+            yield Finding(
+                (*path, key), f'is only valid when sharding_function is "{needed}"', (chosen,)
+            )
+        if given is None and function is needed and not shard.sharding_default:
+            yield Finding(
+                (*path, key),
+                f'is required when sharding_function is "{needed}", '
+                "except for the shard with sharding_default",
+                (chosen, (*path, "sharding_default")),
+            )
+    if shard.sharding_default and function not in MAPS:
+        yield Finding(
+            (*path, "sharding_default"),
+            'is only valid when sharding_function is "list" or "range"',
+            (chosen,),
+        )
+
+
+_Placed = list[tuple["KeyPath", "Shard"]]
+
+
+def _check_values(
+    shards: _Placed, kind: KeyType, rests: tuple[KeyPath, ...]
+) -> Iterator[Finding]:
+    seen: dict[KeyValue, KeyPath] = {}
+    for base, shard in shards:
+        for index, written in enumerate(shard.sharding_values or ()):
+            path = (*base, "sharding_values", index)
+            try:
+                value = read_key(written, kind)
+            except ValueError as error:
+                yield Finding(path, str(error), rests)
+                continue
+            first = seen.setdefault(value, path)
+            if first is not path:
+                yield Finding(
+                    path,
+                    f"must differ from all others, shard {first[-3]} has {value} already",
+                    (first, *rests),
+                )
+
+
+def _check_ranges(
+    shards: _Placed, kind: KeyType, rests: tuple[KeyPath, ...]
+) -> Iterator[Finding]:
+    ranges: list[tuple[Bounds, KeyPath]] = []
+    for base, shard in shards:
+        for index, pair in enumerate(shard.sharding_ranges or ()):
+            path = (*base, "sharding_ranges", index)
+            try:
+                ranges.append((read_bounds(pair, kind), path))
+            except ValueError as error:
+                yield Finding(path, str(error), rests)
+    # Keys are of one type, so that they have an order; MINVALUE comes first.
+    ranges.sort(key=lambda each: (each[0][0] is not None, each[0][0]))
+    reach: tuple[Bounds, KeyPath] | None = None
+    for bounds, path in ranges:
+        if reach is None or not is_less(bounds[0], reach[0][1]):
+            reach = bounds, path
+            continue
+        other = reach[1]
+        yield Finding(
+            path,
+            f"must not overlap with range {other[-1]} of shard {other[-3]}",
+            (other, *rests),
+        )
+        if bounds[1] is None or is_less(reach[0][1], bounds[1]):
+            reach = bounds, path
+
+
+# --- keys that are understood and do nothing, or nothing yet
+
+
+def unused_keys(section: Section, path: KeyPath = ()) -> Iterator[Finding]:
+    """Find what the file asks for in vain, at and below a section."""
+    for declared in declarations(type(section)).values():
+        # What the file does not mention promises nothing.
+        if declared.field not in section.model_fields_set:
+            continue
+        value, here = getattr(section, declared.field), (*path, declared.name)
+        if not declared.key.unused:
+            for name, inner in _sections(value, declared):
+                yield from unused_keys(inner, (*here, *name))
+        elif not _asks_for_nothing(value):
+            yield Finding(here, f"has no effect: {declared.key.unused}", is_warning=True)
+
+
+def _sections(value: object, declared: Declaration) -> Iterator[tuple[KeyPath, Section]]:
+    """The sections in a value, each with the rest of its path; arrays give positions."""
+    if isinstance(value, Section):
+        yield (), value
+    elif declared.nesting is not Nesting.NONE and isinstance(value, dict):
+        for name, inner in cast("Mapping[str, Section]", value).items():
+            yield (name,), inner
+    elif declared.nesting is not Nesting.NONE and isinstance(value, tuple):
+        for position, inner in enumerate(cast("tuple[Section, ...]", value)):
+            yield (position,), inner
+
+
+def _asks_for_nothing(value: object) -> bool:
+    """Whether it turns off what is not there anyway; a number never does."""
+    return value is None or value is False or value in ("", ())

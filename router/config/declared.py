@@ -14,7 +14,7 @@ import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from .keys import LARGEST, Form, Key, Numbered, Reload, Section, Unit, Word
+from .keys import LARGEST, Form, Key, Numbered, Reload, Section, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,12 +68,10 @@ class Declaration:
 
     @property
     def stand_in(self) -> object:
-        """Some value that is valid, in the words of the file."""
+        """Some value that is valid where the key is required, in the words of the file."""
         if self.nesting in (Nesting.TABLE, Nesting.TABLES):
             return {}
-        if isinstance(self.base, type) and issubclass(self.base, Word):
-            return next(iter(self.base)).value
-        return {str: "-", SecretStr: "-", int: 1, bool: False}.get(cast("type", self.base), [])
+        return {str: "-", SecretStr: "-", int: 1}.get(cast("type", self.base), [])
 
 
 @cache
@@ -176,7 +174,7 @@ def _form(base: object, details: list[object], nesting: Nesting) -> str:
         return _range(details)
     if base is bool:
         return "true or false"
-    if isinstance(base, type) and issubclass(base, Word):
+    if isinstance(base, type) and issubclass(base, Enum):
         *most, last = (f'"{member.value}"' for member in base)
         return f"{', '.join(most)} or {last}"
     if base is pathlib.Path:

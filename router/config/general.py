@@ -58,15 +58,15 @@ class General(Section):
         AuthType, Key("How the admin proves to be the admin.", Reload.CONNECTIONS)
     ] = AuthType.MD5
     enable_prometheus_exporter: Annotated[
-        Flag | None, Key("Serve metrics over HTTP.", Reload.RESTART, unset="false")
-    ] = None
+        Flag, Key("Serve metrics over HTTP.", Reload.RESTART)
+    ] = False
     prometheus_exporter_port: Annotated[
         Port, Key("Port of the metrics endpoint.", Reload.RESTART)
     ] = 9930
     validate_config: Annotated[
         Flag,
         Key(
-            "Connect to the servers at the start, rather than when the first client needs one.",
+            "Connect to servers at the start and at reloads, not only for the first client.",
             Reload.AT_ONCE,
             aliases=("verify_config",),
         ),
@@ -84,17 +84,19 @@ class General(Section):
     ] = 60_000
 
     connect_timeout: Annotated[
-        PositiveMillis, Key("How long a client waits for a connection to one server.")
+        PositiveMillis,
+        Key("How long a client waits for a connection to one server, and TCP for its own."),
     ] = 1000
     idle_timeout: Annotated[
-        PositiveMillis, Key("Server connections unused for longer are closed.")
+        PositiveMillis,
+        Key("Server connections unused for longer are closed, down to min_pool_size."),
     ] = 600_000
     server_lifetime: Annotated[
         PositiveMillis, Key("Server connections older than this are closed once unused.")
     ] = 3_600_000
     client_login_timeout: Annotated[
         PositiveMillis,
-        Key("How long a client may take to log in, from its first byte.", Reload.CONNECTIONS),
+        Key("How long a client may take to log in, once it is connected.", Reload.CONNECTIONS),
     ] = 60_000
     server_login_timeout: Annotated[
         PositiveMillis, Key("How long connecting and logging in to a server may take.")
@@ -119,18 +121,21 @@ class General(Section):
     ] = 500
 
     tcp_keepalives_idle: Annotated[
-        KeepaliveSeconds, Key("Silence before the first TCP keepalive probe.")
+        KeepaliveSeconds,
+        Key("Silence before the first TCP keepalive probe.", Reload.CONNECTIONS),
     ] = 5
     tcp_keepalives_count: Annotated[
-        KeepaliveCount, Key("Probes without an answer before a connection counts as dead.")
+        KeepaliveCount,
+        Key("Probes without an answer before a connection counts as dead.", Reload.CONNECTIONS),
     ] = 5
     tcp_keepalives_interval: Annotated[
-        KeepaliveSeconds, Key("Time between TCP keepalive probes.")
+        KeepaliveSeconds, Key("Time between TCP keepalive probes.", Reload.CONNECTIONS)
     ] = 5
     tcp_user_timeout: Annotated[
         UserTimeout,
         Key(
-            "How long a peer may leave data unread or unacknowledged; 0 is as long as it lives."
+            "How long a peer may leave data unread or unacknowledged; 0: as long as it lives.",
+            Reload.CONNECTIONS,
         ),
     ] = 0
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import GenericAlias
-from typing import TYPE_CHECKING, Annotated, ClassVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+)
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
@@ -91,6 +97,16 @@ class Word(StrEnum):
         return ()
 
 
+def spelled(kind: type[Enum]) -> BeforeValidator:
+    """The same for an enumeration that is no `Word`."""
+
+    def member(value: object) -> object:
+        found = (each for each in kind if _plain(str(each.value)) == _plain(str(value)))
+        return next(found, value)
+
+    return BeforeValidator(member)
+
+
 def _plain(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "")
 
@@ -110,11 +126,8 @@ class Numbered:
         """Validate as a dict, so that errors name the key, then take the values in order."""
         [inner, *_] = get_args(source)
         table = GenericAlias(dict, (str, inner))
-        return core_schema.no_info_before_validator_function(
-            _as_table,
-            core_schema.no_info_after_validator_function(
-                self._in_order, handler.generate_schema(table)
-            ),
+        return core_schema.no_info_after_validator_function(
+            self._in_order, handler.generate_schema(table)
         )
 
     def _in_order(self, table: dict[str, object]) -> tuple[object, ...]:
@@ -125,15 +138,6 @@ class Numbered:
         if self._numeric:
             return sorted(table, key=lambda key: (len(key), key))
         return sorted(table)
-
-
-def _as_table(value: object) -> object:
-    """Let Python code, which has the values already, give them as the tuple they become."""
-    if isinstance(value, tuple):
-        width = len(str(len(value)))
-        items = cast("tuple[object, ...]", value)
-        return {f"{index:0{width}}": item for index, item in enumerate(items)}
-    return value
 
 
 # The largest integer that TOML promises; it stands for no limit of our own.
@@ -160,15 +164,3 @@ Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 Millis = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.MILLISECONDS]
 PositiveMillis = Annotated[int, Field(strict=True, ge=1, le=LARGEST), Unit.MILLISECONDS]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.SECONDS]
-
-
-def _compilable(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-        re.compile(pattern.encode())  # statements are bytes
-    except re.error as error:
-        raise ValueError(f"must be a regular expression ({error})") from None
-    return pattern
-
-
-Regex = Annotated[str, AfterValidator(_compilable), Form("a regular expression")]

@@ -6,33 +6,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from .general import General
+from .general import General  # noqa: TC001 - pydantic evaluates it
 from .keys import Key, Name, Reload, Section
-from .plugins import Answer, Intercept, Plugins, Prewarmer, QueryLogger, TableAccess
-from .pools import Mirror, PoolConfig, Server, Shard, User
-from .values import AuthType, DefaultRole, LoadBalancingMode, PoolMode, Role, ShardingFunction
-
-__all__ = [
-    "Answer",
-    "AuthType",
-    "Config",
-    "DefaultRole",
-    "General",
-    "Intercept",
-    "LoadBalancingMode",
-    "Mirror",
-    "Plugins",
-    "PoolConfig",
-    "PoolMode",
-    "Prewarmer",
-    "QueryLogger",
-    "Role",
-    "Server",
-    "Shard",
-    "ShardingFunction",
-    "TableAccess",
-    "User",
-]
+from .plugins import Plugins
+from .pools import PoolConfig  # noqa: TC001 - pydantic evaluates it
 
 
 def _with_names(pools: object) -> object:

@@ -27,13 +27,13 @@ TableNames = Annotated[
 ]
 
 
-class QueryLogger(Section):
+class QueryLoggerSection(Section):
     """Logs every statement."""
 
     enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
 
 
-class Answer(Section):
+class InterceptedQuery(Section):
     """A statement that the router answers by itself."""
 
     query: Annotated[Name, Key("The statement.", Reload.AT_ONCE)]
@@ -53,16 +53,16 @@ class Answer(Section):
     ]
 
 
-class Intercept(Section):
+class InterceptSection(Section):
     """Answers chosen statements without a server."""
 
     enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
     queries: Annotated[
-        tuple[Answer, ...], Numbered(), Key("The statements.", Reload.AT_ONCE)
+        tuple[InterceptedQuery, ...], Numbered(), Key("The statements.", Reload.AT_ONCE)
     ] = ()
 
 
-class TableAccess(Section):
+class TableAccessSection(Section):
     """Refuses statements that name certain tables; see docs/plugins.md."""
 
     enabled: Annotated[Flag, Key("Turn it on.", Reload.AT_ONCE)] = False
@@ -75,7 +75,7 @@ class TableAccess(Section):
     ] = ()
 
 
-class Prewarmer(Section):
+class PrewarmerSection(Section):
     """Runs queries on each new server connection before its first use."""
 
     enabled: Annotated[Flag, Key("Turn it on.", Reload.CONNECTIONS)] = False
@@ -86,14 +86,15 @@ class Plugins(Section):
     """What is done to statements besides routing them."""
 
     query_logger: Annotated[
-        QueryLogger | None, Key("Logs every statement.", Reload.AT_ONCE)
+        QueryLoggerSection | None, Key("Logs every statement.", Reload.AT_ONCE)
     ] = None
     intercept: Annotated[
-        Intercept | None, Key("Answers chosen statements itself.", Reload.AT_ONCE)
+        InterceptSection | None, Key("Answers chosen statements itself.", Reload.AT_ONCE)
     ] = None
     table_access: Annotated[
-        TableAccess | None, Key("Refuses statements on certain tables.", Reload.AT_ONCE)
+        TableAccessSection | None, Key("Refuses statements on certain tables.", Reload.AT_ONCE)
     ] = None
     prewarmer: Annotated[
-        Prewarmer | None, Key("Runs queries on new server connections.", Reload.CONNECTIONS)
+        PrewarmerSection | None,
+        Key("Runs queries on new server connections.", Reload.CONNECTIONS),
     ] = None

@@ -10,14 +10,15 @@ from pydantic import (
     BeforeValidator,
     Field,
     GetJsonSchemaHandler,
+    PlainValidator,
     SecretStr,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
+from ..routing.types import KeyType, Role
 from .general import NO_AUTH_QUERY
-from .keymaps import Literal, Pair  # noqa: TC001 - pydantic evaluates them
 from .keys import (
     LARGEST,
     Count,
@@ -30,23 +31,21 @@ from .keys import (
     Numbered,
     Port,
     PositiveMillis,
-    Regex,
     Reload,
     Seconds,
     Section,
     Text,
     Unit,
+    spelled,
 )
 from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
+from .regexes import Regex  # noqa: TC001 - pydantic evaluates it
 from .values import (
     AuthType,
-    DefaultRole,
     LoadBalancingMode,
     PoolMode,
-    Role,
     ShardingFunction,
     ShardingKeyPolicy,
-    ShardingKeyType,
     WithoutKey,
 )
 
@@ -65,7 +64,7 @@ class User(Section):
     username: Annotated[Name, Key("Name that clients log in with.")]
     password: Annotated[
         SecretStr | None,
-        Key("Password of clients. Needed unless auth_query or trust is used."),
+        Key("Password of clients. Who has none can log in by trust only."),
     ] = None
     auth_type: Annotated[
         AuthType, Key("How clients prove who they are.", Reload.CONNECTIONS)
@@ -77,9 +76,7 @@ class User(Section):
         SecretStr | None, Key("Password towards servers.", unset="password")
     ] = None
     pool_size: Annotated[PoolSize, Key("Most connections to each server of each shard.")]
-    min_pool_size: Annotated[
-        Count | None, Key("Connections to each server that are kept open.", unset="0")
-    ] = None
+    min_pool_size: Annotated[Count, Key("Connections to each server that are kept open.")] = 0
     pool_mode: Annotated[PoolMode | None, Key("As for the pool.", unset="the pool's")] = None
     statement_timeout: Annotated[
         Millis, Key("Longest time that a statement may run; 0 is off.")
@@ -119,6 +116,12 @@ class _Listed(Section):
         return {"anyOf": [array, table]}
 
 
+def _no_mirror(value: object) -> object:
+    if isinstance(value, str) and value.lower() == "mirror":
+        raise ValueError('must be "primary" or "replica"; mirrors have their own key')
+    return value
+
+
 class Server(_Listed):
     """A PostgreSQL server of a shard."""
 
@@ -128,7 +131,8 @@ class Server(_Listed):
     port: Annotated[Port, Key("Port.")]
     role: Annotated[
         Role,
-        Form('"primary" or "replica"'),
+        BeforeValidator(_no_mirror),
+        spelled(Role),
         Key("Whether it takes writes, or copies the primary."),
     ]
 
@@ -143,6 +147,28 @@ class Mirror(_Listed):
     mirroring_target_index: Annotated[
         Count, Key("Position of the server to copy in the shard's servers, from 0.")
     ]
+
+
+def _literal(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be an integer or a string")
+    return value
+
+
+def _pair(value: object) -> tuple[int | str, int | str]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("must be [from, to]")
+    low, high = value
+    return _literal(low), _literal(high)
+
+
+_LITERAL_SCHEMA = {"type": ["integer", "string"]}
+_PAIR_SCHEMA = {"type": "array", "items": _LITERAL_SCHEMA, "minItems": 2, "maxItems": 2}
+
+Literal = Annotated[int | str, PlainValidator(_literal), WithJsonSchema(_LITERAL_SCHEMA)]
+Pair = Annotated[
+    tuple[int | str, int | str], PlainValidator(_pair), WithJsonSchema(_PAIR_SCHEMA)
+]
 
 
 class Shard(Section):
@@ -186,6 +212,10 @@ def _default_shard(value: str) -> str:
             'must be "shard_N" with a shard\'s number, "random" or "random_healthy"'
         )
     return value
+
+
+def _default_role(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "any" else value
 
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^".*]+)'
@@ -233,8 +263,12 @@ class PoolConfig(Section):
         LoadBalancingMode, Key("Which of several suitable servers is taken.")
     ] = LoadBalancingMode.RANDOM
     default_role: Annotated[
-        DefaultRole, Key("Which servers take statements that are not inspected.")
-    ] = DefaultRole.ANY
+        Role | None,
+        BeforeValidator(_default_role),
+        spelled(Role),
+        Form('"any", "primary" or "replica"'),
+        Key("Which servers take statements that are not inspected.", unset="any"),
+    ] = None
     query_parser_enabled: Annotated[
         Flag, Key("Inspect statements; splitting and automatic sharding need it.")
     ] = False
@@ -287,14 +321,16 @@ class PoolConfig(Section):
         Flag, Key("Undo what a client left behind before the next one gets the connection.")
     ] = True
     log_client_parameter_status_changes: Annotated[
-        Flag, Key("Log changes of server parameters at level info.")
+        Flag,
+        Key("Log changes of the settings that servers report to clients at level info."),
     ] = False
 
     sharding_function: Annotated[
         ShardingFunction, Key("How a sharding key becomes a shard number.")
     ] = ShardingFunction.PG_BIGINT_HASH
     sharding_key_type: Annotated[
-        ShardingKeyType | None,
+        KeyType | None,
+        spelled(KeyType),
         Key(
             "What sharding keys are: for `sha1`, `list` and `range`.",
             unset="that of the function, else bigint",
@@ -315,7 +351,7 @@ class PoolConfig(Section):
     ] = ()
     sharding_key_policy: Annotated[
         ShardingKeyPolicy,
-        Key("What statements without a key do, and those with keys of several shards."),
+        Key("Whether the shard of a key or a comment is the client's from then on: `sticky`."),
     ] = ShardingKeyPolicy.STRICT
     sharding_without_key: Annotated[
         WithoutKey | None,
@@ -325,10 +361,14 @@ class PoolConfig(Section):
         ),
     ] = None
     sharding_key_regex: Annotated[
-        Regex | None, Key("Finds a sharding key in a statement's comments, as its group 1.")
+        Regex | None,
+        Form("a regular expression"),
+        Key("Finds a sharding key in a statement's comments, as its group 1."),
     ] = None
     shard_id_regex: Annotated[
-        Regex | None, Key("Finds a shard number in a statement's comments, as its group 1.")
+        Regex | None,
+        Form("a regular expression"),
+        Key("Finds a shard number in a statement's comments, as its group 1."),
     ] = None
     regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = 1000
     default_shard: Annotated[
@@ -390,7 +430,3 @@ class PoolConfig(Section):
             "default_shard" in self.model_fields_set
             or self.sharding_key_policy is ShardingKeyPolicy.STICKY
         )
-
-    def user(self, username: str) -> User | None:
-        """The user of that name."""
-        return next((user for user in self.users if user.username == username), None)

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from .declared import Declaration, Nesting, declarations
 from .general import General
-from .keys import Section, Word
 from .model import Config
-from .plugins import Answer, Intercept, Plugins, Prewarmer, QueryLogger, TableAccess
+from .plugins import (
+    InterceptedQuery,
+    InterceptSection,
+    Plugins,
+    PrewarmerSection,
+    QueryLoggerSection,
+    TableAccessSection,
+)
 from .pools import Mirror, PoolConfig, Server, Shard, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .keys import Section
 
 EXAMPLE = """\
 [general]
@@ -43,8 +52,9 @@ _INTRO = """\
 
 <!-- Written by `python -m router.config.reference`; change the declarations, not this page. -->
 
-The router reads one TOML file, `pgcat.toml` unless its name is given on the command line. Files
-written for PgCat work as they are. This is a complete one:
+The router reads one TOML file, `pgcat.toml` unless its name is given on the command line or by
+`CONFIG_FILE`. Files written for PgCat are read as they are, and the log names the keys in them
+that have no effect here. This is a complete one:
 
 ```toml
 {example}```
@@ -57,19 +67,23 @@ Rules that hold everywhere:
 - A key that nobody knows is a warning, with the name of the nearest one that is known.
 - The words of a list of choices may be written in any case, with or without `_` and `-`.
 - Numbers that measure something say so in the column of types: ms, s, bytes.
-- Of `connect_timeout`, `idle_timeout` and `server_lifetime`, a user's value is preferred to the
-  pool's, and the pool's to that of [general].
+- Of keys that several sections have, such as `connect_timeout`, a user's value is preferred to
+  the pool's, and the pool's to that of [general].
+- A regular expression is one of [RE2](sharding.md#by-comment).
 
 The last but one column tells whether a changed value takes effect when the file is reloaded, by
 `RELOAD` in the admin database, by SIGHUP or by `autoreload`:
 
 - *yes*: at once.
 - *yes, new connections*: those that are open keep what they began with.
-- *yes, changed pools*: in exactly those pools, one for each user, whose effective settings are
-  no longer the same. The others notice nothing, and their connections stay open.
+- *yes, changed pools*: in exactly those pools, one for each user, whose effective settings or
+  servers are no longer the same. Sizes and times are taken over in place. Where the change is
+  about the servers, how to log in to them, what their connections are used for, or where
+  statements go, the pool is replaced: transactions finish on the old connections. The other
+  pools notice nothing, and their connections stay open.
 - *no, at restart*: when the process starts anew.
 - *has no effect*: known from PgCat's files, but nothing reads it, or not yet. If the file has
-  it, the log says so at the start and after each reload.
+  it, and does not merely turn it off, the log says so at the start and after each reload.
 """
 
 _SECTIONS: tuple[tuple[str, type[Section]], ...] = (
@@ -78,11 +92,11 @@ _SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("pools.NAME.users.KEY", User),
     ("pools.NAME.shards.NUMBER", Shard),
     ("plugins", Plugins),
-    ("plugins.query_logger", QueryLogger),
-    ("plugins.intercept", Intercept),
-    ("plugins.intercept.queries.KEY", Answer),
-    ("plugins.table_access", TableAccess),
-    ("plugins.prewarmer", Prewarmer),
+    ("plugins.query_logger", QueryLoggerSection),
+    ("plugins.intercept", InterceptSection),
+    ("plugins.intercept.queries.KEY", InterceptedQuery),
+    ("plugins.table_access", TableAccessSection),
+    ("plugins.prewarmer", PrewarmerSection),
 )
 
 _NOTES: dict[type[Section], str] = {
@@ -158,7 +172,7 @@ def _default(declared: Declaration) -> str:
         return declared.key.unset
     if declared.nesting is Nesting.TABLES:
         return "none"
-    if isinstance(default, Word):
+    if isinstance(default, Enum):
         return f'`"{default.value}"`'
     return f"`{json.dumps(default)}`"
 

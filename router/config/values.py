@@ -24,22 +24,6 @@ class AuthType(Word):
     SCRAM_SHA_256 = "scram-sha-256"
 
 
-class Role(Word):
-    """What a server is to its shard."""
-
-    PRIMARY = "primary"
-    REPLICA = "replica"
-    MIRROR = "mirror"
-
-
-class DefaultRole(Word):
-    """Which servers take the statements that nobody inspects."""
-
-    ANY = "any"
-    PRIMARY = "primary"
-    REPLICA = "replica"
-
-
 class LoadBalancingMode(Word):
     """Which of several servers that would do is taken."""
 
@@ -75,11 +59,3 @@ class ShardingFunction(Word):
     SHA1 = "sha1"
     LIST = "list"
     RANGE = "range"
-
-
-class ShardingKeyType(Word):
-    """What sharding keys are."""
-
-    BIGINT = "bigint"
-    UUID = "uuid"
-    TEXT = "text"

@@ -17,7 +17,7 @@ from .types import encoded, type_oid
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..config.plugins import Answer
+    from ..config.plugins import InterceptedQuery
 
 log = logging.getLogger("router.plugins")
 
@@ -87,7 +87,7 @@ _NOTHING: Final = _Known(None)
 class Interceptor:
     """The statements of one pool that have an answer."""
 
-    def __init__(self, answers: Iterable[Answer], pool: str, user: str) -> None:
+    def __init__(self, answers: Iterable[InterceptedQuery], pool: str, user: str) -> None:
         self._known: Final[dict[Normal, _Known]] = {}
         self._texts: Final = Generations[_Known](_ENTRIES, _BYTES)
         for answer in answers:

@@ -30,7 +30,7 @@ from .server import ServerConnection, ServerState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config.settings import PoolSettings
+    from ..config.effective import PoolSettings
     from ..engine.loop import Engine, Timer
     from ..errors import RouterError
     from ..protocol.passwords import UserSecret

@@ -30,7 +30,7 @@ from .server import ServerConnection
 from .warming import warm
 
 if TYPE_CHECKING:
-    from ..config.settings import PoolSettings
+    from ..config.effective import PoolSettings
     from ..engine.loop import Engine
     from .address_pool import AddressPool
 

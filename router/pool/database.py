@@ -10,7 +10,7 @@ from .catalogue import Catalogue, Wanted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..config.settings import RoutingSettings
+    from ..config.effective import PoolSettings
     from ..routing.router import QueryRouter
     from .address import Address
 
@@ -31,15 +31,15 @@ class Database:
         self._times: tuple[float, float, float] | None = None
 
     def activity_for(
-        self, routing: RoutingSettings, clock: Callable[[], float]
+        self, settings: PoolSettings, clock: Callable[[], float]
     ) -> Activity | None:
         """The activity for a pool: that of the others, unless its times have changed."""
         times = (
-            routing.db_activity_init_delay,
-            routing.db_activity_ttl,
-            routing.table_mutation_cache_ttl,
+            settings.db_activity_init_delay,
+            settings.db_activity_ttl,
+            settings.table_mutation_cache_ttl,
         )
-        if not routing.db_activity_based_routing:
+        if not settings.db_activity_based_routing:
             self.activity = None
         elif self.activity is None or self._times != times:
             delay, ttl, table_ttl = times
@@ -51,10 +51,10 @@ class Database:
         self,
         addresses: Sequence[Sequence[Address]],
         router: QueryRouter,
-        routing: RoutingSettings,
+        settings: PoolSettings,
     ) -> Catalogue | None:
         """The catalogue for a pool: that of the others, unless other things are wanted."""
-        wanted = Wanted(router.wanted_tables, routing.learn_functions)
+        wanted = Wanted(router.wanted_tables, settings.learn_functions)
         servers = [list(shard) for shard in addresses]
         old, is_same = self.catalogue, self._addresses == servers
         if old is None or old.wanted != wanted or not is_same:

@@ -25,7 +25,7 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ..config.settings import PoolSettings
+    from ..config.effective import PoolSettings
     from ..engine.loop import Engine
     from ..protocol.prepared import Statement
     from ..routing.derived import Relation
@@ -177,7 +177,7 @@ class Pool:
                     elsewhere = [part for part in elsewhere if part.address.shard != number]
                 candidates = self._candidates(number, role)
             healthy = self._healthy(candidates)
-            ordered = balancer.order(healthy, least_busy=self.settings.routing.least_busy)
+            ordered = balancer.order(healthy, least_busy=self.settings.least_busy)
             chosen = balancer.choose(ordered)
             others = [pool for pool in ordered if pool is not chosen] + elsewhere
         server = chosen.take()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..config.model import Config, PoolConfig, Role
-from ..config.settings import PoolSettings, pool_settings
-from ..routing import types as routing
+from ..config.effective import PoolSettings, pool_settings
 from ..routing.router import QueryRouter
+from ..routing.types import Role
 from ..stats import AVERAGE_WINDOW
 from .address import Address
 from .database import Database
@@ -17,19 +16,15 @@ from .pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..config.model import Config
     from ..config.plugins import Plugins
+    from ..config.pools import PoolConfig
     from ..engine.loop import Engine
     from .contracts import Connector, Inspector
 
     InspectorMaker = Callable[[Plugins, str, str], Inspector | None]
 
 log = logging.getLogger("router.pool")
-
-_ROLES: Final = {
-    None: None,
-    "primary": routing.Role.PRIMARY,
-    "replica": routing.Role.REPLICA,
-}
 
 
 class PoolRegistry:
@@ -117,9 +112,9 @@ class PoolRegistry:
         self, key: tuple[str, str], addresses: list[list[Address]], settings: PoolSettings
     ) -> Pool:
         database = self._databases.setdefault(key[0], Database(key[0]))
-        activity = database.activity_for(settings.routing, lambda: self._engine.now)
-        router = QueryRouter(router_options(settings), activity)
-        catalogue = database.catalogue_for(addresses, router, settings.routing)
+        activity = database.activity_for(settings, lambda: self._engine.now)
+        router = QueryRouter(settings.routing, activity)
+        catalogue = database.catalogue_for(addresses, router, settings)
         return Pool(
             self._engine,
             *key,
@@ -171,6 +166,11 @@ def _is_compatible(old: Pool, new: PoolSettings, addresses: list[list[Address]])
         "statement_timeout",
         "pool_mode",
         "prepared_statements_cache_size",
+        "learn_functions",
+        "db_activity_based_routing",
+        "db_activity_init_delay",
+        "db_activity_ttl",
+        "table_mutation_cache_ttl",
         "routing",
     )
     return [[part.address for part in shard] for shard in old.shards] == addresses and all(
@@ -201,33 +201,3 @@ def addresses_of(pool: PoolConfig) -> list[list[Address]]:
             replicas += not is_primary
         found.append(servers)
     return found
-
-
-def router_options(settings: PoolSettings) -> routing.RouterOptions:
-    """What the router of a pool goes by."""
-    chosen = settings.routing
-    return routing.RouterOptions(
-        shard_count=chosen.shard_count,
-        default_role=_ROLES[chosen.default_role],
-        parser_enabled=chosen.query_parser_enabled,
-        read_write_splitting=chosen.read_write_splitting,
-        primary_reads_enabled=chosen.primary_reads_enabled,
-        parser_max_length=chosen.query_parser_max_length,
-        parser_max_tokens=chosen.query_parser_max_tokens,
-        sharding_function=chosen.sharding_function,
-        sharding_key_type=chosen.sharding_key_type,
-        shard_keys=tuple(
-            routing.ShardKeys(each.values, each.ranges, each.is_default)
-            for each in chosen.key_maps
-        ),
-        default_shard=chosen.default_shard,
-        shard_id_regex=chosen.shard_id_regex,
-        sharding_key_regex=chosen.sharding_key_regex,
-        regex_search_limit=chosen.regex_search_limit,
-        automatic_sharding_key=chosen.automatic_sharding_key,
-        omnisharded_tables=chosen.omnisharded_tables,
-        sharding_key_policy=chosen.sharding_key_policy,
-        refuses_without_key=chosen.refuses_without_key,
-        read_functions=chosen.read_functions,
-        write_functions=chosen.write_functions,
-    )

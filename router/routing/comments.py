@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConfigError, InvalidShard, InvalidShardingKey, RoutingError
+from ..errors import InvalidShard, InvalidShardingKey, RoutingError
 from .keyvalues import shown
 from .shape import comments_of
 from .sharding import BIGINTS
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .types import Analysis, RouterOptions
 
 _SHARD_DIGITS: Final = 18
+# Bytes that are not UTF-8, once decoded.
+_ESCAPED: Final = re.compile("[\udc80-\udcff]")
 
 
 class CommentRouter:
@@ -29,8 +31,8 @@ class CommentRouter:
     def __init__(self, options: RouterOptions, sharder: Sharder = BIGINTS) -> None:
         self._parse: Final = sharder.parse
         self._limit: Final = options.regex_search_limit
-        self._shard_id: Final = _compiled("shard_id_regex", options.shard_id_regex)
-        self._sharding_key: Final = _compiled("sharding_key_regex", options.sharding_key_regex)
+        self._shard_id: Final = options.shard_id_regex
+        self._sharding_key: Final = options.sharding_key_regex
 
     @property
     def is_needed(self) -> bool:
@@ -39,51 +41,64 @@ class CommentRouter:
 
     def note(self, text: bytes, analysis: Analysis) -> Analysis:
         """Add what the text's comments ask for to its analysis."""
-        # What is no UTF-8 must not become part of a key in some other guise.
-        head = _decoded(text[: self._limit])
-        for pattern, read in ((self._shard_id, self._shard), (self._sharding_key, self._key)):
+        head = text[: self._limit]
+        seen = _in_utf8(head)
+        size = len(head)
+        for regex, read in ((self._shard_id, self._shard), (self._sharding_key, self._key)):
             # Nearly all texts have no match anywhere, and need not be cut into tokens.
-            if pattern is None or pattern.search(head) is None:
+            if regex is None or regex.find(seen, 0, size) is None:
                 continue
             comments, certain = comments_of(text, self._limit)
-            seen = place = 0
             for start, end in comments:
-                place += len(_decoded(text[seen:start]))
-                after = place + len(_decoded(text[start:end]))
-                if match := pattern.search(head, place, after):
-                    return read(match, self._is_torn(match, head, text), analysis)
-                seen, place = end, after
-            place += len(_decoded(text[seen:certain]))
-            if certain < len(text) and pattern.search(head, place):
+                group = regex.find(seen, start, min(end, size))
+                if group is not None:
+                    written, is_torn = _group(head, group, is_cut=size < len(text))
+                    return read(written, is_torn, analysis)
+            if certain < len(text) and regex.find(seen, min(certain, size), size):
                 return replace(analysis, comment_error=_uncertain())
         return analysis
 
-    def _shard(self, match: re.Match[str], is_torn: bool, analysis: Analysis) -> Analysis:
-        written = match[1] or ""
+    def _shard(self, written: str | None, is_torn: bool, analysis: Analysis) -> Analysis:
+        number = written or ""
         if is_torn:
-            return replace(analysis, comment_error=_torn("shard", written))
-        if written.isascii() and written.isdigit() and len(written) <= _SHARD_DIGITS:
-            return replace(analysis, comment_shard=int(written))
-        error = InvalidShard(f'invalid shard "{shown(written)}"')
+            return replace(analysis, comment_error=_torn("shard", number))
+        if number.isascii() and number.isdigit() and len(number) <= _SHARD_DIGITS:
+            return replace(analysis, comment_shard=int(number))
+        error = InvalidShard(f'invalid shard "{shown(number)}"')
         return replace(analysis, comment_error=error)
 
-    def _key(self, match: re.Match[str], is_torn: bool, analysis: Analysis) -> Analysis:
-        written = match[1]
+    def _key(self, written: str | None, is_torn: bool, analysis: Analysis) -> Analysis:
         if written is None or is_torn:
-            return replace(analysis, comment_error=_torn("sharding key", written))
+            return replace(analysis, comment_error=_torn("sharding key", written or ""))
         try:
             return replace(analysis, comment_key=self._parse(written))
         except InvalidShardingKey as error:
             return replace(analysis, comment_error=error)
 
-    def _is_torn(self, match: re.Match[str], head: str, text: bytes) -> bool:
-        """Say whether more may belong to group 1: what is not searched, or not UTF-8."""
-        start, end = match.span(1)
-        if end == len(head) and len(text) > self._limit:
-            return True
-        return any(
-            "\udc80" <= neighbour <= "\udcff" for neighbour in head[max(start - 1, 0) : end + 1]
-        )
+
+def _group(head: bytes, group: tuple[int, int], *, is_cut: bool) -> tuple[str | None, bool]:
+    """What a group has matched, and whether more may belong to it.
+
+    That is what is not searched, what is not UTF-8, and what are digits of other scripts than
+    the expression knows: it must not become part of a key in some other guise, nor be left out.
+    """
+    start, end = group
+    if start < 0:
+        return None, False
+    written = _decoded(head[start:end])
+    around = _decoded(head[:start])[-1:] + written + _decoded(head[end:])[:1]
+    is_torn = any(
+        _ESCAPED.match(character) or (character.isdecimal() and not character.isascii())
+        for character in around
+    )
+    return written, is_torn or (is_cut and end == len(head))
+
+
+def _in_utf8(text: bytes) -> bytes:
+    """Put SUB in place of bytes that are not UTF-8: expressions would see nothing there."""
+    if text.isascii():
+        return text
+    return _ESCAPED.sub("\x1a", _decoded(text)).encode()
 
 
 def _decoded(text: bytes) -> str:
@@ -98,21 +113,9 @@ def _uncertain() -> RoutingError:
     )
 
 
-def _torn(what: str, written: str | None) -> RoutingError:
+def _torn(what: str, written: str) -> RoutingError:
     return RoutingError(
-        f'{what} "{shown(written or "")}" may not be all that is meant',
+        f'{what} "{shown(written)}" may not be all that is meant',
         sqlstate="22023",
         hint="Write it in UTF-8, in front of what regex_search_limit leaves out.",
     )
-
-
-def _compiled(name: str, pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"{name}: {error}") from None
-    if not compiled.groups:
-        raise ConfigError(f"{name}: needs a group that holds the number")
-    return compiled

@@ -57,7 +57,7 @@ _HASHES: Final[Mapping[KeyType, Mapping[str, Callable[..., int]]]] = {
 # The types text[] and varchar[], and one that the server is to find.
 _ARRAYS: Final = frozenset((0, 1009, 1015))
 
-_IMPLIED: Final = {
+IMPLIED: Final = {
     "pg_bigint_hash": KeyType.BIGINT,
     "pg_uuid_hash": KeyType.UUID,
     "pg_text_hash": KeyType.TEXT,
@@ -168,7 +168,7 @@ def _checked(function: Callable[[KeyValue], int]) -> Callable[[KeyValue], int]:
 
 
 def _key_type(options: RouterOptions) -> KeyType:
-    implied = _IMPLIED.get(options.sharding_function)
+    implied = IMPLIED.get(options.sharding_function)
     chosen = options.sharding_key_type
     if implied is None:
         return KeyType(chosen or "bigint")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from .limits import MAX_LENGTH, MAX_PARSED
@@ -83,6 +83,13 @@ class ShardKeys:
     is_default: bool = False
 
 
+class Pattern(Protocol):
+    """A regular expression that takes time in proportion to the text, whatever it is."""
+
+    def find(self, text: bytes, start: int, end: int) -> tuple[int, int] | None:
+        """Where group 1 of the first match within the bounds is; (-1, -1) if it has no part."""
+
+
 @dataclass(frozen=True, slots=True)
 class RouterOptions:
     """The settings of one pool that decide where its statements go.
@@ -126,8 +133,8 @@ class RouterOptions:
     sharding_key_type: str | None = None
     shard_keys: tuple[ShardKeys, ...] = ()
     default_shard: str = "shard_0"
-    shard_id_regex: str | None = None
-    sharding_key_regex: str | None = None
+    shard_id_regex: Pattern | None = None
+    sharding_key_regex: Pattern | None = None
     regex_search_limit: int = 1000
     automatic_sharding_key: str | tuple[str, ...] | None = None
     omnisharded_tables: tuple[str, ...] = ()

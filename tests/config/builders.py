@@ -59,9 +59,9 @@ def _inline(value: object) -> str:
 
 
 def config(changes: Mapping[str, object] | None = None) -> Config:
-    """A configuration that must load without a warning."""
+    """A configuration that must load without a warning, but for keys that have no effect."""
     loaded = parse(toml(changes), "test.toml")
-    assert loaded.warnings == ()
+    assert [each for each in loaded.warnings if ": has no effect: " not in each] == []
     return loaded.config
 
 

@@ -57,23 +57,52 @@ def test_a_pool_named_like_the_admin_database_is_a_warning() -> None:
     )
 
 
-def test_a_regex_without_a_group_is_a_warning() -> None:
-    [warning] = warnings({f"{APP}/shard_id_regex": "shard"})
-    assert warning.startswith("pools.app.shard_id_regex: finds nothing")
+@pytest.mark.parametrize("key", ["shard_id_regex", "sharding_key_regex"])
+def test_a_regex_without_a_group_is_a_mistake(key: str) -> None:
+    assert problems({f"{APP}/{key}": "shard"}) == [
+        f"pools.app.{key}: must have a group: the number or key is what its group 1 matches, "
+        'got "shard"'
+    ]
 
 
 @pytest.mark.parametrize("key", ["shard_id_regex", "sharding_key_regex"])
-def test_a_regex_that_a_client_can_make_explode_is_a_mistake(key: str) -> None:
-    [mistake] = problems({f"{APP}/{key}": r"(\d+\s*)+;"})
-    assert mistake.startswith(f"pools.app.{key}: can take minutes")
+@pytest.mark.parametrize("pattern", ["(?=a)(b)", "(?<!a)(b)", r"(a)\1", "(?>(a+))", "(a++)"])
+def test_a_regex_that_linear_time_does_not_allow_is_a_mistake(key: str, pattern: str) -> None:
+    [mistake] = problems({f"{APP}/{key}": pattern})
+    assert mistake.startswith(f"pools.app.{key}: must be a regular expression of RE2 (")
+    assert "no look-around, no back-references" in mistake
+    assert "docs/sharding.md" in mistake
+
+
+def test_a_regex_that_is_too_large_is_a_mistake() -> None:
+    [mistake] = problems({f"{APP}/shard_id_regex": r"(\pL{1,300}x\pL{1,300})"})
+    assert "pattern too large" in mistake
+
+
+def test_a_regex_that_backtracking_would_make_explode_is_fine() -> None:
+    config({f"{APP}/shard_id_regex": r"(\d+\s*)+;"})
 
 
 def test_a_regex_that_takes_long_in_a_long_text_is_a_warning() -> None:
-    slow = {f"{APP}/shard_id_regex": r".*shard.*(\d+)x"}
+    slow = {f"{APP}/shard_id_regex": r"((\w{1,30}){30}z)"}
     assert warnings({**slow, f"{APP}/regex_search_limit": 100}) == ()
-    [warning] = warnings({**slow, f"{APP}/regex_search_limit": 100_000})
-    assert warning.startswith("pools.app.shard_id_regex: can take long")
+    [warning] = warnings({**slow, f"{APP}/regex_search_limit": 2**40})
+    assert warning.startswith("pools.app.shard_id_regex: can take ")
     assert "regex_search_limit" in warning
+    # Longer texts are not held, and the usual expressions are quick in all of one.
+    usual = {f"{APP}/shard_id_regex": r"/\* shard_id: (\d+) \*/"}
+    assert warnings({**usual, f"{APP}/regex_search_limit": 2**40}) == ()
+
+
+@pytest.mark.parametrize("part", [r"\w", r"\W", r"\b", r"\B"])
+def test_keys_of_text_are_not_looked_for_by_letters_of_ascii(part: str) -> None:
+    regex = {f"{APP}/sharding_key_regex": f"key: (a{part}+)"}
+    text = {f"{APP}/sharding_function": "pg_text_hash"}
+    [mistake] = problems({**regex, **text})
+    assert mistake.startswith(r"pools.app.sharding_key_regex: must not have \w, \W, \b or \B")
+    config(regex)
+    config({**text, f"{APP}/sharding_key_regex": "key: ([\\pL\\pM\\pN_]+)\\\\w"})
+    config({**text, f"{APP}/shard_id_regex": f"shard: (a{part}+)"})
 
 
 @pytest.mark.parametrize(
@@ -84,6 +113,13 @@ def test_activity_routing_needs_times_above_zero(key: str) -> None:
         f"pools.app.{key}: must be greater than 0 with db_activity_based_routing, got 0"
     ]
     config({f"{APP}/{key}": 0})
+
+
+def test_activity_routing_without_splitting_is_a_warning() -> None:
+    assert warnings({f"{APP}/db_activity_based_routing": True}) == (
+        "pools.app.db_activity_based_routing: "
+        "has no effect unless query_parser_read_write_splitting is true",
+    )
 
 
 # --- auth_query and passwords
@@ -211,10 +247,11 @@ def test_a_server_may_be_both_primary_and_replica() -> None:
     config({SHARD: shard(PRIMARY, ("one", 5432, "replica"))})
 
 
-def test_a_mirror_is_not_listed_among_the_servers() -> None:
-    assert problems({SHARD: shard(PRIMARY, ("two", 5432, "mirror"))}) == [
+@pytest.mark.parametrize("word", ["mirror", "Mirror"])
+def test_a_mirror_is_not_listed_among_the_servers(word: str) -> None:
+    assert problems({SHARD: shard(PRIMARY, ("two", 5432, word))}) == [
         "pools.app.shards.0.servers.1.role: "
-        'must be "primary" or "replica"; mirrors have their own key'
+        f'must be "primary" or "replica"; mirrors have their own key, got "{word}"'
     ]
 
 

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from router.config.loader import parse
-from router.config.values import Role
 from router.demo.cluster import Cluster
 from router.demo.ports import Ports
 from router.demo.progress import Progress
 from router.demo.server import free_port
 from router.demo.shards import DATABASE, HBA, ROWS, TABLE, config_text, fill, shard_of
 from router.demo.tour import KEY, Answer, Tour, ask
+from router.routing.types import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

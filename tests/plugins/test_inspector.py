@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from router.config.plugins import Plugins, QueryLogger, TableAccess
+from router.config.plugins import Plugins, QueryLoggerSection, TableAccessSection
 from router.plugins.inspector import inspector_of
 
-LOGGER = QueryLogger(enabled=True)
-ACCESS = TableAccess(enabled=True, tables=("secret",))
+LOGGER = QueryLoggerSection(enabled=True)
+ACCESS = TableAccessSection(enabled=True, tables=("secret",))
 
 
 @pytest.mark.parametrize(
     "plugins",
     [
         Plugins(),
-        Plugins(query_logger=QueryLogger(), table_access=TableAccess(tables=("secret",))),
+        Plugins(
+            query_logger=QueryLoggerSection(),
+            table_access=TableAccessSection(tables=("secret",)),
+        ),
     ],
 )
 def test_without_an_enabled_plugin_nobody_looks_at_statements(plugins: Plugins) -> None:

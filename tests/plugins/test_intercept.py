@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from router.config.plugins import Answer
+from router.config.plugins import InterceptedQuery
 from router.errors import RoutingError
 from router.plugins.intercept import CannedAnswer, Interceptor, normal_form
 from router.plugins.types import type_oid
@@ -20,9 +20,11 @@ QUERY = "SELECT current_database() AS a, current_schemas(false) AS b"
 
 def answer_to(
     query: str, *columns: tuple[str, str], result: tuple[tuple[str, ...], ...] = ()
-) -> Answer:
+) -> InterceptedQuery:
     """A statement of the configuration with its answer."""
-    return Answer.model_validate({"query": query, "schema": columns, "result": result})
+    return InterceptedQuery.model_validate(
+        {"query": query, "schema": columns, "result": result}
+    )
 
 
 def found(text: str, *queries: str) -> bool:

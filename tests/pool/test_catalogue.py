@@ -235,22 +235,22 @@ def addresses(port: int = 5432) -> Sequence[Sequence[Address]]:
 
 
 def test_users_of_a_database_share_what_is_known() -> None:
-    database, routing = Database("app"), base_settings().routing
+    database, settings = Database("app"), base_settings()
     router = QueryRouter(KEYED)
-    first = database.catalogue_for(addresses(), router, routing)
+    first = database.catalogue_for(addresses(), router, settings)
     assert first is not None
-    assert database.catalogue_for(addresses(), router, routing) is first
+    assert database.catalogue_for(addresses(), router, settings) is first
 
 
 def test_a_pool_that_wants_something_else_begins_with_what_is_known() -> None:
-    database, routing = Database("app"), base_settings().routing
-    first = database.catalogue_for(addresses(), QueryRouter(KEYED), routing)
+    database, settings = Database("app"), base_settings()
+    first = database.catalogue_for(addresses(), QueryRouter(KEYED), settings)
     assert first is not None
     tell(first, 0, ORDER)
     options = RouterOptions(
         parser_enabled=True, shard_count=2, automatic_sharding_key=("events.id", "u.id")
     )
-    second = database.catalogue_for(addresses(), QueryRouter(options), routing)
+    second = database.catalogue_for(addresses(), QueryRouter(options), settings)
     assert second is not None
     member = Member()
     second.join(member)
@@ -259,11 +259,11 @@ def test_a_pool_that_wants_something_else_begins_with_what_is_known() -> None:
 
 
 def test_other_servers_begin_with_nothing() -> None:
-    database, routing = Database("app"), base_settings().routing
-    first = database.catalogue_for(addresses(), QueryRouter(KEYED), routing)
+    database, settings = Database("app"), base_settings()
+    first = database.catalogue_for(addresses(), QueryRouter(KEYED), settings)
     assert first is not None
     tell(first, 0, ORDER)
-    second = database.catalogue_for(addresses(5433), QueryRouter(KEYED), routing)
+    second = database.catalogue_for(addresses(5433), QueryRouter(KEYED), settings)
     assert second is not None
     member = Member()
     second.join(member)
@@ -271,8 +271,8 @@ def test_other_servers_begin_with_nothing() -> None:
 
 
 def test_a_pool_that_wants_nothing_has_no_catalogue() -> None:
-    database, routing = Database("app"), base_settings().routing
-    assert database.catalogue_for(addresses(), QueryRouter(RouterOptions()), routing) is None
+    database, settings = Database("app"), base_settings()
+    assert database.catalogue_for(addresses(), QueryRouter(RouterOptions()), settings) is None
 
 
 # --- connections between two clients

@@ -239,11 +239,8 @@ def test_a_ban_can_be_lifted_and_turned_off() -> None:
 
 
 def test_the_server_with_the_fewest_at_work_comes_first() -> None:
-    routing = replace(
-        base_settings().routing,
-        load_balancing_mode=LoadBalancingMode.LEAST_OUTSTANDING_CONNECTIONS,
-    )
-    harness = Harness(servers=((False, False, False),), pool_size=9, routing=routing)
+    mode = LoadBalancingMode.LEAST_OUTSTANDING_CONNECTIONS
+    harness = Harness(servers=((False,) * 3,), pool_size=9, load_balancing_mode=mode)
     found = []
     for _ in range(9):
         found.append(asked(harness, 0, None))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.config.regexes import Regex
 from router.errors import RoutingError
 from router.routing.commands import parse
 from router.routing.explain import COLUMNS, Decision, decide, explained, parameter_count, row
@@ -22,8 +23,8 @@ SPLITTING = RouterOptions(
     parser_enabled=True,
     read_write_splitting=True,
     automatic_sharding_key="events.id",
-    shard_id_regex=r"/\* shard_id: (\d+) \*/",
-    sharding_key_regex=r"/\* sharding_key: (-?\d+) \*/",
+    shard_id_regex=Regex(r"/\* shard_id: (\d+) \*/"),
+    sharding_key_regex=Regex(r"/\* sharding_key: (-?\d+) \*/"),
 )
 
 

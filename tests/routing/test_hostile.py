@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from benchmarks.hostile import KINDS
+from router.config.regexes import Regex
 from router.errors import AmbiguousShard, NoSingleShard
 from router.routing.explain import decide, row
 from router.routing.limits import (
@@ -269,7 +270,7 @@ def test_a_refusal_is_counted_and_explained_too() -> None:
 
 
 def test_it_runs_where_the_client_says() -> None:
-    router = QueryRouter(replace(KEYED, shard_id_regex=r"/\* shard (\d) \*/"))
+    router = QueryRouter(replace(KEYED, shard_id_regex=Regex(r"/\* shard (\d) \*/")))
     text = KINDS["OR"].text(64 << 10)
     assert router.route(b"/* shard 1 */ " + text, RoutingState()).shard == 1
     state = RoutingState()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.config.regexes import Regex
 from router.errors import NoSingleShard, RoutingError
 from router.routing import obstacles
 from router.routing.decisions import UNBOUND
@@ -24,7 +25,7 @@ OPTIONS = RouterOptions(
     omnisharded_tables=("countries",),
     refuses_without_key=True,
     default_shard="shard_2",
-    shard_id_regex=r"/\* shard: (\d+) \*/",
+    shard_id_regex=Regex(r"/\* shard: (\d+) \*/"),
 )
 DEFAULT = 2
 

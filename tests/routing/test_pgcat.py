@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.config.regexes import Regex
 from router.errors import AmbiguousShard, RoutingError
 from router.routing.commands import parse
 from router.routing.router import QueryRouter
@@ -23,8 +24,8 @@ STICKY = replace(KEYED, sharding_key_policy="sticky")
 COMMENTS = replace(
     SPLITTING,
     shard_count=5,
-    shard_id_regex=r"/\* shard_id: (\d+) \*/",
-    sharding_key_regex=r"/\* sharding_key: (\d+) \*/",
+    shard_id_regex=Regex(r"/\* shard_id: (\d+) \*/"),
+    sharding_key_regex=Regex(r"/\* sharding_key: (\d+) \*/"),
 )
 # Keys 5 and 6 of three shards.
 SHARD_OF_5, SHARD_OF_6 = 2, 0

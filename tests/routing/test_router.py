@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from router.config.regexes import Regex
 from router.errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
 from router.routing.columns import KeyColumn
 from router.routing.commands import parse
@@ -18,8 +19,8 @@ from router.routing.types import Role, RouterOptions
 SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
 COMMENTS = RouterOptions(
     shard_count=5,
-    shard_id_regex=r"/\* shard_id: (\d+) \*/",
-    sharding_key_regex=r"/\* sharding_key: (\d+) \*/",
+    shard_id_regex=Regex(r"/\* shard_id: (\d+) \*/"),
+    sharding_key_regex=Regex(r"/\* sharding_key: (\d+) \*/"),
 )
 KEYED = replace(SPLITTING, shard_count=3, automatic_sharding_key="data.id")
 READ = b"SELECT * FROM data"
@@ -536,7 +537,9 @@ def test_a_key_replaces_the_shard_that_was_chosen_if_shards_stick() -> None:
 
 
 def test_a_comment_sticks_if_shards_stick() -> None:
-    options = replace(STICKY, shard_id_regex=r"shard (\d+)", sharding_key_regex=r"key (\d+)")
+    options = replace(
+        STICKY, shard_id_regex=Regex(r"shard (\d+)"), sharding_key_regex=Regex(r"key (\d+)")
+    )
     router = QueryRouter(options)
     state = RoutingState()
     assert router.route(b"/* shard 0 */ SELECT 1", state).shard == 0

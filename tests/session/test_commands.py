@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from router.config.regexes import Regex
 from router.config.values import PoolMode
 from router.protocol import messages
 from router.routing.types import Role, RouterOptions
@@ -687,7 +688,7 @@ def test_any_shard_is_the_one_that_is_kept() -> None:
 
 @pytest.mark.parametrize("is_simple", [True, False])
 def test_a_comment_chooses_the_shard_in_both_protocols(is_simple: bool) -> None:
-    options = RouterOptions(shard_count=2, shard_id_regex=r"/\* shard_id: (\d+) \*/")
+    options = RouterOptions(shard_count=2, shard_id_regex=Regex(r"/\* shard_id: (\d+) \*/"))
     harness = sharded(options=options)
     client = harness.connect()
     for text in ("SELECT x /* shard_id: 1 */", "SELECT x /* shard_id: 0 */"):

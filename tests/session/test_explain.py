@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.config.plugins import Answer
+from router.config.plugins import InterceptedQuery
 from router.config.values import PoolMode
 from router.plugins.inspector import PluginInspector
 from router.plugins.intercept import Interceptor
@@ -185,7 +185,7 @@ def test_other_explains_go_to_the_server() -> None:
 def test_no_server_hears_of_what_the_router_answers() -> None:
     harness = sharded()
     assert harness.pool is not None
-    canned = Answer.model_validate(
+    canned = InterceptedQuery.model_validate(
         {"query": "SELECT a FROM b", "schema": [["a", "text"]], "result": [["1"]]}
     )
     harness.pool.inspector = PluginInspector(

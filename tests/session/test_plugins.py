@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from router.config.plugins import Answer
+from router.config.plugins import InterceptedQuery
 from router.config.values import PoolMode
 from router.plugins.inspector import PluginInspector
 from router.plugins.intercept import Interceptor
@@ -282,9 +282,9 @@ CANNED = "SELECT version_of(app)"
 NUMBER = 23
 
 
-def canned(query: str, schema: dict[str, str], result: list[list[str]]) -> Answer:
+def canned(query: str, schema: dict[str, str], result: list[list[str]]) -> InterceptedQuery:
     """A statement of the configuration with its answer."""
-    return Answer.model_validate(
+    return InterceptedQuery.model_validate(
         {"query": query, "schema": list(schema.items()), "result": result}
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from router.config.regexes import Regex
 from router.errors import NoSingleShard
 from router.routing.derived import Relation
 from router.routing.obstacles import KINDS
@@ -53,7 +54,7 @@ KEYED = RouterOptions(
     shard_count=2,
     automatic_sharding_key=("events.id",),
     omnisharded_tables=("countries",),
-    shard_id_regex=r"/\* shard: (\d+) \*/",
+    shard_id_regex=Regex(r"/\* shard: (\d+) \*/"),
     refuses_without_key=True,
 )
 

@@ -162,7 +162,7 @@ def test_without_the_option_nothing_is_watched() -> None:
 
 def test_users_of_a_database_share_its_activity_until_its_times_change() -> None:
     database = Database("app")
-    off = base_settings().routing
+    off = base_settings()
     on = replace(off, db_activity_based_routing=True)
     first = database.activity_for(on, lambda: 0.0)
     assert first is not None

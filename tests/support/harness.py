@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from router.config.settings import PoolSettings, pool_settings
+from router.config.effective import PoolSettings, pool_settings
 from router.engine.link import Output
 from router.engine.loop import Engine, Timer
 from router.pool.address import Address

@@ -1,15 +1,16 @@
 """Every key of the file is read by something, or the operator is told that it is not.
 
 The test changes each key by itself and looks which values outside of the file's own models
-change with it: those of `PoolSettings`, say. One of them has to be read somewhere outside of
-`config/`, where models are only turned into other models. So a new key that nobody
-reads fails here, and so does a key that is called unused when something has begun to read it.
+change with it: those of `PoolSettings`, say. One of them has to be read by code that acts on it
+and that somebody calls. So a key that nobody reads fails here, and so does one that is called
+unused when something reads it.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -18,52 +19,51 @@ import pytest
 from pydantic import SecretStr
 
 import router
+from router.config.checks import unused_keys
 from router.config.declared import Declaration, Nesting, declarations
-from router.config.keys import Section, Word
+from router.config.effective import pool_settings
 from router.config.model import Config
-from router.config.plugins import (
-    Answer,
-    Intercept,
-    Plugins,
-    Prewarmer,
-    QueryLogger,
-    TableAccess,
-)
-from router.config.settings import pool_settings
-from router.config.unsupported import unsupported
+from router.config.plugins import Plugins
+from router.config.regexes import Regex
 from router.config.values import ShardingFunction
 
 from .builders import config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from router.config.keys import Section
 
 Outlet = tuple[str, str]
 """The name of a class and of one of its attributes."""
 
 ROUTER = Path(router.__file__).parent
+# What turns the file into models, and what shows values to people, does not act on them.
+IDLE = ("config", "admin", "metrics", "session/snapshots.py")
 
 # How variables are called that hold a value of each class. A read by another name does not
 # count, since many classes have a `host`.
 HOLDERS = {
-    "Answer": {"answer"},
+    "InterceptedQuery": {"answer"},
     "Config": {"config"},
     "General": {"general"},
-    "Intercept": {"intercept"},
+    "InterceptSection": {"intercept"},
     "Plugins": {"plugins"},
     "PoolConfig": {"pool_config", "pools"},
     "PoolSettings": {"settings"},
-    "QueryLogger": {"query_logger"},
-    "RoutingSettings": {"chosen", "routing"},
+    "QueryLoggerSection": {"query_logger"},
+    "RouterOptions": {"options", "routing"},
     "Server": {"server"},
     "Shard": {"shard"},
-    "TableAccess": {"table_access"},
+    "TableAccessSection": {"table_access"},
     "User": {"user"},
 }
 
 # Two values for keys that do not take any two of their type.
 SAMPLES: dict[str, tuple[object, object]] = {
     "default_shard": ("shard_0", "random"),
+    "sharding_key_regex": (Regex("(1)"), Regex("(2)")),
+    "shard_id_regex": (Regex("(1)"), Regex("(2)")),
     "sharding_values": ((1,), (2,)),
     "sharding_ranges": (((1, 2),), ((2, 3),)),
     "columns": ((("a", "text"),), (("b", "text"),)),
@@ -119,16 +119,31 @@ class Reads:
     passed: dict[tuple[str, str], set[str]] = dataclasses.field(default_factory=dict)
     names: set[str] = dataclasses.field(default_factory=set)
 
-    def add(self, tree: ast.AST) -> None:
-        """Note what a module reads."""
+    def add_live(self, modules: Iterable[ast.Module]) -> None:
+        """Note what modules read, without functions whose names nobody mentions."""
+        called: set[str] = set()
+        functions: list[Function] = []
+        for module in modules:
+            self._add(_own(module, functions), called)
+        while functions:
+            live = [each for each in functions if each.name in called or _is_special(each)]
+            if not live:
+                return
+            functions = [each for each in functions if each not in live]
+            for function in live:
+                self._add(_own(function, functions), called)
+
+    def _add(self, nodes: list[ast.AST], called: set[str]) -> None:
         copies = {
             id(keyword.value): keyword.arg
-            for node in ast.walk(tree)
+            for node in nodes
             if isinstance(node, ast.Call)
             for keyword in node.keywords
             if isinstance(keyword.value, ast.Attribute) and keyword.arg
         }
-        for node in ast.walk(tree):
+        for node in nodes:
+            if isinstance(node, ast.Name | ast.Attribute):
+                called.add(node.id if isinstance(node, ast.Name) else node.attr)
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 self.names.add(node.id)
             if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
@@ -151,6 +166,31 @@ class Reads:
         return False
 
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _is_special(function: Function) -> bool:
+    """Whether something calls it by another way than its name: @command("SHOW"), say."""
+    return function.name.startswith("__") or any(
+        isinstance(each, ast.Call) for each in function.decorator_list
+    )
+
+
+def _own(scope: ast.AST, inner: list[Function]) -> list[ast.AST]:
+    """The nodes of a scope without those of the functions in it, which are added to a list."""
+    found: list[ast.AST] = []
+    pending = [*ast.iter_child_nodes(scope)]
+    while pending:
+        node = pending.pop()
+        found.append(node)
+        if isinstance(node, Function):
+            inner.append(node)
+            pending += node.decorator_list
+        else:
+            pending += ast.iter_child_nodes(node)
+    return found
+
+
 def _holder(value: ast.expr) -> str:
     while isinstance(value, ast.Subscript | ast.Call):
         value = value.value if isinstance(value, ast.Subscript) else value.func
@@ -163,9 +203,9 @@ def _holder(value: ast.expr) -> str:
 def reads() -> Reads:
     """All of the router."""
     found = Reads()
-    for path in ROUTER.rglob("*.py"):
-        if path.parent.name != "config":
-            found.add(ast.parse(path.read_text()))
+    paths = {path: path.relative_to(ROUTER).as_posix() for path in ROUTER.rglob("*.py")}
+    acting = [path for path, name in paths.items() if not name.startswith(IDLE)]
+    found.add_live(ast.parse(path.read_text()) for path in acting)
     return found
 
 
@@ -177,7 +217,7 @@ def values(declared: Declaration) -> tuple[object, object]:
     if declared.field in SAMPLES:
         return SAMPLES[declared.field]
     base = declared.base
-    if isinstance(base, type) and issubclass(base, Word):
+    if isinstance(base, type) and issubclass(base, Enum):
         one, other, *_ = base
         return one, other
     if base is SecretStr:
@@ -198,12 +238,14 @@ def full(declared: Declaration) -> Config:
     """A configuration that has something of everything, and in which the key matters."""
     base = config({"pools/app/automatic_sharding_key": "t.id"})
     [pool] = base.pools.values()
-    answer = Answer.model_validate({"query": "q", "schema": [["a", "text"]], "result": []})
-    plugins = Plugins(
-        query_logger=QueryLogger(enabled=True),
-        intercept=Intercept(enabled=True, queries=(answer,)),
-        table_access=TableAccess(enabled=True),
-        prewarmer=Prewarmer(enabled=True, queries=("q",)),
+    answer = {"query": "q", "schema": [["a", "text"]], "result": []}
+    plugins = Plugins.model_validate(
+        {
+            "query_logger": {"enabled": True},
+            "intercept": {"enabled": True, "queries": {"0": answer}},
+            "table_access": {"enabled": True},
+            "prewarmer": {"enabled": True, "queries": ["q"]},
+        }
     )
     chosen: dict[str, object] = {
         "sharding_function": FUNCTIONS.get(declared.field, ShardingFunction.SHA1)
@@ -245,7 +287,9 @@ def _attributes(settings: object) -> Iterator[tuple[Outlet, object]]:
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     names |= {name for name, value in vars(kind).items() if isinstance(value, property)}
     for name in names:
-        yield (kind.__name__, name), getattr(settings, name)
+        # That something is read of what a value holds says nothing about the rest of it.
+        if not dataclasses.is_dataclass(value := getattr(settings, name)):
+            yield (kind.__name__, name), value
 
 
 def outlets(section: type[Section], declared: Declaration) -> set[Outlet]:
@@ -275,6 +319,29 @@ def test_every_key_that_is_unused_is_told(
 ) -> None:
     for value in values(declared):
         whole = changed(full(declared), section, {declared.field: value})
-        told = list(unsupported(cast("Config", whole)))
-        names = [line.split(":")[0].split(".")[-1] for line in told]
-        assert names == ([] if value is False else [declared.name])
+        told = [finding.path[-1] for finding in unused_keys(cast("Config", whole))]
+        assert told == ([] if value is False else [declared.name])
+
+
+def test_what_only_code_that_nobody_calls_reads_is_not_read() -> None:
+    found = Reads()
+    found.add_live(
+        ast.parse(text)
+        for text in (
+            "def used(general): return general.one, helper(general)\n"
+            "def unused(general): return general.two, only_there(general)\n",
+            "from .x import used, unused\n"
+            "def helper(general): return lambda: general.three\n"
+            "def only_there(general): return general.four\n"
+            "class A:\n"
+            "    def __init__(self, general):\n"
+            "        self.five = general.five\n"
+            "    def method(self):\n"
+            "        def inner(): return general.six\n"
+            "@command('X')\n"
+            "def registered(): return general.seven\n"
+            "used(1)\n",
+        )
+    )
+    read = {name for holder, name in found.held if holder == "general"}
+    assert read == {"one", "three", "five", "seven"}

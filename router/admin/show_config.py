@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..config.keys import Section
-    from ..config.model import Config, PoolConfig
+    from ..config.model import Config
+    from ..config.pools import PoolConfig
 
 # What PgCat shows comes first; all other keys follow.
 _GENERAL: Final = (

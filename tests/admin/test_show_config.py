@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.admin.settings import config_rows
+from router.admin.show_config import config_rows
 from tests.config.builders import config
 
 

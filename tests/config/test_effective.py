@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import SecretStr
 
-from router.config.model import LoadBalancingMode, PoolMode
-from router.config.settings import AuthQuery, PoolSettings, pool_settings
+from router.config.declared import declarations
+from router.config.effective import PoolSettings, pool_settings
+from router.config.general import General
+from router.config.keys import Unit
+from router.config.pools import PoolConfig, User
+from router.config.regexes import Regex
+from router.config.values import PoolMode
+from router.routing.types import Role
 
 from .builders import REMOVED, config
 
@@ -53,8 +60,20 @@ def test_milliseconds_become_seconds_and_seconds_stay() -> None:
     assert found.tcp_keepalives_idle == 40
     assert found.statement_timeout == 0.1
     assert found.server_login_timeout == 15.0
-    assert found.routing.db_activity_ttl == 8.0
-    assert found.routing.table_mutation_cache_ttl == 0.009
+    assert found.db_activity_ttl == 8.0
+    assert found.table_mutation_cache_ttl == 0.009
+
+
+def test_every_time_is_in_seconds_but_for_those_that_the_kernel_is_told() -> None:
+    timed = {
+        declared.field
+        for section in (User, PoolConfig, General)
+        for declared in declarations(section).values()
+        if declared.unit in (Unit.MILLISECONDS, Unit.SECONDS)
+    }
+    types = {field.name: field.type for field in fields(PoolSettings)}
+    counted = {name for name in timed & types.keys() if types[name] != "float"}
+    assert counted == {"tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout"}
 
 
 def test_the_users_pool_mode_goes_before_the_pools() -> None:
@@ -100,26 +119,13 @@ def test_a_checkout_failure_limit_of_0_is_off() -> None:
     assert settings({f"{POOL}/checkout_failure_limit": 2}).checkout_failure_limit == 2
 
 
-def test_auth_query_is_inherited_key_by_key() -> None:
-    assert settings().auth_query is None
-    found = settings(
-        {
-            f"{GENERAL}/auth_query_user": "u",
-            f"{GENERAL}/auth_query_password": "general",
-            f"{POOL}/auth_query": "select 1",
-            f"{POOL}/auth_query_password": "own",
-        }
-    )
-    assert found.auth_query == AuthQuery("select 1", "u", SecretStr("own"))
-
-
 def test_the_default_role_any_is_no_role() -> None:
     assert settings().routing.default_role is None
-    assert settings({f"{POOL}/default_role": "Replica"}).routing.default_role == "replica"
+    assert settings({f"{POOL}/default_role": "Replica"}).routing.default_role is Role.REPLICA
 
 
 def test_routing_takes_the_pools_settings() -> None:
-    routing = settings(
+    found = settings(
         {
             f"{POOL}/query_parser_enabled": True,
             f"{POOL}/query_parser_read_write_splitting": True,
@@ -132,20 +138,20 @@ def test_routing_takes_the_pools_settings() -> None:
             f"{POOL}/read_functions": ["mine"],
             f"{POOL}/load_balancing_mode": "loc",
         }
-    ).routing
+    )
+    routing = found.routing
     assert routing.shard_count == 1
-    assert routing.query_parser_enabled
+    assert routing.parser_enabled
     assert routing.read_write_splitting
     assert routing.primary_reads_enabled
-    assert routing.query_parser_max_length == 10
+    assert routing.parser_max_length == 10
     assert routing.sharding_function == "sha1"
     assert routing.default_shard == "random"
     assert routing.automatic_sharding_key == ("t.k",)
-    assert routing.shard_id_regex == "(1)"
+    assert routing.shard_id_regex == Regex("(1)")
     assert routing.read_functions == frozenset({"mine"})
-    assert routing.load_balancing_mode is LoadBalancingMode.LEAST_OUTSTANDING_CONNECTIONS
-    assert routing.least_busy
-    assert not settings().routing.least_busy
+    assert found.least_busy
+    assert not settings().least_busy
 
 
 def test_equal_configurations_give_equal_hashable_settings() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from router.config.loader import load, parse
-from router.config.unsupported import unsupported
+from router.config.loader import parse
 
 MINIMAL = """
 [general]
@@ -32,12 +29,11 @@ NO_LOGIN = "has no effect: users without a password cannot log in yet"
 def warnings(*, general: str = "", pool: str = "", rest: str = "") -> list[str]:
     """What is said of a file with these lines."""
     text = MINIMAL.format(general=general, pool=pool, rest=rest)
-    return list(unsupported(parse(text, "test").config))
+    return list(parse(text, "test").warnings)
 
 
 def test_a_file_that_asks_for_nothing_in_vain_has_no_warning() -> None:
     assert warnings() == []
-    assert list(unsupported(load(Path(__file__).parents[2] / "pgcat.toml").config)) == []
 
 
 def test_plugins_are_not_told() -> None:

@@ -1,0 +1,121 @@
+"""What a reload does to pools: nothing, new values in place, or another pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.config.loader import parse
+from router.pool.registry import PoolRegistry
+from tests.config.builders import REMOVED, config, toml
+from tests.support.harness import FakeEngine
+
+if TYPE_CHECKING:
+    from router.pool.address_pool import AddressPool
+    from router.pool.pool import Pool
+    from router.pool.server import ServerConnection
+
+CERTIFICATE = Path(__file__).parent.parent / "config" / "tls" / "certificate.pem"
+APP, USER = "pools/app", "pools/app/users/0"
+# Two shards, so that everything about routing matters.
+BASE: dict[str, object] = {
+    "general/server_tls": True,
+    "general/verify_server_certificate": True,
+    f"{APP}/query_parser_enabled": True,
+    f"{APP}/query_parser_read_write_splitting": True,
+    f"{APP}/automatic_sharding_key": "t.id",
+    f"{APP}/sharding_without_key": "refuse",
+    f"{APP}/shards/1": {"database": "app1", "servers": [["two", 5432, "primary"]]},
+}
+IN_PLACE = {
+    f"{USER}/pool_size": 6,
+    f"{USER}/min_pool_size": 1,
+    f"{APP}/connect_timeout": 7,
+    f"{APP}/idle_timeout": 7,
+    f"{APP}/server_lifetime": 7,
+    "general/server_login_timeout": 7,
+    "general/idle_client_in_transaction_timeout": 7,
+    "general/ban_time": 7,
+    "general/server_round_robin": False,
+    "general/tcp_keepalives_idle": 7,
+    f"{APP}/load_balancing_mode": "loc",
+    f"{APP}/checkout_failure_limit": 7,
+    f"{APP}/cleanup_server_connections": False,
+    f"{APP}/log_client_parameter_status_changes": True,
+    "plugins/prewarmer": {"enabled": True, "queries": ["SELECT 1"]},
+}
+REPLACED = {
+    f"{APP}/shards/1/servers": [["three", 5432, "primary"]],
+    f"{APP}/shards/1": REMOVED,
+    f"{USER}/password": "other",
+    f"{USER}/server_username": "other",
+    f"{USER}/statement_timeout": 7,
+    f"{USER}/pool_mode": "session",
+    "general/server_tls": False,
+    "general/verify_server_certificate": False,
+    "general/server_tls_ca_file": str(CERTIFICATE),
+    f"{APP}/prepared_statements_cache_size": 7,
+    f"{APP}/query_parser_read_write_splitting": False,
+    f"{APP}/default_role": "primary",
+    f"{APP}/default_shard": "random",
+    f"{APP}/sharding_function": "sha1",
+    f"{APP}/shard_id_regex": "shard: (1)",
+    f"{APP}/learn_functions": True,
+    f"{APP}/db_activity_based_routing": True,
+    f"{APP}/db_activity_ttl": 7,
+    f"{APP}/db_activity_init_delay": 7,
+    f"{APP}/table_mutation_cache_ms_ttl": 7,
+    f"{APP}/read_functions": ["f"],
+}
+
+
+class Connector:
+    """Opens nothing."""
+
+    def open(self, pool: AddressPool) -> None:
+        """Somebody wants a connection."""
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Somebody wants a statement to end."""
+
+
+def reloaded(changes: dict[str, object]) -> tuple[Pool, Pool | None]:
+    """The pool before a reload, and that behind it."""
+    registry = PoolRegistry(FakeEngine(), Connector(), lambda *_: None)
+    registry.apply(config(BASE))
+    before = registry.get("app", "ann")
+    assert before is not None
+    registry.apply(parse(toml({**BASE, **changes}), "test.toml").config)
+    return before, registry.get("app", "ann")
+
+
+def test_a_reload_without_changes_leaves_a_pool_alone() -> None:
+    before, after = reloaded({})
+    assert after is before
+
+
+@pytest.mark.parametrize(("key", "value"), IN_PLACE.items())
+def test_sizes_and_times_are_taken_over_in_place(key: str, value: object) -> None:
+    was = reloaded({})[0].settings
+    before, after = reloaded({key: value})
+    assert after is before
+    assert before.settings != was
+    assert not before.retired
+    assert all(part.settings is before.settings for part in before.address_pools())
+
+
+@pytest.mark.parametrize(("key", "value"), REPLACED.items())
+def test_other_servers_and_other_routes_make_another_pool(key: str, value: object) -> None:
+    before, after = reloaded({key: value})
+    assert after is not None
+    assert after is not before
+    assert before.retired
+
+
+def test_a_pool_that_the_file_has_no_more_is_gone() -> None:
+    users = {"0": {"username": "bob", "password": "b", "pool_size": 1}}
+    before, after = reloaded({f"{APP}/users": users})
+    assert after is None
+    assert before.retired
