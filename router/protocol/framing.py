@@ -65,6 +65,12 @@ CLIENT_KINDS: Final = frozenset(
 )
 
 
+def message_end(data: bytes, pos: int) -> int:
+    """Where the message ends whose header is at data[pos]."""
+    length = data[pos + 1] << 24 | data[pos + 2] << 16 | data[pos + 3] << 8 | data[pos + 4]
+    return pos + 1 + length
+
+
 def string_in(data: bytes, start: int, end: int) -> bytes:
     """Return the string that is the body of the message data[start:end], without its zero byte.
 

@@ -192,6 +192,11 @@ class ClientStream:
             self._passing, self.missing = self.missing, 0
         self.start = self.end
 
+    def extend(self, end: int, count: int) -> None:
+        """So many more messages, up to data[end], are acted on together with what was found."""
+        self.end = end
+        self._left = max(self._left - count, 1)
+
     def decline(self) -> None:
         """What was found has to wait."""
         self.has_declined = True

@@ -249,6 +249,14 @@ class Segment:
         segment.steps = []
         return segment
 
+    @classmethod
+    def whole_batch(cls, sink: ReplySink, started: float) -> Segment:
+        """An extended batch that is sent with its Sync, whose replies are only forwarded."""
+        segment = cls(sink, started)
+        segment.extended = True
+        segment.has_bound = True
+        return segment
+
     def __repr__(self) -> str:
         return f"<Segment {_PHASES[self.phase]}>"
 

@@ -51,6 +51,8 @@ class QueryRouter(Learner):
         activity: what has been written lately, if that matters.
         cache: what is known about texts, with its counters.
         refuses: whether statements on sharded tables without a single shard are refused.
+        static_route: that of all statements of clients that have chosen nothing, if texts have
+            no say.
         sharder: reads sharding keys and finds their shards.
         tallies: how often it has decided what.
         too_complex: how many statements were routed without a look at all of them, or refused.
@@ -65,7 +67,6 @@ class QueryRouter(Learner):
         "_placement",
         "_routes",
         "_splits",
-        "_static_route",
         "activity",
         "cache",
         "finds_shards",
@@ -73,6 +74,7 @@ class QueryRouter(Learner):
         "options",
         "refuses",
         "sharder",
+        "static_route",
         "tallies",
         "too_complex",
     )
@@ -100,7 +102,7 @@ class QueryRouter(Learner):
             options.default_role, self._placement.default, "default_role", self._default_rule
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
-        self._static_route: Final = self._default_route if self.is_static else None
+        self.static_route: Final = self._default_route if self.is_static else None
         self.finds_shards: Final = (
             not self.is_static and options.shard_count > 1 and not self._is_sticky
         )
@@ -130,8 +132,8 @@ class QueryRouter(Learner):
             RoutingError: there is none.
         """
         if state.is_default:
-            if self._static_route is not None:
-                return self._static_route
+            if self.static_route is not None:
+                return self.static_route
             entry = self.cache.look_up(text)
             if entry.route is not None:
                 return entry.route

@@ -65,17 +65,17 @@ _DEALLOCATE: Final = re.compile(
 )
 
 # How those and the routing commands begin: with one of these, or with a blank or a comment.
-_HEADS: Final = frozenset(
+OWN_BEGINNINGS: Final = frozenset(
     bytes(letters)
     for word in (b"set", b"sho", b"res", b"exp", b"dea", b"dis")
     for letters in product(*((letter, letter - 32) for letter in word))
 )
-_LEADS: Final = frozenset(b" \t\n\r\f\v/-;")
+OWN_LEADS: Final = frozenset(bytes((lead,)) for lead in b" \t\n\r\f\v/-;")
 
 
 def may_concern(sql: bytes) -> bool:
     """Whether a text may be one of the router's own, by its first letters."""
-    return sql[:3] in _HEADS or (len(sql) > 0 and sql[0] in _LEADS)
+    return sql[:3] in OWN_BEGINNINGS or sql[:1] in OWN_LEADS
 
 
 @dataclass(frozen=True, slots=True)

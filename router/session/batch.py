@@ -10,18 +10,33 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError
+from ..errors import ClientProtocolError, RouterError, RoutingError
 from ..protocol import codes, messages
+from ..protocol.binds import PORTAL, bind_ends
+from ..protocol.framing import HEADER_SIZE, message_end
+from ..protocol.marks import HARMLESS
+from ..protocol.messages import bind_head
+from ..protocol.segments import Segment
+from ..routing.types import RoleChoice
+from .answered import AnsweredStatement
 from .batch_route import batch_route
+from .bound_keys import key_values
 from .names import Names, Operation
 from .script import Script
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
+    from ..protocol.frontend import ClientStream
+    from ..routing.types import Route
+    from .answered import PreparedStatement
     from .client import Client
     from .client_routing import ClientRouting
 
 log = logging.getLogger("router.session")
+
+# A Describe or Execute of a batch that is taken in one piece has so many bytes.
+_SHORTEST: Final = 7
+_LONGEST: Final = 1000
 
 # So many bytes do not wait for the Sync.
 BATCH_LIMIT: Final = 64 * 1024
@@ -30,6 +45,53 @@ _ANSWERS: Final = {
     codes.PARSE: messages.PARSE_COMPLETE,
     codes.CLOSE: messages.CLOSE_COMPLETE,
 }
+
+
+class WholeBatch:
+    """A batch of one Bind and what follows it, all of which is here.
+
+    Attributes:
+        data: it is data[start:end].
+        portal_end, name_end, rest: where in it the names of the Bind end, and the Bind.
+        statement: what is bound.
+        count: of its messages behind the Bind.
+    """
+
+    __slots__ = (
+        "count",
+        "data",
+        "end",
+        "name_end",
+        "portal_end",
+        "rest",
+        "start",
+        "statement",
+    )
+
+    def __init__(
+        self,
+        data: bytes,
+        start: int,
+        portal_end: int,
+        name_end: int,
+        rest: int,
+        end: int,
+        statement: PreparedStatement,
+        count: int,
+    ) -> None:
+        self.data: Final = data
+        self.start: Final = start
+        self.portal_end: Final = portal_end
+        self.name_end: Final = name_end
+        self.rest: Final = rest
+        self.end: Final = end
+        self.statement: Final = statement
+        self.count: Final = count
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it is the unnamed statement that is bound."""
+        return self.name_end == self.portal_end + 1
 
 
 class Batch:
@@ -145,6 +207,141 @@ class Batch:
         elif not self._lease.awaits_settings:
             self.script.send(server)
 
+    # --- a whole batch
+
+    def take_whole(self, stream: ClientStream) -> bool:
+        """Send a batch of which all is here, from its Bind to its Sync, in one piece.
+
+        Most batches bind and execute one statement that the server has, and neither needs a
+        look at its messages one by one. What is not so is left for `on_message`.
+
+        Raises:
+            RouterError: there is no server for the batch; see `fail`.
+        """
+        lease, names = self._lease, self.names
+        if (
+            lease.server is not None
+            or self.skipping
+            or self._is_begun
+            or names.portals
+            or not names.renames
+            or lease.pool.inspector is not None
+            or lease.writes is not None
+            or self._routing.state.has_local
+            or self._routing.epoch != lease.pool.router.epoch
+        ):
+            return False
+        token = 0  # of the unnamed statement that has just been parsed
+        if self.operations:
+            first = self.operations[0]
+            token = first.token
+            if len(self.operations) > 1 or not token or not _needs_no_server(first):
+                return False
+        found = self._read_whole(stream)
+        if found is None or (token and not found.is_unnamed):
+            return False
+        route = self._route_of(found)
+        if route is None:
+            return False
+        stream.extend(found.end, found.count)
+        try:
+            server = lease.request(route)
+        except RouterError:
+            self._collect_whole(found)
+            raise
+        if server is not None and (token or self._has(server, found)):
+            self._send_whole(server, found, token)
+            return True
+        self._collect_whole(found)
+        if server is not None:
+            self.script.trust()
+            self.replay(server)
+        return True
+
+    def _collect_whole(self, found: WholeBatch) -> None:
+        """Turn it into operations after all."""
+        data, pos = found.data, found.start
+        while pos < found.end:
+            after = message_end(data, pos)
+            self.operations.append(self.names.operation(data[pos], data, pos, after))
+            pos = after
+
+    def _read_whole(self, stream: ClientStream) -> WholeBatch | None:
+        """Read the messages from a Bind to the Sync, if they are what most batches have."""
+        data, rest, size, count = stream.data, stream.end, len(stream.data), 0
+        try:
+            portal_end, name_end = bind_ends(data, stream.start, rest)
+        except ClientProtocolError:
+            return None
+        statement = self.names.statements.get(data[portal_end + 1 : name_end])
+        if (
+            statement is None
+            or isinstance(statement, AnsweredStatement)
+            or statement.glance is not HARMLESS
+        ):
+            return None
+        pos = rest
+        while size - pos >= HEADER_SIZE:
+            after, kind = message_end(data, pos), data[pos]
+            length = after - pos
+            if kind == codes.SYNC:
+                if length != HEADER_SIZE or after - stream.start > BATCH_LIMIT:
+                    return None
+                return WholeBatch(
+                    data, stream.start, portal_end, name_end, rest, after, statement, count + 1
+                )
+            # What is odd about a message is for the one to say that looks at it.
+            if kind not in b"DE" or not _SHORTEST <= length <= _LONGEST or after > size:
+                return None
+            if kind == codes.DESCRIBE and data[pos + HEADER_SIZE] != PORTAL:
+                return None
+            count += 1
+            pos = after
+        return None
+
+    def _route_of(self, found: WholeBatch) -> Route | None:
+        """Where the batch goes; None if that needs a closer look."""
+        router, state = self._lease.pool.router, self._routing.state
+        if router.is_static:
+            if state.is_default:
+                return router.static_route
+            return None if state.choice is RoleChoice.AUTO else router.route_unknown(state)
+        analysis = found.statement.analysis
+        if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
+            return None
+        values = found.data[found.name_end + 1 : found.rest]
+        try:
+            keys = key_values(values, analysis, found.statement.body, router.sharder)
+            return router.route_analysis(analysis, state, keys)
+        except RoutingError:
+            return None
+
+    def _has(self, server: ServerConnection, found: WholeBatch) -> bool:
+        """Whether the server has the statement."""
+        if found.is_unnamed:
+            return server.unnamed == self.names.token
+        return server.statements.use(found.statement.name)
+
+    def _send_whole(self, server: ServerConnection, found: WholeBatch, token: int) -> None:
+        """Send it, and expect nothing but what is to be forwarded."""
+        lease, data = self._lease, found.data
+        segment = Segment.whole_batch(lease.holder, lease.engine.now)
+        segment.opening = token
+        server.queue.append(segment)
+        self.script.trust()
+        if found.is_unnamed:
+            message = data[found.start : found.end]
+        else:
+            portal = data[found.start + HEADER_SIZE : found.portal_end]
+            size = found.rest - found.name_end - 1
+            head = bind_head(portal, found.statement.name, size)
+            message = head + data[found.name_end + 1 : found.end]
+        if token:
+            server.unnamed = token
+            message = messages.parse(b"", found.statement.body) + message
+            self._take()
+        server.send(message)
+
     # --- without a server
 
     def _collect(self, kind: int, data: bytes, start: int, end: int) -> None:
@@ -186,7 +383,7 @@ class Batch:
             self.operations if long is None else [*self.operations, long],
             complete=self.is_complete,
         )
-        server = routing.request(route)
+        server = self._lease.request(route)
         if server is not None:
             self.script.trust()
             self.replay(server)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..protocol.segments import Segment
     from ..routing.commands import Command, Wording
     from ..routing.router import QueryRouter
-    from ..routing.types import Analysis, CommandReply, Route
+    from ..routing.types import Analysis, CommandReply
     from .bound_keys import BoundKeys
     from .lease import Lease
 
@@ -54,11 +54,10 @@ class ClientRouting:
         state: shard and role that it has asked for.
         may_pipeline: whether a statement may be sent behind one that is not answered.
         is_moving: with this transaction ends what binds the next one to the same server.
-        has_chosen: the client has chosen the shard of the transaction, by command or comment.
         epoch: the router's when it looked the client's statements up.
     """
 
-    __slots__ = ("epoch", "has_chosen", "is_moving", "lease", "may_pipeline", "state")
+    __slots__ = ("epoch", "is_moving", "lease", "may_pipeline", "state")
 
     def __init__(self, lease: Lease) -> None:
         self.lease: Final = lease
@@ -66,7 +65,6 @@ class ClientRouting:
         for name in PLAIN_SETTINGS:
             self.state.note_setting(name, lease.settings.told(name, lease.pool) or "")
         self.is_moving = False
-        self.has_chosen = False
         self.may_pipeline = False
         self.epoch = self.router.epoch
         self.set_pipelining()
@@ -76,12 +74,11 @@ class ClientRouting:
         """The pool's."""
         return self.lease.pool.router
 
-    # --- getting a server
-
-    def request(self, route: Route) -> ServerConnection | None:
-        """Get a server for a route, as `Lease.request` does."""
-        self.has_chosen = route.is_chosen
-        return self.lease.request(route)
+    @property
+    def has_chosen(self) -> bool:
+        """Whether the client has chosen the shard of the transaction, by command or comment."""
+        route = self.lease.route
+        return route is not None and route.is_chosen
 
     def lets_follow(self, server: ServerConnection) -> bool:
         """Whether a statement may be sent behind one that is not answered."""
@@ -100,13 +97,14 @@ class ClientRouting:
 
     def end_transaction(self) -> None:
         """A transaction is over, and with it what SET LOCAL chose for it."""
-        self.has_chosen = False
-        if self.state.has_local or self.is_moving:
+        lease = self.lease
+        lease.route = None
+        if self.is_moving or self.state.has_local:
             self.is_moving = False
             self.state.end_transaction()
             self.set_pipelining()
-        if self.lease.writes is not None:
-            self.lease.writes.settle()
+        if lease.writes is not None:
+            lease.writes.settle()
 
     def expect_reset(self, segment: Segment) -> None:
         """A RESET ALL is on its way, after which the next statement may go elsewhere."""

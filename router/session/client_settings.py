@@ -17,10 +17,19 @@ class ClientSettings:
 
     Attributes:
         variables: what a server must be given before it works for the client.
+        has_reports: there is something for `adopt`.
         were_reset: a RESET has brought some of them to the server's defaults.
     """
 
-    __slots__ = ("_overlay", "_reported", "_startup", "_tell", "variables", "were_reset")
+    __slots__ = (
+        "_overlay",
+        "_reported",
+        "_startup",
+        "_tell",
+        "has_reports",
+        "variables",
+        "were_reset",
+    )
 
     def __init__(
         self, variables: Variables, overlay: dict[str, str], tell: Callable[[str, str], None]
@@ -35,7 +44,8 @@ class ClientSettings:
         self._startup: Final = variables
         self.variables = variables
         self._overlay = overlay
-        self._reported: dict[str, str] | None = None
+        self._reported: dict[str, str] = {}
+        self.has_reports = False
         self.were_reset = False
         self._tell: Final = tell
 
@@ -62,27 +72,20 @@ class ClientSettings:
         """The server reports a setting while it works for the client."""
         self.report(name, value)
         if name.lower() in TRACKED:
-            if self._reported is None:
-                self._reported = {}
             self._reported[name] = value
-
-    @property
-    def has_reports(self) -> bool:
-        """Whether there is something for `adopt`."""
-        return self._reported is not None
+            self.has_reports = True
 
     def reset(self) -> None:
         """A RESET has succeeded; `adopt` makes of it what the client means by it."""
         self.were_reset = True
-        if self._reported is None:
-            self._reported = {}
+        self.has_reports = True
 
     def adopt(self, defaults: Mapping[str, str], *, by_client: bool) -> None:
         """Keep what was reported for the client's next server, if it was the client's doing.
 
         `defaults` are those of the server; to the client, RESET means what it began with.
         """
-        reported, self._reported = self._reported, None
+        reported, self._reported, self.has_reports = self._reported, {}, False
         if not by_client or not reported:
             return
         for name, value in reported.items():

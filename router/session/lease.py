@@ -41,6 +41,7 @@ class Lease:
         pool: whose servers it uses; looked up again when it is retired.
         settings: what the client has set, which goes with it from server to server.
         server: the one that it has.
+        route: by which it was got, for one transaction.
         waiter: its place in the queue for one.
         has_come: the server has come for a message that waited for it, and has its place.
         awaits_settings: the server has been sent the settings, and may not accept them.
@@ -63,6 +64,7 @@ class Lease:
         "mid_message",
         "pinned",
         "pool",
+        "route",
         "server",
         "settings",
         "waiter",
@@ -84,6 +86,7 @@ class Lease:
         self.settings: Final = settings
         self._find_pool: Final = find_pool
         self.server: ServerConnection | None = None
+        self.route: Route | None = None
         self.waiter: Waiter | None = None
         self.has_come = False
         self.awaits_settings = False
@@ -173,6 +176,7 @@ class Lease:
             RouterError: there is none.
         """
         self._queued_since = self.engine.now
+        self.route = route
         route.tally.count += 1
         outcome = self.pool.checkout(self.holder, route.shard, route.role)
         if not isinstance(outcome, ServerConnection):

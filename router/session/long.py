@@ -119,7 +119,7 @@ class LongMessages:
             if batch.operations or bind is not None:
                 batch.dispatch(bind)
             else:
-                self._routing.request(self._routing.router.route_unknown(self._routing.state))
+                self._lease.request(self._routing.router.route_unknown(self._routing.state))
             if self._lease.is_pending:
                 return False
             server = self._lease.server

@@ -129,9 +129,7 @@ class Session(PoolClient):
         self._draining = False
 
     def __repr__(self) -> str:
-        pool = self.lease.pool
-        state = self.lease.state.value
-        return f"<Session {self.client.pid} {pool.database}/{pool.user} {state}>"
+        return f"<Session {self.client.pid} {self.lease.pool!r} {self.lease.state.value}>"
 
     @property
     def congested(self) -> bool:
@@ -190,7 +188,7 @@ class Session(PoolClient):
             link.defer()
         elif stream.is_full:
             link.pause()
-        elif self.batch.is_holding:
+        elif stream.kind != codes.QUERY and self.batch.is_holding:
             self._limit_holding()
 
     def _act_on_all(self) -> None:
@@ -231,6 +229,8 @@ class Session(PoolClient):
                 return False
             if kind == codes.QUERY:
                 return self.simple.query(data, start, end)
+            if kind == codes.BIND and self.batch.take_whole(stream):
+                return True
             if kind in b"PBDECSH":
                 return self.batch.on_message(kind, data, start, end)
             if kind in b"dcf":
@@ -416,7 +416,10 @@ class Session(PoolClient):
             counters.xact_count += 1
             counters.xact_time += now - lease.xact_started
             lease.xact_started = now
-            self.routing.end_transaction()
+            lease.route = None
+            routing = self.routing
+            if routing.is_moving or routing.state.has_local or lease.writes is not None:
+                routing.end_transaction()
             self._let_go(server)
         elif lease.pool.is_statement_mode:
             text = "transaction blocks are not allowed in statement pooling mode"

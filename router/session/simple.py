@@ -6,22 +6,43 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
-from ..protocol import codes, marks, messages
-from ..protocol.framing import string_in
+from ..protocol import codes, messages
+from ..protocol.framing import HEADER_SIZE, string_in
+from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
 from ..protocol.segments import Segment
-from .answered import answered_query, deallocation, may_concern, transaction_failed
+from .answered import (
+    OWN_BEGINNINGS,
+    OWN_LEADS,
+    answered_query,
+    deallocation,
+    transaction_failed,
+)
 from .inspection import text_objection
 
 if TYPE_CHECKING:
     from ..pool.contracts import Inspector
     from ..pool.server import ServerConnection
-    from ..protocol.marks import Glance
     from .batch import Batch
     from .client import Client
     from .client_routing import ClientRouting
     from .long import LongMessages
 
 log = logging.getLogger("router.session")
+
+# What a look at a text has told, of so many texts that are so long; for all clients.
+_GLANCES: Final = 2000
+_SHORT_TEXT: Final = 500
+_glances: Final[dict[bytes, Glance]] = {}
+
+
+def _glance(sql: bytes) -> Glance:
+    """Look at a text, and remember what there was if there is room for that."""
+    found = of_text(sql)
+    if len(sql) <= _SHORT_TEXT:
+        if len(_glances) >= _GLANCES:
+            _glances.clear()  # they are soon there again
+        _glances[sql] = found
+    return found
 
 
 class SimpleProtocol:
@@ -52,12 +73,12 @@ class SimpleProtocol:
         server = lease.server
         if server is not None and batch.script.segment is not None:
             return self._query_in_batch(server, batch.script.segment, data[start:end])
-        sql = string_in(data, start, end)
+        # By hand: this is done for every Query, and a call costs more.
+        sql = data[start + HEADER_SIZE : max(end - 1, start + HEADER_SIZE)]
         if lease.has_come and server is not None:
-            lease.has_come = False
-            self._send_query(server, data[start:end], marks.of_text(sql))
-            return True
-        if may_concern(sql):
+            lease.has_come = False  # all that follows has been done before it had to wait
+            return self._send(server, data[start:end], sql)
+        if sql[:3] in OWN_BEGINNINGS or sql[:1] in OWN_LEADS:
             answered = self._answer(sql)
             if answered is not None:
                 return answered
@@ -68,7 +89,9 @@ class SimpleProtocol:
             if self._is_for_plugins(inspector, sql):
                 return True
         if server is None:
-            server = routing.request(routing.router.route(sql, routing.state))
+            router, state = lease.pool.router, routing.state
+            route = router.static_route if state.is_default else None
+            server = lease.request(router.route(sql, state) if route is None else route)
             if server is None:
                 return False
         else:
@@ -78,26 +101,36 @@ class SimpleProtocol:
             if error is not None:
                 batch.refuse(error, ends=True)
                 return True
-        self._send_query(server, data[start:end], marks.of_text(sql))
+        return self._send(server, data[start:end], sql)
+
+    def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
+        """Send a whole Query with this text."""
+        glance = _glances.get(sql)
+        if glance is None:
+            glance = _glance(sql)
+        self._send_first(server, message, glance)
         return True
 
-    def _send_query(self, server: ServerConnection, message: bytes, glance: Glance) -> None:
-        """Send a whole Query or FunctionCall, or its head, and expect its replies."""
-        segment = Segment(self._lease.holder, self._lease.engine.now)
+    def _send_first(self, server: ServerConnection, message: bytes, glance: Glance) -> None:
+        """Send a Query or FunctionCall, or the head of one, and expect its replies."""
+        lease = self._lease
+        segment = Segment(lease.holder, lease.engine.now)
         server.queue.append(segment)
-        server.marks |= glance.leaves
-        if glance.resets_all:
-            self._routing.expect_reset(segment)
+        if glance is not HARMLESS:
+            server.marks |= glance.leaves
+            if glance.resets_all:
+                self._routing.expect_reset(segment)
         self._end_unnamed(server, message)
-        if self._lease.writes is not None:
-            self._lease.writes.note_message(message, is_whole=glance is not marks.UNREAD)
+        if lease.writes is not None:
+            lease.writes.note_message(message, is_whole=glance is not UNREAD)
         server.send(message)
 
     def _end_unnamed(self, server: ServerConnection, message: bytes) -> None:
         """PostgreSQL drops the unnamed statement when a Query comes."""
         if message[0] == codes.QUERY:
             server.unnamed = 0
-            self._batch.names.drop_unnamed()
+            if self._batch.names.statements:
+                self._batch.names.drop_unnamed()
 
     def _query_in_batch(
         self,
@@ -129,7 +162,7 @@ class SimpleProtocol:
                 return True
         segment.end_with_query()
         self._batch.script.reset()
-        glance = marks.of_text(message)
+        glance = of_text(message)
         server.marks |= glance.leaves
         if glance.resets_all:
             self._routing.expect_reset(segment)
@@ -153,7 +186,7 @@ class SimpleProtocol:
         if server is not None and batch.script.segment is not None:
             return self._query_in_batch(server, batch.script.segment, message)
         if server is None:
-            server = self._routing.request(
+            server = self._lease.request(
                 self._routing.router.route_unknown(self._routing.state)
             )
             if server is None:
@@ -161,7 +194,7 @@ class SimpleProtocol:
         elif server.queue and not self._routing.lets_follow(server):
             return False
         lease.has_come = False
-        self._send_query(server, message, marks.UNREAD)
+        self._send_first(server, message, UNREAD)
         return True
 
     def copy(self, message: bytes) -> bool:
@@ -186,7 +219,7 @@ class SimpleProtocol:
         if server is None:
             if self._long.refuses(kind, head):
                 return True
-            server = routing.request(routing.router.route_unknown(routing.state))
+            server = self._lease.request(routing.router.route_unknown(routing.state))
             if server is None:
                 return False
         segment = batch.script.segment
@@ -194,7 +227,7 @@ class SimpleProtocol:
             self._long.refused = segment.failed
             if not self._query_in_batch(server, segment, head, is_whole=False):
                 return False
-            server.marks |= marks.UNKNOWN
+            server.marks |= UNKNOWN
             return True
         has_inspector = self._lease.pool.inspector is not None
         if server.queue and (has_inspector or not routing.lets_follow(server)):
@@ -202,7 +235,7 @@ class SimpleProtocol:
         if self._long.refuses(codes.QUERY, head):
             return True
         self._lease.has_come = False
-        self._send_query(server, head, marks.UNREAD)
+        self._send_first(server, head, UNREAD)
         return True
 
     # --- what needs no server
