@@ -219,12 +219,12 @@ def test_only_what_is_justified_goes_round_in_types() -> None:
 
 def test_the_modules_of_a_session_are_a_line() -> None:
     everything = edges(at_run_time_only=False)
-    there = {name[1] for name in everything if name[0] == "session" and len(name) > 1}
+    there = {name[1] for name in everything if name[:1] == ("session",) and len(name) > 1}
     assert there == set(SESSION)
     for number, module in enumerate(SESSION):
         imported = {
             name[1]
             for name in everything["session", module]
-            if name[0] == "session" and len(name) > 1
+            if name[:1] == ("session",) and len(name) > 1
         }
         assert imported <= set(SESSION[:number]), module

@@ -86,12 +86,13 @@ def _group(head: bytes, group: tuple[int, int], *, is_cut: bool) -> tuple[str | 
     if start < 0:
         return None, False
     written = _decoded(head[start:end])
-    around = _decoded(head[:start])[-1:] + written + _decoded(head[end:])[:1]
-    is_torn = any(
-        _ESCAPED.match(character) or (character.isdecimal() and not character.isascii())
-        for character in around
+    around = _decoded(head[:start])[-1:] + _decoded(head[end:])[:1]
+    is_torn = (
+        (is_cut and end == len(head))
+        or _ESCAPED.search(around + written) is not None
+        or any(each.isdecimal() and not each.isascii() for each in around)
     )
-    return written, is_torn or (is_cut and end == len(head))
+    return written, is_torn
 
 
 def _in_utf8(text: bytes) -> bytes:

@@ -183,6 +183,14 @@ def test_digits_that_the_expression_does_not_know_are_not_left_out() -> None:
     assert isinstance(analysis.comment_error, RoutingError)
 
 
+def test_digits_of_all_scripts_may_be_in_a_key() -> None:
+    options = RouterOptions(
+        sharding_key_regex=Regex(r"key ([\pL\pN]+)"), sharding_function="pg_text_hash"
+    )
+    router = CommentRouter(options, Sharder(options))
+    assert router.note("/* key é12٣ */".encode(), PLAIN).comment_key == "é12٣"
+
+
 @pytest.mark.parametrize(
     "text",
     [
