@@ -65,6 +65,7 @@ MODULES = [
     "router/routing/state.py",
     "router/routing/cache.py",
     "router/routing/learning.py",
+    "router/routing/keyplan.py",
     "router/routing/placement.py",
     "router/routing/router.py",
     "router/stats.py",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from router.routing.hashing import pg_bigint_hash, pg_text_hash, pg_uuid_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +19,13 @@ class Kind:
 
     Attributes:
         head, tail: what is there once.
-        unit: what comes again and again; ``#`` is its number, ``%`` that of the one before.
+        unit: what comes again and again; ``#`` is its number, ``%`` that of the one before,
+            ``<`` and ``>`` are twice its number, less one and as it is, ``&`` is one more key
+            of shard 0 of 3.
         separator: what stands between two units.
         closing: what each unit needs at the other end, if it is nested.
         core: what stands in the middle of nested ones.
+        sharding_function: that of the pool.
     """
 
     head: bytes
@@ -28,6 +34,7 @@ class Kind:
     tail: bytes = b""
     closing: bytes = b""
     core: bytes = b""
+    sharding_function: str = "pg_bigint_hash"
 
     def text(self, size: int) -> bytes:
         """Make one of at most about `size` bytes."""
@@ -42,8 +49,31 @@ class Kind:
         return self.head + middle + self.tail
 
     def _units(self) -> Iterator[bytes]:
+        keys = _keys_of_one_shard(self.sharding_function)
         for number in itertools.count(1):
-            yield self.unit.replace(b"#", b"%d" % number).replace(b"%", b"%d" % (number - 1))
+            unit = self.unit.replace(b"#", b"%d" % number).replace(b"%", b"%d" % (number - 1))
+            if b"<" in unit:
+                unit = unit.replace(b"<", b"%d" % (2 * number - 1))
+                unit = unit.replace(b">", b"%d" % (2 * number))
+            if b"&" in unit:
+                unit = unit.replace(b"&", next(keys))
+            yield unit
+
+
+def _keys_of_one_shard(function: str) -> Iterator[bytes]:
+    for number in itertools.count(1_000_000):
+        if function == "pg_bigint_hash":
+            shard = pg_bigint_hash(number, 3)
+            key = b"%d" % number
+        elif function == "pg_uuid_hash":
+            uuid = UUID(int=number << 64 | number)
+            shard = pg_uuid_hash(uuid, 3)
+            key = str(uuid).encode()
+        else:
+            shard = pg_text_hash(f"somebody{number}@example.com", 3)
+            key = b"somebody%d@example.com" % number
+        if shard == 0:
+            yield key
 
 
 _SELECT: Final = b"SELECT * FROM users WHERE "
@@ -68,7 +98,27 @@ KINDS: Final = {
     "VALUES, narrow": Kind(b"INSERT INTO users (id) VALUES ", b"(#)", b","),
     "VALUES, wide": Kind(b"INSERT INTO users VALUES (", b"'#'", tail=b")"),
     "VALUES, calls": Kind(b"INSERT INTO users (id, name, note, n, at) VALUES ", _ROW),
-    "VALUES, parameters": Kind(b"INSERT INTO users (id, n) VALUES ", b"($#, $#)"),
+    "VALUES, parameters": Kind(b"INSERT INTO users (id, n) VALUES ", b"($<, $>)"),
+    "VALUES, parameters twice": Kind(b"INSERT INTO users (id, n) VALUES ", b"($#, $#)"),
+    "VALUES, casts": Kind(b"INSERT INTO users (id, n) VALUES ", b"($<::INTEGER, $>::VARCHAR)"),
+    "VALUES, mixed": Kind(b"INSERT INTO users (id, n, at) VALUES ", b"($<, $>, now())"),
+    "parameters": Kind(b"SELECT ", b"$#"),
+    "IN, casts": Kind(_SELECT + b"id IN (", b"$#::bigint", tail=b")"),
+    "IN, literals and parameters": Kind(_SELECT + b"id IN (", b"$#, #", tail=b")"),
+    "IN, one shard": Kind(_SELECT + b"id IN (", b"&", tail=b")"),
+    "IN, uuids": Kind(
+        _SELECT + b"id IN (", b"'&'", tail=b")", sharding_function="pg_uuid_hash"
+    ),
+    "IN, texts": Kind(
+        _SELECT + b"id IN (", b"'&'", tail=b")", sharding_function="pg_text_hash"
+    ),
+    "array of uuids": Kind(
+        _SELECT + b"id = ANY ('{", b"&", b",", b"}')", sharding_function="pg_uuid_hash"
+    ),
+    "VALUES, one shard": Kind(b"INSERT INTO users (n, id) VALUES ", b"(#, &)"),
+    "VALUES, uuids": Kind(
+        b"INSERT INTO users (n, id) VALUES ", b"(#, '&')", sharding_function="pg_uuid_hash"
+    ),
     "VALUES, query": Kind(b"SELECT * FROM (VALUES ", b"(#, 2)", tail=b") AS v (id, n)"),
     "columns": Kind(b"SELECT ", b"column#", tail=b" FROM users WHERE id = 5"),
     "columns, aliases": Kind(b"SELECT ", b"c AS c#", tail=b" FROM users WHERE id = 5"),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from router.errors import RouterError
 from router.protocol import marks
-from router.routing import commands, explain, shape
+from router.routing import commands, explain, lists, shape
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
@@ -69,12 +69,14 @@ def measure(sizes: Sequence[int], kinds: Sequence[str]) -> Iterator[Hold]:
     for kind in kinds:
         for size in sizes:
             text = KINDS[kind].text(size << 10)
-            runs = [_held(text) for _ in range(_RUNS)]
+            options = replace(_OPTIONS, sharding_function=KINDS[kind].sharding_function)
+            runs = [_held(text, options) for _ in range(_RUNS)]
             yield Hold(kind, size, min(run[0] for run in runs) * 1e3, runs[0][1])
 
 
-def _held(text: bytes) -> tuple[float, str]:
-    router = QueryRouter(_OPTIONS)
+def _held(text: bytes, options: RouterOptions) -> tuple[float, str]:
+    lists.plain_parameters.cache_clear()
+    router = QueryRouter(options)
     state = RoutingState()
     router.route(b"SELECT 1", state)
     start = time.thread_time()

@@ -17,6 +17,7 @@ from .config import loader
 from .config.effective import router_options
 from .errors import ConfigError, RoutingError
 from .routing import commands, explain
+from .routing.keyplan import BoundKeys, KeyPlan
 from .routing.router import QueryRouter
 from .routing.state import RoutingState
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .config.model import Config
-    from .routing.types import Analysis, KeyValue
+    from .routing.types import Analysis
 
     Row = dict[str, str | None]
 
@@ -129,14 +130,13 @@ def _state(router: QueryRouter, choices: Sequence[tuple[str, str | None]]) -> Ro
 
 
 def _row(router: QueryRouter, state: RoutingState, sql: str, params: Sequence[str]) -> Row:
-    def values(analysis: Analysis) -> dict[int, KeyValue | tuple[KeyValue, ...] | None]:
-        sharder = router.sharder
-        found: dict[int, KeyValue | tuple[KeyValue, ...] | None] = {}
-        for number, is_array in analysis.parameter_kinds.items():
-            if number <= len(params):
-                read = sharder.parameter_array if is_array else sharder.parameter
-                found[number] = read(params[number - 1].encode(), binary=False, oid=0)
-        return found
+    def values(analysis: Analysis) -> explain.Values:
+        plan = KeyPlan(analysis, (), router.sharder)
+        keys = BoundKeys(plan)
+        for number, value in enumerate(params, 1):
+            if plan.wants(number):
+                keys.add(number, value.encode(), is_binary=False)
+        return keys.values
 
     decision = explain.decide(router, sql.encode(), state, values if params else None)
     return dict(zip(explain.COLUMNS, explain.row(router, decision), strict=True))

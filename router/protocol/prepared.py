@@ -52,10 +52,11 @@ class Statement(Generic[A]):
         analysis: what routing found out about the text.
         glance: what a look at the text has told.
         proven: the last server that was asked to parse it did so.
+        plan: what its binders have found out about its parameters, if anything.
         approved_by: whoever has nothing against its being used, the last who was asked.
     """
 
-    __slots__ = ("analysis", "approved_by", "body", "glance", "name", "proven")
+    __slots__ = ("analysis", "approved_by", "body", "glance", "name", "plan", "proven")
 
     def __init__(
         self, body: bytes, analysis: A, glance: Glance, *, name: bytes | None = None
@@ -65,6 +66,7 @@ class Statement(Generic[A]):
         self.analysis: Final = analysis
         self.glance: Final = glance
         self.proven = False
+        self.plan: object = None
         self.approved_by: object = None
 
     def prove(self) -> None:

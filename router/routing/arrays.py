@@ -6,8 +6,7 @@ import re
 import struct
 from typing import Final
 
-MAX_MEMBERS: Final = 10_000
-"""Longer arrays are not read: each member is to be hashed."""
+from .limits import MAX_KEYS, too_many
 
 BLANKS: Final = b" \t\n\r\f\v"
 """What may stand around an array and its members."""
@@ -35,9 +34,13 @@ def is_array(text: bytes) -> bool:
 
 
 def members_of_text(text: bytes) -> Members | None:
-    """Read ``{1,2,"three",NULL}``; None for what is not an array of one dimension."""
+    """Read ``{1,2,"three",NULL}``; None for what is not an array of one dimension.
+
+    Raises:
+        TooComplex: it has more members than are read.
+    """
     text = text.strip(BLANKS)
-    if text[:1] != b"{" or text.count(b",") > 2 * MAX_MEMBERS:
+    if text[:1] != b"{" or text[-1:] != b"}":
         return None
     if text[1:].strip(b" \t\n\r\f\v") == b"}":
         return []
@@ -45,8 +48,10 @@ def members_of_text(text: bytes) -> Members | None:
     position, end = 1, b","
     while end == b",":
         match = _MEMBER.match(text, position)
-        if match is None or len(members) >= MAX_MEMBERS:
+        if match is None:
             return None
+        if len(members) >= MAX_KEYS:
+            raise too_many(MAX_KEYS, "members of an array")
         quoted, plain, end = match.groups()
         if quoted is not None:
             members.append(_ESCAPED.sub(rb"\1", quoted))
@@ -57,14 +62,20 @@ def members_of_text(text: bytes) -> Members | None:
 
 
 def members_of_binary(data: bytes) -> tuple[int, Members] | None:
-    """Read an array's type of members, by its oid, and them; None for what is no such array."""
+    """Read an array's type of members, by its oid, and them; None for what is no such array.
+
+    Raises:
+        TooComplex: it has more members than are read.
+    """
     try:
         dimensions, _, oid = _HEAD.unpack_from(data)
         if dimensions == 0:
             return oid, []
         (count, _) = _DIMENSION.unpack_from(data, _HEAD.size)
-        if dimensions != 1 or not 0 <= count <= MAX_MEMBERS:
+        if dimensions != 1 or count < 0:
             return None
+        if count > MAX_KEYS:
+            raise too_many(MAX_KEYS, "members of an array")
         members: Members = []
         position = _HEAD.size + _DIMENSION.size
         for _ in range(count):

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from ..errors import InvalidShardingKey, NoSingleShard, RoutingError
+from ..errors import InvalidShardingKey, RoutingError
 from .arrays import BLANKS, is_array, members_of_text
 from .constants import NULL, value_of
 from .keyvalues import plain_integers
-from .limits import MAX_KEYS, TooComplex
-from .lists import is_list, is_literal, members_at, parameters_of
-from .lists import size as list_size
+from .limits import MAX_KEYS, KeyBudget, TooComplex
+from .lists import is_list, is_literal, written_at
 from .literals import text_of
+from .obstacles import too_complex
 from .shape import UnknownLexeme, short_shape_of
 from .sharding import BIGINTS
 from .types import Analysis, KeyTerm
@@ -244,18 +244,27 @@ def bind(
         return replace(analysis, arguments=arguments)
     # One condition can hold for many uses of tables.
     known: dict[int, KeyTerms] = {}
+    budget = budget_for(literal)
     try:
         for conditions in analysis.keys:
             for terms in conditions:
                 if id(terms) not in known:
-                    bound = [b for term in terms for b in _bound(term, literals, literal)]
+                    bound = [b for t in terms for b in _bound(t, literals, literal, budget)]
                     known[id(terms)] = tuple(bound)
         keys = tuple(
             tuple(known[id(terms)] for terms in conditions) for conditions in analysis.keys
         )
-    except RoutingError as error:
-        return replace(analysis, keys=(), error=error)
+    except TooComplex as limit:
+        error = too_complex(str(limit))
+        return replace(analysis, keys=(), error=error, limit=str(limit))
+    except RoutingError as invalid:
+        return replace(analysis, keys=(), error=invalid)
     return replace(analysis, keys=keys)
+
+
+def budget_for(literal: LiteralReader) -> KeyBudget:
+    """Make the budget for the keys of a text, by what reads them."""
+    return KeyBudget(are_bigints=literal is _read_bigint)
 
 
 def _argument(
@@ -263,23 +272,24 @@ def _argument(
 ) -> KeyTerm | None:
     if term is None or term.constant == NULL:
         return term
+    if term.parameters:
+        return None
     try:
-        [key] = keys_of(term, literals, literal)
+        [key], _ = keys_of(term, literals, literal, budget_for(literal))
     except InvalidShardingKey:
         return None
     return replace(term, key=key, literal=-1, constant=None)
 
 
 def _bound(
-    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader
+    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader, budget: KeyBudget
 ) -> Iterator[KeyTerm]:
     if term.literal < 0 and term.constant is None:
         yield term
         return
-    if term.literal >= 0:
-        for number in parameters_of(literals, term.literal):
-            yield KeyTerm(parameter=number, is_compared=term.is_compared)
-    keys = keys_of(term, literals, literal)
+    keys, numbers = keys_of(term, literals, literal, budget)
+    if numbers:
+        yield KeyTerm(parameters=numbers, is_compared=term.is_compared)
     if len(keys) > _OWN_TERMS:
         yield replace(term, keys=tuple(keys), literal=-1, is_array=False)
         return
@@ -288,38 +298,61 @@ def _bound(
 
 
 def keys_of(
-    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader = _read_bigint
-) -> Sequence[KeyValue | None]:
-    """Return the keys that a term gives; those that are not known are None.
+    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader, budget: KeyBudget
+) -> tuple[Sequence[KeyValue | None], tuple[int, ...] | range]:
+    """Return the keys that a term gives, those that are not known as None; and its parameters.
 
     Raises:
         InvalidShardingKey: it is no key, whatever the type of the column.
-        NoSingleShard: there are too many.
+        TooComplex: there are too many.
     """
     if term.literal < 0:
         if term.keys is not None:
-            return term.keys
+            budget.convert(len(term.keys))
+            return term.keys, ()
         if term.constant is None:
-            return (term.key,)
-        return () if term.constant == NULL else (value_of(term.constant, literals),)
+            return () if term.parameters else (term.key,), term.parameters
+        return () if term.constant == NULL else (value_of(term.constant, literals),), ()
     written = literals[term.literal]
     if is_list(written):
-        return _listed(term, literals, literal)
+        return _listed(term, literals, literal, budget)
     if not term.is_array:
-        return (literal(written, term.negative, term.escaped),)
-    text = text_of(written, escaped=term.escaped)
-    if literal is _read_bigint and text is not None and text.count(b",") < MAX_KEYS:
-        numbers = plain_integers(text.strip(BLANKS)[1:-1]) if is_array(text) else None
+        return (literal(written, term.negative, term.escaped),), ()
+    return _members(text_of(written, escaped=term.escaped), literal, budget), ()
+
+
+def _members(
+    text: bytes | None, literal: LiteralReader, budget: KeyBudget
+) -> Sequence[KeyValue | None]:
+    """Return the keys in an array that is written as a string."""
+    if text is None:
+        return (None,)
+    budget.read(text.count(b",") + 1)
+    if literal is _read_bigint and is_array(text):
+        numbers = plain_integers(text.strip(BLANKS)[1:-1])
         if numbers is not None:
-            return list(numbers)
-    members = None if text is None else members_of_text(text)
+            return _distinct(numbers, budget)
+    members = members_of_text(text)
     if members is None:
         return (None,)
+    distinct = dict.fromkeys(members)
+    budget.convert(len(distinct))
     return [
         literal(b"'%s'" % member.replace(b"'", b"''"), False, False)
-        for member in members
+        for member in distinct
         if member is not None
     ]
+
+
+def _unquoted(listed: bytes) -> bytes:
+    """Take the quotes off strings of digits; PostgreSQL takes none with more in them."""
+    return listed.replace(b"'", b"")
+
+
+def _distinct(numbers: list[int], budget: KeyBudget) -> Sequence[int]:
+    distinct = list(dict.fromkeys(numbers))
+    budget.convert(len(distinct))
+    return distinct
 
 
 def _too_long(length: int) -> str:
@@ -327,30 +360,32 @@ def _too_long(length: int) -> str:
 
 
 def _listed(
-    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader
-) -> Sequence[KeyValue | None]:
-    """Return the keys in a list, but for the parameters in it."""
-    if list_size(literals, term.literal) > MAX_KEYS:
-        raise NoSingleShard(
-            f"more than {MAX_KEYS} sharding keys in one list",
-            kind="too complex",
-            hint="Send less at a time, or choose the shard with SET SHARD or a comment.",
-        )
+    term: KeyTerm, literals: Sequence[bytes], literal: LiteralReader, budget: KeyBudget
+) -> tuple[Sequence[KeyValue | None], tuple[int, ...] | range]:
+    """Return the keys and the parameters in a list."""
     written = literals[term.literal]
-    if literal is _read_bigint and not written.startswith(b")"):
-        numbers = plain_integers(written[1:-1])
-        if numbers is not None:
-            return list(numbers)
+    is_fast = literal is _read_bigint and not term.negative
+    if is_fast and written[:1] != b")" and written.count(b",") < MAX_KEYS:
+        integers = plain_integers(_unquoted(written[1:-1]))
+        if integers is not None:
+            budget.read(len(integers))
+            return _distinct(integers, budget), ()
+    members, numbers = written_at(literals, term.literal, budget)
+    if is_fast and members:
+        integers = plain_integers(_unquoted(b",".join(members)))
+        if integers is not None:
+            return _distinct(integers, budget), numbers
+    budget.convert(len(members))
     keys: list[KeyValue | None] = []
-    for member in members_at(literals, term.literal):
+    for member in members:
         if member == b"null" and term.is_compared:
             continue  # it is equal to nothing
         if member.startswith(b"-"):
             keys.append(literal(member[1:], True, False))
-        elif not member.startswith(b"$"):
+        else:
             is_known = is_literal(member) and not term.negative
             keys.append(literal(member, False, False) if is_known else None)
-    return keys
+    return keys, numbers
 
 
 class Entry:
@@ -358,24 +393,27 @@ class Entry:
 
     Attributes:
         shape: the analysis of its shape.
-        route: where it goes for most clients.
+        route: where it goes for most clients, if that is the same each time.
     """
 
-    __slots__ = ("_literals", "_read", "route", "shape")
+    __slots__ = ("_bound", "_literals", "_read", "route", "shape")
 
-    def __init__(
-        self,
-        shape: Analysis,
-        literals: Sequence[bytes],
-        read: LiteralReader,
-        route: Route | None,
-    ) -> None:
+    def __init__(self, shape: Analysis, literals: Sequence[bytes], read: LiteralReader) -> None:
         self.shape: Final = shape
         self._literals: Final = literals
         self._read: Final = read
-        self.route: Final = route
+        self._bound: Analysis | None = None
+        self.route: Route | None = None
 
     @property
     def analysis(self) -> Analysis:
         """The text's own analysis, which few ask for."""
-        return bind(self.shape, self._literals, self._read)
+        bound = self._bound
+        if bound is None:
+            return bind(self.shape, self._literals, self._read)
+        self._bound = None
+        return bound
+
+    def keep(self, bound: Analysis) -> None:
+        """Remember the text's own analysis, which can be long, for who asks for it next."""
+        self._bound = bound

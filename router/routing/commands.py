@@ -200,21 +200,6 @@ class Wording:
         )
 
 
-def parse(text: bytes) -> Command | None:
-    """Recognise a routing command in the text of a simple query; None for all other SQL.
-
-    Raises:
-        RoutingError: it is one, but its value is none that the command knows (22023), or
-            another statement follows it in the same text (0A000).
-    """
-    wording = worded(text)
-    if wording is None:
-        return None
-    if wording.has_parameter:
-        raise RoutingError("there is no parameter $1", sqlstate="42P02")
-    return wording.command()
-
-
 def worded(text: bytes) -> Wording | None:
     """Recognise a routing command by its words; None for all other SQL.
 

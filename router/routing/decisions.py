@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ConfigError
 from .cache import keys_of
-from .lists import parameters_of
-from .obstacles import unknown_key
+from .limits import TooComplex
+from .obstacles import too_complex, unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .limits import KeyBudget
     from .sharding import Sharder
-    from .types import Analysis, KeyTerms, KeyValue, RouterOptions
+    from .types import Analysis, KeyTerm, KeyTerms, KeyValue, RouterOptions
 
     Parameters = Mapping[int, KeyValue | tuple[KeyValue, ...] | None]
 
@@ -28,7 +29,6 @@ _CHOOSE: Final = "or choose the shard with SET SHARD or a comment"
 def shard_of_keys(
     analysis: Analysis,
     parameters: Parameters,
-    literals: Sequence[bytes],
     sharder: Sharder,
     *,
     refuses: bool = False,
@@ -38,7 +38,6 @@ def shard_of_keys(
     Args:
         analysis: of the statement.
         parameters: the values of its parameters that are known, or UNBOUND.
-        literals: those of its text, unless they are in the analysis.
         sharder: reads keys.
         refuses: whether None will not do if a key is not known, other than one that is still
             to be bound.
@@ -53,14 +52,18 @@ def shard_of_keys(
     is_partial = is_to_be_bound = False
     # One condition can hold for many uses of tables.
     known: dict[int, tuple[set[int], bool]] = {}
+    budget = sharder.budget()
     for conditions in analysis.keys:
         possible: set[int] | None = None
         for terms in conditions:
             if id(terms) not in known:
-                known[id(terms)] = _shards(terms, parameters, literals, sharder)
+                try:
+                    known[id(terms)] = _shards(terms, parameters, sharder, budget)
+                except TooComplex as error:
+                    raise too_complex(str(error)) from None
             found, is_complete = known[id(terms)]
             if parameters is UNBOUND and not is_complete:
-                is_to_be_bound = is_to_be_bound or any(term.parameter for term in terms)
+                is_to_be_bound = is_to_be_bound or any(term.parameters for term in terms)
             if is_complete:
                 possible = found if possible is None else possible & found
             else:
@@ -102,38 +105,55 @@ def _check_one(
 def _shards(
     terms: KeyTerms,
     parameters: Parameters,
-    literals: Sequence[bytes],
     sharder: Sharder,
+    budget: KeyBudget,
 ) -> tuple[set[int], bool]:
     """Return the shards of some alternatives, and whether these are all."""
-    shard = sharder.shard
-    found: set[int] = set()
+    keys: dict[KeyValue, None] = {}
     is_complete = True
     for term in terms:
-        if not term.parameter:
-            for key in set(keys_of(term, literals, sharder.literal)):
-                if key is None:
-                    is_complete = False
-                else:
-                    found.add(shard(key))
-                    if len(found) == sharder.count:
-                        return found, True  # it cannot say any less
-            # Those in a list are terms of their own only when it is bound.
-            if term.literal >= 0 and parameters_of(literals, term.literal):
+        found, numbers = keys_of(term, (), sharder.literal, budget)
+        for key in found:
+            if key is None:
                 is_complete = False
-            continue
-        if term.parameter not in parameters:
+            else:
+                keys[key] = None
+        before = len(keys)
+        if numbers and not _add_bound(keys, term, numbers, parameters):
+            is_complete = False
+        if len(keys) > before + 1:
+            budget.convert(len(keys) - before)
+    shards: set[int] = set()
+    for known in keys:
+        shards.add(sharder.shard(known))
+        if len(shards) == sharder.count:
+            return shards, True  # it cannot say any less
+    return shards, is_complete
+
+
+def _add_bound(
+    keys: dict[KeyValue, None],
+    term: KeyTerm,
+    numbers: Sequence[int],
+    parameters: Parameters,
+) -> bool:
+    """Add the values of parameters; returns whether all of them are known."""
+    if parameters is UNBOUND:
+        return False
+    is_complete = True
+    for number in numbers:
+        if number not in parameters:
             is_complete = False
             continue
-        value = parameters[term.parameter]
+        value = parameters[number]
         if isinstance(value, tuple):
-            found.update(map(shard, set(value)))
+            keys.update(dict.fromkeys(value))
         elif value is not None:
-            found.add(shard(value))
+            keys[value] = None
         elif not term.is_compared:
             is_complete = False
         # Else it is equal to nothing, so that it adds no shard.
-    return found, is_complete
+    return is_complete
 
 
 def _listed(shards: set[int]) -> str:

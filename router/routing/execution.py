@@ -81,8 +81,9 @@ def values_of(analysis: Analysis, of: Analysis) -> dict[int, KeyValue | None]:
         of: of the PREPARE.
     """
     found: dict[int, KeyValue | None] = {}
-    for number, is_array in of.parameter_kinds.items():
-        if is_array or number in of.untyped or number > len(analysis.arguments):
+    terms = (term for table in of.keys for terms in table for term in terms)
+    for number in {n for term in terms if not term.is_array for n in term.parameters}:
+        if number in of.untyped or not 0 < number <= len(analysis.arguments):
             continue
         term = analysis.arguments[number - 1]
         if term is not None and (term.key is not None or term.constant == NULL):

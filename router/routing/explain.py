@@ -236,10 +236,14 @@ def _key_values(decision: Decision) -> Iterator[str]:
 def _key_value(term: KeyTerm, values: Values) -> str:
     if term.keys is not None:
         return ", ".join("?" if key is None else str(key) for key in term.keys[:_SHOWN])
-    if not term.parameter:
+    if not term.parameters:
         return "?" if term.key is None else str(term.key)
-    value = values.get(term.parameter)
+    return ", ".join(_bound_value(number, values) for number in term.parameters[:_SHOWN])
+
+
+def _bound_value(number: int, values: Values) -> str:
+    value = values.get(number)
     if value is None:
-        return f"${term.parameter}"
-    listed = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return f"${term.parameter} = {listed}"
+        return f"${number}"
+    listed = ", ".join(map(str, value[:_SHOWN])) if isinstance(value, tuple) else str(value)
+    return f"${number} = {listed}"

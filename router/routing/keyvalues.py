@@ -26,6 +26,7 @@ _NUMBER: Final = re.compile(
     rb"|[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?"
 )
 _LONGEST_NUMBER: Final = 100
+_SURELY_FIT: Final = 18
 # As uuid_in has it: a hyphen may follow every second byte.
 _UUID: Final = re.compile(r"(\{)?(?:[0-9a-fA-F]{4}-?){7}[0-9a-fA-F]{4}(?(1)\})")
 _SHOWN: Final = 40
@@ -49,6 +50,8 @@ def shown(text: str | bytes) -> str:
 
 def integer(text: str | bytes, *, negative: bool = False) -> int | None:
     """Read a bigint as PostgreSQL writes one; None for all else."""
+    if len(text) <= _SURELY_FIT and text.isdigit() and text.isascii():
+        return -int(text) if negative else int(text)
     written = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     match = _INTEGER.fullmatch(written)
     # The length first: int() takes long for long numbers, and refuses 4,301 digits.

@@ -27,7 +27,11 @@ MAX_DEPTH: Final = 30
 STEPS_PER_TOKEN: Final = 10
 """Most steps of the search for sharding keys, for each token that the parser may be given."""
 MAX_KEYS: Final = 10_000
-"""Most sharding keys that are read from one list, array or message."""
+"""Most sharding keys in the lists and arrays of a text, or of a message."""
+MAX_DISTINCT: Final = 5_000
+"""Most of these that are different, for keys that are bigints."""
+MAX_CONVERTED: Final = 2_000
+"""The same for keys of other types, which take longer to read and to hash."""
 
 
 class TooComplex(ValueError):
@@ -56,3 +60,34 @@ class Budget:
         self._left -= steps
         if self._left < 0:
             raise TooComplex("more queries, conditions and tables than are followed")
+
+
+class KeyBudget:
+    """How many sharding keys may still be read from lists and arrays."""
+
+    __slots__ = ("_distinct", "_most_distinct", "_read")
+
+    def __init__(self, *, are_bigints: bool) -> None:
+        self._most_distinct: Final = MAX_DISTINCT if are_bigints else MAX_CONVERTED
+        self._read = 0
+        self._distinct = 0
+
+    def read(self, count: int) -> None:
+        """Take so many as are written.
+
+        Raises:
+            TooComplex: there are not enough left.
+        """
+        self._read += count
+        if self._read > MAX_KEYS:
+            raise too_many(MAX_KEYS, "sharding keys in lists")
+
+    def convert(self, count: int) -> None:
+        """Take so many that differ.
+
+        Raises:
+            TooComplex: there are not enough left.
+        """
+        self._distinct += count
+        if self._distinct > self._most_distinct:
+            raise too_many(self._most_distinct, "different sharding keys in lists")

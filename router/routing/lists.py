@@ -17,6 +17,10 @@ from .limits import MAX_KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .limits import KeyBudget
+
+    Numbers = tuple[int, ...] | range
+
 # A string without a backslash, which could mean anything.
 _STRING: Final = rb"'[^'\\]*+'"
 _WORD: Final = rb"[\w$\x80-\xff]"
@@ -82,6 +86,13 @@ def _behind_word(word: bytes) -> bytes:
 MOST_BEFORE: Final[int] = len(b"(default,") + 5
 """Most bytes from a bracket to the first literal that a match begins with."""
 
+BEFORE_FIRST: Final[bytes] = b"|".join(
+    rb"(?<=%b%b.)" % (before, rb"\s" * blanks)
+    for before, most in ((rb"[(\[]", 5), (rb"[lLtT],", 2))
+    for blanks in range(most)
+)
+"""Looks back from where a list can begin, for those who want to know before all else."""
+
 SCALARS: Final[bytes] = (
     rb"(?:%b)(?=%b(?:[^'(),\[\]]++|'[^']*+'){0,500},)"
     % (_in_brackets(rb"[(\[]", (b"in", rb"\("), (b"array", rb"\[")), _FIRST)
@@ -117,6 +128,12 @@ _MEMBER: Final = re.compile(
     rb"::\w++|('[^']*+(?:''[^']*+)*'|\$[0-9]++|[^\s,:()\[\]'$][^\s,:)\]]*+)"
 )
 _PARAMETER: Final = re.compile(rb"\$([0-9]++)")
+_CONTINUED: Final = re.compile(rb"'\s*[\r\n]\s*'")
+_CAST_WORDS: Final = re.compile(rb"::\w++")
+_SIMPLE: Final = re.compile(rb"(?:(?:-?[0-9]++|'[^']*+')(?:,|\Z))*")
+_PARAMETERS: Final = re.compile(rb"[$0-9,()\[\]\s]++")
+_DIGITS: Final = 5
+_MOST_PARAMETERS: Final = 65_535
 _AMONG_STRINGS: Final = re.compile(rb"'[^']*+'|\$([0-9]++)")
 _REFERENCE: Final = re.compile(rb"\)([0-9]+),([0-9]+)(.*)", re.DOTALL)
 
@@ -133,10 +150,19 @@ def rows_end(run: bytes, first: int) -> int:
     return first if match is None else match.end()
 
 
+def is_continued(listed: bytes) -> bool:
+    r"""Say whether there may be a string in pieces in it, which lie on lines of their own."""
+    return _CONTINUED.search(listed) is not None
+
+
 def common_cast(listed: bytes) -> bytes | None:
     """Return the cast of all members of a list, b"" if there is none; None: they differ."""
     if b"::" not in listed:
         return b""
+    if b"'" not in listed:
+        casts = _CAST_WORDS.findall(listed)
+        is_common = len(casts) == listed.count(b",") + 1 and len(set(casts)) == 1
+        return casts[0] if is_common else None
     casts = [cast for cast in _CASTS.findall(listed) if cast]
     if not casts:
         return b""
@@ -169,16 +195,48 @@ def reference(column: int, rows: int, cast: bytes) -> bytes:
     return b")%d,%d%b" % (column, rows, cast)
 
 
-def members_at(literals: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the members of a list as they are written; NULL is b"null", other words b""."""
+def written_at(
+    literals: Sequence[bytes], index: int, budget: KeyBudget
+) -> tuple[Sequence[bytes], Numbers]:
+    """Return the members of a list as they are written, and the numbers of its parameters.
+
+    What is there more than once is returned once. NULL is b"null", other words are b"".
+
+    Raises:
+        TooComplex: there are more than the budget allows.
+    """
     written = literals[index]
-    if written[:1] != b")":
-        return members(written)
-    match = _REFERENCE.fullmatch(written)
+    if written[:1] == b")":
+        return _column_at(written, literals, budget)
+    budget.read(written.count(b",") + 1)
+    plain = plain_parameters(written) if b"$" in written else None
+    return _apart(members(written)) if plain is None else ((), _compact(plain[0]))
+
+
+def _column_at(
+    reference: bytes, literals: Sequence[bytes], budget: KeyBudget
+) -> tuple[Sequence[bytes], Numbers]:
+    """Return what `written_at` does for a column of rows."""
+    column, rows, cast = _read_reference(reference, literals)
+    count = rows.count(b"(") - rows.count(b"()")
+    budget.read(count)
+    plain = plain_parameters(rows) if b"$" in rows else None
+    if plain is not None and len(plain[0]) % count == 0:
+        numbers, casts = plain
+        width = len(numbers) // count
+        if all(each == cast for each in set(casts[column::width])):
+            return (), _compact(numbers[column::width])
+    cells = dict.fromkeys(_column(column).findall(rows))
+    if not cast and _SIMPLE.fullmatch(b",".join(cells)) is not None:
+        return list(cells), ()
+    return _apart([_uncast(cell.rstrip(), cast) for cell in cells])
+
+
+def _read_reference(reference: bytes, literals: Sequence[bytes]) -> tuple[int, bytes, bytes]:
+    """Return what `reference` was told: the column, the rows themselves, and the cast."""
+    match = _REFERENCE.fullmatch(reference)
     assert match is not None, "as reference() makes them"
-    cast = match[3]
-    cells = _column(int(match[1])).findall(literals[int(match[2])])
-    return [_uncast(cell.rstrip(), cast) for cell in cells]
+    return int(match[1]), literals[int(match[2])], match[3]
 
 
 def members(listed: bytes) -> list[bytes]:
@@ -187,25 +245,49 @@ def members(listed: bytes) -> list[bytes]:
     return [member if member[:1] in _LITERAL_STARTS else _word(member) for member in found]
 
 
-def size(literals: Sequence[bytes], index: int) -> int:
-    """Return how many members a list has at most."""
-    written = literals[index]
-    if written[:1] != b")":
-        return written.count(b",") + 1
-    match = _REFERENCE.fullmatch(written)
-    assert match is not None, "as reference() makes them"
-    return literals[int(match[2])].count(b"(")
+def _apart(found: Sequence[bytes]) -> tuple[Sequence[bytes], Numbers]:
+    """Take parameters out of the members of a list."""
+    distinct = dict.fromkeys(found)
+    numbers = [parameter_number(member[1:]) for member in distinct if member[:1] == b"$"]
+    return [member for member in distinct if member[:1] != b"$"], tuple(numbers)
 
 
-def parameters_of(literals: Sequence[bytes], index: int) -> list[int]:
-    """Return the numbers of the parameters among the members of a list."""
-    if not is_list(literals[index]) or (
-        b"$" not in literals[index] and literals[index][:1] != b")"
-    ):
-        return []
-    return [
-        int(m[1:]) for m in members_at(literals, index) if m[:1] == b"$" and m[1:].isdigit()
-    ]
+def _compact(numbers: tuple[int, ...]) -> Numbers:
+    """Keep numbers as a range if they follow each other, as those of most drivers do."""
+    if len(numbers) > 2 and numbers[0] < numbers[1]:
+        step = numbers[1] - numbers[0]
+        same = range(numbers[0], numbers[0] + step * len(numbers), step)
+        if tuple(same) == numbers:
+            return same
+    return numbers
+
+
+@lru_cache(maxsize=2)
+def plain_parameters(listed: bytes) -> tuple[tuple[int, ...], list[bytes]] | None:
+    """Read a list or rows of nothing but parameters, as fast as can be.
+
+    Returns:
+        Their numbers, and the casts behind them, b"" where there is none.
+    """
+    count = listed.count(b"$")
+    casts = [b""] * count
+    if b":" in listed:
+        casts = _CAST_WORDS.findall(listed)
+        listed = _CAST_WORDS.sub(b"", listed)
+    if _PARAMETERS.fullmatch(listed) is None:
+        return None
+    written = listed.translate(None, b"$()[] \t\n\r\f\v").lstrip(b",").split(b",")
+    is_plain = len(written) == count == len(casts) and all(written)
+    if not is_plain or len(max(written, key=len)) > _DIGITS:
+        return None
+    numbers = tuple(map(int, written))
+    return (numbers, casts) if max(numbers) <= _MOST_PARAMETERS else None
+
+
+def parameter_number(digits: bytes) -> int:
+    """Read the number of a parameter; one that no statement can have is 0."""
+    number = int(digits) if digits.isdigit() and len(digits) <= _DIGITS else 0
+    return number if number <= _MOST_PARAMETERS else 0
 
 
 def parameters_in(literals: Sequence[bytes]) -> list[int]:
@@ -213,8 +295,12 @@ def parameters_in(literals: Sequence[bytes]) -> list[int]:
     found: list[int] = []
     for literal in literals:
         if literal[:1] in _LISTS and b"$" in literal:
+            plain = plain_parameters(literal)
+            if plain is not None:
+                found += plain[0]
+                continue
             pattern = _AMONG_STRINGS if b"'" in literal else _PARAMETER
-            found += [int(number) for number in pattern.findall(literal) if number]
+            found += [parameter_number(number) for number in pattern.findall(literal) if number]
     return found
 
 

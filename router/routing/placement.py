@@ -12,7 +12,7 @@ from .obstacles import obstacle_of_text
 from .sharding import Sharder
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from .columns import ShardedTables
     from .decisions import Parameters
@@ -63,7 +63,6 @@ class Placement:
         analysis: Analysis,
         state: RoutingState,
         parameters: Parameters = UNBOUND,
-        literals: Sequence[bytes] = (),
     ) -> tuple[int | None, str]:
         """Find the shard of a statement, and the rule that gave it.
 
@@ -86,7 +85,7 @@ class Placement:
             return self._checked(state.shard), rule
         if analysis.keys and not self.is_sticky:
             found = shard_of_keys(
-                analysis, parameters, literals, self._sharder(state), refuses=self.refuses
+                analysis, parameters, self._sharder(state), refuses=self.refuses
             )
             if found is not None and not (self.refuses and analysis.obstacle is not None):
                 return found, "automatic_sharding_key"
@@ -121,7 +120,7 @@ class Placement:
             state.stick(sharder.shard(analysis.comment_key))
         elif analysis.keys:
             with contextlib.suppress(AmbiguousShard):
-                found = shard_of_keys(replace(analysis, unkeyed=()), parameters, (), sharder)
+                found = shard_of_keys(replace(analysis, unkeyed=()), parameters, sharder)
                 if found is not None:
                     state.stick(found)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RoutingError
+from ..errors import NoSingleShard, RoutingError
 from .cache import AnalysisCache, Entry
 from .classify import ClassifierOptions, classify_shape, too_complex
 from .columns import ShardedTables
@@ -19,7 +19,7 @@ from .comments import CommentRouter
 from .decisions import UNBOUND
 from .execution import values_of
 from .learning import Learner
-from .obstacles import unknown_statement
+from .obstacles import TOO_COMPLEX, unknown_statement
 from .placement import CHOSEN, OWN_RULES, Placement
 from .state import RoutingState
 from .tallies import WITHOUT_KEY, Tallies
@@ -174,7 +174,12 @@ class QueryRouter(Learner):
             self.too_complex += 1
         if self._is_sticky:
             self._placement.stick(analysis, state, parameters)
-        shard, rule = self._shard(analysis, state, parameters)
+        try:
+            shard, rule = self._shard(analysis, state, parameters)
+        except NoSingleShard as error:
+            if error.kind == TOO_COMPLEX and not analysis.limit:
+                self.too_complex += 1  # it is the values that are too many
+            raise
         role, reason = self._role(analysis, state)
         return self._interned(role, shard, reason, self._counted(rule, analysis))
 
@@ -335,21 +340,26 @@ class QueryRouter(Learner):
             analysis = self._placement.unread(text, analysis, self.sharded)
         if not analysis.keys and not analysis.arguments:
             literals = ()
+        entry = Entry(analysis, literals, self.sharder.literal)
         if (self._is_sticky and (analysis.keys or analysis.has_comment)) or (
             self.refuses and (analysis.prepares or analysis.executes)
         ):
             # It changes the client's state, each time, or depends on it.
-            return Entry(analysis, literals, self.sharder.literal, None)
+            return entry
+        bound = entry.analysis
         try:
-            shard, rule = self._placement.shard(analysis, _NO_CHOICES, UNBOUND, literals)
+            shard, rule = self._placement.shard(bound, _NO_CHOICES)
         except RoutingError:
-            return Entry(analysis, literals, self.sharder.literal, None)
-        role, reason = self._role(analysis, _NO_CHOICES)
+            entry.keep(bound)
+            return entry
         # With activity, the role depends on the time. What is too complex is counted each time.
-        is_fixed = self.activity is None and not analysis.limit
-        counted = self._counted(rule, analysis)
-        route = self._interned(role, shard, reason, counted) if is_fixed else None
-        return Entry(analysis, literals, self.sharder.literal, route)
+        if self.activity is None and not analysis.limit:
+            role, reason = self._role(analysis, _NO_CHOICES)
+            counted = self._counted(rule, analysis)
+            entry.route = self._interned(role, shard, reason, counted)
+        else:
+            entry.keep(bound)
+        return entry
 
     def _counted(self, rule: str, analysis: Analysis) -> str:
         """The rule that gave a shard, by which it is counted."""

@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from . import lists
-from .limits import MAX_LEXEMES, MAX_LISTS, too_many
+from .limits import MAX_LEXEMES, MAX_LISTS, MAX_TOKENS, too_many
 
 _WORD: Final = rb"[\w$\x80-\xff]"
 
@@ -44,7 +44,7 @@ _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
 # of characters because the regex engine skims over a text for such a set and nothing else.
 # Digits in words and signs that begin nothing are dismissed first.
 _TOKEN: Final = rb"""['"$/\-0-9\x00](?<!%(word)s[0-9])
-    (?:(?<![-/])|(?<=-)(?=[-0-9.])|(?<=/)(?=\*))
+    (?:(?<![-/$])|(?<=-)(?=[-0-9.])|(?<=/)(?=\*)|(?<=\$)(?=%(dollar)s))
     (?:
     %(lists)s
     | (?<=')(?:
@@ -68,13 +68,22 @@ _TOKEN: Final = rb"""['"$/\-0-9\x00](?<!%(word)s[0-9])
     )"""
 
 
-def _compiled(lists: bytes) -> re.Pattern[bytes]:
-    parts = {b"word": _WORD, b"comment": _block_comment(4), b"lists": lists}
+def _compiled(lists: bytes, dollar: bytes) -> re.Pattern[bytes]:
+    parts = {
+        b"word": _WORD,
+        b"comment": _block_comment(4),
+        b"lists": lists,
+        b"dollar": dollar,
+    }
     return re.compile(_TOKEN % parts, re.DOTALL | re.VERBOSE)
 
 
-_SINGLE: Final = _compiled(rb"(?!)()|(?!)()")
-_WITH_LISTS: Final = _compiled(rb"%b()|%b()" % (lists.SCALARS, lists.ROWS))
+# Most dollar signs begin a parameter, which matters only where a list can begin.
+_NO_PARAMETER: Final = rb"[^0-9]|[0-9]++[A-Za-z_\x80-\xff]"
+_SINGLE: Final = _compiled(rb"(?!)()|(?!)()", _NO_PARAMETER)
+_WITH_LISTS: Final = _compiled(
+    rb"%b()|%b()" % (lists.SCALARS, lists.ROWS), _NO_PARAMETER + b"|" + lists.BEFORE_FIRST
+)
 _PARAMETER: Final = re.compile(rb"\$([0-9]++)")
 
 
@@ -104,8 +113,10 @@ def short_shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
     if b"$" in text:
         listed = lists.parameters_in(literals)
         if listed:
-            others = list(map(int, _PARAMETER.findall(shape)))
+            others = list(map(lists.parameter_number, _PARAMETER.findall(shape)))
             if len({*listed, *others}) < len(listed) + len(set(others)):
+                if len(listed) > MAX_TOKENS:  # each of them would be one
+                    raise too_many(MAX_TOKENS, "tokens")
                 return shape_of(text)
     return shape, literals
 
@@ -136,6 +147,8 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
             return b" "
         if kind is not None and kind <= _ROWS:
             runs.append(start)
+            if len(literals) > MAX_LEXEMES:
+                raise too_many(MAX_LEXEMES, "literals, comments and quoted names")
             if len(runs) > MAX_LISTS:
                 return _reduced(_SINGLE, token, literals)
             # It begins with its bracket, which has been passed already, a few bytes before.
@@ -146,7 +159,7 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
         raise UnknownLexeme("not closed")
 
     shape, count = pattern.subn(replaced, text, MAX_LEXEMES + 1)
-    if count > MAX_LEXEMES or len(literals) > 2 * MAX_LEXEMES:
+    if count > MAX_LEXEMES or len(literals) > MAX_LEXEMES:
         raise too_many(MAX_LEXEMES, "literals, comments and quoted names")
     return shape
 
@@ -154,6 +167,8 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
 def _scalars(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
     """Take out the list at the beginning of a run, of which so many bytes have their place."""
     end = lists.one(run)
+    if lists.is_continued(run[:end]):
+        end = 0
     cast = lists.common_cast(run[:end]) if end else None
     if cast is None:
         return _reduced(_SINGLE, run[skipped:], literals)
@@ -167,7 +182,7 @@ def _rows(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
     """Take out all rows but the first at the beginning of a run, in the same way."""
     first = lists.one(run)
     end = lists.rows_end(run, first) if first else 0
-    if end == first:
+    if end == first or lists.is_continued(run[:end]):
         return _reduced(_SINGLE, run[skipped:], literals)
     shape = _reduced(_SINGLE, run[skipped:first], literals)
     casts = lists.casts_of(run[:first])

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, InvalidShardingKey
-from .arrays import BLANKS, MAX_MEMBERS, is_array, members_of_binary, members_of_text
+from .arrays import BLANKS, is_array, members_of_binary, members_of_text
 from .hashing import pg_bigint_hash, pg_text_hash, pg_uuid_hash, sha1
 from .keyvalues import (
     KEY_MAX,
@@ -20,6 +20,7 @@ from .keyvalues import (
     plain_integers,
     shown,
 )
+from .limits import KeyBudget
 from .shardmaps import ListMap, RangeMap
 from .types import KeyType, RouterOptions
 
@@ -103,42 +104,41 @@ class Sharder:
     def __repr__(self) -> str:
         return f"<Sharder {self.type.value}>"
 
-    def parse_binary(self, data: bytes, oid: int = 0) -> KeyValue | None:
-        """Read a key in binary format; `oid` is that of its type, 0 if it is not told.
-
-        Returns:
-            None, if the server changes such a value before it compares or stores it.
-
-        Raises:
-            InvalidShardingKey: it is not the binary form of a key.
-        """
-        return self.parameter(data, binary=True, oid=oid)
+    def budget(self) -> KeyBudget:
+        """Make the budget for the keys in the lists and arrays of one text or message."""
+        return KeyBudget(are_bigints=self.type is KeyType.BIGINT)
 
     def parameter_array(
-        self, value: bytes, *, binary: bool, oid: int = 0
+        self, value: bytes, *, binary: bool, oid: int = 0, budget: KeyBudget | None = None
     ) -> tuple[KeyValue, ...] | None:
-        """Read the keys in a parameter that is an array; None if it is not known which.
+        """Read the keys in a parameter that is an array, each once; None if it is not known.
 
         Raises:
             InvalidShardingKey: one of them is no key.
+            TooComplex: there are more than the budget allows.
         """
+        budget = budget or self.budget()
         if binary:
             found = members_of_binary(value)
             if found is None:
                 return None
             member_oid, members = found
         else:
-            if self.type is KeyType.BIGINT and value.count(b",") < MAX_MEMBERS:
-                numbers = plain_integers(value.strip(BLANKS)[1:-1]) if is_array(value) else None
+            if self.type is KeyType.BIGINT and is_array(value):
+                budget.read(value.count(b",") + 1)
+                numbers = plain_integers(value.strip(BLANKS)[1:-1])
                 if numbers is not None:
-                    return tuple(numbers)
+                    return tuple(dict.fromkeys(numbers))  # to hash them is what takes long
             read = members_of_text(value)
             if read is None or (oid not in _ARRAYS and self.type is KeyType.TEXT):
                 return None
             member_oid, members = 0, read
+        distinct = dict.fromkeys(members)
+        budget.read(len(members))
+        budget.convert(len(distinct))
         keys = [
             self.parameter(member, binary=binary, oid=member_oid)
-            for member in members
+            for member in distinct
             if member is not None
         ]
         known = tuple(key for key in keys if key is not None)

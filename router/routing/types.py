@@ -186,7 +186,7 @@ class KeyTerm:
 
     Attributes:
         key: the value, once it is known.
-        parameter: n of a parameter ``$n``, or 0.
+        parameters: each n of the parameters ``$n``, each of which is such a key.
         literal: index of a literal of the statement's shape, or -1.
         negative: whether a minus sign stands before it.
         escaped: whether the literal is of the form E'..'.
@@ -198,7 +198,7 @@ class KeyTerm:
     """
 
     key: KeyValue | None = None
-    parameter: int = 0
+    parameters: tuple[int, ...] | range = ()
     literal: int = -1
     negative: bool = False
     escaped: bool = False
@@ -280,13 +280,7 @@ class Analysis:
     def key_parameters(self) -> tuple[int, ...]:
         """Numbers n of those parameters ``$n`` that are sharding keys, ascending."""
         terms = (term for table in self.keys for condition in table for term in condition)
-        return tuple(sorted({term.parameter for term in terms if term.parameter}))
-
-    @property
-    def parameter_kinds(self) -> dict[int, bool]:
-        """The numbers of `key_parameters`, and whether each is an array of keys."""
-        terms = (term for table in self.keys for condition in table for term in condition)
-        return {term.parameter: term.is_array for term in terms if term.parameter}
+        return tuple(sorted({number for term in terms for number in term.parameters}))
 
     @property
     def has_comment(self) -> bool:

@@ -28,7 +28,7 @@ from ..protocol.portals import Answer, Portal, bound, described, described_state
 from ..protocol.prepared import Statement
 from ..routing import commands, explain
 from ..routing.types import Analysis, Role
-from .bound_keys import key_values
+from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
 from .inspection import text_objection
 
@@ -246,7 +246,7 @@ class ExplainRoute(AnsweredStatement):
         router, lease = routing.router, routing.lease
 
         def values(analysis: Analysis) -> explain.Values:
-            return key_values(portal.data, analysis, self._parse, router.sharder)
+            return key_values(portal.data, plan_of(self._parse, analysis, router))
 
         decision = explain.decide(
             router, self._sql, routing.state, values if self._parse else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import AmbiguousShard
 from ..protocol import codes
 from ..routing.types import Role, RoleChoice
-from .bound_keys import check_all_are_here, key_values
+from .bound_keys import bound_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,9 +56,14 @@ def batch_route(
                 route = router.route_unknown(state)
             else:
                 router.note_prepared(analysis, statement.text, state)
-                values = key_values(operation.data, analysis, statement.body, router.sharder)
-                if operation.missing and state.shard is None:
-                    check_all_are_here(analysis, values)
+                values = bound_values(
+                    router,
+                    state,
+                    statement,
+                    analysis,
+                    operation.data,
+                    is_whole=not operation.missing,
+                )
                 route = router.route_analysis(analysis, state, values)
             found = route if found is None else _both(found, route)
         elif statement is not None and operation.kind in b"PD":

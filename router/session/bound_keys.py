@@ -2,69 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import ClientProtocolError, RoutingError
+from ..errors import ClientProtocolError, NoSingleShard, RoutingError
 from ..protocol.binds import Parameters, declared_types
 from ..routing.decisions import UNBOUND
-from ..routing.types import KeyType, KeyValue
+from ..routing.keyplan import BoundKeys, KeyPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Mapping
 
-    from ..routing.sharding import Sharder
+    from ..protocol.prepared import Statement
+    from ..routing.keyplan import BoundKey
+    from ..routing.router import QueryRouter
+    from ..routing.state import RoutingState
     from ..routing.types import Analysis
 
-BoundKey = KeyValue | tuple[KeyValue, ...] | None
-"""The value of a parameter: a key, those of an array, or NULL."""
 
-BoundKeys = Mapping[int, BoundKey]
-"""Those of the parameters that are sharding keys, by number."""
-
-
-def key_values(data: bytes, analysis: Analysis, body: bytes, sharder: Sharder) -> BoundKeys:
-    """Read the sharding keys among the values of a Bind, as `bound_keys` does.
+def bound_values(
+    router: QueryRouter,
+    state: RoutingState,
+    statement: Statement[Analysis | None],
+    analysis: Analysis,
+    data: bytes,
+    *,
+    is_whole: bool,
+) -> Mapping[int, BoundKey]:
+    """Read the sharding keys among the values of a Bind.
 
     Args:
-        data: what follows the names in the Bind.
-        analysis: of its statement.
-        body: that of the statement's Parse.
-        sharder: the pool's.
+        router: the pool's.
+        state: the client's choices.
+        statement: what is bound.
+        analysis: of it, which may be a newer one than its own.
+        data: what follows the names in the Bind, or as much of that as there is.
+        is_whole: whether that is all.
+
+    Raises:
+        RoutingError: a value is no key, there are too many, or they are not at hand.
     """
-    if analysis.prepares:
-        return UNBOUND  # the parameters are those of an EXECUTE to come
-    wanted = analysis.parameter_kinds
-    if not wanted:
-        return {}
-    return bound_keys(data, wanted, body, sharder, analysis.untyped)
-
-
-def check_all_are_here(analysis: Analysis, values: Container[int]) -> None:
-    """See that of a Bind that is too long to hold the keys are at hand."""
-    if any(number not in values for number in analysis.parameter_kinds):
+    plan = statement.plan
+    if (
+        not isinstance(plan, KeyPlan)
+        or plan.analysis is not analysis
+        or plan.sharder is not router.sharder
+    ):
+        plan = statement.plan = plan_of(statement.body, analysis, router)
+    try:
+        values = key_values(data, plan)
+    except NoSingleShard:
+        router.too_complex += 1
+        raise
+    if not is_whole and state.shard is None and plan.misses(values):
         raise RoutingError(
             "the sharding key comes too late in a message that is too long to wait for",
             sqlstate="0A000",
             hint="Bind it before the long values, or choose the shard with SET SHARD.",
         )
+    return values
 
 
-def bound_keys(
-    data: bytes,
-    wanted: Mapping[int, bool],
-    body: bytes,
-    sharder: Sharder,
-    untyped: Container[int] = (),
-) -> dict[int, BoundKey]:
+def plan_of(body: bytes, analysis: Analysis, router: QueryRouter) -> KeyPlan:
+    """Find out what the Binds of a statement are to be read for; `body` is its Parse's."""
+    try:
+        types = declared_types(body)
+    except ClientProtocolError:
+        types = ()  # the server says what is wrong with it
+    return KeyPlan(analysis, types, router.sharder)
+
+
+def key_values(data: bytes, plan: KeyPlan) -> Mapping[int, BoundKey]:
     """Read the sharding keys among the values of a Bind.
 
     Args:
         data: what follows the names: formats, then values.
-        wanted: numbers of the parameters, counted from 1, and whether each is an array.
-        body: that of the Parse, which may tell their types.
-        sharder: reads them.
-        untyped: those whose type must be told by the Parse to be known.
+        plan: of the statement.
 
     Returns:
         The keys by number, None for NULL. Those that are not there, that the server would
@@ -72,31 +84,20 @@ def bound_keys(
         is wrong with it.
 
     Raises:
-        InvalidShardingKey: a value is no key.
+        RoutingError: a value is no key, or there are too many.
     """
-    found: dict[int, BoundKey] = {}
+    if plan.analysis.prepares:
+        return UNBOUND  # the parameters are those of an EXECUTE to come
+    keys = BoundKeys(plan)
+    last = plan.last
+    if not last:
+        return keys.values
     try:
-        types = declared_types(body)
         parameters = Parameters(data)
-        last = max(wanted)
         while parameters.number < last and parameters.advance():
-            number = parameters.number
-            if number not in wanted:
-                continue
-            if parameters.is_null:
-                found[number] = None
-                continue
-            binary = parameters.is_binary
-            oid = types[number - 1] if number <= len(types) else 0
-            if oid == 0 and number in untyped and (binary or sharder.type is KeyType.TEXT):
-                continue
-            key: BoundKey = (
-                sharder.parameter_array(parameters.value, binary=binary, oid=oid)
-                if wanted[number]
-                else sharder.parameter(parameters.value, binary=binary, oid=oid)
-            )
-            if key is not None:
-                found[number] = key
+            if plan.wants(parameters.number):
+                value = None if parameters.is_null else parameters.value
+                keys.add(parameters.number, value, is_binary=parameters.is_binary)
     except ClientProtocolError:
         pass
-    return found
+    return keys.values

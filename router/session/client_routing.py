@@ -22,16 +22,18 @@ from ..routing.commands import Verb
 from ..routing.decisions import UNBOUND
 from ..routing.state import PLAIN_SETTINGS, RoutingState
 from ..routing.types import Role, RoleChoice
-from .bound_keys import check_all_are_here, key_values
+from .bound_keys import bound_values
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..pool.server import ServerConnection
     from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
     from ..routing.commands import Command, Wording
+    from ..routing.keyplan import BoundKey
     from ..routing.router import QueryRouter
     from ..routing.types import Analysis, CommandReply
-    from .bound_keys import BoundKeys
     from .lease import Lease
 
 _random: Final = random.Random()
@@ -236,15 +238,15 @@ class ClientRouting:
             analysis = router.analyse(statement.text) or analysis
         router.note_prepared(analysis, statement.text, self.state)
         try:
-            keys = key_values(values, analysis, statement.body, router.sharder)
-            if not is_whole and self.state.shard is None:
-                check_all_are_here(analysis, keys)
+            keys = bound_values(
+                router, self.state, statement, analysis, values, is_whole=is_whole
+            )
         except RoutingError as error:
             return error
         return self.wrong_shard(server, analysis, keys)
 
     def wrong_shard(
-        self, server: ServerConnection, analysis: Analysis, keys: BoundKeys
+        self, server: ServerConnection, analysis: Analysis, keys: Mapping[int, BoundKey]
     ) -> RoutingError | None:
         """Why a statement must not run on the server that the client has.
 

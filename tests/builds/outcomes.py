@@ -46,13 +46,14 @@ def outcome(call: Callable[[], object]) -> str:
 def of_texts() -> Iterator[tuple[bytes, str, str]]:
     """What is made of texts."""
     from router.protocol import marks
-    from router.routing import commands, explain, tokens
+    from router.routing import explain, tokens
     from router.routing.classify import ClassifierOptions, classify
     from router.routing.columns import ShardedTables
     from router.routing.router import QueryRouter
     from router.routing.shape import shape_of
     from router.routing.state import RoutingState
     from router.routing.types import RouterOptions
+    from tests.routing.commanded import command_in
 
     from . import inputs
 
@@ -71,7 +72,7 @@ def of_texts() -> Iterator[tuple[bytes, str, str]]:
         "classify": lambda text: classify(text, keyed),
         "route": lambda text: strict.route(text, state),
         "again": lambda text: strict.route(text, state),
-        "command": commands.parse,
+        "command": command_in,
         "explain": explain.explained,
         "marks": marks.of_text,
     }

@@ -9,10 +9,11 @@ import pytest
 
 from router.routing.activity import FRESH, STARTING, Activity, written_by
 from router.routing.classify import classify
-from router.routing.commands import parse
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import Analysis, Role, RouterOptions
+
+from .commanded import command_in
 
 DELAY, UNUSED, TTL = 0.1, 900.0, 0.05
 
@@ -229,7 +230,7 @@ def role_of(router: QueryRouter, sql: str, *commands: str) -> Role | None:
     """The role of a statement of a client that has made some choices."""
     state = RoutingState()
     for text in commands:
-        command = parse(text.encode())
+        command = command_in(text.encode())
         assert command is not None
         state.execute(command, router.options, random.Random(1))
     return router.route(sql.encode(), state).role

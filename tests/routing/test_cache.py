@@ -117,7 +117,7 @@ def test_a_literal_gives_a_key_if_it_is_a_bigint(literal: bytes, key: int | None
 
 
 def test_parameters_are_left_for_later() -> None:
-    analysis = Analysis((), Verdict.READ, "", keys=(((KeyTerm(parameter=2),),),))
+    analysis = Analysis((), Verdict.READ, "", keys=(((KeyTerm(parameters=(2,)),),),))
     assert bind(analysis, []) == analysis
     assert analysis.key_parameters == (2,)
 

@@ -10,12 +10,12 @@ import pytest
 
 from router.config.regexes import Regex
 from router.errors import RoutingError
-from router.routing.commands import parse
 from router.routing.explain import COLUMNS, Decision, decide, explained, parameter_count, row
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import Role, RouterOptions
 
+from .commanded import command_in
 from .statements import READS, WRITES
 
 SPLITTING = RouterOptions(
@@ -34,7 +34,7 @@ def told(
     """The row for a text, by column."""
     router, state = QueryRouter(options), RoutingState()
     for choice in choices:
-        command = parse(f"SET {choice}".encode())
+        command = command_in(f"SET {choice}".encode())
         assert command is not None
         state.execute(command, options, random.Random(1))
     found = {int(name[1:]): value for name, value in values.items()}
@@ -200,7 +200,7 @@ def test_it_agrees_with_the_route(choice: str | None) -> None:
     )
     router, other, state = QueryRouter(options), QueryRouter(options), RoutingState()
     if choice is not None:
-        command = parse(f"SET {choice}".encode())
+        command = command_in(f"SET {choice}".encode())
         assert command is not None
         state.execute(command, options, random.Random(1))
     for each in (READS + WRITES).splitlines():

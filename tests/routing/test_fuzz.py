@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from router.routing.classify import ClassifierOptions, classify
 from router.routing.columns import ShardedTables
-from router.routing.commands import parse
 from router.routing.router import QueryRouter
 from router.routing.shape import UnknownLexeme, shape_of
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions, Verdict
+
+from .commanded import command_in
 
 KEYED = ClassifierOptions(sharded=ShardedTables.of("*.id"))
 WORDS = """
@@ -76,5 +77,5 @@ def test_the_verdict_does_not_depend_on_values(string: str, number: int) -> None
 @given(st.one_of(soup.map(str.encode), st.binary(max_size=60)))
 def test_what_is_no_command_of_ours_is_routed(text: bytes) -> None:
     router = QueryRouter(RouterOptions(parser_enabled=True, read_write_splitting=True))
-    if parse(text) is None:
+    if command_in(text) is None:
         assert router.route(text, RoutingState()) == router.route(text, RoutingState())

@@ -15,10 +15,11 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from router.errors import AmbiguousShard
+from router.routing.keyplan import KeyPlan
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
-from router.session.bound_keys import bound_keys
+from router.session.bound_keys import key_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,11 +181,7 @@ def test_the_rows_of_a_prepared_statement_are_on_its_shard(
     bind = struct.pack(f"!H{len(formats)}H", len(formats), *formats)
     bind += struct.pack("!H", len(values))
     bind += b"".join(struct.pack("!i", len(value)) + value for value in values)
-    kinds = analysis.parameter_kinds
-    bound = {}
-    if kinds:
-        parse = b"\0\0\0"
-        bound = bound_keys(bind, kinds, parse, ROUTER.sharder, analysis.untyped)
+    bound = key_values(bind, KeyPlan(analysis, (), ROUTER.sharder))
     with contextlib.suppress(AmbiguousShard):
         check(ROUTER.route_analysis(analysis, RoutingState(), bound).shard, condition)
 

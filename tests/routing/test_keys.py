@@ -10,9 +10,10 @@ from router.errors import ConfigError
 from router.routing.cache import keys_of
 from router.routing.classify import ClassifierOptions, classify
 from router.routing.columns import KeyColumn, ShardedTables
+from router.routing.sharding import BIGINTS
 
 if TYPE_CHECKING:
-    from router.routing.types import Analysis
+    from router.routing.types import Analysis, KeyTerm
 
 TABLE = KeyColumn.of("data.id")
 ANY_TABLE = KeyColumn.of("*.id")
@@ -27,16 +28,14 @@ def analyse(sql: str, key: KeyColumn = TABLE) -> Analysis:
 def found(sql: str, key: KeyColumn = TABLE) -> Found:
     """Return the terms found, per table and condition: a value, or the name of a parameter."""
     return tuple(
-        tuple(
-            tuple(
-                key
-                for term in terms
-                for key in ([f"${term.parameter}"] if term.parameter else keys_of(term, ()))
-            )
-            for terms in conditions
-        )
+        tuple(tuple(key for term in terms for key in keys_in(term)) for terms in conditions)
         for conditions in analyse(sql, key).keys
     )
+
+
+def keys_in(term: KeyTerm) -> list[object]:
+    values, numbers = keys_of(term, (), BIGINTS.literal, BIGINTS.budget())
+    return [*values, *(f"${number}" for number in numbers)]
 
 
 FIVE: Found = (((5,),),)

@@ -192,8 +192,6 @@ def test_a_parameter_is_read_by_its_format_and_its_declared_type(
     name: str, value: bytes, binary: bool, oid: int, key: KeyValue | None
 ) -> None:
     assert BY_NAME[name].parameter(value, binary=binary, oid=oid) == key
-    if binary:
-        assert BY_NAME[name].parse_binary(value, oid) == key
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -208,6 +208,14 @@ def test_what_follows_a_list_is_read_as_ever(tail: bytes) -> None:
     assert len(shape) - len(b" IN (0)") == len(rest)
 
 
+def test_a_string_in_pieces_is_one_member() -> None:
+    assert shard_of(FORMS["IN"](["'5'", "'17'"])) == 2
+    for text in ("'5'\n'17'", "'5'  \n  '17'", "'5'\r\n'17'"):  # which is 517
+        for form in FORMS:
+            assert shard_of(FORMS[form](["5", text, "5"])) in (0, AmbiguousShard), form
+            assert shard_of(FORMS[form]([text, text])) in (0, AmbiguousShard), form
+
+
 def test_more_keys_than_are_read_are_refused() -> None:
     for form in ("IN", "ARRAY"):
         assert shard_of(FORMS[form](["5"] * MAX_KEYS)) == 2

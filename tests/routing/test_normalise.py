@@ -27,7 +27,9 @@ def analyse(sql: str) -> Analysis:
 
 def parameters(analysis: Analysis) -> list[int]:
     """The parameters that are keys."""
-    return [t.parameter for table in analysis.keys for terms in table for t in terms]
+    return [
+        n for table in analysis.keys for terms in table for t in terms for n in t.parameters
+    ]
 
 
 NEIGHBOURS: Final = """

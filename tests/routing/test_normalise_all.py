@@ -235,8 +235,7 @@ ORMS: Final = forms("orms")
 def test_what_orms_write_has_its_key(sql: str) -> None:
     analysis = analyse(sql)
     assert "cannot be parsed" not in analysis.reason
-    terms = {term.parameter for table in analysis.keys for terms in table for term in terms}
-    assert terms == {1}
+    assert analysis.key_parameters == (1,)
     assert analysis.unkeyed == ()
 
 

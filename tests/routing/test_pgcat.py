@@ -13,10 +13,11 @@ import pytest
 
 from router.config.regexes import Regex
 from router.errors import AmbiguousShard, RoutingError
-from router.routing.commands import parse
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import CommandReply, Role, RouterOptions
+
+from .commanded import command_in
 
 SPLITTING = RouterOptions(shard_count=3, parser_enabled=True, read_write_splitting=True)
 KEYED = replace(SPLITTING, automatic_sharding_key="data.id")
@@ -33,7 +34,7 @@ SHARD_OF_5, SHARD_OF_6 = 2, 0
 
 def run(state: RoutingState, text: str, options: RouterOptions = SPLITTING) -> CommandReply:
     """Carry out a routing command."""
-    command = parse(text.encode())
+    command = command_in(text.encode())
     assert command is not None, text
     return state.execute(command, options, random.Random(1))
 
@@ -70,24 +71,24 @@ def test_all_of_pgcats_spellings_are_commands(words: str, value: str) -> None:
     for case in (str.upper, str.lower, str.title):
         for head, tail in itertools.product(("", "  "), ("", "  ", ";", " ; ")):
             text = f"{head}{case(f'{words} {value}'.strip())}{tail}"
-            command = parse(text.encode())
+            command = command_in(text.encode())
             assert command is not None, text
             assert command.verb.value == words.removesuffix(" TO")
 
 
 def test_a_quote_may_be_on_one_side_only() -> None:
     for text in (b"SET SHARDING KEY TO '5", b"SET SHARDING KEY TO 5'"):
-        assert parse(text) == parse(b"SET SHARDING KEY TO 5")
+        assert command_in(text) == command_in(b"SET SHARDING KEY TO 5")
     # Unless a semicolon follows: it could be part of what is meant.
     with pytest.raises(RoutingError, match="not a bigint"):
-        parse(b"SET SHARDING KEY TO '5;")
+        command_in(b"SET SHARDING KEY TO '5;")
 
 
 @pytest.mark.parametrize(
     "text", ["SELECT * FROM t", "SELECT * FROM t WHERE value = 'set sharding key to 5'"]
 )
 def test_a_query_that_quotes_a_command_is_none(text: str) -> None:
-    assert parse(text.encode()) is None
+    assert command_in(text.encode()) is None
 
 
 def test_of_one_shard_every_key_is_on_shard_0() -> None:

@@ -10,11 +10,12 @@ import pytest
 from router.config.regexes import Regex
 from router.errors import AmbiguousShard, ConfigError, InvalidShard, RoutingError
 from router.routing.columns import KeyColumn
-from router.routing.commands import parse
 from router.routing.router import QueryRouter
 from router.routing.sharding import pg_bigint_hash, sha1
 from router.routing.state import RoutingState
 from router.routing.types import Role, RouterOptions
+
+from .commanded import command_in
 
 SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
 COMMENTS = RouterOptions(
@@ -30,7 +31,7 @@ WRITE = b"DELETE FROM data"
 def state_of(*commands: str, options: RouterOptions = SPLITTING) -> RoutingState:
     state = RoutingState()
     for text in commands:
-        command = parse(text.encode())
+        command = command_in(text.encode())
         assert command is not None
         state.execute(command, options, random.Random(1))
     return state

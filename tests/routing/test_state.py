@@ -7,16 +7,17 @@ import random
 import pytest
 
 from router.errors import InvalidShard
-from router.routing.commands import parse
 from router.routing.sharding import pg_bigint_hash
 from router.routing.state import RoutingState
 from router.routing.types import CommandReply, Role, RoleChoice, RouterOptions
+
+from .commanded import command_in
 
 THREE = RouterOptions(shard_count=3)
 
 
 def run(state: RoutingState, text: str, options: RouterOptions = THREE) -> CommandReply:
-    command = parse(text.encode())
+    command = command_in(text.encode())
     assert command is not None
     return state.execute(command, options, random.Random(1))
 
@@ -66,7 +67,7 @@ def test_the_sharding_function_is_the_configured_one() -> None:
 def test_any_shard_is_chosen_at_once_and_kept() -> None:
     state = RoutingState()
     rng = random.Random(3)
-    command = parse(b"SET SHARD TO ANY")
+    command = command_in(b"SET SHARD TO ANY")
     assert command is not None
     seen = set()
     for _ in range(50):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
 
 from router.errors import InvalidShardingKey
+from router.protocol.binds import declared_types
+from router.routing.keyplan import KeyPlan
 from router.routing.sharding import Sharder
-from router.routing.types import RouterOptions
-from router.session.bound_keys import BoundKey, bound_keys
+from router.routing.types import Analysis, KeyTerm, RouterOptions, Verdict
+from router.session.bound_keys import key_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 BIGINTS = Sharder(RouterOptions())
 UUIDS = Sharder(RouterOptions(sharding_function="pg_uuid_hash"))
@@ -35,9 +41,22 @@ def parse(*types: int) -> bytes:
     return b"SELECT\0" + struct.pack(f"!H{len(types)}I", len(types), *types)
 
 
+def bound_keys(
+    data: bytes,
+    wanted: dict[int, bool],
+    body: bytes,
+    sharder: Sharder,
+    untyped: Iterable[int] = (),
+) -> Mapping[int, object]:
+    """The keys in a Bind: `wanted` are their numbers, and whether each is an array."""
+    terms = tuple(KeyTerm(parameters=(n,), is_array=is_array) for n, is_array in wanted.items())
+    analysis = Analysis((), Verdict.READ, "", keys=((terms,),), untyped=frozenset(untyped))
+    return key_values(data, KeyPlan(analysis, declared_types(body), sharder))
+
+
 def keys(
     sharder: Sharder, data: bytes, *wanted: int, body: bytes = parse()
-) -> dict[int, BoundKey]:
+) -> Mapping[int, object]:
     return bound_keys(data, dict.fromkeys(wanted, False), body, sharder)
 
 

@@ -129,7 +129,7 @@ class Conditions:
             if term is not None:
                 self._demand(one, (term,), narrowed)
         # Only a literal is sure not to be NULL, which IS NOT DISTINCT FROM takes for equal.
-        if not is_null_safe or (term is not None and not term.parameter):
+        if not is_null_safe or (term is not None and not term.parameters):
             self._is_strict(one)
 
     def _any(self, one: Reference, value: Tree, narrowed: Collection[Columns] | None) -> None:

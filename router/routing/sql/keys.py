@@ -114,11 +114,11 @@ def _untyped(
 
     PostgreSQL takes the type of a parameter from where it stands first.
     """
-    numbers = {term.parameter for table in found for terms in table for term in terms}
-    if not any(numbers):
+    numbers = {n for table in found for terms in table for t in terms for n in t.parameters}
+    if not numbers:
         return frozenset()
     counts = Counter(tokens)
-    shared = {n for n in numbers if n and counts[f"${n}"] > 1}
+    shared = {n for n in numbers if counts[f"${n}"] > 1}
     if not shared:
         return frozenset()
     return frozenset(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlglot import exp
 
 from ..constants import CONCATENATED, ESCAPED, NEGATIVE, NULL
+from ..lists import parameter_number
 from ..types import KeyTerm, KeyType
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def term_of(node: Tree, kind: KeyType, *, is_compared: bool = False) -> KeyTerm 
         return KeyTerm(constant=NULL, is_compared=True) if is_compared else None
     number = parameter_of(node)
     if number and not negative:
-        return KeyTerm(parameter=number, is_compared=is_compared)
+        return KeyTerm(parameters=(number,), is_compared=is_compared)
     constant = None if number else _expression(value, kind)
     return None if constant is None else KeyTerm(constant=constant)
 
@@ -156,7 +157,7 @@ def members_of(array: Tree, kind: KeyType) -> KeyTerms:
 def parameter_of(node: Tree) -> int:
     """Return the number of a parameter ``$n``, or 0."""
     if isinstance(node, exp.Parameter) and node.name.isdigit():
-        return int(node.name)
+        return parameter_number(node.name.encode())
     return 0
 
 
