@@ -14,7 +14,7 @@ unknown. What cannot be read is unknown, too, and logged.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ServerProtocolError
@@ -22,7 +22,10 @@ from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, quote_literal
+from ..routing.bodies import Body
 from ..routing.derived import KINDS, Relation
+from ..routing.learned import Bodies
+from ..routing.limits import MAX_BODY
 from .answer import Answer
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("router.pool")
 
 Columns = dict[str, tuple[str, ...]]
+Functions = dict[str, Bodies]
 
 # More columns or functions than that are not read.
 _MOST_ROWS: Final = 50_000
@@ -64,6 +68,50 @@ SELECT 'f', p.proname FROM pg_catalog.pg_proc p
  HAVING pg_catalog.bool_and(p.prokind IN ('f', 'w') AND p.provolatile IN ('i', 's'))
  ORDER BY 2 LIMIT {limit};
 """
+# Those that are declared volatile, as all are about which nobody has said anything: if they are
+# written in SQL or PL/pgSQL, their bodies tell. A body that is no string is in its definition,
+# and that of an aggregate is made here: it calls the functions that it consists of. What the
+# SET clause of a function may be is what a standby lets it be.
+_BODIES: Final = """\
+WITH own AS MATERIALIZED (
+ SELECT p.proname, p.prokind IN ('f', 'w') AND p.provolatile IN ('i', 's') AS reads,
+ p.prokind = 'a' OR p.prokind IN ('f', 'w') AND (
+ p.provolatile IN ('i', 's') OR l.lanname IN ('sql', 'plpgsql') AND NOT EXISTS (
+ SELECT FROM pg_catalog.unnest(p.proconfig) c (set) WHERE c.set !~* '^({settings})=')) AS known,
+ CASE WHEN p.prokind = 'a' THEN 'sql' WHEN p.prosrc = '' THEN 'atomic'
+ ELSE l.lanname::pg_catalog.text END AS language,
+ CASE WHEN p.prokind = 'a' THEN (
+ SELECT 'SELECT ' || COALESCE(pg_catalog.string_agg(
+ pg_catalog.quote_ident(m.nspname) || '.' || pg_catalog.quote_ident(f.proname) || '()', ', '), '1')
+ FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f ON f.oid IN (
+ a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
+ a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+ JOIN pg_catalog.pg_namespace m ON m.oid = f.pronamespace
+ WHERE a.aggfnoid = p.oid AND (m.nspname <> 'pg_catalog' OR f.provolatile = 'v'))
+ WHEN p.provolatile IN ('i', 's') OR p.prokind NOT IN ('f', 'w') THEN ''
+ WHEN p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END AS text
+ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+ WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND NOT EXISTS (
+ SELECT FROM pg_catalog.pg_proc q WHERE q.proname = p.proname
+ AND q.pronamespace = 'pg_catalog'::pg_catalog.regnamespace)
+), named AS (
+ SELECT proname, pg_catalog.sum(pg_catalog.octet_length(text)) AS size FROM own GROUP BY proname
+ HAVING pg_catalog.bool_and(known AND pg_catalog.octet_length(text) <= {longest})
+ AND NOT pg_catalog.bool_and(reads)
+), chosen AS (
+ SELECT proname, pg_catalog.sum(size) OVER (ORDER BY proname) AS before FROM named
+)
+SELECT 'b', o.proname, o.language, o.text FROM own o JOIN chosen c USING (proname)
+ WHERE NOT o.reads AND c.before <= {most} ORDER BY 2 LIMIT {limit};
+"""
+# More bytes of bodies than that are not read.
+_MOST_BODIES: Final = 1 << 20
+_SETTINGS: Final = (
+    "search_path|timezone|datestyle|intervalstyle|extra_float_digits|bytea_output|row_security"
+    "|statement_timeout|lock_timeout|client_min_messages|work_mem|plan_cache_mode|jit"
+    "|enable_[a-z_]+|plpgsql[.][a-z_]+"
+)
 
 
 # Tables with keys, their partitions and children, and what uses any of them: views and rules by
@@ -124,8 +172,10 @@ class Member(Protocol):
     def retired(self) -> bool:
         """Whether it is of no interest any more."""
 
-    def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
-        """Take in the columns of tables, and the names of functions that only read."""
+    def learn(
+        self, columns: Mapping[str, tuple[str, ...]], functions: Mapping[str, Bodies]
+    ) -> None:
+        """Take in the columns of tables, and what is known of functions; see `Learned`."""
 
     def learn_relations(self, relations: frozenset[Relation]) -> None:
         """Take in what is made of sharded tables."""
@@ -160,6 +210,9 @@ class Wanted:
             text += _RELATIONS.format(wanted=" OR ".join(conditions), limit=limit)
         if self.functions:
             text += _FUNCTIONS.format(limit=limit)
+            text += _BODIES.format(
+                settings=_SETTINGS, longest=MAX_BODY, most=_MOST_BODIES, limit=limit
+            )
         return text.encode("ascii")
 
 
@@ -175,7 +228,7 @@ class _Told:
     """What one shard has told."""
 
     columns: Columns
-    functions: frozenset[str]
+    functions: Functions
 
 
 class Catalogue:
@@ -252,6 +305,14 @@ class Catalogue:
             self._told[shard] = None
             self._tell(self._members)
 
+    def forget_functions(self, shard: int) -> None:
+        """A function of a shard may be another one now: nothing is known of any for now."""
+        self._due.add(shard)
+        told = self._told.get(shard)
+        if told is not None and told.functions:
+            self._told[shard] = replace(told, functions={})
+            self._tell(self._members)
+
     # --- asking
 
     async def ask_during_login(self, address: Address, queries: LoginQueries) -> None:
@@ -315,10 +376,8 @@ class Catalogue:
         self._answered(address)
         self._taken[shard] = number
         self._complaints.pop(shard, None)
-        functions = (row[1] for row in rows if row[0] == "f")
         self._told[shard] = _Told(
-            _columns(row[1:] for row in rows if row[0] == "c"),
-            frozenset(name for name in functions if name is not None),
+            _columns(row[1:] for row in rows if row[0] == "c"), functions_of(rows)
         )
         self._relations[shard] = frozenset(_relation(row[1:]) for row in rows if row[0] == "s")
         self._tell(self._members)
@@ -353,18 +412,38 @@ class Catalogue:
             versions = {one.columns[name] for one in told if name in one.columns}
             if len(versions) == 1 and _DIFFERENT not in versions:
                 columns[name] = versions.pop()
-        functions = frozenset.intersection(*(one.functions for one in told)) if told else None
+        functions = _common([one.functions for one in told])
         relations = frozenset(one for each in self._relations.values() for one in each)
         for member in members:
             if not member.retired:
                 member.learn_relations(relations)
-                member.learn(columns, functions or frozenset())
+                member.learn(columns, functions)
 
 
 def _relation(row: Row) -> Relation:
     """Read (schema, name, kind, schema and name of the root)."""
     schema, name, kind, *root = (str(value) for value in row if value is not None)
     return Relation(schema, name, KINDS.get(kind, kind), (root[0], root[1]) if root else None)
+
+
+def functions_of(rows: Iterable[Row]) -> Functions:
+    """Gather bodies by name; the rows are ("f", name) and ("b", name, language, text)."""
+    found: dict[str, Bodies] = {}
+    for kind, *values in rows:
+        if kind == "f":
+            found[str(values[0])] = frozenset()
+        elif kind == "b":
+            name, language, text = map(str, values)
+            found[name] = found.get(name, frozenset()) | {Body(language, text)}
+    return found
+
+
+def _common(told: Sequence[Functions]) -> Functions:
+    """Put together what shards say about the functions that all of them know."""
+    if not told:
+        return {}
+    names = set(told[0]).intersection(*told)
+    return {name: frozenset().union(*(one[name] for one in told)) for name in names}
 
 
 def _columns(rows: Iterable[Row]) -> Columns:

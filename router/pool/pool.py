@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..protocol.prepared import Statement
     from ..routing.derived import Relation
+    from ..routing.learned import Bodies
     from ..routing.router import QueryRouter
     from .address import Address
     from .catalogue import Catalogue
@@ -257,8 +258,10 @@ class Pool:
 
     # --- what servers know
 
-    def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
-        """Route by the columns of tables, and by the functions that are known to only read."""
+    def learn(
+        self, columns: Mapping[str, tuple[str, ...]], functions: Mapping[str, Bodies]
+    ) -> None:
+        """Route by the columns of tables, and by what is known of functions."""
         epoch = self.router.epoch
         self.router.learn_columns(columns)
         self.router.learn_functions(functions)

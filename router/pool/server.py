@@ -247,6 +247,8 @@ class ServerConnection(BackendStream):
                 self.columns_changed = True
             if self.columns_changed and self.pool.catalogue is not None:
                 self.pool.catalogue.forget(self.pool.address.shard)
+            elif tag in marks.CHANGES_FUNCTIONS and self.pool.catalogue is not None:
+                self.pool.catalogue.forget_functions(self.pool.address.shard)
             if tag in (b"RESET", b"DISCARD ALL"):
                 # To the client's defaults, it thinks; but they are set as values.
                 self.marks |= marks.SET

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from .firstwords import QUERY_STARTS
 from .tokens import closing, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BEFORE_TABLE: Final = frozenset(("global", "local", "temp", "temporary", "unlogged"))
-_STARTS: Final = frozenset(
-    ("select", "with", "values", "table", "insert", "update", "delete", "merge", "(", "execute")
-)
+_STARTS: Final = QUERY_STARTS | {"execute"}
 
 
 def inner_of(tokens: list[str]) -> tuple[list[str], tuple[str, ...]]:

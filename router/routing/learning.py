@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .learned import Learned
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .classify import ClassifierOptions
     from .columns import ShardedTables
     from .derived import Relation
+    from .learned import Bodies
 
 
 class Learner:
@@ -44,8 +47,8 @@ class Learner:
 
     @property
     def known_functions(self) -> int:
-        """How many functions have been learned to only read."""
-        return len(self.classifier.rules.learned)
+        """Of how many functions it is known what they do: declared, or by their bodies."""
+        return len(self.classifier.rules.learned.bodies)
 
     def learn_columns(self, columns: Mapping[str, tuple[str, ...]]) -> None:
         """Take in the names of columns in their order, by table, and forget all analyses.
@@ -71,14 +74,18 @@ class Learner:
                 replace(self.classifier, sharded=sharded.with_relations(relations))
             )
 
-    def learn_functions(self, names: frozenset[str]) -> None:
-        """Take in the names of functions that only read, and forget all analyses.
+    def learn_functions(self, bodies: Mapping[str, Bodies]) -> None:
+        """Take in functions by name, and forget all analyses.
 
         What was learned before is replaced; read_functions and write_functions go before it.
+
+        Args:
+            bodies: of the functions of each name that are not declared to only read.
         """
         rules = self.classifier.rules
-        if rules.learned != names:
-            self._reclassify(replace(self.classifier, rules=replace(rules, learned=names)))
+        if rules.learned.bodies != bodies:
+            learned = Learned(bodies, rules.learned)
+            self._reclassify(replace(self.classifier, rules=replace(rules, learned=learned)))
 
     def _reclassify(self, options: ClassifierOptions) -> None:
         self.classifier = options

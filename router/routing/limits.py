@@ -32,6 +32,10 @@ MAX_DISTINCT: Final = 5_000
 """Most of these that are different, for keys that are bigints."""
 MAX_CONVERTED: Final = 2_000
 """The same for keys of other types, which take longer to read and to hash."""
+MAX_BODY: Final = 8 << 10
+"""Longest body in bytes of a function that is judged by it."""
+MAX_BODIES: Final = 16 << 10
+"""Most bytes of the bodies of a function and of those that it calls."""
 
 
 class TooComplex(ValueError):

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from .firstwords import QUERY_STARTS
 from .functions import AFTER_OPERAND, AFTER_WORD, BEFORE_PARENTHESIS, RESERVED
 from .limits import MAX_TOKENS, too_many
 
@@ -32,9 +33,6 @@ _NAME_ESCAPE: Final = re.compile(
 _CONSTANTS: Final = frozenset(("true", "false", "null", "end", "default"))
 _GROUPING_STARTS: Final = frozenset(("sets", "rollup", "cube", "("))
 _NO_GROUPING: Final = frozenset(("select", "from", "where", "having"))
-_QUERY_STARTS: Final = frozenset(
-    ("select", "with", "values", "table", "insert", "update", "delete", "merge", "(")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +86,18 @@ def statements_of(folded: str, most: int = MAX_TOKENS) -> list[tuple[str, list[s
     if tokens:
         statements.append((folded[start:], tokens))
     return statements
+
+
+def tokens_of(folded: str, most: int = MAX_TOKENS) -> list[str]:
+    """Cut a folded shape into tokens, the semicolons among them.
+
+    Raises:
+        TooComplex: it has more than ``most``.
+    """
+    found: list[str] = _TOKEN.findall(folded.rstrip())
+    if len(found) > most:
+        raise too_many(most, "tokens")
+    return found
 
 
 def is_word(token: str) -> bool:
@@ -257,7 +267,7 @@ def _is_cte(brackets: _Brackets, opening: int) -> bool:
     if not after or after[0] != "as":
         return False
     body = [token for token in after[1:] if token not in ("not", "materialized")]
-    return len(body) > 1 and body[0] == "(" and body[1] in _QUERY_STARTS
+    return len(body) > 1 and body[0] == "(" and body[1] in QUERY_STARTS
 
 
 def _precedes_expression(brackets: _Brackets, end: int) -> bool:

@@ -15,14 +15,15 @@ import itertools
 from dataclasses import dataclass
 from typing import Final
 
+from .firstwords import CHANGES, QUERIES
 from .functions import CONTAINED_WRITES, HARMLESS, HARMLESS_VOLATILE, SLEEPING
 from .inner import inner_of, table_at
+from .learned import NOTHING, Learned
 from .operator_functions import OPERATOR_FUNCTIONS
 from .tokens import Call, calls, closing
 from .types import Statement, Verdict
+from .writes import hidden_write
 
-QUERIES: Final = frozenset(("select", "values", "table", "with", "("))
-CHANGES: Final = frozenset(("insert", "update", "delete", "merge"))
 _HAS_OBJECT: Final = frozenset(("create", "alter", "drop", "set", "start"))
 _MODIFIERS: Final = frozenset(
     ("or", "replace", "temp", "temporary", "unlogged", "unique", "local", "recursive")
@@ -37,22 +38,27 @@ class FunctionRules:
 
     Attributes:
         harmless, writing: names, with or without schema, of functions that read and write.
-        learned: names of functions that the server's catalogue says only read.
+        learned: what the servers' catalogues say about others.
     """
 
     harmless: frozenset[str] = frozenset()
     writing: frozenset[str] = frozenset()
-    learned: frozenset[str] = frozenset()
+    learned: Learned = NOTHING
 
     def is_harmless(self, call: Call) -> bool:
         """Say whether a standby can run it and nothing is left behind."""
+        told = self.told_of(call)
+        return self.learned.reads(call, self) if told is None else told
+
+    def told_of(self, call: Call) -> bool | None:
+        """Say whether it is harmless; None: that is to be found out from what is learned."""
         qualified = f"{call.schema}.{call.name}"
         if call.name in self.writing or qualified in self.writing:
             return False
         if call.name in self.harmless or qualified in self.harmless:
             return True
-        if call.name in self.learned and call.schema != "pg_catalog":
-            return True
+        if self.learned.knows(call):
+            return None
         if call.schema not in ("", "pg_catalog"):
             return False
         name = call.name
@@ -111,12 +117,12 @@ def judge(tokens: list[str], rules: FunctionRules) -> Judgement:
 
 def _judge_query(tokens: list[str], rules: FunctionRules) -> Judgement:
     kind = _query_kind(tokens)
-    write = _hidden_write(tokens)
+    write = hidden_write(tokens)
     contained = write != "SELECT INTO"
     for call in calls(tokens):
         if rules.is_harmless(call):
             # A function that is stable may still set or lock something.
-            is_known = call.name not in SLEEPING and call.name not in rules.learned
+            is_known = call.name not in SLEEPING and not rules.learned.knows(call)
             contained = contained and is_known
             continue
         write = write or f"function {call.name} may write"
@@ -129,31 +135,6 @@ def _judge_query(tokens: list[str], rules: FunctionRules) -> Judgement:
         return Judgement(_write(kind, write), is_contained=contained, is_query=True)
     reason = f"{kind} without side effects"
     return Judgement(_read(kind, reason), is_contained=contained, is_query=True)
-
-
-def _hidden_write(tokens: list[str]) -> str:
-    """Return what makes a query a write apart from functions, or ""."""
-    found = ""
-    for i, token in enumerate(tokens):
-        if token == "into":
-            # The target of INSERT and MERGE; everywhere else it makes a table.
-            if i == 0 or tokens[i - 1] not in ("insert", "merge"):
-                return "SELECT INTO"
-        elif token in CHANGES:
-            # As words they are free to be column names, but never after a bracket.
-            if i == 0 or tokens[i - 1] in ("(", ")"):
-                found = found or f"{token.upper()} writes"
-        elif token == "for":
-            found = found or _lock(tokens[i + 1 : i + 4])
-    return found
-
-
-def _lock(after: list[str]) -> str:
-    """Return the locking clause whose words follow FOR, or ""."""
-    for words in (["update"], ["share"], ["no", "key", "update"], ["key", "share"]):
-        if after[: len(words)] == words:
-            return f"FOR {' '.join(words).upper()}"
-    return ""
 
 
 def _query_kind(tokens: list[str]) -> str:

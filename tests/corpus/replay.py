@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 from psycopg import pq
 
-from router.pool.catalogue import Wanted
+from router.pool.catalogue import Wanted, functions_of
+from router.routing.learned import Learned
 from router.routing.shape import UnknownLexeme, shape_of
-from router.routing.tokens import calls, fold, statements_of
+from router.routing.tokens import Call, calls, fold, statements_of
 from router.routing.verdicts import FunctionRules
 
 from .records import Record
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from router.pool.query import Row
     from tests.support.cluster.cluster import Shard
 
 _FROM_FILE: Final = re.compile(
@@ -50,7 +52,7 @@ class Replay:
         self._database = database
         self._environment = environment
         self._catalogue = shard.primary.connect(database)
-        self._known: tuple[set[str], set[str]] | None = None
+        self._known: tuple[FunctionRules, set[str]] | None = None
 
     def records(self, source: str, scripts: Sequence[Path]) -> Iterator[Record]:
         """Run scripts; tell of each query."""
@@ -112,9 +114,20 @@ class Replay:
             return [], []
         called = (call for _, tokens in statements for call in calls(tokens))
         names = {call.name for call in called if not _BUILT_IN.is_harmless(call)}
-        if names and self._known is None:
-            reading = self._catalogue.execute(Wanted(functions=True).sql).fetchall()
-            every = self._catalogue.execute(_OWN_FUNCTIONS).fetchall()
-            self._known = {str(row[1]) for row in reading}, {str(row[0]) for row in every}
-        learned, own = self._known or (set(), set())
-        return sorted(names & learned), sorted(names & own - learned)
+        if not names:
+            return [], []
+        if self._known is None:
+            self._known = self._catalogue_now()
+        rules, own = self._known
+        learned = {name for name in names if rules.is_harmless(Call("", name))}
+        return sorted(learned), sorted(names & own - learned)
+
+    def _catalogue_now(self) -> tuple[FunctionRules, set[str]]:
+        """What a router would know of functions, and the names of all the database's own."""
+        cursor = self._catalogue.execute(Wanted(functions=True).sql)
+        rows: list[Row] = list(cursor.fetchall())
+        while cursor.nextset():
+            rows += cursor.fetchall()
+        every = self._catalogue.execute(_OWN_FUNCTIONS).fetchall()
+        bodies = functions_of(rows)
+        return FunctionRules(learned=Learned(bodies)), {str(row[0]) for row in every}

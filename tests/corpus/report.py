@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.routing.classify import ClassifierOptions, classify
 from router.routing.columns import ShardedTables
+from router.routing.learned import Learned
 from router.routing.verdicts import FunctionRules
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def is_opaque(record: Record, analysis: Analysis) -> bool:
 
 def analysed(record: Record) -> tuple[Analysis, float]:
     """Analyse a statement as a pool with a sharding key does; return the seconds, too."""
-    rules = FunctionRules(learned=frozenset(record.learned))
+    rules = FunctionRules(learned=Learned.of(record.learned))
     options = ClassifierOptions(rules=rules, sharded=_SHARDED)
     best = float("inf")
     while True:

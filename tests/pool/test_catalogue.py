@@ -14,6 +14,7 @@ from router.pool.database import Database
 from router.pool.pool import Pool
 from router.protocol import marks, messages
 from router.protocol.segments import ReplySink, Segment
+from router.routing.bodies import Body
 from router.routing.columns import KeyColumn
 from router.routing.derived import Relation
 from router.routing.router import QueryRouter
@@ -27,6 +28,7 @@ from .builders import wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from router.routing.learned import Bodies
     from tests.support.cluster.cluster import Shard
     from tests.support.postgres import Database as RealDatabase
     from tests.support.router import RouterProcess
@@ -40,6 +42,11 @@ KEYED = RouterOptions(
 )
 
 
+def reads(names: str) -> dict[str, Bodies]:
+    """Functions that are declared to only read."""
+    return dict.fromkeys(names.split(), frozenset())
+
+
 class Member:
     """A pool, as the catalogue sees it."""
 
@@ -47,13 +54,15 @@ class Member:
         self.retired = False
         self.changing = False
         self.columns: Mapping[str, tuple[str, ...]] | None = None
-        self.functions: frozenset[str] | None = None
+        self.functions: Mapping[str, Bodies] | None = None
         self.relations: frozenset[Relation] = frozenset()
 
     def learn_relations(self, relations: frozenset[Relation]) -> None:
         self.relations = relations
 
-    def learn(self, columns: Mapping[str, tuple[str, ...]], functions: frozenset[str]) -> None:
+    def learn(
+        self, columns: Mapping[str, tuple[str, ...]], functions: Mapping[str, Bodies]
+    ) -> None:
         self.columns, self.functions = columns, functions
 
     def is_changing(self, shard: int) -> bool:
@@ -107,7 +116,7 @@ def test_whoever_joins_late_is_told() -> None:
     member = Member()
     catalogue.join(member)
     assert "events" in (member.columns or {})
-    assert member.functions == frozenset({"f"})
+    assert member.functions == reads("f")
 
 
 def test_who_is_retired_is_not_told() -> None:
@@ -134,9 +143,35 @@ def test_what_shards_contradict_each_other_about_is_unknown() -> None:
     tell(catalogue, 0, ORDER, "f g")
     tell(catalogue, 1, OTHER_ORDER, "g h")
     assert member.columns == {}
-    assert member.functions == frozenset({"g"})
+    assert member.functions == reads("g")
     tell(catalogue, 0, OTHER_ORDER, "g")
     assert (member.columns or {})["events"] == ("kind", "id")
+
+
+def test_a_new_function_leaves_tables_known() -> None:
+    catalogue, member = joined()
+    for shard in (0, 1):
+        tell(catalogue, shard, ORDER, "f")
+    catalogue.forget_functions(0)
+    assert member.functions == {}
+    assert "events" in (member.columns or {})
+    assert catalogue.is_due(server(0))
+    assert not catalogue.is_due(server(1))
+    tell(catalogue, 0, ORDER, "f")
+    assert member.functions == reads("f")
+
+
+def test_a_function_must_read_on_all_shards() -> None:
+    catalogue, member = joined()
+    rows: list[tuple[str | None, ...]] = [("b", "f", "sql", "SELECT 1"), ("f", "g")]
+    rows += [("b", "f", "plpgsql", "BEGIN END")]
+    catalogue.take(server(0), rows, is_whole=True)
+    tell(catalogue, 1, "", "f")
+    assert member.functions == {"f": {Body("sql", "SELECT 1"), Body("plpgsql", "BEGIN END")}}
+    catalogue.take(server(1), [("b", "f", "sql", "x"), ("b", "h", "sql", "x")], is_whole=True)
+    assert member.functions is not None
+    assert set(member.functions) == {"f"}
+    assert len(member.functions["f"]) == 3
 
 
 def test_a_table_that_one_shard_lacks_is_known_by_the_others() -> None:
@@ -196,7 +231,7 @@ def test_nothing_is_known_while_a_schema_changes() -> None:
     tell(catalogue, 1, ORDER, "f")
     catalogue.forget(1)
     assert catalogue.is_due(server(1))
-    assert (member.columns, member.functions) == ({}, frozenset())
+    assert (member.columns, member.functions) == ({}, {})
     tell(catalogue, 0, ORDER, "f")
     assert member.columns == {}, "the other shard is still to tell"
     member.changing = True
@@ -481,7 +516,7 @@ def test_learned_functions_are_reads_unless_the_operator_says_otherwise() -> Non
         return router.route(b"SELECT %s(1)" % name.encode(), RoutingState()).role
 
     assert role("reads") is Role.PRIMARY
-    router.learn_functions(frozenset(("reads", "second")))
+    router.learn_functions(reads("reads second"))
     assert role("reads") is Role.REPLICA
     assert role("app.reads") is Role.REPLICA
     assert role("pg_catalog.reads") is Role.PRIMARY
@@ -490,7 +525,7 @@ def test_learned_functions_are_reads_unless_the_operator_says_otherwise() -> Non
     analysis = router.analyse(b"SELECT reads(1)")
     assert analysis is not None
     assert not analysis.self_contained
-    router.learn_functions(frozenset())
+    router.learn_functions({})
     assert role("reads") is Role.PRIMARY
 
 
@@ -503,7 +538,8 @@ CREATE FUNCTION counts(text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 CREATE FUNCTION mixed(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE SCHEMA other;
 CREATE FUNCTION other.mixed(text) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1';
-CREATE FUNCTION writes(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1';
+CREATE FUNCTION tells(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT $1';
+CREATE FUNCTION unknown(int) RETURNS int LANGUAGE internal VOLATILE AS 'int4abs';
 CREATE FUNCTION nextval(text) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 1::bigint';
 """
 
@@ -628,7 +664,11 @@ def test_the_queries_find_what_they_are_to_find(fresh_database: RealDatabase) ->
         )
         for name in (table, f"public.{table}")
     }
-    assert member.functions == frozenset({"looks", "counts"})
+    assert member.functions == {
+        **reads("looks counts"),
+        "mixed": {Body("sql", "SELECT 1")},
+        "tells": {Body("sql", "SELECT $1")},
+    }
 
 
 @pytest.fixture

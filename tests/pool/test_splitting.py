@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 FUNCTIONS = """
 CREATE FUNCTION looks() RETURNS bool LANGUAGE sql STABLE AS 'SELECT pg_is_in_recovery()';
-CREATE FUNCTION writes() RETURNS bool LANGUAGE sql VOLATILE AS 'SELECT pg_is_in_recovery()';
+CREATE FUNCTION writes() RETURNS bool LANGUAGE sql VOLATILE
+ AS 'SELECT pg_is_in_recovery() FROM pg_notify($$x$$, $$y$$)';
+CREATE FUNCTION tells() RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN pg_is_in_recovery(); END';
+CREATE FUNCTION calls() RETURNS bool LANGUAGE sql AS 'SELECT tells()';
+CREATE FUNCTION dynamic() RETURNS bool LANGUAGE plpgsql
+ AS 'DECLARE x bool; BEGIN EXECUTE $$SELECT pg_is_in_recovery()$$ INTO x; RETURN x; END';
 """
 
 
@@ -45,13 +50,67 @@ def test_functions_that_servers_declare_stable_are_reads(
     router = start_router(splitting(replicated, database, "learn_functions = true"))
     with router.connect("db") as client:
         assert is_replica(client, "SELECT looks()")
-        assert not is_replica(client, "SELECT writes()")
-        client.execute("ALTER FUNCTION writes() STABLE")
-        wait_until("it is known", lambda: is_replica(client, "SELECT writes()"))
-        client.execute("ALTER FUNCTION looks() VOLATILE")
-        assert not is_replica(client, "SELECT looks()")
-    [known] = router.admin("SHOW ROUTING")
-    assert known["functions"] == "1"
+        assert not is_replica(client, "SELECT dynamic()")
+        client.execute("ALTER FUNCTION dynamic() STABLE")
+        wait_until("it is known", lambda: is_replica(client, "SELECT dynamic()"))
+        client.execute("ALTER FUNCTION dynamic() VOLATILE")
+        assert not is_replica(client, "SELECT dynamic()")
+    wait_until("all is known", lambda: router.admin("SHOW ROUTING")[0]["functions"] == "5")
+
+
+def test_functions_that_only_read_are_found_out_from_their_bodies(
+    replicated: Shard,
+    make_database: Callable[..., Database],
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    database = make_database(replicated.primary)
+    database.execute(FUNCTIONS)
+    replicated.wait_for_replication()
+    router = start_router(splitting(replicated, database, "learn_functions = true"))
+    with router.connect("db") as client:
+        for name in ("tells", "calls"):
+            assert is_replica(client, f"SELECT {name}()")
+        for name in ("writes", "dynamic"):
+            assert not is_replica(client, f"SELECT {name}()")
+
+
+WRITING = """
+CREATE OR REPLACE FUNCTION tells() RETURNS bool LANGUAGE sql
+ AS 'SELECT pg_is_in_recovery() FROM pg_notify($$x$$, $$y$$)'
+"""
+READING = """
+CREATE OR REPLACE FUNCTION tells() RETURNS bool LANGUAGE sql AS 'SELECT pg_is_in_recovery()'
+"""
+
+
+def test_another_body_is_known_before_anybody_can_know_of_it(
+    replicated: Shard,
+    make_database: Callable[..., Database],
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    database = make_database(replicated.primary)
+    database.execute(FUNCTIONS)
+    replicated.wait_for_replication()
+    router = start_router(splitting(replicated, database, "learn_functions = true"))
+    with router.connect("db") as client, router.connect("db") as other:
+        for change in (
+            lambda: client.execute(WRITING),
+            lambda: client.execute(f"DO $do$ BEGIN EXECUTE $create${WRITING}$create$; END $do$"),
+        ):
+            assert is_replica(other, "SELECT calls()")
+            assert is_replica(client, "SELECT tells()")
+            change()
+            for _ in range(5):
+                assert not is_replica(other, "SELECT calls()")
+                assert not is_replica(client, "SELECT tells()")
+            client.execute(READING)
+            replicated.wait_for_replication()
+            wait_until("it is known", lambda: is_replica(other, "SELECT calls()"))
+        with client.transaction():
+            client.execute(WRITING)
+            assert not is_replica(client, "SELECT calls()")
+        for _ in range(5):
+            assert not is_replica(other, "SELECT calls()")
 
 
 def test_what_was_written_is_read_from_the_primary_for_a_time(
