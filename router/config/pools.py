@@ -293,7 +293,7 @@ class PoolConfig(Section):
     ] = ()
     learn_functions: Annotated[
         Flag,
-        Key("Take functions of your own that servers declare immutable or stable for reads."),
+        Key("Read from the catalogue which functions of your own only read."),
     ] = False
     connect_timeout: Annotated[
         PositiveMillis | None, Key("As in [general].", unset="that of [general]")

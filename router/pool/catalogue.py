@@ -82,7 +82,8 @@ WITH own AS MATERIALIZED (
  ELSE l.lanname::pg_catalog.text END AS language,
  CASE WHEN p.prokind = 'a' THEN (
  SELECT 'SELECT ' || COALESCE(pg_catalog.string_agg(
- pg_catalog.quote_ident(m.nspname) || '.' || pg_catalog.quote_ident(f.proname) || '()', ', '), '1')
+ pg_catalog.quote_ident(m.nspname) || '.' || pg_catalog.quote_ident(f.proname) || '()',
+ ', '), '1')
  FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f ON f.oid IN (
  a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
  a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)

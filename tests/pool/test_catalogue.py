@@ -167,7 +167,8 @@ def test_a_function_must_read_on_all_shards() -> None:
     rows += [("b", "f", "plpgsql", "BEGIN END")]
     catalogue.take(server(0), rows, is_whole=True)
     tell(catalogue, 1, "", "f")
-    assert member.functions == {"f": {Body("sql", "SELECT 1"), Body("plpgsql", "BEGIN END")}}
+    bodies = frozenset((Body("sql", "SELECT 1"), Body("plpgsql", "BEGIN END")))
+    assert member.functions == {"f": bodies}
     catalogue.take(server(1), [("b", "f", "sql", "x"), ("b", "h", "sql", "x")], is_whole=True)
     assert member.functions is not None
     assert set(member.functions) == {"f"}

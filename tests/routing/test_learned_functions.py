@@ -47,7 +47,7 @@ WRITES = {
     "dynamic, loop": "FOR r IN EXECUTE 'DELETE FROM t RETURNING *' LOOP NULL; END LOOP;",
     "loop": "FOR r IN DELETE FROM t RETURNING * LOOP NULL; END LOOP;",
     "CTE": "WITH x AS (DELETE FROM t RETURNING *) SELECT count(*) INTO n FROM x;",
-    "WITH in FOR": "FOR r IN WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x LOOP END LOOP;",
+    "WITH in FOR": "FOR r IN WITH x AS (DELETE FROM t RETURNING *) SELECT 1 LOOP END LOOP;",
     "cursor": "OPEN c FOR EXECUTE 'SELECT * FROM t FOR UPDATE'; FETCH c INTO r;",
     "cursor, lock": "OPEN c FOR SELECT * FROM t FOR UPDATE; FETCH c INTO r;",
     "condition": "IF nextval('s') > 0 THEN n := 1; END IF;",
@@ -167,8 +167,8 @@ CREATE FUNCTION most(a int) RETURNS int LANGUAGE sql AS 'SELECT nextval(''s'')::
 CREATE AGGREGATE all_of(int) (sfunc = more, stype = int, initcond = 0);
 CREATE AGGREGATE counted(int) (sfunc = more, stype = int, finalfunc = most);
 CREATE FUNCTION inside(k int) RETURNS int LANGUAGE internal AS 'int4abs';
-CREATE FUNCTION only_reads(k int) RETURNS int LANGUAGE sql SET session_replication_role = replica
- AS 'SELECT 1';
+CREATE FUNCTION only_reads(k int) RETURNS int LANGUAGE sql
+ SET session_replication_role = replica AS 'SELECT 1';
 CREATE FUNCTION with_setting(k int) RETURNS int LANGUAGE sql SET work_mem = '5MB' SET jit = off
  SECURITY DEFINER AS 'SELECT 1';
 CREATE FUNCTION longest(k int) RETURNS int LANGUAGE sql AS $x$SELECT 1 -- {padding}$x$;
@@ -197,22 +197,48 @@ def test_bodies_come_from_the_catalogue(servers: Servers) -> None:
 # --- at random
 
 EXPRESSIONS = (
-    "k + 1", "(SELECT count(*) FROM t)", "abs(k - 5)", "length(name_of(k))", "(CASE WHEN k > 1 THEN 2 ELSE 3 END)", "coalesce(n, 0)", "a[1]", "(SELECT max(id) FROM t WHERE id > k)", "{f}(k)",
-    "array_length(a, 1)", "extract(year FROM now())", "random() * 5", "greatest(k, n, 7)",
-)  # fmt: skip
+    "k + 1",
+    "(SELECT count(*) FROM t)",
+    "abs(k - 5)",
+    "length(name_of(k))",
+    "(CASE WHEN k > 1 THEN 2 ELSE 3 END)",
+    "coalesce(n, 0)",
+    "a[1]",
+    "(SELECT max(id) FROM t WHERE id > k)",
+    "{f}(k)",
+    "array_length(a, 1)",
+    "extract(year FROM now())",
+    "random() * 5",
+    "greatest(k, n, 7)",
+)
+
 STATEMENTS = (
-    "n := {e};", "n = {e};", "a[1] := {e};", "NULL;", "PERFORM {e};", "PERFORM * FROM t WHERE id > {e};",
-    "SELECT {e} INTO n;", "SELECT id, name INTO n, x FROM t WHERE id = {e};", "SELECT INTO r * FROM t;",
-    "IF {e} > 2 THEN {s} ELSIF {e} = 1 THEN {s} ELSE {s} END IF;", "IF {e} > 5 THEN RETURN 1; END IF;",
-    "CASE WHEN {e} > 5 THEN {s} ELSE {s} END CASE;", "CASE k WHEN 1, 2 THEN {s} ELSE NULL; END CASE;",
-    "FOR i IN 1..2 LOOP {s} END LOOP;", "FOR i IN REVERSE 3 .. 1 BY 2 LOOP {s} END LOOP;",
+    "n := {e};",
+    "n = {e};",
+    "a[1] := {e};",
+    "NULL;",
+    "PERFORM {e};",
+    "PERFORM * FROM t WHERE id > {e};",
+    "SELECT {e} INTO n;",
+    "SELECT id, name INTO n, x FROM t WHERE id = {e};",
+    "SELECT INTO r * FROM t;",
+    "IF {e} > 2 THEN {s} ELSIF {e} = 1 THEN {s} ELSE {s} END IF;",
+    "IF {e} > 5 THEN RETURN 1; END IF;",
+    "CASE WHEN {e} > 5 THEN {s} ELSE {s} END CASE;",
+    "CASE k WHEN 1, 2 THEN {s} ELSE NULL; END CASE;",
+    "FOR i IN 1..2 LOOP {s} END LOOP;",
+    "FOR i IN REVERSE 3 .. 1 BY 2 LOOP {s} END LOOP;",
     "FOR r IN SELECT * FROM t WHERE id < {e} LOOP {s} EXIT WHEN n > 3; END LOOP;",
     "FOREACH i IN ARRAY a LOOP {s} CONTINUE WHEN n > {e}; END LOOP;",
-    "<<l>> LOOP {s} EXIT l; END LOOP l;", "BEGIN {s} EXCEPTION WHEN OTHERS THEN {s} END;",
+    "<<l>> LOOP {s} EXIT l; END LOOP l;",
+    "BEGIN {s} EXCEPTION WHEN OTHERS THEN {s} END;",
     "BEGIN {s} n := 1 / 0; EXCEPTION WHEN division_by_zero THEN {s} END;",
-    "DECLARE m int := {e}; BEGIN {s} END;", "RAISE DEBUG 'x % y', {e};", "GET DIAGNOSTICS n = ROW_COUNT;",
-    "OPEN c FOR SELECT * FROM t WHERE id > {e}; FETCH c INTO r; CLOSE c;", "ASSERT {e} IS NOT NULL;",
-)  # fmt: skip
+    "DECLARE m int := {e}; BEGIN {s} END;",
+    "RAISE DEBUG 'x % y', {e};",
+    "GET DIAGNOSTICS n = ROW_COUNT;",
+    "OPEN c FOR SELECT * FROM t WHERE id > {e}; FETCH c INTO r; CLOSE c;",
+    "ASSERT {e} IS NOT NULL;",
+)
 
 
 class Maker:

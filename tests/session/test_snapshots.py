@@ -22,7 +22,7 @@ def test_the_router_tells_what_it_knows() -> None:
     )
     harness = Harness(servers=((True,), (True,)), options=options)
     assert harness.pool is not None
-    harness.pool.learn({"events": ("id",), "public.events": ("id",)}, frozenset("f"))
+    harness.pool.learn({"events": ("id",), "public.events": ("id",)}, {"f": frozenset()})
     client, automatic = harness.connect(), harness.connect()
     for sql in ("SELECT 1", "SELECT 1", "SELECT 1", "SELECT 2", "SELECT 'x' FROM t"):
         harness.ask(client, query(sql))
