@@ -97,7 +97,7 @@ _DEFINING: Final = (b"ALTER ", b"DROP ", b"CREATE ", b"IMPORT ")
 CHANGES_FUNCTIONS: Final = frozenset(
     (b"CREATE FUNCTION", b"CREATE AGGREGATE", b"CREATE EXTENSION", b"DO")
 )
-"""Tags of what may have given a function of a known name another body, besides ALTER and DROP."""
+"""Tags of what may have given a known function another body, besides ALTER and DROP."""
 
 _GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
 _RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")

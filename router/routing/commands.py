@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard, InvalidShardingKey, RoutingError
+from .firstwords import BEFORE, GAP, beginnings, may_begin
 from .sharding import BIGINTS
 from .types import KeyType, RoleChoice
 
@@ -76,10 +77,6 @@ class Command:
         return "RESET" if self.is_reset else self.verb.value
 
 
-GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
-"""What may stand between two words: blanks, or a comment."""
-
-
 def _words(*phrases: bytes) -> bytes:
     """Write a pattern for any of the phrases, with anything blank between their words."""
     return b"|".join((GAP + b"+").join(phrase.split()) for phrase in phrases)
@@ -89,32 +86,21 @@ _SUBJECT: Final = _words(b"sharding key", b"shard", b"server role", b"primary re
 
 # What begins so belongs to us, for no PostgreSQL statement does.
 _COMMAND: Final = re.compile(
-    rb"(?:%(gap)s|;++)*"
+    rb"%(before)s"
     rb"(?:set%(gap)s+(?:(?P<scope>local|session)%(gap)s+)?"
     rb"(?P<set>%(subject)s)%(gap)s*(?:\bto(?![\w$])|=)%(gap)s*(?P<value>.*)"
     rb"|(?:show%(gap)s+(?P<show>%(subject)s)|reset%(gap)s+(?P<reset>%(subject)s))"
-    rb"(?![\w.$])(?P<rest>.*))" % {b"gap": GAP, b"subject": _SUBJECT},
+    rb"(?![\w.$])(?P<rest>.*))" % {b"gap": GAP, b"before": BEFORE, b"subject": _SUBJECT},
     re.IGNORECASE | re.DOTALL,
 )
-_END: Final = re.compile(rb"(?:%s|;++)*\Z" % GAP)
+_END: Final = re.compile(rb"%b\Z" % BEFORE)
 _VALUE: Final = re.compile(rb"'([^']*+)'?|\"([^\"]*+)\"?|([^\s;'\"]*+)['\"]?")
 _TEXT: Final = re.compile(rb"'((?:[^']++|'')*)'(?!')")
 # The type that a driver may write behind it decides nothing here.
 _PARAMETER: Final = re.compile(rb"\$1(?:::\w+)?")
 _BLANKS: Final = re.compile(rb"%s+" % GAP)
 
-# Three letters decide for nearly every query that it is none of ours.
-_HEADS: Final = frozenset(
-    bytes(letters)
-    for word in (b"set", b"sho", b"res")
-    for letters in (
-        (a, b, c)
-        for a in (word[0], word[0] - 32)
-        for b in (word[1], word[1] - 32)
-        for c in (word[2], word[2] - 32)
-    )
-)
-_LEADS: Final = frozenset((b" ", b"\t", b"\n", b"\r", b"\f", b"\v", b"/", b"-", b";"))
+_FIRST: Final = beginnings(b"set", b"show", b"reset")
 
 _SHARD_DIGITS: Final = 18
 _SHARD_VERBS: Final = (Verb.SET_SHARD, Verb.SET_SHARDING_KEY)
@@ -206,7 +192,7 @@ def worded(text: bytes) -> Wording | None:
     Raises:
         RoutingError: another statement follows it in the same text (0A000).
     """
-    if text[:3] not in _HEADS and text[:1] not in _LEADS:
+    if not may_begin(text, _FIRST):
         return None
     match = _COMMAND.match(text)
     if match is None:

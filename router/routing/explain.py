@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, RoutingError
-from .commands import GAP, worded
+from .commands import worded
 from .decisions import UNBOUND
+from .firstwords import BEFORE, GAP, beginnings, may_begin
 from .limits import TooComplex
 from .lists import parameters_in
 from .shape import UnknownLexeme, short_shape_of
@@ -55,9 +56,10 @@ OWN_RULE: Final = "router"
 """The rule of what the router answers without a server."""
 
 _HEAD: Final = re.compile(
-    rb"(?P<before>(?:%(gap)s|;++)*)explain%(gap)s+route(?![\w.$])" % {b"gap": GAP},
+    rb"(?P<before>%(before)s)explain%(gap)s+route(?![\w.$])" % {b"before": BEFORE, b"gap": GAP},
     re.IGNORECASE,
 )
+_FIRST: Final = beginnings(b"explain")
 _PARAMETER: Final = re.compile(rb"(?<![\w$\x80-\xff])\$([0-9]{1,5})(?![0-9])")
 _QUOTED: Final = re.compile(rb'"[^"]*+"')
 
@@ -70,7 +72,7 @@ def explained(text: bytes) -> bytes | None:
     Raises:
         RoutingError: there is none (42601).
     """
-    match = _HEAD.match(text)
+    match = _HEAD.match(text) if may_begin(text, _FIRST) else None
     if match is None:
         return None
     rest = text[match.end() :]

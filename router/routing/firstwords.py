@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 QUERIES: Final = frozenset(("select", "values", "table", "with", "("))
@@ -12,3 +13,32 @@ CHANGES: Final = frozenset(("insert", "update", "delete", "merge"))
 
 QUERY_STARTS: Final = QUERIES | CHANGES
 """How what has columns begins, and so what stands in brackets behind WITH."""
+
+GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
+"""What may stand between two words of a text: blanks, or a comment."""
+
+BEFORE: Final[bytes] = rb"(?:%b|;++)*" % GAP
+"""What may stand before the first word of a text, or behind the last."""
+
+LEADS: Final = frozenset(bytes((lead,)) for lead in b" \t\n\r\f\v/-;")
+"""A text that begins with one of these may have BEFORE before its first word."""
+
+_LETTERS: Final = 3
+
+
+def beginnings(*words: bytes) -> frozenset[bytes]:
+    """Return the first three letters of some words, in any case.
+
+    They rule out most texts: one whose first three letters and whose first letter are neither
+    here nor among LEADS begins with none of the words.
+    """
+    return frozenset(
+        bytes(letters)
+        for word in words
+        for letters in product(*((letter, letter - 32) for letter in word[:_LETTERS]))
+    )
+
+
+def may_begin(text: bytes, with_one_of: frozenset[bytes]) -> bool:
+    """Say whether a text may begin with words of these beginnings, or needs a longer look."""
+    return text[:_LETTERS] in with_one_of or text[:1] in LEADS

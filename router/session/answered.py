@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RoutingError
@@ -27,6 +26,7 @@ from ..protocol.messages import TEXT_OID
 from ..protocol.portals import Answer, Portal, bound, described, described_statement
 from ..protocol.prepared import Statement
 from ..routing import commands, explain
+from ..routing.firstwords import LEADS, beginnings
 from ..routing.types import Analysis, Role
 from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
@@ -64,13 +64,11 @@ _DEALLOCATE: Final = re.compile(
     re.IGNORECASE,
 )
 
-# How those and the routing commands begin: with one of these, or with a blank or a comment.
-OWN_BEGINNINGS: Final = frozenset(
-    bytes(letters)
-    for word in (b"set", b"sho", b"res", b"exp", b"dea", b"dis")
-    for letters in product(*((letter, letter - 32) for letter in word))
+# How those and the routing commands begin: with one of these, or as what may stand before them.
+OWN_BEGINNINGS: Final = beginnings(
+    b"set", b"show", b"reset", b"explain", b"deallocate", b"discard"
 )
-OWN_LEADS: Final = frozenset(bytes((lead,)) for lead in b" \t\n\r\f\v/-;")
+OWN_LEADS: Final = LEADS
 
 
 def may_concern(sql: bytes) -> bool:

@@ -18,8 +18,8 @@ from router.routing.verdicts import FunctionRules
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from router.demo.cluster import Shard
     from router.pool.query import Row
+    from tests.support.cluster.cluster import Shard
     from tests.support.postgres import Database
 
 SCHEMA = """
