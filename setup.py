@@ -40,6 +40,7 @@ MODULES = [
     "router/routing/inner.py",
     "router/routing/tallies.py",
     "router/routing/execution.py",
+    "router/routing/refusals.py",
     "router/routing/obstacles.py",
     "router/routing/reach.py",
     "router/routing/decisions.py",

@@ -129,7 +129,6 @@ def test_a_layer_does_without_trio(part: str) -> None:
 CIRCLES = {
     "engine": {"link", "loop"},
     "pool": {"address_pool", "catalogue", "cleaning", "contracts", "refusals", "server"},
-    "routing": {"sql/changes", "sql/keys", "sql/reader", "reach"},
     "routing/sql": {"ctes", "sources", "queries"},
 }
 # From below to above: a module of session/ imports only from those that come before it.

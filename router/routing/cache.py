@@ -17,7 +17,7 @@ from .keyvalues import plain_integers
 from .limits import MAX_KEYS, KeyBudget, TooComplex
 from .lists import is_list, is_literal, written_at
 from .literals import text_of
-from .obstacles import too_complex
+from .refusals import too_complex
 from .shape import UnknownLexeme, short_shape_of
 from .sharding import BIGINTS
 from .types import Analysis, KeyTerm

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import AmbiguousShard, ConfigError
 from .cache import keys_of
 from .limits import TooComplex
-from .obstacles import too_complex, unknown_key
+from .refusals import too_complex, unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

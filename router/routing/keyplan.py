@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .limits import TooComplex
-from .obstacles import too_complex
+from .refusals import too_complex
 from .types import KeyType
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from .bodies import Body, calls_of
 from .limits import MAX_BODIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .tokens import Call
-    from .verdicts import FunctionRules
 
 Bodies = frozenset[Body]
 
@@ -44,11 +43,15 @@ class Learned:
         """Say whether it is to be found out here what a function does."""
         return call.name in self.bodies and call.schema != "pg_catalog"
 
-    def reads(self, call: Call, rules: FunctionRules) -> bool:
+    def reads(self, call: Call, told_of: Callable[[Call], bool | None]) -> bool:
         """Say whether all functions of a name only read, and so do all that they call.
 
         Functions that call each other are taken to read until something says otherwise. How
         much is looked at is bounded by the bodies alone, whatever is remembered of them.
+
+        Args:
+            call: of a function that is known here.
+            told_of: says whether a function is harmless; None if that is to be found out here.
         """
         found = {call.name}
         pending = [call.name]
@@ -62,7 +65,7 @@ class Learned:
                 if calls is None:
                     return False
                 for inner in calls:
-                    verdict = rules.told_of(inner)
+                    verdict = told_of(inner)
                     if verdict is None and self.knows(inner):
                         if inner.name not in found:
                             found.add(inner.name)

@@ -11,38 +11,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from ..errors import NoSingleShard, RoutingError
 from .execution import execute_in
+from .refusals import for_all, no_key, not_alone, too_complex, unreadable
 from .tokens import calls, closing, is_word, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..errors import NoSingleShard
     from .columns import ShardedTables
     from .sql.reader import Reading
     from .verdicts import Judgement
-
-NO_KEY: Final = "no key"
-UNKNOWN_KEY: Final = "key not known"
-EVERY_SHARD: Final = "for every shard"
-COPY: Final = "COPY of a table"
-UNREADABLE: Final = "not understood"
-TOO_LONG: Final = "too long"
-TOO_COMPLEX: Final = "too complex"
-KINDS: Final = (
-    "several shards",
-    NO_KEY,
-    UNKNOWN_KEY,
-    EVERY_SHARD,
-    COPY,
-    UNREADABLE,
-    TOO_LONG,
-    TOO_COMPLEX,
-)
-"""What `NoSingleShard.kind` can be."""
-
-_CHOOSE: Final = "choose the shard with SET SHARD, SET SHARDING KEY or a comment"
-_EACH: Final = "Choose a shard with SET SHARD or a comment, and do the same on each of them."
 
 # Commands without the name of any table; that of something else may be the same.
 _TRANSACTION: Final = ("begin", "start", "commit", "end", "rollback", "abort", "savepoint")
@@ -75,93 +54,6 @@ _AT_CURSOR: Final = ["where", "current", "of"]
 _ESCAPED_NAME: Final = re.compile(rb'[uU]&"')
 
 
-def no_key(table: str, column: str) -> NoSingleShard:
-    """Make the error for a use of a sharded table without its key."""
-    if not column:
-        return NoSingleShard(
-            f'the statement belongs to no single shard: "{table}" is made of sharded tables',
-            kind=NO_KEY,
-            hint=f"Use the tables that it is made of, with their keys, or {_CHOOSE}.",
-        )
-    return NoSingleShard(
-        "the statement belongs to no single shard: it gives no value for the sharding key "
-        f'"{column}" of table "{table}"',
-        kind=NO_KEY,
-        hint=f"Give it as a constant or a parameter, as in {column} = $1, or {_CHOOSE}.",
-    )
-
-
-def unknown_key() -> NoSingleShard:
-    """Make the error for a key of which nobody can tell the value."""
-    return NoSingleShard(
-        "the statement's sharding key is not known",
-        kind=UNKNOWN_KEY,
-        hint=f"Use literals or parameters of the key's type, or {_CHOOSE}.",
-    )
-
-
-def too_long() -> NoSingleShard:
-    """Make the error for a text that nobody looks at, or a part of it only."""
-    return NoSingleShard(
-        "the statement is too long to find its sharding keys",
-        kind=TOO_LONG,
-        hint=f"Use parameters or shorter statements, or {_CHOOSE}.",
-    )
-
-
-def too_complex(limit: str) -> NoSingleShard:
-    """Make the error for a statement that has too much of something to be analysed."""
-    return NoSingleShard(
-        f"the statement is too complex to find its shard: {limit}",
-        kind=TOO_COMPLEX,
-        hint=f"Send less at a time, {_CHOOSE}, or raise the limit if it is a setting.",
-    )
-
-
-def unprepared() -> NoSingleShard:
-    """Make the error for a prepared statement whose parameters nobody looks at."""
-    return NoSingleShard(
-        "sharding keys of prepared statements are not found without a statement cache",
-        kind=UNKNOWN_KEY,
-        hint=f"Set prepared_statements_cache_size, or {_CHOOSE}.",
-    )
-
-
-def _unreadable(table: str) -> NoSingleShard:
-    named = f', and names the sharded table "{table}"' if table else ""
-    return NoSingleShard(
-        f"the statement is not understood, so that its shard is not known{named}",
-        kind=UNREADABLE,
-        hint=f"Write it in another way, or {_CHOOSE}.",
-    )
-
-
-def unknown_statement(name: str) -> RoutingError:
-    """Make the error for an EXECUTE of what the client has not prepared on its server."""
-    return RoutingError(
-        f'prepared statement "{name}" does not exist',
-        sqlstate="26000",
-        hint="PREPARE and EXECUTE belong into one transaction, or into session mode.",
-    )
-
-
-def _not_alone(kind: str) -> NoSingleShard:
-    return NoSingleShard(
-        f"{kind} must be the only statement of its query to find its shard",
-        kind=UNREADABLE,
-        hint=f"Send it on its own, or {_CHOOSE}.",
-    )
-
-
-def _for_all(kind: str, table: str) -> NoSingleShard:
-    what = f'the sharded table "{table}"' if table else "tables that are sharded"
-    return NoSingleShard(
-        f"{kind or 'the statement'} concerns {what}, on every shard",
-        kind=COPY if kind == "COPY" else EVERY_SHARD,
-        hint=_EACH,
-    )
-
-
 class Obstacles:
     """Looks at the statements of a text, one after the other.
 
@@ -187,7 +79,7 @@ class Obstacles:
             return
         is_execute = bool(execute_in(tokens, judgement))
         if (is_execute or (tokens[0] == "prepare" and judgement.inner)) and not self._is_alone:
-            self.first = _not_alone(judgement.statement.kind)
+            self.first = not_alone(judgement.statement.kind)
         elif judgement.is_query or (judgement.inner and not is_execute):
             self.first = self._of_query(self._tables, judgement, reading, tokens, limit)
         else:
@@ -205,14 +97,14 @@ class Obstacles:
         for table in judgement.tables:  # that is made of the query
             schema, _, name = table.rpartition(".")
             if tables.is_sharded(schema, name):
-                return _for_all(kind, name)
+                return for_all(kind, name)
         if reading is None or not reading.is_query:
             if _is_at_cursor(tables, tokens):
                 return None
             table = mentioned(tables, tokens)
             if not table and tables.are_known:
                 return None
-            return too_complex(limit) if limit else _unreadable(table)
+            return too_complex(limit) if limit else unreadable(table)
         if reading.keys.limit and (mentioned(tables, tokens) or not tables.are_known):
             return too_complex(reading.keys.limit)
         function = called(tables, tokens)
@@ -220,7 +112,7 @@ class Obstacles:
             return no_key(function, "")
         for name in reading.keys.unkeyed:
             if not name:
-                return _unreadable("")
+                return unreadable("")
             wildcard, _, column = name.rpartition(".")
             if wildcard:
                 return no_key(name, column)
@@ -234,13 +126,13 @@ class Obstacles:
         if tokens[0] in _WITHOUT_TABLES or kind == "PREPARE TRANSACTION":
             return None
         if tokens[0] == "do":
-            return _unreadable("")
+            return unreadable("")
         function = called(tables, tokens) if tokens[0] == "call" else ""
         if function:
             return no_key(function, "")
         table = mentioned(tables, tokens)
         if table or _concerns_all(tokens):
-            return _for_all(kind, table)
+            return for_all(kind, table)
         return None
 
 
@@ -287,7 +179,7 @@ def obstacle_of_text(tables: ShardedTables, text: bytes, limit: str) -> NoSingle
         pattern = rb"(?<![\w\x80-\xff])(?:%s)(?![\w\x80-\xff])" % b"|".join(names)
         if not names or not re.search(pattern, low):
             return None
-    return too_complex(limit) if limit else _unreadable("")
+    return too_complex(limit) if limit else unreadable("")
 
 
 def _concerns_all(tokens: Sequence[str]) -> bool:

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import RoutingError
+from .refusals import only_one_copy
 from .types import Verdict
 
 if TYPE_CHECKING:
+    from ..errors import RoutingError
     from .columns import ShardedTables
     from .sql.reader import Reading
     from .verdicts import Judgement
-
-
-def only_one_copy(table: str) -> RoutingError:
-    """Make the error for a change of a table that every shard has."""
-    return RoutingError(
-        f'table "{table}" is on every shard, and a change of it reaches only one',
-        hint="Choose a shard with SET SHARD or a comment, and do the same on each of them.",
-    )
 
 
 class Reach:

@@ -19,8 +19,8 @@ from .comments import CommentRouter
 from .decisions import UNBOUND
 from .execution import values_of
 from .learning import Learner
-from .obstacles import TOO_COMPLEX, unknown_statement
 from .placement import CHOSEN, OWN_RULES, Placement
+from .refusals import TOO_COMPLEX, unknown_statement
 from .state import RoutingState
 from .tallies import WITHOUT_KEY, Tallies
 from .types import Analysis, Role, RoleChoice, Route

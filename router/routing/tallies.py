@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import AmbiguousShard, NoSingleShard, RoutingError
-from . import obstacles
+from . import refusals
 from .tally import Tally
 
 BY_RULE: Final = {
@@ -23,13 +23,13 @@ WITHOUT_KEY: Final = "without_key"
 """The name of those that were sent to default_shard, having no single shard."""
 _BY_KIND: Final = {
     AmbiguousShard.default_kind: "refused_several_shards",
-    obstacles.NO_KEY: "refused_no_key",
-    obstacles.UNKNOWN_KEY: "refused_unknown_key",
-    obstacles.EVERY_SHARD: "refused_every_shard",
-    obstacles.COPY: "refused_copy",
-    obstacles.UNREADABLE: "refused_not_understood",
-    obstacles.TOO_LONG: "refused_too_long",
-    obstacles.TOO_COMPLEX: "refused_too_complex",
+    refusals.NO_KEY: "refused_no_key",
+    refusals.UNKNOWN_KEY: "refused_unknown_key",
+    refusals.EVERY_SHARD: "refused_every_shard",
+    refusals.COPY: "refused_copy",
+    refusals.UNREADABLE: "refused_not_understood",
+    refusals.TOO_LONG: "refused_too_long",
+    refusals.TOO_COMPLEX: "refused_too_complex",
 }
 _OTHER: Final = "refused_other"
 NAMES: Final = (*dict.fromkeys(BY_RULE.values()), WITHOUT_KEY, *_BY_KIND.values(), _OTHER)

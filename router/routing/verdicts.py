@@ -48,7 +48,7 @@ class FunctionRules:
     def is_harmless(self, call: Call) -> bool:
         """Say whether a standby can run it and nothing is left behind."""
         told = self.told_of(call)
-        return self.learned.reads(call, self) if told is None else told
+        return self.learned.reads(call, self.told_of) if told is None else told
 
     def told_of(self, call: Call) -> bool | None:
         """Say whether it is harmless; None: that is to be found out from what is learned."""

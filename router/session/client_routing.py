@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, NoSingleShard, RoutingError
 from ..protocol import codes
-from ..routing import obstacles
+from ..routing import refusals
 from ..routing.commands import Verb
 from ..routing.decisions import UNBOUND
 from ..routing.state import PLAIN_SETTINGS, RoutingState
@@ -280,7 +280,7 @@ class ClientRouting:
         is_chosen = self.state.shard is not None or self.has_chosen
         if is_chosen or self.lease.status == codes.IN_FAILED_TRANSACTION:
             return None
-        return obstacles.too_long()
+        return refusals.too_long()
 
     def prepared_out_of_sight(self, sql: bytes) -> RoutingError | None:
         """Why a text must not be prepared by a name of which the router keeps no record.
@@ -293,7 +293,7 @@ class ClientRouting:
         analysis = router.analyse(sql)
         if analysis is None or not (analysis.keys or analysis.unkeyed or analysis.obstacle):
             return None
-        return obstacles.unprepared()
+        return refusals.unprepared()
 
     def may_leave(self, segment: Segment) -> bool:
         """Whether the open batch has done nothing that another server could not do as well."""

@@ -30,7 +30,7 @@ from router.routing.limits import (
     TOKENS_PER_STATEMENT,
     TooComplex,
 )
-from router.routing.obstacles import TOO_COMPLEX
+from router.routing.refusals import TOO_COMPLEX
 from router.routing.router import QueryRouter
 from router.routing.shape import UnknownLexeme, short_shape_of
 from router.routing.sql import trees

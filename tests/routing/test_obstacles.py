@@ -8,7 +8,7 @@ import pytest
 
 from router.config.regexes import Regex
 from router.errors import NoSingleShard, RoutingError
-from router.routing import obstacles
+from router.routing import refusals
 from router.routing.decisions import UNBOUND
 from router.routing.derived import Relation
 from router.routing.limits import MAX_LENGTH
@@ -88,7 +88,7 @@ PLAIN = [
     "SELECT e'unfinished",
 ]
 REFUSED = {
-    obstacles.NO_KEY: [
+    refusals.NO_KEY: [
         "SELECT count(*) FROM events",
         "TABLE events",
         "SELECT * FROM ONLY public.events",
@@ -124,14 +124,14 @@ REFUSED = {
         "SELECT * FROM shop.carts",
         "SELECT * FROM carts",
     ],
-    obstacles.UNKNOWN_KEY: [
+    refusals.UNKNOWN_KEY: [
         "SELECT * FROM events WHERE id = 1.5",
         "SELECT * FROM events WHERE id = 'x'",
         "SELECT * FROM events WHERE id = 5 / 0",
         "SELECT * FROM events WHERE id = 9223372036854775807 + 1",
         "SELECT * FROM events WHERE id IN (1.5, NULL)",
     ],
-    obstacles.EVERY_SHARD: [
+    refusals.EVERY_SHARD: [
         "TRUNCATE events",
         "TRUNCATE things, public.events CASCADE",
         "DROP TABLE events",
@@ -158,8 +158,8 @@ REFUSED = {
         "DROP OWNED BY bob",
         "SELECT * FROM events WHERE id = 3; TRUNCATE events",
     ],
-    obstacles.COPY: ["COPY events FROM STDIN", "COPY public.events (id) TO STDOUT"],
-    obstacles.UNREADABLE: [
+    refusals.COPY: ["COPY events FROM STDIN", "COPY public.events (id) TO STDOUT"],
+    refusals.UNREADABLE: [
         "SELECT * FROM events WHERE CURRENT OF c",
         "SELECT * FROM events WHERE id = 3 AND x @@@@ 3 (",
         "DO $$ BEGIN DELETE FROM events; END $$",
@@ -209,7 +209,7 @@ def test_what_has_no_single_shard_is_refused(router: QueryRouter, sql: str, kind
             router.route(sql.encode(), RoutingState())
         assert (caught.value.kind, caught.value.sqlstate) == (kind, "0A000")
         assert "SET SHARD" in caught.value.hint
-    assert kind in obstacles.KINDS
+    assert kind in refusals.KINDS
 
 
 @pytest.mark.parametrize(("sql", "kind"), REFUSALS)
@@ -273,7 +273,7 @@ def test_a_text_too_long_to_be_read_is_refused_if_it_may_name_a_sharded_table(
     for name in ("events", "EVENTS", '"events"', "carts"):
         with pytest.raises(NoSingleShard) as caught:
             router.route(f"SELECT '{padding}' FROM {name}".encode(), RoutingState())
-        assert caught.value.kind == (obstacles.NO_KEY if is_read else obstacles.TOO_COMPLEX)
+        assert caught.value.kind == (refusals.NO_KEY if is_read else refusals.TOO_COMPLEX)
 
 
 def test_any_table_may_be_sharded_until_its_columns_are_known() -> None:

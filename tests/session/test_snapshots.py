@@ -7,7 +7,7 @@ from dataclasses import replace
 from router.config.regexes import Regex
 from router.errors import NoSingleShard
 from router.routing.derived import Relation
-from router.routing.obstacles import KINDS
+from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
 from router.session.snapshots import routing_snapshots, sharded_snapshots

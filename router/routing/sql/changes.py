@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from ...errors import RoutingError
-from ..reach import only_one_copy
+from ..refusals import only_one_copy
 from .graph import Variable
 from .joins import Joined, narrow
 from .outputs import items_of

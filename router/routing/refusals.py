@@ -1,0 +1,124 @@
+"""What clients are told whose statements belong to no single shard."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import NoSingleShard, RoutingError
+
+NO_KEY: Final = "no key"
+UNKNOWN_KEY: Final = "key not known"
+EVERY_SHARD: Final = "for every shard"
+COPY: Final = "COPY of a table"
+UNREADABLE: Final = "not understood"
+TOO_LONG: Final = "too long"
+TOO_COMPLEX: Final = "too complex"
+KINDS: Final = (
+    "several shards",
+    NO_KEY,
+    UNKNOWN_KEY,
+    EVERY_SHARD,
+    COPY,
+    UNREADABLE,
+    TOO_LONG,
+    TOO_COMPLEX,
+)
+"""What `NoSingleShard.kind` can be."""
+
+_CHOOSE: Final = "choose the shard with SET SHARD, SET SHARDING KEY or a comment"
+_EACH: Final = "Choose a shard with SET SHARD or a comment, and do the same on each of them."
+
+
+def no_key(table: str, column: str) -> NoSingleShard:
+    """Make the error for a use of a sharded table without its key."""
+    if not column:
+        return NoSingleShard(
+            f'the statement belongs to no single shard: "{table}" is made of sharded tables',
+            kind=NO_KEY,
+            hint=f"Use the tables that it is made of, with their keys, or {_CHOOSE}.",
+        )
+    return NoSingleShard(
+        "the statement belongs to no single shard: it gives no value for the sharding key "
+        f'"{column}" of table "{table}"',
+        kind=NO_KEY,
+        hint=f"Give it as a constant or a parameter, as in {column} = $1, or {_CHOOSE}.",
+    )
+
+
+def unknown_key() -> NoSingleShard:
+    """Make the error for a key of which nobody can tell the value."""
+    return NoSingleShard(
+        "the statement's sharding key is not known",
+        kind=UNKNOWN_KEY,
+        hint=f"Use literals or parameters of the key's type, or {_CHOOSE}.",
+    )
+
+
+def too_long() -> NoSingleShard:
+    """Make the error for a text that nobody looks at, or a part of it only."""
+    return NoSingleShard(
+        "the statement is too long to find its sharding keys",
+        kind=TOO_LONG,
+        hint=f"Use parameters or shorter statements, or {_CHOOSE}.",
+    )
+
+
+def too_complex(limit: str) -> NoSingleShard:
+    """Make the error for a statement that has too much of something to be analysed."""
+    return NoSingleShard(
+        f"the statement is too complex to find its shard: {limit}",
+        kind=TOO_COMPLEX,
+        hint=f"Send less at a time, {_CHOOSE}, or raise the limit if it is a setting.",
+    )
+
+
+def unprepared() -> NoSingleShard:
+    """Make the error for a prepared statement whose parameters nobody looks at."""
+    return NoSingleShard(
+        "sharding keys of prepared statements are not found without a statement cache",
+        kind=UNKNOWN_KEY,
+        hint=f"Set prepared_statements_cache_size, or {_CHOOSE}.",
+    )
+
+
+def unreadable(table: str) -> NoSingleShard:
+    named = f', and names the sharded table "{table}"' if table else ""
+    return NoSingleShard(
+        f"the statement is not understood, so that its shard is not known{named}",
+        kind=UNREADABLE,
+        hint=f"Write it in another way, or {_CHOOSE}.",
+    )
+
+
+def unknown_statement(name: str) -> RoutingError:
+    """Make the error for an EXECUTE of what the client has not prepared on its server."""
+    return RoutingError(
+        f'prepared statement "{name}" does not exist',
+        sqlstate="26000",
+        hint="PREPARE and EXECUTE belong into one transaction, or into session mode.",
+    )
+
+
+def not_alone(kind: str) -> NoSingleShard:
+    return NoSingleShard(
+        f"{kind} must be the only statement of its query to find its shard",
+        kind=UNREADABLE,
+        hint=f"Send it on its own, or {_CHOOSE}.",
+    )
+
+
+def for_all(kind: str, table: str) -> NoSingleShard:
+    what = f'the sharded table "{table}"' if table else "tables that are sharded"
+    return NoSingleShard(
+        f"{kind or 'the statement'} concerns {what}, on every shard",
+        kind=COPY if kind == "COPY" else EVERY_SHARD,
+        hint=_EACH,
+    )
+
+
+def only_one_copy(table: str) -> RoutingError:
+    """Make the error for a change of a table that every shard has."""
+    return RoutingError(
+        f'table "{table}" is on every shard, and a change of it reaches only one',
+        hint="Choose a shard with SET SHARD or a comment, and do the same on each of them.",
+    )
