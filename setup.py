@@ -33,6 +33,7 @@ MODULES = [
     "router/routing/arrays.py",
     "router/routing/firstwords.py",
     "router/routing/writes.py",
+    "router/routing/modules.py",
     "router/routing/bodies.py",
     "router/routing/learned.py",
     "router/routing/verdicts.py",

@@ -70,13 +70,14 @@ SELECT 'f', p.proname FROM pg_catalog.pg_proc p
 """
 # Those that are declared volatile, as all are about which nobody has said anything: if they are
 # written in SQL or PL/pgSQL, their bodies tell. A body that is no string is in its definition,
-# and that of an aggregate is made here: it calls the functions that it consists of. What the
-# SET clause of a function may be is what a standby lets it be.
+# and that of an aggregate is made here: it calls the functions that it consists of. Those of
+# PostgreSQL's own modules are known by where they are. What the SET clause of a function may be
+# is what a standby lets it be.
 _BODIES: Final = """\
 WITH own AS MATERIALIZED (
  SELECT p.proname, p.prokind IN ('f', 'w') AND p.provolatile IN ('i', 's') AS reads,
  p.prokind = 'a' OR p.prokind IN ('f', 'w') AND (
- p.provolatile IN ('i', 's') OR l.lanname IN ('sql', 'plpgsql') AND NOT EXISTS (
+ p.provolatile IN ('i', 's') OR l.lanname IN ('sql', 'plpgsql', 'c') AND NOT EXISTS (
  SELECT FROM pg_catalog.unnest(p.proconfig) c (set) WHERE c.set !~* '^({settings})=')) AS known,
  CASE WHEN p.prokind = 'a' THEN 'sql' WHEN p.prosrc = '' THEN 'atomic'
  ELSE l.lanname::pg_catalog.text END AS language,
@@ -90,6 +91,7 @@ WITH own AS MATERIALIZED (
  JOIN pg_catalog.pg_namespace m ON m.oid = f.pronamespace
  WHERE a.aggfnoid = p.oid AND (m.nspname <> 'pg_catalog' OR f.provolatile = 'v'))
  WHEN p.provolatile IN ('i', 's') OR p.prokind NOT IN ('f', 'w') THEN ''
+ WHEN l.lanname = 'c' THEN pg_catalog.concat(p.probin, ' ', p.prosrc)
  WHEN p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END AS text
  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
  JOIN pg_catalog.pg_language l ON l.oid = p.prolang

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from .firstwords import QUERIES
 from .limits import MAX_BODY, MAX_DEPTH, TooComplex
+from .modules import HARMLESS_SYMBOLS
 from .shape import UnknownLexeme, shape_of
 from .tokens import Call, calls, fold, is_word, tokens_of
 from .writes import hidden_write
@@ -29,6 +30,7 @@ _ENDS: Final = frozenset(("end", "else", "elsif", "elseif", "when", "exception")
 # Of cursors: what they do touches no data.
 _AT_CURSORS: Final = frozenset(("fetch", "move", "close"))
 _CONFLICTS: Final = frozenset(("error", "use_variable", "use_column"))
+_LIBRARIES: Final = "$libdir/"
 # The head of a function, as pg_get_functiondef writes it, before a body that is no string.
 _ATOMIC: Final = re.compile(
     r"^(?:BEGIN ATOMIC\n(.*)^END\s*\Z|(RETURN .*)\Z)", re.MULTILINE | re.DOTALL
@@ -40,9 +42,9 @@ class Body:
     """How one function is defined.
 
     Attributes:
-        language: ``sql``, ``plpgsql``, or ``atomic`` for a whole CREATE FUNCTION with a body
-            that is no string.
-        text: its source.
+        language: ``sql``, ``plpgsql``, ``c``, or ``atomic`` for a whole CREATE FUNCTION with a
+            body that is no string.
+        text: its source; for C the library and the symbol in it.
     """
 
     language: str
@@ -58,6 +60,10 @@ def calls_of(body: Body) -> frozenset[Call] | None:
     text, language = body.text, body.language
     if len(text) > MAX_BODY:
         return None
+    if language == "c":
+        library, _, symbol = text.removeprefix(_LIBRARIES).partition(" ")
+        is_known = text.startswith(_LIBRARIES) and symbol in HARMLESS_SYMBOLS.get(library, ())
+        return frozenset() if is_known else None
     if language == "atomic":
         match = _ATOMIC.search(text)
         if match is None:

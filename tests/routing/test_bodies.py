@@ -242,6 +242,24 @@ def test_declarations_call_functions_too() -> None:
     assert calls == frozenset((Call("", "f"),))
 
 
+@pytest.mark.parametrize(
+    ("text", "is_known"),
+    [
+        ("$libdir/pgcrypto pg_gen_salt", True),
+        ("$libdir/uuid-ossp uuid_generate_v4", True),
+        ("$libdir/pg_visibility pg_truncate_visibility_map", False),
+        ("$libdir/mine pg_gen_salt", False),
+        ("/tmp/pgcrypto pg_gen_salt", False),
+        ("pgcrypto pg_gen_salt", False),
+        ("$libdir/pgcrypto", False),
+        ("$libdir/pgcrypto ", False),
+        ("", False),
+    ],
+)
+def test_functions_in_c_are_known_by_their_library(text: str, is_known: bool) -> None:
+    assert calls_of(Body("c", text)) == (frozenset() if is_known else None)
+
+
 # --- functions that call functions
 
 

@@ -95,6 +95,14 @@ class Servers:
                 rows += cursor.fetchall()
         return FunctionRules(learned=Learned(functions_of(rows)))
 
+    def has(self, module: str) -> bool:
+        """Whether the module is installed."""
+        with contextlib.closing(self.database.server.connect(self.database.name)) as connection:
+            found = connection.execute(
+                "SELECT FROM pg_available_extensions WHERE name = %s", (module,)
+            )
+            return found.fetchone() is not None
+
     def refusals(self, names: list[str]) -> dict[str, str]:
         """What the standby says to a call of each function, by SQLSTATE; "" if it is run."""
         self._replicated.wait_for_replication()
@@ -333,3 +341,12 @@ def test_all_statements_at_random_are_good_ones(servers: Servers) -> None:
     names = [f"one{n}" for n in range(next(numbers))]
     assert all(are_reads(servers.rules(), names).values())
     assert set(servers.refusals(names).values()) <= {"", "2201B", "22004"}
+
+
+def test_modules_of_postgresql_are_known(servers: Servers) -> None:
+    for module in ("pgcrypto", "pgstattuple"):
+        if not servers.has(module):
+            pytest.skip("this installation of PostgreSQL has no modules")
+        servers.database.execute(f"CREATE EXTENSION {module}")
+    known = ("gen_salt", "gen_random_bytes", "pgp_sym_encrypt", "crypt", "pgstattuple")
+    assert are_reads(servers.rules(), list(known)) == dict.fromkeys(known, True)
