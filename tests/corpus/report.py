@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .records import Record
 
 LEAST_OFFLOADED: Final = 0.98
-"""The share of the statements that a standby accepts that must go to it."""
+"""Of the statements that a standby accepts, the opaque left out, so many must go to it."""
 
 NOT_IN_THE_TEXT: Final = {
     "my_locks": "a view calls pg_current_xact_id",
@@ -41,8 +41,8 @@ class Row:
         source: its name.
         statements: how many there are.
         accepted: how many the standby has run.
-        opaque: how many of those call the database's own functions that it calls volatile:
-            nobody but read_functions can say that they write nothing.
+        opaque: how many of those call the database's own functions that are not proven to
+            only read: dynamic SQL for the most part. Only read_functions can say so.
         offloaded: how many of the accepted are reads to the router.
         reasons: why the others are none.
         hidden: reads to the router that need a primary, which the text does not tell.
@@ -62,15 +62,20 @@ class Row:
 
     @property
     def share(self) -> float:
-        """The share that is offloaded of what anybody could offload."""
-        possible = self.accepted - self.opaque
-        return self.offloaded / possible if possible else 1.0
+        """The share that is offloaded of all that the standby has run."""
+        return self.offloaded / self.accepted if self.accepted else 1.0
+
+    @property
+    def told_share(self) -> float:
+        """The same without what is opaque."""
+        told = self.accepted - self.opaque
+        return self.offloaded / told if told else 1.0
 
     def line(self) -> str:
         """Write it as a line of the table."""
         return (
             f"{self.source:<16}{self.statements:>11}{self.accepted:>10}{self.opaque:>8}"
-            f"{self.offloaded:>11}{self.share:>9.2%}{len(self.wrong):>7}"
+            f"{self.offloaded:>11}{self.share:>9.2%}{self.told_share:>9.2%}{len(self.wrong):>7}"
             f"{self.slowest * 1000:>8.1f} ms"
         )
 
@@ -145,6 +150,7 @@ def table(found: Sequence[Row]) -> str:
     """Write the table."""
     lines = [
         f"{'source':<16}{'statements':>11}{'accepted':>10}{'opaque':>8}{'offloaded':>11}{'share':>9}"
+        f"{'told':>9}"
         f"{'wrong':>7}{'slowest':>11}"
     ]
     whole = total(found)
