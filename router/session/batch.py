@@ -20,7 +20,7 @@ from ..protocol.segments import Segment
 from ..routing.types import RoleChoice
 from .answered import AnsweredStatement
 from .batch_route import batch_route
-from .bound_keys import key_values
+from .bound_keys import bound_values
 from .names import Names, Operation
 from .script import Script
 
@@ -310,10 +310,12 @@ class Batch:
         if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
             return None
         values = found.data[found.name_end + 1 : found.rest]
+        counted = router.too_complex
         try:
-            keys = key_values(values, analysis, found.statement.body, router.sharder)
+            keys = bound_values(router, state, found.statement, analysis, values, is_whole=True)
             return router.route_analysis(analysis, state, keys)
         except RoutingError:
+            router.too_complex = counted  # it is counted where it is refused
             return None
 
     def _has(self, server: ServerConnection, found: WholeBatch) -> bool:
