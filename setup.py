@@ -28,7 +28,7 @@ MODULES = [
     "router/routing/types.py",
     "router/routing/tokens.py",
     "router/routing/lists.py",
-    "router/routing/shape.py",
+    "router/routing/fingerprint.py",
     "router/routing/literals.py",
     "router/routing/arrays.py",
     "router/routing/firstwords.py",

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from router.errors import RouterError
 from router.protocol import marks
-from router.routing import commands, explain, lists, shape
+from router.routing import commands, explain, fingerprint, lists
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
@@ -114,7 +114,7 @@ def measure_build(path: str, sizes: Sequence[int], kinds: Sequence[str]) -> list
 
 def is_compiled() -> bool:
     """Whether the router that is imported here is compiled."""
-    return not str(shape.__file__).endswith(".py")
+    return not str(fingerprint.__file__).endswith(".py")
 
 
 def stalls_table(builds: Mapping[str, Sequence[Hold]], *, least: float) -> Table:

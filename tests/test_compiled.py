@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # bounds that subtract are written with max(), or it is told here why they cannot cross.
 CANNOT_CROSS = {
     "routing/tokens.py": {"token[1:-1]": "text is not affected, and it has two quotes"},
-    "routing/shape.py": {
+    "routing/fingerprint.py": {
         "literal[tag:-tag]": "the tag is there twice",
         "literal[1:-1]": "it has two quotes",
         "text[start - 1:start]": "not at the beginning",

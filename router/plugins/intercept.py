@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, messages
 from ..routing.cache import Generations
+from ..routing.fingerprint import UnknownLexeme, fingerprint_of
 from ..routing.limits import TooComplex
-from ..routing.shape import UnknownLexeme, shape_of
 from ..routing.tokens import fold, statements_of
 from .types import encoded, type_oid
 
@@ -122,8 +122,8 @@ def normal_form(sql: bytes) -> Normal | None:
     None if it is not one statement, or cannot be cut into tokens.
     """
     try:
-        shape, literals = shape_of(sql)
-        pieces = statements_of(fold(shape))
+        fingerprint, literals = fingerprint_of(sql)
+        pieces = statements_of(fold(fingerprint))
     except (UnknownLexeme, UnicodeDecodeError, TooComplex):
         return None
     if len(pieces) != 1:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..routing.cache import Generations
+from ..routing.fingerprint import short_fingerprint_of
 from ..routing.limits import TooComplex
-from ..routing.shape import short_shape_of
 from ..routing.tokens import fold, is_word, statements_of, unescaped_name, unquoted
 from .guarded import Guarded, cut
 
@@ -113,8 +113,8 @@ class TableAccess:
 
     def _judge(self, text: bytes) -> RoutingError | None:
         try:
-            shape, _ = short_shape_of(text)
-            folded = fold(shape)
+            fingerprint, _ = short_fingerprint_of(text)
+            folded = fold(fingerprint)
             if not self._suspicious.search(folded):
                 return None
             for _, tokens in statements_of(folded):

@@ -14,10 +14,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from .fingerprint import UnknownLexeme, fingerprint_of
 from .firstwords import QUERIES
 from .limits import MAX_BODY, MAX_DEPTH, TooComplex
 from .modules import HARMLESS_SYMBOLS
-from .shape import UnknownLexeme, shape_of
 from .tokens import Call, calls, fold, is_word, tokens_of
 from .writes import hidden_write
 
@@ -73,7 +73,7 @@ def calls_of(body: Body) -> frozenset[Call] | None:
         return None
     found: set[Call] = set()
     try:
-        tokens = tokens_of(fold(shape_of(text.encode())[0]))
+        tokens = tokens_of(fold(fingerprint_of(text.encode())[0]))
         if language == "plpgsql":
             _Function(tokens, found).read()
         else:

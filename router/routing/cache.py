@@ -1,7 +1,7 @@
-"""Analyses remembered: by the very text, then by its shape.
+"""Analyses remembered: by the very text, then by its fingerprint.
 
-Clients send few shapes, though perhaps with ever new values. A known text costs one look-up, a
-new text of a known shape a scan, and only a new shape is parsed.
+Clients send few forms of text, though perhaps with ever new values. A known text costs one
+look-up, a new text of a known fingerprint a scan, and only a new fingerprint is parsed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from ..errors import InvalidShardingKey, RoutingError
 from .arrays import BLANKS, is_array, members_of_text
 from .constants import NULL, value_of
+from .fingerprint import UnknownLexeme, short_fingerprint_of
 from .keyvalues import plain_integers
 from .limits import MAX_KEYS, KeyBudget, TooComplex
 from .lists import is_list, is_literal, written_at
 from .literals import text_of
 from .refusals import too_complex
-from .shape import UnknownLexeme, short_shape_of
 from .sharding import BIGINTS
 from .types import Analysis, KeyTerm
 
@@ -111,17 +111,17 @@ class AnalysisCache(Generic[V]):
 
     Attributes:
         hits: texts that were known.
-        shape_hits: texts that were new, of a known shape.
-        misses: texts of a new shape.
+        shape_hits: texts that were new, of a known fingerprint.
+        misses: texts of a new fingerprint.
     """
 
     __slots__ = (
         "_beyond",
         "_classify",
         "_doors",
+        "_fingerprints",
         "_finish",
         "_max_length",
-        "_shapes",
         "_texts",
         "hits",
         "misses",
@@ -141,19 +141,19 @@ class AnalysisCache(Generic[V]):
         """Make an empty cache.
 
         Args:
-            classify: analyses a shape.
-            finish: makes the value of a text, the analysis of its shape, and its literals.
+            classify: analyses a fingerprint.
+            finish: makes a value of a text, the analysis of its fingerprint, and its literals.
             max_length: longest text that is analysed.
             beyond: makes the analysis of texts that are too complex, and is told why.
-            entries: bound on the texts and on the shapes.
-            size: bound on the bytes of texts and shapes together.
+            entries: bound on the texts and on the fingerprints.
+            size: bound on the bytes of texts and fingerprints together.
         """
         self._classify: Final = classify
         self._finish: Final = finish
         self._max_length: Final = max_length
         self._beyond: Final = beyond
         self._texts: Final = Generations[V](entries, size // 2)
-        self._shapes: Final = Generations[Analysis](entries, size // 2)
+        self._fingerprints: Final = Generations[Analysis](entries, size // 2)
         self._doors: Final = [0] * _DOORS
         self.hits = 0
         self.shape_hits = 0
@@ -164,18 +164,18 @@ class AnalysisCache(Generic[V]):
 
     @property
     def shapes(self) -> int:
-        """How many shapes are known."""
-        return len(self._shapes)
+        """How many fingerprints are known."""
+        return len(self._fingerprints)
 
     @property
     def size(self) -> int:
-        """Bytes that texts and shapes take, roughly."""
-        return self._texts.size + self._shapes.size
+        """Bytes that texts and fingerprints take, roughly."""
+        return self._texts.size + self._fingerprints.size
 
     def clear(self) -> None:
-        """Forget all texts and shapes, but not the counters."""
+        """Forget all texts and fingerprints, but not the counters."""
         self._texts.clear()
-        self._shapes.clear()
+        self._fingerprints.clear()
 
     def look_up(self, text: bytes) -> V:
         """Return the value of a text."""
@@ -208,7 +208,7 @@ class AnalysisCache(Generic[V]):
         if len(text) > self._max_length:
             return "off"
         try:
-            return "shape" if short_shape_of(text)[0] in self._shapes else "miss"
+            return "shape" if short_fingerprint_of(text)[0] in self._fingerprints else "miss"
         except (UnknownLexeme, TooComplex):
             return "miss"
 
@@ -216,18 +216,18 @@ class AnalysisCache(Generic[V]):
         if len(text) > self._max_length:
             return self._beyond(_too_long(self._max_length)), ()
         try:
-            shape, literals = short_shape_of(text)
+            fingerprint, literals = short_fingerprint_of(text)
         except UnknownLexeme:
             self.misses += 1
             return _UNREADABLE, ()
         except TooComplex as error:
             self.misses += 1
             return self._beyond(str(error)), ()
-        analysis = self._shapes.get(shape)
+        analysis = self._fingerprints.get(fingerprint)
         if analysis is None:
             self.misses += 1
-            analysis = self._classify(shape)
-            self._shapes.put(shape, analysis)
+            analysis = self._classify(fingerprint)
+            self._fingerprints.put(fingerprint, analysis)
         else:
             self.shape_hits += 1
         return analysis, literals
@@ -236,7 +236,7 @@ class AnalysisCache(Generic[V]):
 def bind(
     analysis: Analysis, literals: Sequence[bytes], literal: LiteralReader = _read_bigint
 ) -> Analysis:
-    """Put the values of a text's literals into the analysis of its shape."""
+    """Put the values of a text's literals into the analysis of its fingerprint."""
     if not analysis.keys:
         if not analysis.arguments:
             return analysis
@@ -392,14 +392,16 @@ class Entry:
     """What is remembered of one text.
 
     Attributes:
-        shape: the analysis of its shape.
+        fingerprint: the analysis of its fingerprint.
         route: where it goes for most clients, if that is the same each time.
     """
 
-    __slots__ = ("_bound", "_literals", "_read", "route", "shape")
+    __slots__ = ("_bound", "_literals", "_read", "fingerprint", "route")
 
-    def __init__(self, shape: Analysis, literals: Sequence[bytes], read: LiteralReader) -> None:
-        self.shape: Final = shape
+    def __init__(
+        self, fingerprint: Analysis, literals: Sequence[bytes], read: LiteralReader
+    ) -> None:
+        self.fingerprint: Final = fingerprint
         self._literals: Final = literals
         self._read: Final = read
         self._bound: Analysis | None = None
@@ -410,7 +412,7 @@ class Entry:
         """The text's own analysis, which few ask for."""
         bound = self._bound
         if bound is None:
-            return bind(self.shape, self._literals, self._read)
+            return bind(self.fingerprint, self._literals, self._read)
         self._bound = None
         return bound
 

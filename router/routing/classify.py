@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from .cache import bind
 from .execution import with_execution
+from .fingerprint import UnknownLexeme, short_fingerprint_of
 from .limits import (
     MAX_DEPTH,
     MAX_LENGTH,
@@ -22,7 +23,6 @@ from .limits import (
 )
 from .obstacles import Obstacles
 from .reach import Reach
-from .shape import UnknownLexeme, short_shape_of
 from .sql.keys import NOT_READ, Keys
 from .sql.reader import Reading, read
 from .tokens import deepest, fold, statements_of
@@ -56,12 +56,12 @@ def classify(sql: str | bytes, options: ClassifierOptions = _DEFAULTS) -> Analys
     if len(sql) > MAX_LENGTH:
         return too_complex(f"longer than {MAX_LENGTH} bytes")
     try:
-        shape, literals = short_shape_of(sql)
+        fingerprint, literals = short_fingerprint_of(sql)
     except UnknownLexeme:
         return Analysis.unknown("cannot be parsed")
     except TooComplex as error:
         return too_complex(str(error))
-    return bind(classify_shape(shape, options), literals)
+    return bind(classify_fingerprint(fingerprint, options), literals)
 
 
 def too_complex(limit: str) -> Analysis:
@@ -69,10 +69,10 @@ def too_complex(limit: str) -> Analysis:
     return replace(Analysis.unknown(f"too complex: {limit}"), limit=limit)
 
 
-def classify_shape(shape: bytes, options: ClassifierOptions) -> Analysis:
-    """Analyse the shape of a text."""
+def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Analysis:
+    """Analyse the fingerprint of a text."""
     try:
-        pieces = statements_of(fold(shape))
+        pieces = statements_of(fold(fingerprint))
         if len(pieces) > MAX_STATEMENTS:
             raise too_many(MAX_STATEMENTS, "statements")
     except UnicodeDecodeError:

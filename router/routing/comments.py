@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard, InvalidShardingKey, RoutingError
+from .fingerprint import comments_of
 from .keyvalues import shown
-from .shape import comments_of
 from .sharding import BIGINTS
 
 if TYPE_CHECKING:

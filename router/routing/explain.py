@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RouterError, RoutingError
 from .commands import worded
 from .decisions import UNBOUND
+from .fingerprint import UnknownLexeme, short_fingerprint_of
 from .firstwords import BEFORE, GAP, beginnings, may_begin
 from .limits import TooComplex
 from .lists import parameters_in
-from .shape import UnknownLexeme, short_shape_of
 from .types import Analysis, Role, Route, Statement, Verdict
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def parameter_count(sql: bytes) -> int:
         RoutingError: too many (54000).
     """
     try:
-        shape, literals = short_shape_of(sql)
+        fingerprint, literals = short_fingerprint_of(sql)
     except (UnknownLexeme, TooComplex):
         return 0
-    numbers = map(int, _PARAMETER.findall(_QUOTED.sub(b" ", shape)))
+    numbers = map(int, _PARAMETER.findall(_QUOTED.sub(b" ", fingerprint)))
     count = max(*parameters_in(literals), *numbers, 0, 0)
     if count > MAX_PARAMETERS:
         raise RoutingError(

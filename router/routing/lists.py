@@ -1,7 +1,7 @@
 """Long lists of literals: how they are taken out of a text, and how their members are read.
 
-Texts that differ in the length of a list only should have one shape, and be found fast. So a
-shape has one literal for all of ``IN (1, 2, 3)``, which is the list as it is written. Rows,
+Texts that differ in the length of a list only should have one fingerprint, and be found fast.
+So that has one literal for all of ``IN (1, 2, 3)``, which is the list as it is written. Rows,
 as in ``VALUES (1, 'a'), (2, 'b')``, leave the first of them and one more row, whose literals
 stand for the columns of all others.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .shape import string_value
+from .fingerprint import string_value
 
 _ESCAPE: Final = re.compile(
     rb"''|\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.)|)",

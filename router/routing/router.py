@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import NoSingleShard, RoutingError
 from .cache import AnalysisCache, Entry
-from .classify import ClassifierOptions, classify_shape, too_complex
+from .classify import ClassifierOptions, classify_fingerprint, too_complex
 from .columns import ShardedTables
 from .comments import CommentRouter
 from .decisions import UNBOUND
@@ -137,15 +137,15 @@ class QueryRouter(Learner):
             entry = self.cache.look_up(text)
             if entry.route is not None:
                 return entry.route
-            self.note_prepared(entry.shape, text, state)
+            self.note_prepared(entry.fingerprint, text, state)
             return self.route_analysis(entry.analysis, state)
         if self.is_static and state.choice is not RoleChoice.AUTO:
             return self.route_unknown(state)
         entry = self._look_up(text, state)
-        self.note_prepared(entry.shape, text, state)
+        self.note_prepared(entry.fingerprint, text, state)
         # Keys come behind the shard that the client has chosen: nobody needs to read them.
         is_chosen = state.shard is not None and not state.is_stuck and not self._is_sticky
-        analysis = entry.shape if is_chosen else entry.analysis
+        analysis = entry.fingerprint if is_chosen else entry.analysis
         return self.route_analysis(analysis, state)
 
     def analyse(self, text: bytes) -> Analysis | None:
@@ -325,7 +325,7 @@ class QueryRouter(Learner):
     def _new_cache(self, *, inspects: bool) -> AnalysisCache[Entry]:
         options = self.options
         return AnalysisCache(
-            lambda shape: classify_shape(shape, self.classifier),
+            lambda fingerprint: classify_fingerprint(fingerprint, self.classifier),
             self._entry,
             max_length=options.parser_max_length if inspects else -1,
             beyond=too_complex if inspects else _unseen,

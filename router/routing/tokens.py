@@ -1,6 +1,6 @@
-"""The tokens of an SQL shape, and the questions about them that need no grammar.
+"""The tokens of an SQL fingerprint, and the questions about them that need no grammar.
 
-In a shape (see `shape`) strings and comments are gone, so what is left is words, quoted
+In it (see `fingerprint`) strings and comments are gone, so what is left is words, quoted
 identifiers, numbers, parameters and punctuation.
 """
 
@@ -43,21 +43,21 @@ class Call:
     name: str
 
 
-def fold(shape: bytes) -> str:
-    """Decode a shape and fold it to lower case as PostgreSQL does, all but what is quoted.
+def fold(fingerprint: bytes) -> str:
+    """Decode a fingerprint and fold it to lower case as PostgreSQL does, but for quoted names.
 
     Raises:
         UnicodeDecodeError: it is not UTF-8.
     """
-    if b'"' not in shape:
-        return shape.lower().decode()
-    pieces = shape.split(b'"')
+    if b'"' not in fingerprint:
+        return fingerprint.lower().decode()
+    pieces = fingerprint.split(b'"')
     pieces[::2] = [piece.lower() for piece in pieces[::2]]
     return b'"'.join(pieces).decode()
 
 
 def statements_of(folded: str, most: int = MAX_TOKENS) -> list[tuple[str, list[str]]]:
-    """Cut a folded shape at its semicolons into the statements' texts and tokens.
+    """Cut a folded fingerprint at its semicolons into the statements' texts and tokens.
 
     Raises:
         TooComplex: it has more than ``most`` tokens, the semicolons included.
@@ -89,7 +89,7 @@ def statements_of(folded: str, most: int = MAX_TOKENS) -> list[tuple[str, list[s
 
 
 def tokens_of(folded: str, most: int = MAX_TOKENS) -> list[str]:
-    """Cut a folded shape into tokens, the semicolons among them.
+    """Cut a folded fingerprint into tokens, the semicolons among them.
 
     Raises:
         TooComplex: it has more than ``most``.

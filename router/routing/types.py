@@ -118,7 +118,7 @@ class RouterOptions:
             for are refused, instead of going to default_shard.
         read_functions: names of functions that the operator declares harmless.
         write_functions: names of functions that the operator declares to be writes.
-        cache_entries: how many texts, and as many shapes, are remembered.
+        cache_entries: how many texts, and as many fingerprints, are remembered.
         cache_bytes: bound on the bytes of the remembered texts.
     """
 
@@ -187,7 +187,7 @@ class KeyTerm:
     Attributes:
         key: the value, once it is known.
         parameters: each n of the parameters ``$n``, each of which is such a key.
-        literal: index of a literal of the statement's shape, or -1.
+        literal: index of a literal of the statement's fingerprint, or -1.
         negative: whether a minus sign stands before it.
         escaped: whether the literal is of the form E'..'.
         is_array: whether it is an array, each member of which is a key.

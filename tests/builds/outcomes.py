@@ -49,8 +49,8 @@ def of_texts() -> Iterator[tuple[bytes, str, str]]:
     from router.routing import explain, tokens
     from router.routing.classify import ClassifierOptions, classify
     from router.routing.columns import ShardedTables
+    from router.routing.fingerprint import fingerprint_of
     from router.routing.router import QueryRouter
-    from router.routing.shape import shape_of
     from router.routing.state import RoutingState
     from router.routing.types import RouterOptions
     from tests.routing.commanded import command_in
@@ -67,8 +67,8 @@ def of_texts() -> Iterator[tuple[bytes, str, str]]:
     )
     strict, state = QueryRouter(options), RoutingState()
     calls: dict[str, Callable[[bytes], object]] = {
-        "shape": shape_of,
-        "tokens": lambda text: tokens.statements_of(tokens.fold(shape_of(text)[0])),
+        "fingerprint": fingerprint_of,
+        "tokens": lambda text: tokens.statements_of(tokens.fold(fingerprint_of(text)[0])),
         "classify": lambda text: classify(text, keyed),
         "route": lambda text: strict.route(text, state),
         "again": lambda text: strict.route(text, state),
@@ -90,7 +90,7 @@ def of_values() -> Iterator[tuple[bytes, str, str]]:
     """What is made of keys, literals and arrays."""
     from router.protocol import messages
     from router.routing import arrays, hashing, keyvalues, literals
-    from router.routing.shape import string_value
+    from router.routing.fingerprint import string_value
 
     from . import inputs
 
@@ -182,9 +182,9 @@ def main() -> None:
     for outcomes in (of_texts, of_values, of_streams, of_sessions):
         for given, name, found in outcomes():
             print(f"{name} {given[:200]!a}: {found}")  # noqa: T201
-    from router.routing import shape
+    from router.routing import fingerprint
 
-    print(shape.__file__, file=sys.stderr)  # noqa: T201
+    print(fingerprint.__file__, file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":

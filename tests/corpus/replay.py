@@ -9,8 +9,8 @@ import psycopg
 from psycopg import pq
 
 from router.pool.catalogue import Wanted, functions_of
+from router.routing.fingerprint import UnknownLexeme, fingerprint_of
 from router.routing.learned import Learned
-from router.routing.shape import UnknownLexeme, shape_of
 from router.routing.tokens import Call, calls, fold, statements_of
 from router.routing.verdicts import FunctionRules
 
@@ -109,7 +109,7 @@ class Replay:
     def _functions_in(self, sql: bytes) -> tuple[list[str], list[str]]:
         """Name the functions of the database in a statement: that only read, and others."""
         try:
-            statements = statements_of(fold(shape_of(sql)[0]))
+            statements = statements_of(fold(fingerprint_of(sql)[0]))
         except (UnknownLexeme, UnicodeDecodeError):
             return [], []
         called = (call for _, tokens in statements for call in calls(tokens))

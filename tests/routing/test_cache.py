@@ -23,8 +23,8 @@ class Classifier:
         self.shapes: list[bytes] = []
         self.analysis = analysis
 
-    def __call__(self, shape: bytes) -> Analysis:
-        self.shapes.append(shape)
+    def __call__(self, fingerprint: bytes) -> Analysis:
+        self.shapes.append(fingerprint)
         return self.analysis
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.config.regexes import Regex
 from router.errors import InvalidShard, InvalidShardingKey, RoutingError
 from router.routing.comments import CommentRouter
-from router.routing.shape import UnknownLexeme, shape_of
+from router.routing.fingerprint import UnknownLexeme, fingerprint_of
 from router.routing.sharding import Sharder
 from router.routing.types import Analysis, RouterOptions, Verdict
 
@@ -268,9 +268,9 @@ PIECES = (
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_comments_are_those_that_the_shape_has_not(text: str) -> None:
     try:
-        shape, literals = shape_of(text.encode())
+        fingerprint, literals = fingerprint_of(text.encode())
     except UnknownLexeme:
         return
-    inside = sum(part.count(MARKED.encode()) for part in (shape, *literals))
+    inside = sum(part.count(MARKED.encode()) for part in (fingerprint, *literals))
     found = note(text.encode()).comment_shard is not None
     assert found is (text.count(MARKED) > inside)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.postgres import Database
 
 BIGINTS = ClassifierOptions(sharded=ShardedTables.of("t.id"))
-# A text key cannot be bound without its sharder; the shape is enough to be looked at.
+# A text key cannot be bound without its sharder; the fingerprint is enough to be looked at.
 OPERATORS = ("+", "-", "*", "/", "%")
 
 

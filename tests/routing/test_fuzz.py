@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from router.routing.classify import ClassifierOptions, classify
 from router.routing.columns import ShardedTables
+from router.routing.fingerprint import UnknownLexeme, fingerprint_of
 from router.routing.router import QueryRouter
-from router.routing.shape import UnknownLexeme, shape_of
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions, Verdict
 
@@ -55,11 +55,11 @@ def test_a_read_begins_as_one(text: str) -> None:
 @given(soup)
 def test_a_shape_is_its_own_shape(text: str) -> None:
     try:
-        shape, literals = shape_of(text.encode())
+        fingerprint, literals = fingerprint_of(text.encode())
     except UnknownLexeme:
         return
-    again, found = shape_of(shape)
-    assert again == shape
+    again, found = fingerprint_of(fingerprint)
+    assert again == fingerprint
     assert len(found) == len(literals)
 
 

@@ -18,6 +18,7 @@ from router.config.regexes import Regex
 from router.errors import AmbiguousShard, NoSingleShard
 from router.routing import hashing, sharding
 from router.routing.explain import decide, row
+from router.routing.fingerprint import UnknownLexeme, short_fingerprint_of
 from router.routing.keyplan import BoundKeys, KeyPlan
 from router.routing.limits import (
     MAX_CONVERTED,
@@ -32,7 +33,6 @@ from router.routing.limits import (
 )
 from router.routing.refusals import TOO_COMPLEX
 from router.routing.router import QueryRouter
-from router.routing.shape import UnknownLexeme, short_shape_of
 from router.routing.sql import trees
 from router.routing.state import RoutingState
 from router.routing.tokens import fold, statements_of
@@ -183,7 +183,7 @@ def test_the_number_of_tokens_is_a_setting(parsed: list[int]) -> None:
 )
 def test_literals_comments_and_names_are_counted(text: bytes, limit: str) -> None:
     with pytest.raises(TooComplex, match=limit):
-        short_shape_of(text)
+        short_fingerprint_of(text)
 
 
 @pytest.mark.parametrize("piece", ["a ", "(", ";", "+ ", "a;", "$1"])
@@ -504,7 +504,7 @@ def test_what_cannot_be_read_goes_to_the_primary_of_the_default_shard(text: byte
 
 def cut(text: bytes) -> Sequence[str] | None:
     try:
-        pieces = statements_of(fold(short_shape_of(text)[0]))
+        pieces = statements_of(fold(short_fingerprint_of(text)[0]))
         return [token for _, tokens in pieces for token in tokens]
     except (UnknownLexeme, UnicodeDecodeError, TooComplex):
         return None

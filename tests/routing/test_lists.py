@@ -1,4 +1,4 @@
-"""Lists of literals, whose length does not matter for a text's shape."""
+"""Lists of literals, whose length does not matter for a text's fingerprint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from router.errors import AmbiguousShard, NoSingleShard, RoutingError
 from router.routing.explain import parameter_count
+from router.routing.fingerprint import fingerprint_of, short_fingerprint_of
 from router.routing.limits import MAX_KEYS
 from router.routing.router import QueryRouter
-from router.routing.shape import shape_of, short_shape_of
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
 
@@ -75,8 +75,8 @@ def test_lists_of_any_length_have_one_shape(form: str, written: str) -> None:
     shapes = set()
     for count in (2, 3, 7, 100, 5000):
         keys = [written.format(n * 37) for n in range(1, count + 1)]
-        shape, _ = short_shape_of(FORMS[form](keys).encode())
-        shapes.add(shape)
+        fingerprint, _ = short_fingerprint_of(FORMS[form](keys).encode())
+        shapes.add(fingerprint)
     assert len(shapes) == 1
 
 
@@ -118,10 +118,10 @@ def test_a_list_says_what_its_members_say_by_themselves() -> None:
 def test_casts_of_all_members_are_one_cast() -> None:
     for cast, shard in (("::int", 2), ("::bigint", 2), ("::text", 0), ("::numeric", 0)):
         text = f"SELECT * FROM users WHERE id IN (5{cast}, 5{cast}, 5{cast})"
-        assert short_shape_of(text.encode())[0].endswith(b"IN (0%b)" % cast.encode())
+        assert short_fingerprint_of(text.encode())[0].endswith(b"IN (0%b)" % cast.encode())
         assert shard_of(text) == shard
     mixed = b"SELECT * FROM users WHERE id IN (5::int, 5::text)"
-    assert short_shape_of(mixed) == shape_of(mixed)
+    assert short_fingerprint_of(mixed) == fingerprint_of(mixed)
     rows = "INSERT INTO users (a, id) VALUES ('a'::text, 5::int), ('b'::text, {})"
     assert shard_of(rows.format("5::int")) == 2
     assert shard_of(rows.format("6::int")) is AmbiguousShard
@@ -171,7 +171,7 @@ def test_lists_of_parameters_give_parameters(form: str) -> None:
     ],
 )
 def test_a_parameter_with_another_use_is_in_no_list(text: str) -> None:
-    assert short_shape_of(text.encode()) == shape_of(text.encode())
+    assert short_fingerprint_of(text.encode()) == fingerprint_of(text.encode())
     analysis = QueryRouter(OPTIONS).analyse(text.encode())
     assert analysis is not None
     assert analysis.untyped
@@ -194,18 +194,18 @@ def test_a_parameter_with_another_use_is_in_no_list(text: str) -> None:
     ],
 )
 def test_what_is_no_list_of_literals_is_left_alone(text: bytes) -> None:
-    assert short_shape_of(text) == shape_of(text)
+    assert short_fingerprint_of(text) == fingerprint_of(text)
 
 
 @pytest.mark.parametrize(
     "tail", [b"", b" AND 1 = 1", b")) AS x, 1", b"\n-- it's\n", b", 7, 'x'"]
 )
 def test_what_follows_a_list_is_read_as_ever(tail: bytes) -> None:
-    shape, literals = short_shape_of(b" IN (1, 2)" + tail)
-    rest, after = shape_of(tail)
+    fingerprint, literals = short_fingerprint_of(b" IN (1, 2)" + tail)
+    rest, after = fingerprint_of(tail)
     assert len(literals) == 1 + len(after)
     assert literals[1:] == after
-    assert len(shape) - len(b" IN (0)") == len(rest)
+    assert len(fingerprint) - len(b" IN (0)") == len(rest)
 
 
 def test_a_string_in_pieces_is_one_member() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from router.routing.classify import ClassifierOptions, classify
 from router.routing.columns import ShardedTables
-from router.routing.shape import shape_of
+from router.routing.fingerprint import fingerprint_of
 from router.routing.tokens import fold, statements_of
 
 from .statements import READS, WRITES
@@ -65,7 +65,9 @@ def test_a_parameter_needs_no_space_around_it(sql: str) -> None:
 
 
 def tokens_of(sql: str) -> list[str]:
-    return [t for _, tokens in statements_of(fold(shape_of(sql.encode())[0])) for t in tokens]
+    return [
+        t for _, tokens in statements_of(fold(fingerprint_of(sql.encode())[0])) for t in tokens
+    ]
 
 
 def squeezed(tokens: list[str]) -> str:

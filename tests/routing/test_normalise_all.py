@@ -120,8 +120,8 @@ def test_a_named_operator_is_none_that_is_known(operator: str) -> None:
     ],
 )
 def test_a_sign_behind_an_operator_is_one_of_its_own(sql: str, tokens: list[str]) -> None:
-    shape = [token.replace("0", "5") for token in normalised(tokens_of(sql))]
-    assert shape == tokens
+    fingerprint = [token.replace("0", "5") for token in normalised(tokens_of(sql))]
+    assert fingerprint == tokens
 
 
 @pytest.mark.postgres

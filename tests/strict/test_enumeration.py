@@ -24,8 +24,8 @@ def attempt(port: int, user: str, database: str) -> list[tuple[object, ...]]:
         client.send(startup({"user": user, "database": database}))
         while (answer := client.read_message()).kind == "R":
             code, data = int.from_bytes(answer.body[:4]), answer.body[4:]
-            shape = data.split(b",i=")[1:] if code == Method.SASL_CONTINUE else []
-            seen.append((answer.kind, code, len(data), *shape))
+            fingerprint = data.split(b",i=")[1:] if code == Method.SASL_CONTINUE else []
+            seen.append((answer.kind, code, len(data), *fingerprint))
             reply = ours.receive(code, data)
             assert reply is not None
             client.send(message("p", reply))

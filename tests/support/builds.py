@@ -12,7 +12,7 @@ import router
 
 TREE = Path(__file__).parents[2]
 PACKAGE = Path(router.__file__).parent
-# By their paths below the package, "routing/shape.py".
+# By their paths below the package, "routing/fingerprint.py".
 COMPILED_MODULES = tuple(re.findall(r'"router/([\w/]+\.py)"', (TREE / "setup.py").read_text()))
 
 

@@ -84,7 +84,7 @@ def uescape(out: list[str], tokens: Sequence[str], i: int) -> int:
     if following(tokens, i)[:1] != "'":
         return plain(out, tokens, i)
     if out[-1:] and out[-1][-1] == '"':
-        raise ValueError("the escape character of a name is not part of a shape")
+        raise ValueError("the escape character of a name is not part of a fingerprint")
     return i + 2
 
 

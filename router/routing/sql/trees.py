@@ -46,7 +46,7 @@ Tree = exp.Expr
 
 
 def parse(text: str) -> Tree | None:
-    """Parse one statement of a folded shape; None if it is not exactly one."""
+    """Parse one statement of a folded fingerprint; None if it is not exactly one."""
     trees = _parser.parse(_tokenizer.tokenize(text), text)
     return trees[0] if len(trees) == 1 else None
 

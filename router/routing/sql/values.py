@@ -70,7 +70,7 @@ def term_of(node: Tree, kind: KeyType, *, is_compared: bool = False) -> KeyTerm 
         negative = not negative
         node = node.args["this"]
     if isinstance(node, exp.Literal | exp.ByteString):
-        # In a shape the literals are their own numbers; ".5" alone is not taken apart there.
+        # Literals are their own numbers in a fingerprint; ".5" alone is not taken apart there.
         index = node.name
         if not index.isdigit():
             return None

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from router.routing.shape import UnknownLexeme, shape_of, string_value
+from router.routing.fingerprint import UnknownLexeme, fingerprint_of, string_value
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ from router.routing.shape import UnknownLexeme, shape_of, string_value
     ],
 )  # fmt: skip
 def test_literals_are_numbered_and_comments_dropped(
-    text: bytes, shape: bytes, literals: list[bytes]
+    text: bytes, fingerprint: bytes, literals: list[bytes]
 ) -> None:
-    assert shape_of(text) == (shape, literals)
+    assert fingerprint_of(text) == (fingerprint, literals)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_literals_are_numbered_and_comments_dropped(
 )
 def test_text_that_cannot_be_cut_is_refused(text: bytes) -> None:
     with pytest.raises(UnknownLexeme):
-        shape_of(text)
+        fingerprint_of(text)
 
 
 @pytest.mark.parametrize("text", [rb"'\'", rb"'\' OR 1=1 --'", rb"'a\''b'", rb"E'\\' 'x\' "])
 def test_a_string_that_standard_conforming_strings_decides_on_is_refused(text: bytes) -> None:
     with pytest.raises(UnknownLexeme):
-        shape_of(text)
+        fingerprint_of(text)
 
 
 KINDS_OF_CHARACTERS = b"'\"$/*-0aEx\\.;_( \n\0\xe9"
@@ -90,17 +90,20 @@ def test_a_text_begins_and_ends_with_any_character_as_after_and_before_a_blank(
     for characters in product(KINDS_OF_CHARACTERS, repeat=length):
         text = bytes(characters)
         try:
-            shape, literals = shape_of(text)
+            fingerprint, literals = fingerprint_of(text)
         except UnknownLexeme:
             with pytest.raises(UnknownLexeme):
-                shape_of(b" " + text + b"\n")
+                fingerprint_of(b" " + text + b"\n")
         else:
-            assert shape_of(b" " + text + b"\n") == (b" " + shape + b"\n", literals), text
+            assert fingerprint_of(b" " + text + b"\n") == (
+                b" " + fingerprint + b"\n",
+                literals,
+            ), text
 
 
 def test_texts_that_differ_in_values_and_comments_share_a_shape() -> None:
-    one, _ = shape_of(b"SELECT * FROM t WHERE a = 1 AND b = 'x' -- 1")
-    other, _ = shape_of(b"SELECT * FROM t WHERE a = 22 AND b = $$y's$$ -- 2, by 'me'")
+    one, _ = fingerprint_of(b"SELECT * FROM t WHERE a = 1 AND b = 'x' -- 1")
+    other, _ = fingerprint_of(b"SELECT * FROM t WHERE a = 22 AND b = $$y's$$ -- 2, by 'me'")
     assert one == other
 
 
@@ -116,7 +119,7 @@ def test_texts_that_differ_in_values_and_comments_share_a_shape() -> None:
     ],
 )
 def test_texts_that_differ_in_more_do_not_share_a_shape(one: bytes, other: bytes) -> None:
-    assert shape_of(one)[0] != shape_of(other)[0]
+    assert fingerprint_of(one)[0] != fingerprint_of(other)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""The shape of an SQL text: the text with its literals taken out and its comments dropped.
+"""The fingerprint of an SQL text: the text without its literals and its comments.
 
-Texts of one shape differ in values only, so they share one analysis. In the shape the n-th
-literal is written as n, a number bare and a string in quotes: ``WHERE id = 7 AND name = 'x'``
-has the shape ``WHERE id = 0 AND name = '1'`` and the literals ``7`` and ``'x'``.
+Texts of one fingerprint differ in values only, so they share one analysis. In it the n-th
+literal is replaced by its number: ``WHERE id = 7 AND name = 'x'`` has the fingerprint
+``WHERE id = 0 AND name = '1'`` and the literals ``7`` and ``'x'``.
 
 The rules are those of the PostgreSQL manual's section "Lexical Structure". What lies in strings
 and comments never reaches the parser, so the two cannot disagree about where a string ends.
@@ -91,8 +91,8 @@ class UnknownLexeme(ValueError):
     """The text cannot be cut into tokens with certainty."""
 
 
-def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
-    """Return the shape of a text and its literals as they are written, in linear time.
+def fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
+    """Return a text's fingerprint and its literals as they are written, in linear time.
 
     Raises:
         TooComplex: there are more of them than anybody should wait for.
@@ -103,22 +103,22 @@ def shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
     return _reduced(_SINGLE, text, literals), literals
 
 
-def short_shape_of(text: bytes) -> tuple[bytes, list[bytes]]:
-    """Return the shape as `shape_of` does, with one literal for all members of a list.
+def short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the fingerprint as `fingerprint_of` does, with one literal for all members of a list.
 
     See `lists`; a list may also consist of parameters that are used nowhere else.
     """
     literals: list[bytes] = []
-    shape = _reduced(_WITH_LISTS, text, literals)
+    fingerprint = _reduced(_WITH_LISTS, text, literals)
     if b"$" in text:
         listed = lists.parameters_in(literals)
         if listed:
-            others = list(map(lists.parameter_number, _PARAMETER.findall(shape)))
+            others = list(map(lists.parameter_number, _PARAMETER.findall(fingerprint)))
             if len({*listed, *others}) < len(listed) + len(set(others)):
                 if len(listed) > MAX_TOKENS:  # each of them would be one
                     raise too_many(MAX_TOKENS, "tokens")
-                return shape_of(text)
-    return shape, literals
+                return fingerprint_of(text)
+    return fingerprint, literals
 
 
 def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> bytes:
@@ -158,10 +158,10 @@ def _reduced(pattern: re.Pattern[bytes], text: bytes, literals: list[bytes]) -> 
             return reduced(text[bracket : match.end()], start - bracket, literals)
         raise UnknownLexeme("not closed")
 
-    shape, count = pattern.subn(replaced, text, MAX_LEXEMES + 1)
+    fingerprint, count = pattern.subn(replaced, text, MAX_LEXEMES + 1)
     if count > MAX_LEXEMES or len(literals) > MAX_LEXEMES:
         raise too_many(MAX_LEXEMES, "literals, comments and quoted names")
-    return shape
+    return fingerprint
 
 
 def _scalars(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
@@ -173,9 +173,9 @@ def _scalars(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
     if cast is None:
         return _reduced(_SINGLE, run[skipped:], literals)
     form = b"'%d'" if b"'" in run[:end] else b"%d"
-    shape = form % len(literals) + cast + run[end - 1 : end]
+    fingerprint = form % len(literals) + cast + run[end - 1 : end]
     literals.append(run[:end])
-    return shape + _reduced(_SINGLE, run[end:], literals)
+    return fingerprint + _reduced(_SINGLE, run[end:], literals)
 
 
 def _rows(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
@@ -184,15 +184,15 @@ def _rows(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
     end = lists.rows_end(run, first) if first else 0
     if end == first or lists.is_continued(run[:end]):
         return _reduced(_SINGLE, run[skipped:], literals)
-    shape = _reduced(_SINGLE, run[skipped:first], literals)
+    fingerprint = _reduced(_SINGLE, run[skipped:first], literals)
     casts = lists.casts_of(run[:first])
     begin = len(literals)
     rest = begin + len(casts)
     cells = [b"'%d'%b" % (begin + i, cast) for i, cast in enumerate(casts)]
     literals += [lists.reference(i, rest, cast) for i, cast in enumerate(casts)]
     literals.append(run[first:end].lstrip())
-    shape += b", (%b)" % b", ".join(cells)
-    return shape + _reduced(_SINGLE, run[end:], literals)
+    fingerprint += b", (%b)" % b", ".join(cells)
+    return fingerprint + _reduced(_SINGLE, run[end:], literals)
 
 
 def comments_of(text: bytes, limit: int) -> tuple[list[tuple[int, int]], int]:
