@@ -43,7 +43,7 @@ MODULES = [
     "router/routing/execution.py",
     "router/routing/refusals.py",
     "router/routing/obstacles.py",
-    "router/routing/reach.py",
+    "router/routing/omnisharded.py",
     "router/routing/decisions.py",
     "router/routing/sharding.py",
     "router/routing/hashing.py",

@@ -22,7 +22,7 @@ from .limits import (
     too_many,
 )
 from .obstacles import Obstacles
-from .reach import Reach
+from .omnisharded import Omnisharded
 from .sql.keys import NOT_READ, Keys
 from .sql.reader import Reading, read
 from .tokens import deepest, fold, statements_of
@@ -85,13 +85,13 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
     tables: dict[str, None] = {}
     tables_known = True
     found = Keys()
-    reach = Reach(options.sharded)
+    omnisharded = Omnisharded(options.sharded)
     obstacles = Obstacles(options.sharded, is_alone=len(pieces) == 1)
     parser = _Parser(options)
     for _, tokens in pieces:
         judgement, reading = parser.confirmed(judge(tokens, options.rules), tokens)
         judgements.append(judgement)
-        reach.add(judgement, reading)
+        omnisharded.add(judgement, reading)
         obstacles.add(judgement, reading, tokens, parser.limit)
         tables.update(dict.fromkeys(judgement.tables))
         if reading is not None:
@@ -114,8 +114,8 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
         keys=found.conditions,
         unkeyed=found.unkeyed,
         untyped=found.untyped,
-        is_everywhere=reach.is_everywhere and decisive.verdict is Verdict.READ,
-        error=found.error or reach.error,
+        is_everywhere=omnisharded.is_everywhere and decisive.verdict is Verdict.READ,
+        error=found.error or omnisharded.error,
         obstacle=obstacles.first,
         limit=limit,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import InvalidShard, InvalidShardingKey, RoutingError
 from .firstwords import BEFORE, GAP, beginnings, may_begin
 from .sharding import BIGINTS
-from .types import KeyType, RoleChoice
+from .types import KeyType, ServerRole
 
 if TYPE_CHECKING:
     from .sharding import Sharder
@@ -59,7 +59,7 @@ class Command:
 
     verb: Verb
     number: int | None = None
-    role: RoleChoice = RoleChoice.DEFAULT
+    role: ServerRole = ServerRole.DEFAULT
     switch: bool | None = None
     local: bool = False
     key: KeyValue | None = None
@@ -104,7 +104,7 @@ _FIRST: Final = beginnings(b"set", b"show", b"reset")
 
 _SHARD_DIGITS: Final = 18
 _SHARD_VERBS: Final = (Verb.SET_SHARD, Verb.SET_SHARDING_KEY)
-_ROLES: Final = {choice.value: choice for choice in RoleChoice}
+_ROLES: Final = {choice.value: choice for choice in ServerRole}
 _SWITCHES: Final = {"on": True, "off": False, "default": None}
 
 

@@ -146,7 +146,7 @@ def decide(
     Args:
         router: the pool's.
         sql: the text.
-        state: the client's choices.
+        state: what the client has chosen.
         parameters: gives the values for the numbers in `Analysis.key_parameters`, if any.
     """
     own = _own(router, sql, state)
@@ -173,7 +173,7 @@ def _own(router: QueryRouter, sql: bytes, state: RoutingState) -> Decision | Non
         decision = answered("the router answers it itself", wording.verb.value)
         if not wording.has_parameter:
             command = wording.command(shards=router.options.shard_count, sharder=router.sharder)
-            before = state.choices
+            before = state.overrides
             state.execute(command, router.options, random.Random(0), router.sharder)
             state.restore(before)
     except RoutingError as error:

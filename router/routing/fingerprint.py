@@ -104,7 +104,7 @@ def fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
-    """Return the fingerprint as `fingerprint_of` does, with one literal for all members of a list.
+    """Return what `fingerprint_of` does, with one literal for all members of a list.
 
     See `lists`; a list may also consist of parameters that are used nowhere else.
     """

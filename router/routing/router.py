@@ -23,7 +23,7 @@ from .placement import CHOSEN, OWN_RULES, Placement
 from .refusals import TOO_COMPLEX, unknown_statement
 from .state import RoutingState
 from .tallies import WITHOUT_KEY, Tallies
-from .types import Analysis, Role, RoleChoice, Route
+from .types import Analysis, Role, Route, ServerRole
 from .verdicts import FunctionRules
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class QueryRouter(Learner):
                 return entry.route
             self.note_prepared(entry.fingerprint, text, state)
             return self.route_analysis(entry.analysis, state)
-        if self.is_static and state.choice is not RoleChoice.AUTO:
+        if self.is_static and state.choice is not ServerRole.AUTO:
             return self.route_unknown(state)
         entry = self._look_up(text, state)
         self.note_prepared(entry.fingerprint, text, state)
@@ -162,7 +162,7 @@ class QueryRouter(Learner):
 
         Args:
             analysis: what `analyse` returned.
-            state: the client's choices.
+            state: what the client has chosen.
             parameters: values for the numbers in `Analysis.key_parameters`, as far as known.
 
         Raises:
@@ -218,7 +218,7 @@ class QueryRouter(Learner):
 
     def inspect(self, text: bytes, state: RoutingState) -> tuple[Analysis, str]:
         """Analyse a text as for `route`; tells how the cache knew it, too."""
-        if self.is_static and state.choice is not RoleChoice.AUTO:
+        if self.is_static and state.choice is not ServerRole.AUTO:
             return _UNSEEN, "off"
         cache = self._cache_for(state)
         known = cache.known(text)
@@ -235,7 +235,7 @@ class QueryRouter(Learner):
         Raises:
             RoutingError: there is none.
         """
-        before, counted = state.choices, self.too_complex
+        before, counted = state.overrides, self.too_complex
         try:
             route = self.route_analysis(analysis, state, parameters)
             return route, self._shard(analysis, state, parameters)[1]
@@ -275,7 +275,7 @@ class QueryRouter(Learner):
 
     def _role(self, analysis: Analysis, state: RoutingState) -> tuple[Role | None, str]:
         choice = state.choice
-        if choice is RoleChoice.AUTO or (choice is RoleChoice.DEFAULT and self._splits):
+        if choice is ServerRole.AUTO or (choice is ServerRole.DEFAULT and self._splits):
             if not analysis.is_read:
                 return Role.PRIMARY, analysis.reason
             if self.activity is not None:
@@ -284,7 +284,7 @@ class QueryRouter(Learner):
                     return Role.PRIMARY, reason
             reads_anywhere = state.reads_from_primary(self.options)
             return None if reads_anywhere else Role.REPLICA, analysis.reason
-        if choice is RoleChoice.DEFAULT:
+        if choice is ServerRole.DEFAULT:
             return self.options.default_role, "default_role"
         return state.role, "SET SERVER ROLE"
 
@@ -316,7 +316,7 @@ class QueryRouter(Learner):
         return self._cache_for(state).look_up(text)
 
     def _cache_for(self, state: RoutingState | None) -> AnalysisCache[Entry]:
-        if state is None or state.choice is not RoleChoice.AUTO or self.options.parser_enabled:
+        if state is None or state.choice is not ServerRole.AUTO or self.options.parser_enabled:
             return self.cache
         if self._automatic_cache is None:
             self._automatic_cache = self._new_cache(inspects=True)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 from ..errors import InvalidShard
 from .commands import COLUMNS, Command, Verb
 from .sharding import Sharder, check_plain
-from .types import CommandReply, Role, RoleChoice, RouterOptions
+from .types import CommandReply, Role, RouterOptions, ServerRole
 
 if TYPE_CHECKING:
     from random import Random
 
-Chosen = tuple[int | None, RoleChoice, bool | None]
+Override = tuple[int | None, ServerRole, bool | None]
 """Shard, role and primary_reads."""
 
-Choices = tuple[Chosen, Chosen, bool, bool]
+Overrides = tuple[Override, Override, bool, bool]
 """What holds now, what holds after the transaction; `has_local` and `is_stuck`."""
 
 PLAIN_SETTINGS: Final = {
@@ -31,11 +31,11 @@ MAX_TEXTS: Final = 8
 LONGEST: Final = 8 << 10
 """So long can such a text be."""
 
-_ROLES: Final = {RoleChoice.PRIMARY: Role.PRIMARY, RoleChoice.REPLICA: Role.REPLICA}
+_ROLES: Final = {ServerRole.PRIMARY: Role.PRIMARY, ServerRole.REPLICA: Role.REPLICA}
 
 
 class RoutingState:
-    """The choices of one client, which hold until it changes them.
+    """What one client has set over the settings of its pool, until it changes that.
 
     SET LOCAL lasts until the session calls `end_transaction`.
 
@@ -77,9 +77,9 @@ class RoutingState:
         return f"<RoutingState shard={shard} role={self.choice.value}>"
 
     def reset(self) -> None:
-        """Forget all choices."""
+        """Take back all that the client has set."""
         self.shard: int | None = None
-        self.choice = RoleChoice.DEFAULT
+        self.choice = ServerRole.DEFAULT
         self.primary_reads: bool | None = None
         self.is_default = True
         self.is_stuck = False
@@ -117,9 +117,9 @@ class RoutingState:
     @property
     def parser(self) -> bool | None:
         """Whether the client's choice turns the query parser on or off; None leaves it be."""
-        if self.choice is RoleChoice.DEFAULT:
+        if self.choice is ServerRole.DEFAULT:
             return None
-        return self.choice is RoleChoice.AUTO
+        return self.choice is ServerRole.AUTO
 
     def end_transaction(self) -> None:
         """Drop what SET LOCAL chose; the session must call this at each return to idle.
@@ -136,7 +136,7 @@ class RoutingState:
             self._settle()
 
     @property
-    def choices(self) -> Choices:
+    def overrides(self) -> Overrides:
         """All that is chosen now, and what comes back after SET LOCAL."""
         return (
             (self.shard, self.choice, self.primary_reads),
@@ -145,9 +145,9 @@ class RoutingState:
             self.is_stuck,
         )
 
-    def restore(self, choices: Choices) -> None:
-        """Bring back what `choices` returned earlier."""
-        now, kept, self.has_local, self.is_stuck = choices
+    def restore(self, overrides: Overrides) -> None:
+        """Bring back what `overrides` returned earlier."""
+        now, kept, self.has_local, self.is_stuck = overrides
         self.shard, self.choice, self.primary_reads = now
         self._kept_shard, self._kept_choice, self._kept_primary_reads = kept
         self._settle()
@@ -205,7 +205,7 @@ class RoutingState:
         )
 
     def _server_role(self, options: RouterOptions) -> str:
-        if self.choice is not RoleChoice.DEFAULT:
+        if self.choice is not ServerRole.DEFAULT:
             return str(self.choice.value)
         role = options.default_role
         if options.parser_enabled and (options.read_write_splitting or role is None):
@@ -250,6 +250,6 @@ class RoutingState:
     def _settle(self) -> None:
         self.is_default = (
             self.shard is None
-            and self.choice is RoleChoice.DEFAULT
+            and self.choice is ServerRole.DEFAULT
             and self.primary_reads is None
         )

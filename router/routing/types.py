@@ -43,7 +43,7 @@ class Role(Enum):
     __hash__ = object.__hash__
 
 
-class RoleChoice(Enum):
+class ServerRole(Enum):
     """Whom a client wants to talk to, in the words of ``SET SERVER ROLE``."""
 
     PRIMARY = "primary"

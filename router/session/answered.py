@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from ..routing.commands import Wording
     from ..routing.explain import Decision
-    from ..routing.state import Choices
+    from ..routing.state import Overrides
     from .client_routing import ClientRouting
 
 PreparedStatement = Statement[Analysis | None]
@@ -401,7 +401,7 @@ class AnsweredMessage:
         self.dropped: dict[bytes, PreparedStatement] | None = None
         self.reply: bytes | None = None
         self._routing: ClientRouting | None = None
-        self._before: Choices | None = None
+        self._before: Overrides | None = None
         self._progress: tuple[Answer | None, int] | None = None
 
     def perform(self, routing: ClientRouting, kind: int, data: bytes) -> bytes:
@@ -426,7 +426,7 @@ class AnsweredMessage:
             return described_statement(statement) if portal is None else portal.described()
         assert portal is not None
         _, limit = execution(data, 0, len(data))
-        self._routing, self._before = routing, routing.state.choices
+        self._routing, self._before = routing, routing.state.overrides
         self._progress = portal.progress
         return portal.execute(limit, lambda: statement.run(routing, portal))
 

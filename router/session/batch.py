@@ -17,7 +17,7 @@ from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.marks import HARMLESS
 from ..protocol.messages import bind_head
 from ..protocol.segments import Segment
-from ..routing.types import RoleChoice
+from ..routing.types import ServerRole
 from .answered import AnsweredStatement
 from .batch_route import batch_route
 from .bound_keys import bound_values
@@ -305,7 +305,7 @@ class Batch:
         if router.is_static:
             if state.is_default:
                 return router.static_route
-            return None if state.choice is RoleChoice.AUTO else router.route_unknown(state)
+            return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
         analysis = found.statement.analysis
         if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
             return None

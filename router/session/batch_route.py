@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AmbiguousShard
 from ..protocol import codes
-from ..routing.types import Role, RoleChoice
+from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def batch_route(
 
     Args:
         router: the pool's.
-        state: the client's choices.
+        state: what the client has chosen.
         operations: what has been collected.
         complete: whether the Sync is among them; else more is to come that must run in the
             same place, which must then be ready for anything.
@@ -39,7 +39,7 @@ def batch_route(
         RoutingError: there is no such place.
     """
     # A client can ask for what its pool does without: then Parse has not looked at the texts.
-    is_late = state.choice is RoleChoice.AUTO and not router.options.parser_enabled
+    is_late = state.choice is ServerRole.AUTO and not router.options.parser_enabled
     if router.is_static and not is_late:
         return router.route_unknown(state)
     found: Route | None = None

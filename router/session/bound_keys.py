@@ -32,7 +32,7 @@ def bound_values(
 
     Args:
         router: the pool's.
-        state: the client's choices.
+        state: what the client has chosen.
         statement: what is bound.
         analysis: of it, which may be a newer one than its own.
         data: what follows the names in the Bind, or as much of that as there is.

@@ -21,7 +21,7 @@ from ..routing import refusals
 from ..routing.commands import Verb
 from ..routing.decisions import UNBOUND
 from ..routing.state import PLAIN_SETTINGS, RoutingState
-from ..routing.types import Role, RoleChoice
+from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ClientRouting:
         """Statements may follow each other unanswered if their text has no say in the route."""
         self.may_pipeline = (
             self.router.is_static
-            and self.state.choice is not RoleChoice.AUTO
+            and self.state.choice is not ServerRole.AUTO
             and not self.state.has_local
             and not self.is_moving
         )
@@ -138,18 +138,18 @@ class ClientRouting:
         command = wording.command(value, shards=options.shard_count, sharder=sharder)
         if wording.is_show:
             return state.execute(command, options, _random, sharder)
-        before = state.choices
+        before = state.overrides
         is_any = command.verb is Verb.SET_SHARD and command.number is None
         if server is not None and is_any and not command.is_unset:
             # Any shard will do, so the one in use does.
             command = replace(command, number=server.pool.address.shard)
         reply = state.execute(command, options, _random, sharder)
         if server is not None:
-            error = self._objection(server, command, changed=state.choices != before)
+            error = self._objection(server, command, changed=state.overrides != before)
             if error is not None:
                 state.restore(before)
                 raise error
-            if command.is_unset and state.choices != before:
+            if command.is_unset and state.overrides != before:
                 self.is_moving = True
         self.set_pipelining()
         return reply
@@ -193,7 +193,7 @@ class ClientRouting:
         role = state.role
         if (
             role is None
-            and state.choice is RoleChoice.DEFAULT
+            and state.choice is ServerRole.DEFAULT
             and not (options.parser_enabled and options.read_write_splitting)
         ):
             role = options.default_role

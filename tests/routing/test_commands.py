@@ -7,7 +7,7 @@ import pytest
 from router.errors import InvalidShard, InvalidShardingKey, RoutingError
 from router.routing.commands import Command, Verb, Wording, worded
 from router.routing.sharding import Sharder
-from router.routing.types import RoleChoice, RouterOptions
+from router.routing.types import RouterOptions, ServerRole
 
 from .commanded import command_in
 
@@ -39,12 +39,12 @@ READS = Verb.SET_PRIMARY_READS
         (b"/* a */ SET /* b */ SHARD -- c\n TO 5 -- d", Command(SHARD, number=5)),
         (b";SET SHARD TO 5", Command(SHARD, number=5)),
         (b"-- hi\nSHOW SHARD", Command(Verb.SHOW_SHARD)),
-        (b"SET SERVER ROLE TO 'primary'", Command(ROLE, role=RoleChoice.PRIMARY)),
-        (b"SET SERVER ROLE TO 'replica'", Command(ROLE, role=RoleChoice.REPLICA)),
-        (b"SET SERVER ROLE TO 'any'", Command(ROLE, role=RoleChoice.ANY)),
-        (b"SET SERVER ROLE TO 'auto'", Command(ROLE, role=RoleChoice.AUTO)),
-        (b"SET SERVER ROLE TO 'default'", Command(ROLE, role=RoleChoice.DEFAULT)),
-        (b"SET SERVER ROLE TO PRIMARY", Command(ROLE, role=RoleChoice.PRIMARY)),
+        (b"SET SERVER ROLE TO 'primary'", Command(ROLE, role=ServerRole.PRIMARY)),
+        (b"SET SERVER ROLE TO 'replica'", Command(ROLE, role=ServerRole.REPLICA)),
+        (b"SET SERVER ROLE TO 'any'", Command(ROLE, role=ServerRole.ANY)),
+        (b"SET SERVER ROLE TO 'auto'", Command(ROLE, role=ServerRole.AUTO)),
+        (b"SET SERVER ROLE TO 'default'", Command(ROLE, role=ServerRole.DEFAULT)),
+        (b"SET SERVER ROLE TO PRIMARY", Command(ROLE, role=ServerRole.PRIMARY)),
         (b"SET PRIMARY READS TO 'on'", Command(READS, switch=True)),
         (b"SET PRIMARY READS TO OFF", Command(READS, switch=False)),
         (b"SET PRIMARY READS TO default", Command(READS)),
@@ -55,7 +55,7 @@ READS = Verb.SET_PRIMARY_READS
         (b"SET LOCAL SHARD TO 5", Command(SHARD, number=5, local=True)),
         (b"SET LOCAL SHARDING KEY TO 5", Command(KEY, number=5, local=True)),
         (b"SET SESSION SHARD TO 5", Command(SHARD, number=5)),
-        (b"set local server role to any", Command(ROLE, role=RoleChoice.ANY, local=True)),
+        (b"set local server role to any", Command(ROLE, role=ServerRole.ANY, local=True)),
         (b"set local primary reads to on", Command(READS, switch=True, local=True)),
         (b"SET SHARD TO DEFAULT", Command(SHARD, is_unset=True)),
         (b"set shard = 'Default' ;", Command(SHARD, is_unset=True)),

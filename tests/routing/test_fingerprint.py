@@ -10,7 +10,7 @@ from router.routing.fingerprint import UnknownLexeme, fingerprint_of, string_val
 
 
 @pytest.mark.parametrize(
-    ("text", "shape", "literals"),
+    ("text", "fingerprint", "literals"),
     [
         (b"", b"", []),
         (b"SELECT a FROM t WHERE id = 7;", b"SELECT a FROM t WHERE id = 0;", [b"7"]),

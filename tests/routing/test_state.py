@@ -9,7 +9,7 @@ import pytest
 from router.errors import InvalidShard
 from router.routing.sharding import pg_bigint_hash
 from router.routing.state import RoutingState
-from router.routing.types import CommandReply, Role, RoleChoice, RouterOptions
+from router.routing.types import CommandReply, Role, RouterOptions, ServerRole
 
 from .commanded import command_in
 
@@ -99,7 +99,7 @@ def test_a_server_role_fixes_role_and_parser(
 ) -> None:
     state = RoutingState()
     run(state, f"SET SERVER ROLE TO {word}")
-    assert state.choice is RoleChoice(word)
+    assert state.choice is ServerRole(word)
     assert state.role is role
     assert state.parser is parser
     assert state.is_default is (word == "default")
@@ -193,18 +193,18 @@ def test_choices_can_be_brought_back() -> None:
     state = RoutingState()
     run(state, "SET SHARD TO 1")
     run(state, "SET LOCAL SHARD TO 2")
-    before = state.choices
+    before = state.overrides
     run(state, "SET LOCAL SERVER ROLE TO replica")
     run(state, "SET SHARD TO 0")
     state.restore(before)
-    assert (state.shard, state.choice, state.has_local) == (2, RoleChoice.DEFAULT, True)
+    assert (state.shard, state.choice, state.has_local) == (2, ServerRole.DEFAULT, True)
     state.end_transaction()
-    assert (state.shard, state.choice, state.has_local) == (1, RoleChoice.DEFAULT, False)
+    assert (state.shard, state.choice, state.has_local) == (1, ServerRole.DEFAULT, False)
 
 
 def test_nothing_chosen_can_be_brought_back() -> None:
     state = RoutingState()
-    before = state.choices
+    before = state.overrides
     run(state, "SET LOCAL SHARD TO 2")
     state.restore(before)
     assert state.is_default

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .verdicts import Judgement
 
 
-class Reach:
+class Omnisharded:
     """Finds out about the statements of a text, one after the other.
 
     Attributes:
