@@ -26,7 +26,7 @@ from .omnisharded import Omnisharded
 from .sql.keys import NOT_READ, Keys
 from .sql.reader import Reading, read
 from .tokens import deepest, fold, statements_of
-from .types import Analysis, Statement, Verdict
+from .types import Analysis, StatementVerdict, Verdict
 from .verdicts import FunctionRules, Judgement, judge
 
 if TYPE_CHECKING:
@@ -160,11 +160,11 @@ class _Parser:
         if not judgement.is_query or (reading is not None and reading.is_query):
             return judgement, reading
         kind = judgement.statement.kind
-        statement = Statement(kind, Verdict.WRITE, reason)
+        statement = StatementVerdict(kind, Verdict.WRITE, reason)
         return replace(judgement, statement=statement, is_contained=False), None
 
 
-def _in_context(judgements: list[Judgement]) -> tuple[Statement, ...]:
+def _in_context(judgements: list[Judgement]) -> tuple[StatementVerdict, ...]:
     """Take into account that the end of a read-only block is no write."""
     statements = []
     is_read_only = False
@@ -174,6 +174,8 @@ def _in_context(judgements: list[Judgement]) -> tuple[Statement, ...]:
             is_read_only = True
         elif judgement.closes and is_read_only:
             is_read_only = False
-            statement = Statement(statement.kind, Verdict.READ, "ends a READ ONLY transaction")
+            statement = StatementVerdict(
+                statement.kind, Verdict.READ, "ends a READ ONLY transaction"
+            )
         statements.append(statement)
     return tuple(statements)

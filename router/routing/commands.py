@@ -43,7 +43,7 @@ COLUMNS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ClientCommand:
     """A routing command with its value.
 
     Attributes:
@@ -146,7 +146,7 @@ class Wording:
         *,
         shards: int | None = None,
         sharder: Sharder = BIGINTS,
-    ) -> Command:
+    ) -> ClientCommand:
         """Make the command of it.
 
         Args:
@@ -159,19 +159,19 @@ class Wording:
         """
         verb = self.verb
         if verb in COLUMNS:
-            return Command(verb)
+            return ClientCommand(verb)
         if self.is_reset:
-            return Command(verb, is_unset=verb in _SHARD_VERBS, is_reset=True)
+            return ClientCommand(verb, is_unset=verb in _SHARD_VERBS, is_reset=True)
         if self.has_parameter and value is None:
             raise RoutingError(f"{verb.value} needs a value, not NULL", sqlstate="22023")
         if verb is Verb.SET_SHARDING_KEY:
             # A text 'default' is a key like any other; only the bare word takes it back.
             if self.is_bare and self.value.lower() == b"default":
-                return Command(verb, local=self.local, is_unset=True)
+                return ClientCommand(verb, local=self.local, is_unset=True)
             key = sharder.parse(self._key(sharder) if value is None else value)
             if isinstance(key, int):
-                return Command(verb, number=key, local=self.local)
-            return Command(verb, key=key, local=self.local)
+                return ClientCommand(verb, number=key, local=self.local)
+            return ClientCommand(verb, key=key, local=self.local)
         written = self.value.decode("utf-8", "replace") if value is None else value
         return _valued(verb, written.strip(), self.local, shards)
 
@@ -238,18 +238,18 @@ def _set(subject: str, written: bytes, local: bool) -> Wording:
     return Wording(verb, value, has_parameter, local, is_string, is_bare)
 
 
-def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> Command:
+def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> ClientCommand:
     if verb is Verb.SET_SHARD:
         if text.lower() == "default":
-            return Command(verb, local=local, is_unset=True)
-        return Command(verb, number=_shard(text, shards), local=local)
+            return ClientCommand(verb, local=local, is_unset=True)
+        return ClientCommand(verb, number=_shard(text, shards), local=local)
     if verb is Verb.SET_SERVER_ROLE:
         if text.lower() not in _ROLES:
             raise _unknown(verb, text, tuple(_ROLES))
-        return Command(verb, role=_ROLES[text.lower()], local=local)
+        return ClientCommand(verb, role=_ROLES[text.lower()], local=local)
     if text.lower() not in _SWITCHES:
         raise _unknown(verb, text, tuple(_SWITCHES))
-    return Command(verb, switch=_SWITCHES[text.lower()], local=local)
+    return ClientCommand(verb, switch=_SWITCHES[text.lower()], local=local)
 
 
 def _refuse_more(words: str, rest: bytes) -> None:

@@ -17,7 +17,7 @@ from .fingerprint import UnknownLexeme, short_fingerprint_of
 from .firstwords import BEFORE, GAP, beginnings, may_begin
 from .limits import TooComplex
 from .lists import parameters_in
-from .types import Analysis, Role, Route, Statement, Verdict
+from .types import Analysis, Role, Route, StatementVerdict, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -130,7 +130,7 @@ class Decision:
 
 def answered(reason: str, kind: str = "") -> Decision:
     """What becomes of a text that no server hears of."""
-    statement = Statement(kind, Verdict.WRITE, reason)
+    statement = StatementVerdict(kind, Verdict.WRITE, reason)
     analysis = Analysis((statement,), Verdict.WRITE, reason)
     return Decision(analysis, "off", {}, rule=OWN_RULE)
 

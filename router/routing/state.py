@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard
-from .commands import COLUMNS, Command, Verb
+from .commands import COLUMNS, ClientCommand, Verb
 from .sharding import Sharder, check_plain
 from .types import CommandReply, Role, RouterOptions, ServerRole
 
@@ -154,7 +154,7 @@ class RoutingState:
 
     def execute(
         self,
-        command: Command,
+        command: ClientCommand,
         options: RouterOptions,
         rng: Random,
         sharder: Sharder | None = None,
@@ -213,7 +213,11 @@ class RoutingState:
         return "any" if role is None else role.value
 
     def _shard(
-        self, command: Command, options: RouterOptions, rng: Random, sharder: Sharder | None
+        self,
+        command: ClientCommand,
+        options: RouterOptions,
+        rng: Random,
+        sharder: Sharder | None,
     ) -> int:
         count, number = options.shard_count, command.number
         key = number if command.key is None else command.key
@@ -231,7 +235,7 @@ class RoutingState:
             )
         return number
 
-    def _changed(self, command: Command) -> None:
+    def _changed(self, command: ClientCommand) -> None:
         if command.local:
             self.has_local = True
         elif command.verb is Verb.SET_SERVER_ROLE:

@@ -166,8 +166,8 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """One statement of a text.
+class StatementVerdict:
+    """What one statement of a text may do to the data.
 
     Attributes:
         kind: its command in capitals ("SELECT", "CREATE TABLE"), or "" if it has none.
@@ -249,7 +249,7 @@ class Analysis:
         limit: what there is too much of for all of it to be analysed (see `limits`), or "".
     """
 
-    statements: tuple[Statement, ...]
+    statements: tuple[StatementVerdict, ...]
     verdict: Verdict
     reason: str
     self_contained: bool = False
@@ -273,7 +273,7 @@ class Analysis:
     @classmethod
     def unknown(cls, reason: str) -> Analysis:
         """Make the analysis of a text that defies analysis: a write."""
-        statement = Statement("", Verdict.WRITE, reason)
+        statement = StatementVerdict("", Verdict.WRITE, reason)
         return cls((statement,), Verdict.WRITE, reason, is_read_through=False)
 
     @property

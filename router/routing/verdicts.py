@@ -21,7 +21,7 @@ from .inner import inner_of, table_at
 from .learned import NOTHING, Learned
 from .operator_functions import OPERATOR_FUNCTIONS
 from .tokens import Call, calls, closing
-from .types import Statement, Verdict
+from .types import StatementVerdict, Verdict
 from .writes import hidden_write
 
 _HAS_OBJECT: Final = frozenset(("create", "alter", "drop", "set", "start"))
@@ -84,7 +84,7 @@ class Judgement:
         tables: the relations that it names outside of any query.
     """
 
-    statement: Statement
+    statement: StatementVerdict
     is_contained: bool = False
     is_query: bool = False
     opens_read_only: bool = False
@@ -173,7 +173,7 @@ def _judge_explain(tokens: list[str], rules: FunctionRules) -> Judgement:
         return Judgement(_read("EXPLAIN", "EXPLAIN without ANALYZE"), inner=tuple(inner))
     verdict = _judge_query(inner, rules).statement
     reason = f"EXPLAIN ANALYZE: {verdict.reason}"
-    return Judgement(Statement("EXPLAIN", verdict.verdict, reason), inner=tuple(inner))
+    return Judgement(StatementVerdict("EXPLAIN", verdict.verdict, reason), inner=tuple(inner))
 
 
 def _analyses(options: list[str]) -> bool:
@@ -204,7 +204,7 @@ def _judge_copy_table(tokens: list[str]) -> Judgement:
     return Judgement(_copy(tokens[end:]), tables=(table,) if table else ())
 
 
-def _copy(direction: list[str]) -> Statement:
+def _copy(direction: list[str]) -> StatementVerdict:
     if direction[:2] == ["to", "stdout"]:
         return _read("COPY", "COPY TO STDOUT")
     return _write("COPY", "COPY other than TO STDOUT")
@@ -234,9 +234,9 @@ def _kind(tokens: list[str]) -> str:
     return f"{first} {rest[0]}".upper() if is_object else first.upper()
 
 
-def _read(kind: str, reason: str) -> Statement:
-    return Statement(kind, Verdict.READ, reason)
+def _read(kind: str, reason: str) -> StatementVerdict:
+    return StatementVerdict(kind, Verdict.READ, reason)
 
 
-def _write(kind: str, reason: str) -> Statement:
-    return Statement(kind, Verdict.WRITE, reason)
+def _write(kind: str, reason: str) -> StatementVerdict:
+    return StatementVerdict(kind, Verdict.WRITE, reason)

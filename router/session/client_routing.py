@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
-    from ..routing.commands import Command, Wording
+    from ..routing.commands import ClientCommand, Wording
     from ..routing.keyplan import BoundKey
     from ..routing.router import QueryRouter
     from ..routing.types import Analysis, CommandReply
@@ -155,7 +155,7 @@ class ClientRouting:
         return reply
 
     def _objection(
-        self, server: ServerConnection, command: Command, *, changed: bool
+        self, server: ServerConnection, command: ClientCommand, *, changed: bool
     ) -> RoutingError | None:
         """Why the choice, which has been made, cannot stand with the server that there is."""
         if not changed:

@@ -8,10 +8,10 @@ from router.errors import RoutingError
 from router.routing.commands import worded
 
 if TYPE_CHECKING:
-    from router.routing.commands import Command
+    from router.routing.commands import ClientCommand
 
 
-def command_in(text: bytes) -> Command | None:
+def command_in(text: bytes) -> ClientCommand | None:
     """Recognise a routing command, and its value.
 
     Raises:

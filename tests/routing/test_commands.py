@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from router.errors import InvalidShard, InvalidShardingKey, RoutingError
-from router.routing.commands import Command, Verb, Wording, worded
+from router.routing.commands import ClientCommand, Verb, Wording, worded
 from router.routing.sharding import Sharder
 from router.routing.types import RouterOptions, ServerRole
 
@@ -20,58 +20,61 @@ READS = Verb.SET_PRIMARY_READS
 @pytest.mark.parametrize(
     ("text", "command"),
     [
-        (b"SET SHARDING KEY TO '1'", Command(KEY, number=1)),
-        (b"SET SHARDING KEY TO 1", Command(KEY, number=1)),
-        (b"SET SHARDING KEY TO -1", Command(KEY, number=-1)),
-        (b"SET SHARD TO '1'", Command(SHARD, number=1)),
-        (b"SET SHARD TO 1;", Command(SHARD, number=1)),
-        (b"SET SHARD TO 1 ;", Command(SHARD, number=1)),
-        (b"  set shard to any  ", Command(SHARD)),
-        (b"SET SHARD TO 'ANY'", Command(SHARD)),
-        (b"SET SHARD TO '5", Command(SHARD, number=5)),
-        (b"SET SHARD TO 5'", Command(SHARD, number=5)),
-        (b'SET SHARD TO "5"', Command(SHARD, number=5)),
-        (b"SET SHARD TO ' 5 '", Command(SHARD, number=5)),
-        (b"SET SHARD = 5", Command(SHARD, number=5)),
-        (b"SET SHARD='5'", Command(SHARD, number=5)),
-        (b"SET SHARD TO'5'", Command(SHARD, number=5)),
-        (b"SeT\tsHaRd\nTO\r\n5\n;;\n", Command(SHARD, number=5)),
-        (b"/* a */ SET /* b */ SHARD -- c\n TO 5 -- d", Command(SHARD, number=5)),
-        (b";SET SHARD TO 5", Command(SHARD, number=5)),
-        (b"-- hi\nSHOW SHARD", Command(Verb.SHOW_SHARD)),
-        (b"SET SERVER ROLE TO 'primary'", Command(ROLE, role=ServerRole.PRIMARY)),
-        (b"SET SERVER ROLE TO 'replica'", Command(ROLE, role=ServerRole.REPLICA)),
-        (b"SET SERVER ROLE TO 'any'", Command(ROLE, role=ServerRole.ANY)),
-        (b"SET SERVER ROLE TO 'auto'", Command(ROLE, role=ServerRole.AUTO)),
-        (b"SET SERVER ROLE TO 'default'", Command(ROLE, role=ServerRole.DEFAULT)),
-        (b"SET SERVER ROLE TO PRIMARY", Command(ROLE, role=ServerRole.PRIMARY)),
-        (b"SET PRIMARY READS TO 'on'", Command(READS, switch=True)),
-        (b"SET PRIMARY READS TO OFF", Command(READS, switch=False)),
-        (b"SET PRIMARY READS TO default", Command(READS)),
-        (b"SHOW SHARD;", Command(Verb.SHOW_SHARD)),
-        (b"SHOW SERVER ROLE", Command(Verb.SHOW_SERVER_ROLE)),
-        (b"SHOW PRIMARY READS", Command(Verb.SHOW_PRIMARY_READS)),
-        (b"show\tprimary\treads", Command(Verb.SHOW_PRIMARY_READS)),
-        (b"SET LOCAL SHARD TO 5", Command(SHARD, number=5, local=True)),
-        (b"SET LOCAL SHARDING KEY TO 5", Command(KEY, number=5, local=True)),
-        (b"SET SESSION SHARD TO 5", Command(SHARD, number=5)),
-        (b"set local server role to any", Command(ROLE, role=ServerRole.ANY, local=True)),
-        (b"set local primary reads to on", Command(READS, switch=True, local=True)),
-        (b"SET SHARD TO DEFAULT", Command(SHARD, is_unset=True)),
-        (b"set shard = 'Default' ;", Command(SHARD, is_unset=True)),
-        (b'SET SHARD TO "DEFAULT"', Command(SHARD, is_unset=True)),
-        (b"SET LOCAL SHARD TO DEFAULT", Command(SHARD, local=True, is_unset=True)),
-        (b"SET SHARDING KEY TO default", Command(KEY, is_unset=True)),
-        (b"set local sharding key = DEFAULT;", Command(KEY, local=True, is_unset=True)),
-        (b"RESET SHARD", Command(SHARD, is_unset=True, is_reset=True)),
-        (b"reset\tshard ; ;", Command(SHARD, is_unset=True, is_reset=True)),
-        (b"/* a */ Reset -- b\n sharding KEY", Command(KEY, is_unset=True, is_reset=True)),
-        (b"RESET SERVER ROLE", Command(ROLE, is_reset=True)),
-        (b"reset server /* b */ role;", Command(ROLE, is_reset=True)),
-        (b"RESET PRIMARY READS", Command(READS, is_reset=True)),
+        (b"SET SHARDING KEY TO '1'", ClientCommand(KEY, number=1)),
+        (b"SET SHARDING KEY TO 1", ClientCommand(KEY, number=1)),
+        (b"SET SHARDING KEY TO -1", ClientCommand(KEY, number=-1)),
+        (b"SET SHARD TO '1'", ClientCommand(SHARD, number=1)),
+        (b"SET SHARD TO 1;", ClientCommand(SHARD, number=1)),
+        (b"SET SHARD TO 1 ;", ClientCommand(SHARD, number=1)),
+        (b"  set shard to any  ", ClientCommand(SHARD)),
+        (b"SET SHARD TO 'ANY'", ClientCommand(SHARD)),
+        (b"SET SHARD TO '5", ClientCommand(SHARD, number=5)),
+        (b"SET SHARD TO 5'", ClientCommand(SHARD, number=5)),
+        (b'SET SHARD TO "5"', ClientCommand(SHARD, number=5)),
+        (b"SET SHARD TO ' 5 '", ClientCommand(SHARD, number=5)),
+        (b"SET SHARD = 5", ClientCommand(SHARD, number=5)),
+        (b"SET SHARD='5'", ClientCommand(SHARD, number=5)),
+        (b"SET SHARD TO'5'", ClientCommand(SHARD, number=5)),
+        (b"SeT\tsHaRd\nTO\r\n5\n;;\n", ClientCommand(SHARD, number=5)),
+        (b"/* a */ SET /* b */ SHARD -- c\n TO 5 -- d", ClientCommand(SHARD, number=5)),
+        (b";SET SHARD TO 5", ClientCommand(SHARD, number=5)),
+        (b"-- hi\nSHOW SHARD", ClientCommand(Verb.SHOW_SHARD)),
+        (b"SET SERVER ROLE TO 'primary'", ClientCommand(ROLE, role=ServerRole.PRIMARY)),
+        (b"SET SERVER ROLE TO 'replica'", ClientCommand(ROLE, role=ServerRole.REPLICA)),
+        (b"SET SERVER ROLE TO 'any'", ClientCommand(ROLE, role=ServerRole.ANY)),
+        (b"SET SERVER ROLE TO 'auto'", ClientCommand(ROLE, role=ServerRole.AUTO)),
+        (b"SET SERVER ROLE TO 'default'", ClientCommand(ROLE, role=ServerRole.DEFAULT)),
+        (b"SET SERVER ROLE TO PRIMARY", ClientCommand(ROLE, role=ServerRole.PRIMARY)),
+        (b"SET PRIMARY READS TO 'on'", ClientCommand(READS, switch=True)),
+        (b"SET PRIMARY READS TO OFF", ClientCommand(READS, switch=False)),
+        (b"SET PRIMARY READS TO default", ClientCommand(READS)),
+        (b"SHOW SHARD;", ClientCommand(Verb.SHOW_SHARD)),
+        (b"SHOW SERVER ROLE", ClientCommand(Verb.SHOW_SERVER_ROLE)),
+        (b"SHOW PRIMARY READS", ClientCommand(Verb.SHOW_PRIMARY_READS)),
+        (b"show\tprimary\treads", ClientCommand(Verb.SHOW_PRIMARY_READS)),
+        (b"SET LOCAL SHARD TO 5", ClientCommand(SHARD, number=5, local=True)),
+        (b"SET LOCAL SHARDING KEY TO 5", ClientCommand(KEY, number=5, local=True)),
+        (b"SET SESSION SHARD TO 5", ClientCommand(SHARD, number=5)),
+        (b"set local server role to any", ClientCommand(ROLE, role=ServerRole.ANY, local=True)),
+        (b"set local primary reads to on", ClientCommand(READS, switch=True, local=True)),
+        (b"SET SHARD TO DEFAULT", ClientCommand(SHARD, is_unset=True)),
+        (b"set shard = 'Default' ;", ClientCommand(SHARD, is_unset=True)),
+        (b'SET SHARD TO "DEFAULT"', ClientCommand(SHARD, is_unset=True)),
+        (b"SET LOCAL SHARD TO DEFAULT", ClientCommand(SHARD, local=True, is_unset=True)),
+        (b"SET SHARDING KEY TO default", ClientCommand(KEY, is_unset=True)),
+        (b"set local sharding key = DEFAULT;", ClientCommand(KEY, local=True, is_unset=True)),
+        (b"RESET SHARD", ClientCommand(SHARD, is_unset=True, is_reset=True)),
+        (b"reset\tshard ; ;", ClientCommand(SHARD, is_unset=True, is_reset=True)),
+        (
+            b"/* a */ Reset -- b\n sharding KEY",
+            ClientCommand(KEY, is_unset=True, is_reset=True),
+        ),
+        (b"RESET SERVER ROLE", ClientCommand(ROLE, is_reset=True)),
+        (b"reset server /* b */ role;", ClientCommand(ROLE, is_reset=True)),
+        (b"RESET PRIMARY READS", ClientCommand(READS, is_reset=True)),
     ],
 )
-def test_a_command_is_recognised(text: bytes, command: Command) -> None:
+def test_a_command_is_recognised(text: bytes, command: ClientCommand) -> None:
     assert command_in(text) == command
 
 
@@ -138,13 +141,13 @@ def test_a_sharding_key_that_is_no_bigint_is_an_error_of_ours(value: bytes) -> N
 def test_a_value_may_be_that_of_a_parameter(text: bytes) -> None:
     wording = worded(text)
     assert wording == Wording(SHARD, wording.value if wording else b"", has_parameter=True)
-    assert wording.command("2") == Command(SHARD, number=2)
+    assert wording.command("2") == ClientCommand(SHARD, number=2)
 
 
 def test_a_parameter_may_be_the_word_default_where_that_can_be_no_key() -> None:
     wording = worded(b"SET SHARD TO $1")
     assert wording is not None
-    assert wording.command("default") == Command(SHARD, is_unset=True)
+    assert wording.command("default") == ClientCommand(SHARD, is_unset=True)
     wording = worded(b"SET SHARDING KEY TO $1")
     assert wording is not None
     with pytest.raises(InvalidShardingKey):
@@ -155,10 +158,10 @@ def test_a_text_is_a_key_whatever_it_says() -> None:
     sharder = Sharder(RouterOptions(shard_count=2, sharding_function="pg_text_hash"))
     quoted = worded(b"SET SHARDING KEY TO 'default'")
     assert quoted is not None
-    assert quoted.command(sharder=sharder) == Command(KEY, key="default")
+    assert quoted.command(sharder=sharder) == ClientCommand(KEY, key="default")
     bare = worded(b"SET SHARDING KEY TO DEFAULT")
     assert bare is not None
-    assert bare.command(sharder=sharder) == Command(KEY, is_unset=True)
+    assert bare.command(sharder=sharder) == ClientCommand(KEY, is_unset=True)
 
 
 def test_a_parameter_without_a_value_is_an_error_of_ours() -> None:

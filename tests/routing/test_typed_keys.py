@@ -10,7 +10,7 @@ import pytest
 
 from router.config.regexes import Regex
 from router.errors import InvalidShardingKey, RoutingError
-from router.routing.commands import Command, Verb, worded
+from router.routing.commands import ClientCommand, Verb, worded
 from router.routing.hashing import pg_text_hash, pg_uuid_hash, sha1
 from router.routing.router import QueryRouter
 from router.routing.sharding import Sharder
@@ -39,7 +39,7 @@ def shard(
     return QueryRouter(options).route(text, state or RoutingState()).shard
 
 
-def command(options: RouterOptions, sql: str | bytes) -> Command:
+def command(options: RouterOptions, sql: str | bytes) -> ClientCommand:
     """What a routing command says."""
     wording = worded(sql.encode() if isinstance(sql, str) else sql)
     assert wording is not None
@@ -170,7 +170,9 @@ def test_a_key_that_no_shard_has_is_an_error(function: str) -> None:
 )
 def test_a_text_key_is_any_quoted_string(value: str, key: str) -> None:
     for start in ("SET SHARDING KEY TO", "set sharding key ="):
-        assert command(TEXT, f"{start} {value}") == Command(Verb.SET_SHARDING_KEY, key=key)
+        assert command(TEXT, f"{start} {value}") == ClientCommand(
+            Verb.SET_SHARDING_KEY, key=key
+        )
     assert chosen(TEXT, f"SET SHARDING KEY TO {value}") == pg_text_hash(key, 5)
 
 
