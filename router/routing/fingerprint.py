@@ -182,7 +182,7 @@ def _rows(run: bytes, skipped: int, literals: list[bytes]) -> bytes:
     """Take out all rows but the first at the beginning of a run, in the same way."""
     first = lists.one(run)
     end = lists.rows_end(run, first) if first else 0
-    if end == first or lists.is_continued(run[:end]):
+    if end == first:
         return _reduced(_SINGLE, run[skipped:], literals)
     fingerprint = _reduced(_SINGLE, run[skipped:first], literals)
     casts = lists.casts_of(run[:first])

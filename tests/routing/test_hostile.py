@@ -401,7 +401,7 @@ def test_arrays_that_are_bound_count_as_well() -> None:
         BoundKeys(plan).add(1, too_long, is_binary=False)
 
 
-@pytest.mark.parametrize("digits", [1, 6, 20, 5_000])
+@pytest.mark.parametrize("digits", [1, 5, 6, 20, 5_000])
 @pytest.mark.parametrize("form", ["id = {}", "id IN ({}, $1)", "(id, 1) IN (({}, 1), ($1, 2))"])
 def test_the_number_of_a_parameter_may_be_any(form: str, digits: int) -> None:
     text = FROM_USERS + form.format(f"${'9' * digits}").encode()

@@ -230,3 +230,58 @@ def test_new_texts_of_a_list_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> 
         text = FORMS["IN"](["5"] * count).encode()
         assert router.inspect(text, RoutingState())[1] == "shape"
         assert router.route(text, RoutingState()).shard == 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_parameters_and_literals_are_told_apart(form: str) -> None:
+    router = QueryRouter(OPTIONS)
+    for keys in (
+        ["$1", "5", "$2"],
+        ["5", "$1", "$2"],
+        ["$1", "$2", "5"],
+        ["5", "$1", "'5'", "$2"],
+    ):
+        analysis = router.analyse(FORMS[form](keys).encode())
+        assert analysis is not None
+        assert analysis.key_parameters == (1, 2), keys
+        values = {1: 5, 2: 5}
+        assert router.route_analysis(analysis, RoutingState(), values).shard == 2
+        for number in values:
+            with pytest.raises(AmbiguousShard):
+                router.route_analysis(analysis, RoutingState(), {**values, number: 6})
+        keys[keys.index("5")] = "6"
+        analysis = router.analyse(FORMS[form](keys).encode())
+        with pytest.raises(AmbiguousShard):
+            router.route_analysis(analysis, RoutingState(), values)
+
+
+def test_parameters_in_rows_have_their_own_casts() -> None:
+    router = QueryRouter(OPTIONS)
+    text = "INSERT INTO users (n, id) VALUES ($1{0}, $2{1}), ($3{2}, $4{3}), ($5{2}, $6{3})"
+    for casts, numbers in (
+        (("", "", "", ""), (2, 4, 6)),
+        (("::text", "::int", "::text", "::int"), (2, 4, 6)),
+        (("::text", "::bigint", "::int", "::bigint"), (2, 4, 6)),
+        (("", "::int", "", "::int"), (2, 4, 6)),
+        (("", "::int", "", "::text"), (2,)),
+        (("::text", "::int", "::text", "::text"), (2,)),
+        (("", "::int", "::int", ""), (2,)),
+    ):
+        analysis = router.analyse(text.format(*casts).encode())
+        assert analysis is not None
+        assert analysis.key_parameters == numbers, casts
+        values = dict.fromkeys(range(1, 7), 5)
+        if len(numbers) == 3:
+            assert router.route_analysis(analysis, RoutingState(), values).shard == 2
+        else:
+            with pytest.raises(AmbiguousShard):
+                router.route_analysis(analysis, RoutingState(), values)
+
+
+def test_parameters_keep_their_order_of_numbers() -> None:
+    router = QueryRouter(OPTIONS)
+    for numbers in ((1, 2, 3), (1, 3, 5), (3, 2, 1), (1, 2, 4), (2, 3, 9), (1, 4, 2)):
+        text = FORMS["IN"]([f"${number}" for number in numbers])
+        analysis = router.analyse(text.encode())
+        assert analysis is not None
+        assert analysis.key_parameters == tuple(sorted(numbers))
