@@ -10,7 +10,7 @@ from .declared import declarations
 from .general import General
 from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
-from .values import LoadBalancingMode, PoolMode
+from .values import LoadBalancingMode, PoolMode, ReplicaFallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +59,7 @@ class PoolSettings:
     healthcheck_timeout: float
     healthcheck_delay: float
     ban_time: float
+    replica_fallback: ReplicaFallback
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int
@@ -79,6 +80,11 @@ class PoolSettings:
     table_mutation_cache_ttl: float
     prewarmer: tuple[str, ...]
     routing: RouterOptions
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether reads go to the primary when no replica is left."""
+        return self.replica_fallback is ReplicaFallback.PRIMARY
 
     @property
     def least_busy(self) -> bool:

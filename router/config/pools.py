@@ -44,6 +44,7 @@ from .values import (
     AuthType,
     LoadBalancingMode,
     PoolMode,
+    ReplicaFallback,
     ShardingFunction,
     ShardingKeyPolicy,
     WithoutKey,
@@ -285,6 +286,10 @@ class PoolConfig(Section):
         Flag, Key("Send reads to replicas and writes to the primary.")
     ] = False
     primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = False
+    replica_fallback: Annotated[
+        ReplicaFallback,
+        Key("What reads do when no replica is left: go to the primary, or fail."),
+    ] = ReplicaFallback.PRIMARY
     read_functions: Annotated[
         Texts, Key("Functions of your own that only read, which is not assumed.")
     ] = ()

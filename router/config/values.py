@@ -36,6 +36,13 @@ class LoadBalancingMode(Word):
         return ("loc",) if member is cls.LEAST_OUTSTANDING_CONNECTIONS else ()
 
 
+class ReplicaFallback(Word):
+    """What reads do that no replica is left for."""
+
+    PRIMARY = "primary"
+    ERROR = "error"
+
+
 class ShardingKeyPolicy(Word):
     """What becomes of statements whose sharding keys do not lead to one shard."""
 

@@ -130,16 +130,23 @@ class Waiter:
 
     Attributes:
         others: address pools to try if this one's server cannot be reached.
+        fallback: the one to try if none of these is well, or None.
         since, deadline: time.monotonic().
     """
 
-    __slots__ = ("client", "deadline", "others", "pool", "since")
+    __slots__ = ("client", "deadline", "fallback", "others", "pool", "since")
 
     def __init__(
-        self, client: PoolClient, others: list[AddressPool], since: float, deadline: float
+        self,
+        client: PoolClient,
+        others: list[AddressPool],
+        since: float,
+        deadline: float,
+        fallback: AddressPool | None = None,
     ) -> None:
         self.client: Final = client
         self.others: Final = others
+        self.fallback: Final = fallback
         self.since: Final = since
         self.deadline = deadline
         self.pool: AddressPool | None = None

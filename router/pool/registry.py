@@ -11,6 +11,7 @@ from ..routing.types import Role
 from ..stats import AVERAGE_WINDOW
 from .address import Address
 from .database import Database
+from .health import Healths
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ log = logging.getLogger("router.pool")
 
 
 class PoolRegistry:
-    """The pools by (database, user)."""
+    """The pools by (database, user).
+
+    Attributes:
+        healths: what is known about their servers.
+    """
 
     def __init__(
         self, engine: Engine, connector: Connector, inspector_of: InspectorMaker
@@ -39,6 +44,7 @@ class PoolRegistry:
         self._inspector_of: Final = inspector_of
         self._pools: dict[tuple[str, str], Pool] = {}
         self._databases: dict[str, Database] = {}
+        self.healths: Final = Healths(engine)
         # Replaced pools whose clients are still in a transaction.
         self._retired: list[Pool] = []
         self._window_started = engine.now
@@ -123,6 +129,7 @@ class PoolRegistry:
             router,
             self._connector,
             catalogue,
+            self.healths,
         )
 
     def open_spares(self) -> None:
@@ -138,9 +145,17 @@ class PoolRegistry:
             pool.maintain(now)
         for pool in self._retired:
             pool.maintain(now)
-        self._retired = [
-            pool for pool in self._retired if any(part.size for part in pool.address_pools())
+        for health in self.healths:
+            health.look(now)
+        done = [
+            pool
+            for pool in self._retired
+            if not any(part.size for part in pool.address_pools())
         ]
+        for pool in done:
+            self._retired.remove(pool)
+            pool.leave()
+        self.healths.forget_unused()
         window = now - self._window_started
         if window >= AVERAGE_WINDOW:
             self._window_started = now
