@@ -248,6 +248,8 @@ class HealthSnapshot:
         attempts: to connect to it and to check it, that have failed since it was up.
         checked_seconds: how long ago the last check ended; -1 if there was none.
         check_time_us: how long that took.
+        recovery: "primary", "standby" or "", as it has told.
+        timeline: of a primary.
     """
 
     host: str
@@ -263,6 +265,8 @@ class HealthSnapshot:
     failed_checks: int
     checked_seconds: int
     check_time_us: int
+    recovery: str
+    timeline: int
 
 
 class View(Protocol):

@@ -128,7 +128,15 @@ def test_a_layer_does_without_trio(part: str) -> None:
 # Modules that know each other's types, and why: see docs/design.md.
 CIRCLES = {
     "engine": {"link", "loop"},
-    "pool": {"address_pool", "catalogue", "cleaning", "contracts", "refusals", "server"},
+    "pool": {
+        "address_pool",
+        "catalogue",
+        "cleaning",
+        "contracts",
+        "health",
+        "refusals",
+        "server",
+    },
     "routing": {"sql/changes", "sql/keys", "sql/reader", "reach"},
     "routing/sql": {"ctes", "sources", "queries"},
 }

@@ -240,6 +240,8 @@ HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
     numeric("failed_checks", lambda server: server.failed_checks),
     numeric("checked_seconds", lambda server: server.checked_seconds),
     numeric("check_time_us", lambda server: server.check_time_us),
+    text("recovery", lambda server: server.recovery),
+    numeric("timeline", lambda server: server.timeline),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

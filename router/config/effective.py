@@ -36,6 +36,7 @@ class PoolSettings:
     Attributes:
         pool, user: the names that clients give.
         statement_timeout, idle_client_in_transaction_timeout: 0.0 is off.
+        query_wait_timeout: 0.0 is connect_timeout for each server.
         checkout_failure_limit: None is off.
         tcp_user_timeout: milliseconds; 0 is none.
         server_tls_ca_file: None is the system's CA certificates.
@@ -51,6 +52,7 @@ class PoolSettings:
     pool_size: int
     min_pool_size: int
     connect_timeout: float
+    query_wait_timeout: float
     idle_timeout: float
     server_lifetime: float
     server_login_timeout: float

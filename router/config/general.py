@@ -86,6 +86,13 @@ class General(Section):
         PositiveMillis,
         Key("How long a client waits for a connection to one server, and TCP for its own."),
     ] = 1000
+    query_wait_timeout: Annotated[
+        Millis,
+        Key(
+            "How long a statement waits for a connection in all, whatever servers are tried; "
+            "0 is connect_timeout for each of them."
+        ),
+    ] = 0
     idle_timeout: Annotated[
         PositiveMillis,
         Key("Server connections unused for longer are closed, down to min_pool_size."),

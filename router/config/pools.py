@@ -45,6 +45,7 @@ from .values import (
     LoadBalancingMode,
     PoolMode,
     ReplicaFallback,
+    ServerRole,
     ShardingFunction,
     ShardingKeyPolicy,
     WithoutKey,
@@ -119,7 +120,7 @@ class _Listed(Section):
 
 def _no_mirror(value: object) -> object:
     if isinstance(value, str) and value.lower() == "mirror":
-        raise ValueError('must be "primary" or "replica"; mirrors have their own key')
+        raise ValueError('must be "primary", "replica" or "auto"; mirrors have their own key')
     return value
 
 
@@ -131,10 +132,9 @@ class Server(_Listed):
     host: Annotated[Host, Key("Host name or address.")]
     port: Annotated[Port, Key("Port.")]
     role: Annotated[
-        Role,
+        ServerRole,
         BeforeValidator(_no_mirror),
-        spelled(Role),
-        Key("Whether it takes writes, or copies the primary."),
+        Key("Whether it takes writes, or copies the primary; auto: the server tells."),
     ]
 
 
@@ -308,6 +308,9 @@ class PoolConfig(Section):
     ] = None
     server_lifetime: Annotated[
         PositiveMillis | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    query_wait_timeout: Annotated[
+        Millis | None, Key("As in [general].", unset="that of [general]")
     ] = None
     checkout_failure_limit: Annotated[
         Count | None,

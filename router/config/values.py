@@ -24,6 +24,15 @@ class AuthType(Word):
     SCRAM_SHA_256 = "scram-sha-256"
 
 
+class ServerRole(Word):
+    """What a server is to its shard."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    AUTO = "auto"
+    """The one or the other, as it tells."""
+
+
 class LoadBalancingMode(Word):
     """Which of several servers that would do is taken."""
 

@@ -65,6 +65,9 @@ class AddressPool:
         tested: being cleaned before the next client may have them.
         waiters: clients that wait, the first first.
         oversized: pool_size has been lowered, there may be too many.
+        is_primary: what the server is now.
+        has_role: whether that is known, and the server can be used.
+        is_open: whether connections may be opened.
         health: of its server, shared with the pools of other users.
         refused: the server is well and does not want this user now, which concerns no other.
         checked: those of `tested_set` that nobody has had for long, and that are asked whether
@@ -92,6 +95,8 @@ class AddressPool:
         self.secret: Final = secret
         self.settings = settings
         self.is_primary = address.is_primary
+        self.has_role = not address.is_auto
+        self.is_open = True
         if health is None:
             health = ServerHealth(engine, address.host, address.port)
         self.health: Final = health
@@ -132,7 +137,7 @@ class AddressPool:
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.size < self.settings.pool_size and not self.retired
+        return self.size < self.settings.pool_size and not self.retired and self.is_open
 
     @property
     def serves_at_once(self) -> bool:
@@ -147,9 +152,16 @@ class AddressPool:
     @property
     def is_ready(self) -> bool:
         """Whether to give it clients that another server would do for."""
-        if self.refused is not None:
+        if self.refused is not None or not self.has_role or not self.is_open:
             return False
         return self.health.is_up if self.is_primary else self.health.serves_reads
+
+    @property
+    def role(self) -> str:
+        """What the server is now: "primary", "replica", or "auto" if nobody knows."""
+        if not self.has_role:
+            return "auto"
+        return "primary" if self.is_primary else "replica"
 
     @property
     def is_banned(self) -> bool:
@@ -234,7 +246,10 @@ class AddressPool:
             waiter.pool = None
             self.counters.errors += 1
             following = self._following(waiter)
-            if following is not None and following.serves_at_once:
+            is_free = following is not None and following.serves_at_once
+            if self.settings.query_wait_timeout:
+                is_free = following is not None and bool(following.idle)
+            if following is not None and is_free:
                 self._move_on(waiter, following)
             else:
                 waiter.client.checkout_failed(refusals.timeout(self, now - waiter.since))
@@ -269,7 +284,7 @@ class AddressPool:
 
     def open_spare(self) -> None:
         """Open a connection that nobody waits for, if there is none at all."""
-        if self.size == 0 and not self.retired:
+        if self.size == 0 and not self.retired and self.is_open:
             self._open()
 
     def fill(self) -> None:
@@ -327,9 +342,11 @@ class AddressPool:
 
     def on_health(self) -> None:
         """Something has changed with the server."""
+        if self.address.is_auto:
+            self.is_open = self.health.is_up  # it may come back as something else
         if self.on_change is not None:
             self.on_change(self)
-        if self.is_ready and self._retry.is_pending:
+        if self.is_ready and not self.retired:
             self._retry.reset()
             self._try_again()
 
@@ -375,6 +392,14 @@ class AddressPool:
             elif server.queue and not client.congested:
                 server.fail(lost)
 
+    def expel(self, error: RouterError) -> None:
+        """Give up all connections: the server is not what their clients take it for."""
+        for server in self.servers():
+            if server.client is None:
+                server.close()
+            else:
+                server.fail(error)
+
     # --- moving on
 
     def move_waiters(self) -> None:
@@ -382,9 +407,13 @@ class AddressPool:
         for waiter in list(self.waiters):
             following = self._following(waiter)
             if following is not None and waiter.pool is self:
-                self.waiters.remove(waiter)
-                waiter.pool = None
-                self._move_on(waiter, following)
+                self.send_on(waiter, following)
+
+    def send_on(self, waiter: Waiter, following: AddressPool) -> None:
+        """Have one who waits here wait for another server."""
+        self.waiters.remove(waiter)
+        waiter.pool = None
+        self._move_on(waiter, following)
 
     def _disappoint(self, error: RouterError | None) -> None:
         """Send waiters elsewhere; with nowhere to go they fail if there is an error."""
@@ -415,15 +444,18 @@ class AddressPool:
     def _move_on(self, waiter: Waiter, following: AddressPool) -> None:
         """Let a waiter try another server, with as much time as it had for this one.
 
-        But not for ever, if they fail one after the other.
+        But not for ever, if they fail one after the other, nor longer than query_wait_timeout.
         """
-        if self not in waiter.others and self is not waiter.fallback:
+        is_lobby = self.address.index < 0
+        if self not in waiter.others and self is not waiter.fallback and not is_lobby:
             waiter.others.append(self)
         server = following.take()
         if server is None:
-            timeout = following.settings.connect_timeout
-            last = waiter.since + timeout * (len(waiter.others) + 1)
-            waiter.deadline = min(self._engine.now + timeout, last)
+            settings = following.settings
+            if not settings.query_wait_timeout:
+                timeout = settings.connect_timeout
+                last = waiter.since + timeout * (len(waiter.others) + 1)
+                waiter.deadline = min(self._engine.now + timeout, last)
             following.enqueue(waiter)
         elif not waiter.client.take_server(server):
             following.release(server)

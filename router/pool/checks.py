@@ -17,18 +17,19 @@ from ..errors import RouterError, ServerRefused
 from ..protocol import messages
 from . import refusals
 from .connect import deliver_cancel, explained, keepalive_of, log_in
+from .facts import QUESTION, facts_of
 from .query import LoginQueries
 
 if TYPE_CHECKING:
     from ..engine.loop import Engine
     from .address_pool import AddressPool
+    from .facts import Facts
     from .health import Healths, ServerHealth
 
 log = logging.getLogger("router.pool")
 
 # What servers see in pg_stat_activity.
 NAME: Final = "pgcat check"
-_QUESTION: Final = "SELECT 1"
 
 
 async def watch(engine: Engine, healths: Healths) -> None:
@@ -60,11 +61,12 @@ async def _watch(engine: Engine, health: ServerHealth, watched: set[ServerHealth
 
 async def check(engine: Engine, health: ServerHealth) -> None:
     """Ask a server once, and tell its health what came of it."""
-    part = health.parts[-1]
+    part = next((part for part in health.parts if part.address.is_auto), health.parts[-1])
     heard, began = health.begin_check(), engine.now
     failure: RouterError | None = None
+    facts: Facts | None = None
     try:
-        await _ask(part)
+        facts = await _ask(part)
     except ServerRefused as error:
         if refusals.is_of_server(error):
             failure = error
@@ -78,14 +80,14 @@ async def check(engine: Engine, health: ServerHealth) -> None:
 
     def tell() -> None:
         if failure is None:
-            health.answered(took)
+            health.answered(facts, took)
         else:
             health.unanswered(failure, heard, took)
 
     engine.run_in_round(tell)
 
 
-async def _ask(part: AddressPool) -> None:
+async def _ask(part: AddressPool) -> Facts | None:
     """Connect, log in, ask, leave.
 
     Raises:
@@ -98,7 +100,8 @@ async def _ask(part: AddressPool) -> None:
         try:
             key, _ = await log_in(part, wire, NAME)
             cancel = partial(deliver_cancel, part, *key)
-            await LoginQueries(wire, time_limit=limit, cancel=cancel).run(_QUESTION)
+            answer = await LoginQueries(wire, time_limit=limit, cancel=cancel).run(QUESTION)
             wire.send_at_once(messages.TERMINATE)
+            return facts_of(answer.rows)
         finally:
             wire.close()

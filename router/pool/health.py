@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..errors import RouterError
     from .address import Address
     from .address_pool import AddressPool
+    from .facts import Facts
 
 log = logging.getLogger("router.pool")
 
@@ -88,6 +89,8 @@ class ServerHealth:
         checked_at: when the last check ended, or None.
         check_time: how long that took, in seconds.
         parts: the address pools of all users, the replaced ones among them.
+        facts: what it has told last, or None.
+        role_problem: why it cannot be used whatever it says that it is, or "".
         wanted: set when a check is to be made at once.
     """
 
@@ -107,6 +110,8 @@ class ServerHealth:
         self.checked_at: float | None = None
         self.check_time = 0.0
         self.parts: Final[list[AddressPool]] = []
+        self.facts: Facts | None = None
+        self.role_problem = ""
         self.wanted = trio.Event()
         self._began = engine.now
         self._came_back = -math.inf
@@ -144,6 +149,11 @@ class ServerHealth:
         return self.is_up and self.ban is None and self.admin_ban is None
 
     @property
+    def is_auto(self) -> bool:
+        """Whether it has to tell what it is before it is used."""
+        return any(part.address.is_auto for part in self.parts)
+
+    @property
     def has_replica(self) -> bool:
         """Whether it is a replica to somebody, so that bans matter."""
         return any(not part.is_primary for part in self.parts)
@@ -167,7 +177,10 @@ class ServerHealth:
 
     def reached(self) -> None:
         """Somebody has logged in."""
-        self._recover()
+        if self.is_auto and not self.is_up:
+            self.doubt()  # it may have another role than before
+        else:
+            self._recover()
 
     def unreachable(self, error: RouterError) -> None:
         """It could not be connected to."""
@@ -184,7 +197,9 @@ class ServerHealth:
     def pause(self) -> float:
         """How long to wait until the next check, in seconds, unless one is `wanted`."""
         settings, now = self.settings, self._engine.now
-        if self.checked_at is None:
+        if self.checked_at is None and self.is_auto:
+            due = now
+        elif self.checked_at is None:
             due = self._began + (math.inf if settings is None else settings.healthcheck_delay)
         elif not self.is_up:
             due = self.checked_at + self._pause
@@ -209,10 +224,17 @@ class ServerHealth:
         self.wanted = trio.Event()
         return self._received()
 
-    def answered(self, took: float) -> None:
-        """The server has answered a check."""
+    def answered(self, facts: Facts | None, took: float) -> None:
+        """The server has answered a check, and told `facts` if it was able to."""
         self._end_check(took)
+        had, self.facts = self.facts, facts
+        was_up = self.is_up
         self._recover()
+        if _role(had) != _role(facts):
+            if facts is not None and self.is_auto:
+                log.info("%s is a %s", self.name, facts.role)
+            if was_up:
+                self._changed()
 
     def unanswered(self, error: RouterError, heard: int, took: float) -> None:
         """The server has not passed a check; `heard` is what `begin_check` returned."""
@@ -365,6 +387,10 @@ class ServerHealth:
     def _changed(self) -> None:
         for part in list(self.parts):
             part.on_health()
+
+
+def _role(facts: Facts | None) -> tuple[bool, int] | None:
+    return None if facts is None else (facts.is_standby, facts.timeline)
 
 
 class Healths:

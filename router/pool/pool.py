@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ..config.values import PoolMode
-from ..errors import InvalidShard, RouterError, ServerUnavailable
+from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..routing.types import Analysis, Role
-from . import cleaning, refusals
+from . import cleaning, refusals, roles
+from .address import Address
 from .address_pool import AddressPool
 from .balancer import Candidates
 from .contracts import Waiter
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from ..protocol.prepared import Statement
     from ..routing.derived import Relation
     from ..routing.router import QueryRouter
-    from .address import Address
     from .catalogue import Catalogue
     from .contracts import Connector, Inspector, PoolClient
     from .server import ServerConnection
@@ -85,6 +86,11 @@ class Pool:
             ]
             for shard in addresses
         ]
+        # Where clients wait while no server of a shard is known to have their role.
+        self._lobbies: Final[dict[int, AddressPool]] = {}
+        self._new_lobby: Final = partial(
+            AddressPool, engine, secret=secret, connector=connector
+        )
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
         self.retired = False
@@ -140,10 +146,13 @@ class Pool:
             )
         parts = self.address_pools() if shard is None else self.shards[shard]
         wanted = [part for part in parts if _has_role(part, role)]
+        is_auto = any(part.address.is_auto for part in parts)
         fallback: AddressPool | None = None
         if role is Role.REPLICA and self.settings.falls_back and is_read:
             fallback = next((part for part in parts if part.is_primary), None)
         if not wanted:
+            if fallback is None and is_auto:
+                return Candidates([self._lobby(parts[0].address.shard)])
             if fallback is None:
                 raise refusals.no_server(shard, role)
             wanted, fallback = [fallback], None
@@ -198,9 +207,9 @@ class Pool:
             client,
             [part for part in candidates.all if part is not chosen] + elsewhere,
             now,
-            now + self.settings.connect_timeout,
-            candidates.fallback,
+            now + self._patience,
         )
+        waiter.fallback, waiter.role, waiter.is_read = candidates.fallback, role, is_read
         chosen.enqueue(waiter)
         return waiter
 
@@ -215,15 +224,79 @@ class Pool:
         elsewhere.extend(part for part in mixed if part.address.shard != number)
         return number
 
+    @property
+    def _patience(self) -> float:
+        return self.settings.query_wait_timeout or self.settings.connect_timeout
+
     def _health_changed(self, changed: AddressPool) -> None:
         """Choose candidates anew, and have those who wait wait where it is worth it."""
         self._candidates.clear()
         self._for_reads.clear()
+        if changed.address.is_auto:
+            self._settle(changed.address.shard)
         for part in self.address_pools():
             if part.waiters and part is not changed and not part.is_ready:
                 part.move_waiters()
         if not changed.is_ready:
             changed.move_waiters()
+
+    # --- roles
+
+    def _lobby(self, shard: int) -> AddressPool:
+        lobby = self._lobbies.get(shard)
+        if lobby is None:
+            nowhere = Address(self.database, shard, -1, 0, False, "", 0, "", is_auto=True)
+            lobby = self._new_lobby(nowhere, self.settings)
+            lobby.is_open = False
+            self._lobbies[shard] = lobby
+        why = roles.unknown(shard, self._autos(shard))
+        lobby.last_error = ServerUnavailable(why, hint="SHOW HEALTH has what servers say.")
+        return lobby
+
+    def _autos(self, shard: int) -> list[AddressPool]:
+        return [part for part in self.shards[shard] if part.address.is_auto]
+
+    def _settle(self, shard: int) -> None:
+        """Find out who is what in a shard, and have those who wait wait for the right one."""
+        parts = self._autos(shard)
+        before = [(part.has_role, part.is_primary) for part in parts]
+        lost = roles.settle(parts)
+        if shard in self._lobbies:
+            self._lobby(shard)
+        if before == [(part.has_role, part.is_primary) for part in parts]:
+            return
+        for part in lost:
+            problem = part.health.role_problem or "it is a primary no more"
+            part.expel(
+                ServerLost(
+                    f"server connection to {part.address.label} was given up: {problem}",
+                    hint="Connect again: another server is the primary, or will be.",
+                )
+            )
+        for part in (*parts, *self._lobbies.values()):
+            for waiter in list(part.waiters):
+                if part.address.index < 0 or not _has_role(part, waiter.role):
+                    self._wait_elsewhere(waiter, part)
+
+    def _wait_elsewhere(self, waiter: Waiter, part: AddressPool) -> None:
+        """The server that a client waits for is none that it could have."""
+        if waiter.pool is not part:
+            return
+        shard = part.address.shard
+        candidates = self._candidates_for(shard, waiter.role, waiter.is_read)
+        chosen = candidates.pick()
+        if chosen is not part:
+            waiter.others = [other for other in candidates.all if other is not chosen]
+            waiter.fallback = candidates.fallback
+            part.send_on(waiter, chosen)
+
+    def _look_for_primaries(self) -> None:
+        """Ask the servers of shards that have no primary."""
+        for shard in range(len(self.shards)):
+            parts = self._autos(shard)
+            if parts and not any(part.is_primary and part.health.is_up for part in parts):
+                for part in parts:
+                    part.health.doubt()
 
     def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
         self._tell_news()
@@ -319,6 +392,8 @@ class Pool:
         self._take_settings(settings)
         self._candidates.clear()
         self._for_reads.clear()
+        for lobby in self._lobbies.values():
+            lobby.settings = settings
         for address_pool in self.address_pools():
             address_pool.settings = settings
             address_pool.complaints.clear()
@@ -333,7 +408,7 @@ class Pool:
     def retire(self) -> None:
         """Make room for another pool; clients in a transaction finish here."""
         self.retired = True
-        for address_pool in self.address_pools():
+        for address_pool in (*self.address_pools(), *self._lobbies.values()):
             address_pool.retire()
 
     def close(self) -> None:
@@ -346,13 +421,14 @@ class Pool:
         """Periodic upkeep."""
         for address_pool in self.address_pools():
             address_pool.maintain(now)
+        self._look_for_primaries()
         # Statements may be refused until a shard has told of its tables, and so never get to
         # a server that could.
         self.ask_servers()
 
 
 def _has_role(part: AddressPool, role: Role | None) -> bool:
-    return role is None or part.is_primary is (role is Role.PRIMARY)
+    return part.has_role and (role is None or part.is_primary is (role is Role.PRIMARY))
 
 
 def _ready(parts: list[AddressPool], fallback: AddressPool | None) -> list[AddressPool]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ..config.effective import PoolSettings, pool_settings
+from ..config.values import ServerRole
 from ..routing.router import QueryRouter
-from ..routing.types import Role
 from ..stats import AVERAGE_WINDOW
 from .address import Address
 from .database import Database
@@ -197,22 +198,22 @@ def addresses_of(pool: PoolConfig) -> list[list[Address]]:
     """The servers of each shard."""
     found = []
     for number, shard in enumerate(pool.shards):
-        replicas = 0
+        counts: Counter[ServerRole] = Counter()
         servers = []
         for index, server in enumerate(shard.servers):
-            is_primary = server.role is Role.PRIMARY
             servers.append(
                 Address(
                     pool=pool.name,
                     shard=number,
                     index=index,
-                    number=0 if is_primary else replicas,
-                    is_primary=is_primary,
+                    number=counts[server.role],
+                    is_primary=server.role is ServerRole.PRIMARY,
                     host=server.host,
                     port=server.port,
                     database=shard.database,
+                    is_auto=server.role is ServerRole.AUTO,
                 )
             )
-            replicas += not is_primary
+            counts[server.role] += 1
         found.append(servers)
     return found

@@ -267,6 +267,8 @@ class ServerConnection(BackendStream):
             # Prepared statements are not as we thought: let them be prepared anew.
             self.marks |= marks.PREPARE
             self.columns_changed = True
+        elif sqlstate == b"25006" and self.pool.is_primary:
+            self.pool.health.doubt()  # a write, and it is read-only: is it still a primary?
         elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
             self.doomed = True
             self.pool.health.doubt()

@@ -82,7 +82,7 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         database=address.database,
         shard=address.shard,
         index=address.index,
-        role=address.role,
+        role=part.role,
         pool_mode=pool.settings.pool_mode.value,
         pool_size=part.settings.pool_size,
         min_pool_size=part.settings.min_pool_size,
@@ -113,13 +113,13 @@ def health_snapshots(healths: Iterable[ServerHealth], now: float) -> list[Health
 def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
     ban = health.admin_ban or (health.ban if health.has_replica else None)
     left = 0.0 if ban is None else max(ban.until - now, 0.0)
-    checked_at = health.checked_at
+    checked_at, facts = health.checked_at, health.facts
     return HealthSnapshot(
         host=health.host,
         port=health.port,
         condition=health.condition.value,
         since_seconds=int(now - health.since),
-        cause="" if health.error is None else health.error.line,
+        cause=printable(health.role_problem) if health.error is None else health.error.line,
         banned="no" if ban is None else "failed" if ban is health.ban else "admin",
         ban_reason="" if ban is None else printable(ban.reason),
         ban_seconds=-1 if left == math.inf else math.ceil(left),
@@ -128,6 +128,8 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
         failed_checks=health.failed_checks,
         checked_seconds=-1 if checked_at is None else int(now - checked_at),
         check_time_us=microseconds(health.check_time),
+        recovery="" if facts is None else "standby" if facts.is_standby else "primary",
+        timeline=0 if facts is None else facts.timeline,
     )
 
 

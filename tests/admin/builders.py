@@ -147,6 +147,8 @@ HEALTH = HealthSnapshot(
     failed_checks=5,
     checked_seconds=1,
     check_time_us=1234,
+    recovery="standby",
+    timeline=0,
 )
 
 SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")

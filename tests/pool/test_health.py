@@ -9,7 +9,10 @@ import pytest
 
 from router.config.values import ReplicaFallback
 from router.errors import ServerRefused, ServerTimeout, ServerUnavailable
+from router.pool import roles
+from router.pool.address_pool import AddressPool
 from router.pool.contracts import Waiter
+from router.pool.facts import Facts, facts_of
 from router.pool.health import Condition, ServerHealth
 from router.pool.server import ServerConnection, ServerState
 from router.protocol import messages
@@ -47,7 +50,7 @@ class Shard:
         health = self.health(index)
         heard = health.begin_check()
         if error is None:
-            health.answered(0.001)
+            health.answered(None, 0.001)
         else:
             health.unanswered(error, heard, 0.001)
 
@@ -510,3 +513,63 @@ def test_servers_that_nobody_uses_are_forgotten() -> None:
     harness.pool.close()
     harness.healths.forget_unused()
     assert not list(harness.healths)
+
+
+# --- roles
+
+
+def telling(number: int, facts: Facts | None) -> AddressPool:
+    """A server that has told something."""
+    harness = Harness()
+    part = harness.part
+    address = replace(part.address, host=f"host{number}", is_auto=True)
+    made = AddressPool(harness.engine, address, part.settings, part.secret, harness)
+    made.health.facts = facts
+    return made
+
+
+def settled(*facts: Facts | None) -> list[str]:
+    """The roles of servers that have told so much, and that are all up."""
+    parts = [telling(number, each) for number, each in enumerate(facts)]
+    roles.settle(parts)
+    return [part.role for part in parts]
+
+
+STANDBY = Facts(is_standby=True, timeline=0, position=0, age=None)
+FIRST = Facts(is_standby=False, timeline=1, position=0, age=None)
+SECOND = replace(FIRST, timeline=2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ((FIRST, STANDBY, None), ["primary", "replica", "auto"]),
+        ((STANDBY, STANDBY), ["replica", "replica"]),
+        ((FIRST, SECOND, STANDBY), ["auto", "primary", "replica"]),
+        ((FIRST, FIRST, STANDBY), ["auto", "auto", "replica"]),
+        ((FIRST, SECOND, SECOND), ["auto", "auto", "auto"]),
+        ((None, None), ["auto", "auto"]),
+    ],
+)
+def test_of_several_primaries_only_the_one_on_the_highest_timeline_is_believed(
+    facts: tuple[Facts | None, ...], expected: list[str]
+) -> None:
+    assert settled(*facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (("f", "0000000A000000000000001F", "500", None), Facts(False, 10, 500, None)),
+        (("t", None, "500", "1.25"), Facts(True, 0, 500, 1.25)),
+        (("t", None, None, None), Facts(True, 0, 0, None)),
+        (("t", None, "500", "-0.5"), Facts(True, 0, 500, 0.0)),
+        (("yes", None, "500", None), None),
+        (("f", "nonsense", "500", None), None),
+        (("1",), None),
+    ],
+)
+def test_what_a_server_tells_is_read_or_it_has_told_nothing(
+    row: tuple[str | None, ...], expected: Facts | None
+) -> None:
+    assert facts_of((row,)) == expected
