@@ -250,6 +250,7 @@ class HealthSnapshot:
         check_time_us: how long that took.
         recovery: "primary", "standby" or "", as it has told.
         timeline: of a primary.
+        lag_bytes, lag_us: how far it is behind as a replica; -1 if nobody knows.
     """
 
     host: str
@@ -267,6 +268,8 @@ class HealthSnapshot:
     check_time_us: int
     recovery: str
     timeline: int
+    lag_bytes: int
+    lag_us: int
 
 
 class View(Protocol):

@@ -242,6 +242,8 @@ HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
     numeric("check_time_us", lambda server: server.check_time_us),
     text("recovery", lambda server: server.recovery),
     numeric("timeline", lambda server: server.timeline),
+    numeric("lag_bytes", lambda server: server.lag_bytes),
+    numeric("lag_us", lambda server: server.lag_us),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

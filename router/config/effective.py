@@ -62,6 +62,8 @@ class PoolSettings:
     healthcheck_delay: float
     ban_time: float
     replica_fallback: ReplicaFallback
+    max_replica_lag: float
+    max_replica_lag_bytes: int
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int

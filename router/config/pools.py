@@ -286,6 +286,12 @@ class PoolConfig(Section):
         Flag, Key("Send reads to replicas and writes to the primary.")
     ] = False
     primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = False
+    max_replica_lag: Annotated[
+        Millis, Key("Replicas that are further behind get no reads; 0 is off.")
+    ] = 0
+    max_replica_lag_bytes: Annotated[
+        Bytes, Key("The same in bytes of the write-ahead log; 0 is off.")
+    ] = 0
     replica_fallback: Annotated[
         ReplicaFallback,
         Key("What reads do when no replica is left: go to the primary, or fail."),

@@ -175,6 +175,12 @@ HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (
         "How long the last check took, in microseconds.",
         lambda h: h.check_time_us,
     ),
+    gauge(
+        "health_lag_bytes",
+        "How far it is behind as a replica, in bytes; -1 if nobody knows.",
+        lambda h: h.lag_bytes,
+    ),
+    gauge("health_lag_us", "The same in microseconds.", lambda h: h.lag_us),
 )
 
 BUILD_INFO: Final = "pgcat_build_info"

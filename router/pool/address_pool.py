@@ -67,6 +67,7 @@ class AddressPool:
         oversized: pool_size has been lowered, there may be too many.
         is_primary: what the server is now.
         has_role: whether that is known, and the server can be used.
+        lags: as a replica, it is further behind than it may be.
         is_open: whether connections may be opened.
         health: of its server, shared with the pools of other users.
         refused: the server is well and does not want this user now, which concerns no other.
@@ -74,6 +75,7 @@ class AddressPool:
             they are still there before somebody gets them.
         on_reached, on_unreachable: told of the outcome of opening a connection.
         on_change: told when `is_ready` may have changed.
+        on_told: told when the server has been asked how far it is.
         on_schema_change: told when prepared statements may have other columns than before.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
@@ -96,6 +98,7 @@ class AddressPool:
         self.settings = settings
         self.is_primary = address.is_primary
         self.has_role = not address.is_auto
+        self.lags = False
         self.is_open = True
         if health is None:
             health = ServerHealth(engine, address.host, address.port)
@@ -116,6 +119,7 @@ class AddressPool:
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
         self.on_schema_change: Callable[[], None] | None = None
         self.on_change: Callable[[AddressPool], None] | None = None
+        self.on_told: Callable[[AddressPool], None] | None = None
         self.last_error: RouterError | None = None
         self._retry: Final = Retry(engine, self._try_again)
         self._expiry: Timer | None = None
@@ -154,7 +158,17 @@ class AddressPool:
         """Whether to give it clients that another server would do for."""
         if self.refused is not None or not self.has_role or not self.is_open:
             return False
-        return self.health.is_up if self.is_primary else self.health.serves_reads
+        if self.is_primary:
+            return self.health.is_up
+        return self.health.serves_reads and not self.lags
+
+    @property
+    def check_delay(self) -> float:
+        """How long after a check of the server the next one is due; lag has to be known."""
+        settings = self.settings
+        if settings.max_replica_lag:
+            return min(settings.healthcheck_delay, settings.max_replica_lag / 2)
+        return settings.healthcheck_delay
 
     @property
     def role(self) -> str:
@@ -349,6 +363,11 @@ class AddressPool:
         if self.is_ready and not self.retired:
             self._retry.reset()
             self._try_again()
+
+    def on_facts(self) -> None:
+        """The server has told something of itself."""
+        if self.on_told is not None:
+            self.on_told(self)
 
     def _set_refused(self, ban: Ban | None) -> None:
         is_news = (ban is None) is not (self.refused is None)

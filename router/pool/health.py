@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..errors import ServerTimeout
+from .lag import Positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .address import Address
     from .address_pool import AddressPool
     from .facts import Facts
+    from .lag import Lag
 
 log = logging.getLogger("router.pool")
 
@@ -90,6 +92,8 @@ class ServerHealth:
         check_time: how long that took, in seconds.
         parts: the address pools of all users, the replaced ones among them.
         facts: what it has told last, or None.
+        positions: where it was in the WAL, as a primary.
+        lag: how far it is behind, as a replica; None if nobody knows.
         role_problem: why it cannot be used whatever it says that it is, or "".
         wanted: set when a check is to be made at once.
     """
@@ -111,6 +115,8 @@ class ServerHealth:
         self.check_time = 0.0
         self.parts: Final[list[AddressPool]] = []
         self.facts: Facts | None = None
+        self.positions: Final = Positions()
+        self.lag: Lag | None = None
         self.role_problem = ""
         self.wanted = trio.Event()
         self._began = engine.now
@@ -204,7 +210,7 @@ class ServerHealth:
         elif not self.is_up:
             due = self.checked_at + self._pause
         else:
-            due = self.checked_at + (0.0 if settings is None else settings.healthcheck_delay)
+            due = self.checked_at + min((part.check_delay for part in self.parts), default=0.0)
             if self.ban is not None:
                 due = min(due, self.ban.until)
             if self.admin_ban is not None:
@@ -228,6 +234,8 @@ class ServerHealth:
         """The server has answered a check, and told `facts` if it was able to."""
         self._end_check(took)
         had, self.facts = self.facts, facts
+        if facts is not None and not facts.is_standby:
+            self.positions.note(self._engine.now, facts.position)
         was_up = self.is_up
         self._recover()
         if _role(had) != _role(facts):
@@ -235,6 +243,8 @@ class ServerHealth:
                 log.info("%s is a %s", self.name, facts.role)
             if was_up:
                 self._changed()
+        for part in list(self.parts):
+            part.on_facts()
 
     def unanswered(self, error: RouterError, heard: int, took: float) -> None:
         """The server has not passed a check; `heard` is what `begin_check` returned."""

@@ -15,7 +15,7 @@ from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..routing.types import Analysis, Role
-from . import cleaning, refusals, roles
+from . import cleaning, laggards, refusals, roles
 from .address import Address
 from .address_pool import AddressPool
 from .balancer import Candidates
@@ -106,6 +106,7 @@ class Pool:
             address_pool.on_unreachable = self._unreachable
             address_pool.on_reached = self._reached
             address_pool.on_change = self._health_changed
+            address_pool.on_told = self._told
             address_pool.on_schema_change = self.statements.clear
             address_pool.catalogue = catalogue
         if catalogue is not None:
@@ -239,6 +240,11 @@ class Pool:
                 part.move_waiters()
         if not changed.is_ready:
             changed.move_waiters()
+
+    def _told(self, part: AddressPool) -> None:
+        """A server has told how far it is."""
+        if laggards.measure(self.shards[part.address.shard], part, self._engine.now):
+            self._health_changed(part)
 
     # --- roles
 

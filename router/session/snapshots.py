@@ -130,6 +130,8 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
         check_time_us=microseconds(health.check_time),
         recovery="" if facts is None else "standby" if facts.is_standby else "primary",
         timeline=0 if facts is None else facts.timeline,
+        lag_bytes=-1 if health.lag is None else health.lag.size,
+        lag_us=-1 if health.lag is None else microseconds(health.lag.seconds),
     )
 
 

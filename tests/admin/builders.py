@@ -149,6 +149,8 @@ HEALTH = HealthSnapshot(
     check_time_us=1234,
     recovery="standby",
     timeline=0,
+    lag_bytes=1000,
+    lag_us=2500,
 )
 
 SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")

@@ -99,6 +99,8 @@ def value(name: str) -> float:
         ("health_checks", 40),
         ("health_failed_checks", 5),
         ("health_check_time_us", 1234),
+        ("health_lag_bytes", 1000),
+        ("health_lag_us", 2500),
         ("build_info", 1),
     ],
 )

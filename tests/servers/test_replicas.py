@@ -254,3 +254,26 @@ def test_a_deaf_replica_costs_nobody_an_error(
         assert "did not answer in time" in health_of(router, proxy.port)["cause"]
         proxy.resume()
         wait_until("both answer", lambda: len(ports(client)) == 2)
+
+
+def test_a_replica_that_lags_gets_no_reads_until_it_has_caught_up(
+    start_router: Callable[..., RouterProcess], shard: Shard
+) -> None:
+    options = SPLITTING + "max_replica_lag_bytes = 65536"
+    router = start_router({"db": PoolText([servers_of(shard)], options=options)}, CHECKS)
+    replica, other = shard.replicas
+    with WireClient.login(router.port, "db") as client:
+        wait_until("both answer", lambda: len(ports(client)) == 2)
+        replica.execute("SELECT pg_wal_replay_pause()")
+        shard.primary.execute("CREATE TABLE heavy AS SELECT generate_series(1, 20000) AS n")
+        shard.primary.execute("DROP TABLE heavy")
+        wait_until(
+            "it is known", lambda: int(health_of(router, replica.port)["lag_bytes"]) > 65536
+        )
+        assert ports(client) == {str(other.port)}
+        assert health_of(router, replica.port)["condition"] == "up"
+        wait_until("it tells", lambda: int(health_of(router, replica.port)["lag_us"]) > 0)
+        replica.execute("SELECT pg_wal_replay_resume()")
+        wait_until("both answer again", lambda: len(ports(client)) == 2)
+    assert int(health_of(router, other.port)["lag_bytes"]) >= 0
+    router.log_with(f"{HOST}:{replica.port} is not too far any more behind its primary")
