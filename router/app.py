@@ -21,7 +21,7 @@ from .engine.tls import server_context
 from .engine.wire import KeepAlive
 from .errors import ConfigError, RouterError
 from .plugins.inspector import inspector_of
-from .pool import connect
+from .pool import checks, connect
 from .pool.registry import PoolRegistry
 from .protocol import backend
 from .reasons import reason
@@ -350,6 +350,7 @@ async def serve(
                 metrics_port = await _start_metrics(router, nursery)
                 nursery.start_soon(router.engine.run)
                 nursery.start_soon(router.upkeep)
+                nursery.start_soon(checks.watch, router.engine, router.registry.healths)
                 nursery.start_soon(router.watch_config)
                 nursery.start_soon(liveness.watch, router.engine, router.keepalive)
                 nursery.start_soon(listener.serve, listening, router.login, router.keepalive)

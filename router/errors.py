@@ -10,6 +10,7 @@ RouterError
 │  ├─ ServerProtocolError      08P01
 │  ├─ ServerRefused            a server's own ErrorResponse during login
 │  ├─ ServerUnavailable        57P03
+│  │  └─ ServerTimeout         57P03
 │  └─ ServerLost               08006
 ├─ PoolError                   a limit of ours
 │  ├─ PoolTimeout              53300
@@ -137,6 +138,10 @@ class ServerUnavailable(ServerError):
     """No server for this query can be reached."""
 
     default_sqlstate = "57P03"
+
+
+class ServerTimeout(ServerUnavailable):
+    """A server says neither yes nor no."""
 
 
 class ServerLost(ServerError):

@@ -237,6 +237,41 @@ class ShardedSnapshot:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class HealthSnapshot:
+    """A row of SHOW HEALTH: one server, whatever pools use it.
+
+    Attributes:
+        condition: "up", "suspect" or "down"; `since_seconds` ago it became so.
+        cause: what is the matter, or "".
+        banned: "no", "failed" or "admin"; for so many seconds more, -1 for ever.
+        attempts: to connect to it and to check it, that have failed since it was up.
+        checked_seconds: how long ago the last check ended; -1 if there was none.
+        check_time_us: how long that took.
+        recovery: "primary", "standby" or "", as it has told.
+        timeline: of a primary.
+        lag_bytes, lag_us: how far it is behind as a replica; -1 if nobody knows.
+    """
+
+    host: str
+    port: int
+    condition: str
+    since_seconds: int
+    cause: str
+    banned: str
+    ban_reason: str
+    ban_seconds: int
+    attempts: int
+    checks: int
+    failed_checks: int
+    checked_seconds: int
+    check_time_us: int
+    recovery: str
+    timeline: int
+    lag_bytes: int
+    lag_us: int
+
+
 class View(Protocol):
     """Where the admin database and the metrics read from."""
 
@@ -251,6 +286,9 @@ class View(Protocol):
 
     def servers(self) -> list[ServerSnapshot]:
         """All connections to servers."""
+
+    def health(self) -> list[HealthSnapshot]:
+        """How all servers are."""
 
     def sharded(self) -> list[ShardedSnapshot]:
         """What the routers of all pools take for sharded."""

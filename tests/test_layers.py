@@ -128,7 +128,15 @@ def test_a_layer_does_without_trio(part: str) -> None:
 # Modules that know each other's types, and why: see docs/design.md.
 CIRCLES = {
     "engine": {"link", "loop"},
-    "pool": {"address_pool", "catalogue", "cleaning", "contracts", "refusals", "server"},
+    "pool": {
+        "address_pool",
+        "catalogue",
+        "cleaning",
+        "contracts",
+        "health",
+        "refusals",
+        "server",
+    },
     "routing/sql": {"ctes", "sources", "queries"},
 }
 # From below to above: a module of session/ imports only from those that come before it.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
+        HealthSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
@@ -205,7 +206,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW ROUTING|SHARDED_TABLES",
+        "SHOW HEALTH|ROUTING|SHARDED_TABLES",
         "SHOW STATS",
         "SET key = arg",
         "RELOAD",
@@ -238,6 +239,11 @@ def _clients(console: Console, _arguments: Words) -> list[ClientSnapshot]:
 @table("SHOW SERVERS", show.SERVERS)
 def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
     return console.view.servers()
+
+
+@table("SHOW HEALTH", show.HEALTH)
+def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
+    return console.view.health()
 
 
 @table("SHOW ROUTING", show.ROUTING)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
+        HealthSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
@@ -223,6 +224,26 @@ SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (
     text("name", lambda row: row.name),
     text("kind", lambda row: row.kind),
     text("key", lambda row: row.key),
+)
+
+HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
+    text("host", lambda server: server.host),
+    int4("port", lambda server: server.port),
+    text("condition", lambda server: server.condition),
+    numeric("since_seconds", lambda server: server.since_seconds),
+    text("cause", lambda server: server.cause),
+    text("banned", lambda server: server.banned),
+    text("ban_reason", lambda server: server.ban_reason),
+    numeric("ban_seconds", lambda server: server.ban_seconds),
+    numeric("attempts", lambda server: server.attempts),
+    numeric("checks", lambda server: server.checks),
+    numeric("failed_checks", lambda server: server.failed_checks),
+    numeric("checked_seconds", lambda server: server.checked_seconds),
+    numeric("check_time_us", lambda server: server.check_time_us),
+    text("recovery", lambda server: server.recovery),
+    numeric("timeline", lambda server: server.timeline),
+    numeric("lag_bytes", lambda server: server.lag_bytes),
+    numeric("lag_us", lambda server: server.lag_us),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

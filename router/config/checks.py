@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, cast
 from ..reasons import reason
 from ..routing.limits import MAX_LENGTH
 from ..routing.sharding import IMPLIED
-from ..routing.types import KeyType, KeyValue, Role
+from ..routing.types import KeyType, KeyValue
 from .declared import Declaration, KeyPath, Nesting, declarations, show_path
 from .keymaps import MAPS, Bounds, is_less, key_type, read_bounds, read_key
 from .keys import Numbered, Section
-from .values import AuthType, ShardingFunction, ShardingKeyPolicy, WithoutKey
+from .values import AuthType, ServerRole, ShardingFunction, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -377,9 +377,12 @@ def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     path = (*base, "servers")
     if not shard.servers:
         yield Finding(path, "must have at least one server")
-    primaries = sum(server.role is Role.PRIMARY for server in shard.servers)
+    primaries = sum(server.role is ServerRole.PRIMARY for server in shard.servers)
     if primaries > 1:
         yield Finding(path, f"must have at most one primary, got {primaries}")
+    autos = sum(server.role is ServerRole.AUTO for server in shard.servers)
+    if 0 < autos < len(shard.servers):
+        yield Finding(path, f'must have the role "auto" all or none, got {autos} of them')
     for index, server in enumerate(shard.servers):
         if server in shard.servers[:index]:
             first = shard.servers.index(server)

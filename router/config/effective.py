@@ -10,7 +10,7 @@ from .declared import declarations
 from .general import General
 from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
-from .values import LoadBalancingMode, PoolMode
+from .values import LoadBalancingMode, PoolMode, ReplicaFallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,6 +36,7 @@ class PoolSettings:
     Attributes:
         pool, user: the names that clients give.
         statement_timeout, idle_client_in_transaction_timeout: 0.0 is off.
+        query_wait_timeout: 0.0 is connect_timeout for each server.
         checkout_failure_limit: None is off.
         tcp_user_timeout: milliseconds; 0 is none.
         server_tls_ca_file: None is the system's CA certificates.
@@ -51,6 +52,7 @@ class PoolSettings:
     pool_size: int
     min_pool_size: int
     connect_timeout: float
+    query_wait_timeout: float
     idle_timeout: float
     server_lifetime: float
     server_login_timeout: float
@@ -59,6 +61,9 @@ class PoolSettings:
     healthcheck_timeout: float
     healthcheck_delay: float
     ban_time: float
+    replica_fallback: ReplicaFallback
+    max_replica_lag: float
+    max_replica_lag_bytes: int
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int
@@ -79,6 +84,11 @@ class PoolSettings:
     table_mutation_cache_ttl: float
     prewarmer: tuple[str, ...]
     routing: RouterOptions
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether reads go to the primary when no replica is left."""
+        return self.replica_fallback is ReplicaFallback.PRIMARY
 
     @property
     def least_busy(self) -> bool:

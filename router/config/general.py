@@ -30,7 +30,6 @@ KeepaliveCount = Annotated[int, Field(strict=True, ge=1, le=127)]
 UserTimeout = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), Unit.MILLISECONDS]
 
 # Why keys have no effect yet.
-_NO_CHECKS: Final = "there are no health checks yet"
 _NO_DNS_CACHE: Final = "each connection looks names up"
 NO_AUTH_QUERY: Final = "users without a password cannot log in yet"
 
@@ -87,6 +86,13 @@ class General(Section):
         PositiveMillis,
         Key("How long a client waits for a connection to one server, and TCP for its own."),
     ] = 1000
+    query_wait_timeout: Annotated[
+        Millis,
+        Key(
+            "How long a statement waits for a connection in all, whatever servers are tried; "
+            "0 is connect_timeout for each of them."
+        ),
+    ] = 0
     idle_timeout: Annotated[
         PositiveMillis,
         Key("Server connections unused for longer are closed, down to min_pool_size."),
@@ -106,10 +112,11 @@ class General(Section):
     ] = 0
     healthcheck_timeout: Annotated[
         PositiveMillis,
-        Key("How long a server may take to answer a health check.", unused=_NO_CHECKS),
+        Key("How long a server, or a connection, may take to answer a check."),
     ] = 1000
     healthcheck_delay: Annotated[
-        Millis, Key("Connections unused for longer are checked before use.", unused=_NO_CHECKS)
+        Millis,
+        Key("How often servers are checked; connections unused for longer are, before use."),
     ] = 30_000
     ban_time: Annotated[Seconds, Key("How long a replica that failed gets no clients.")] = 60
     server_round_robin: Annotated[

@@ -44,6 +44,8 @@ from .values import (
     AuthType,
     LoadBalancingMode,
     PoolMode,
+    ReplicaFallback,
+    ServerRole,
     ShardingFunction,
     ShardingKeyPolicy,
     WithoutKey,
@@ -118,7 +120,7 @@ class _Listed(Section):
 
 def _no_mirror(value: object) -> object:
     if isinstance(value, str) and value.lower() == "mirror":
-        raise ValueError('must be "primary" or "replica"; mirrors have their own key')
+        raise ValueError('must be "primary", "replica" or "auto"; mirrors have their own key')
     return value
 
 
@@ -130,10 +132,9 @@ class Server(_Listed):
     host: Annotated[Host, Key("Host name or address.")]
     port: Annotated[Port, Key("Port.")]
     role: Annotated[
-        Role,
+        ServerRole,
         BeforeValidator(_no_mirror),
-        spelled(Role),
-        Key("Whether it takes writes, or copies the primary."),
+        Key("Whether it takes writes, or copies the primary; auto: the server tells."),
     ]
 
 
@@ -285,6 +286,16 @@ class PoolConfig(Section):
         Flag, Key("Send reads to replicas and writes to the primary.")
     ] = False
     primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = False
+    max_replica_lag: Annotated[
+        Millis, Key("Replicas that are further behind get no reads; 0 is off.")
+    ] = 0
+    max_replica_lag_bytes: Annotated[
+        Bytes, Key("The same in bytes of the write-ahead log; 0 is off.")
+    ] = 0
+    replica_fallback: Annotated[
+        ReplicaFallback,
+        Key("What reads do when no replica is left: go to the primary, or fail."),
+    ] = ReplicaFallback.PRIMARY
     read_functions: Annotated[
         Texts, Key("Functions of your own that only read, which is not assumed.")
     ] = ()
@@ -303,6 +314,9 @@ class PoolConfig(Section):
     ] = None
     server_lifetime: Annotated[
         PositiveMillis | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    query_wait_timeout: Annotated[
+        Millis | None, Key("As in [general].", unset="that of [general]")
     ] = None
     checkout_failure_limit: Annotated[
         Count | None,

@@ -24,6 +24,15 @@ class AuthType(Word):
     SCRAM_SHA_256 = "scram-sha-256"
 
 
+class ServerRole(Word):
+    """What a server is to its shard."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    AUTO = "auto"
+    """The one or the other, as it tells."""
+
+
 class LoadBalancingMode(Word):
     """Which of several servers that would do is taken."""
 
@@ -34,6 +43,13 @@ class LoadBalancingMode(Word):
     def other_spellings(cls, member: Word) -> tuple[str, ...]:
         """PgCat's short form."""
         return ("loc",) if member is cls.LEAST_OUTSTANDING_CONNECTIONS else ()
+
+
+class ReplicaFallback(Word):
+    """What reads do that no replica is left for."""
+
+    PRIMARY = "primary"
+    ERROR = "error"
 
 
 class ShardingKeyPolicy(Word):

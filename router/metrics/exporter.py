@@ -17,7 +17,7 @@ from .. import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ..stats import AddressSnapshot, PoolSnapshot, RoutingSnapshot, View
+    from ..stats import AddressSnapshot, HealthSnapshot, PoolSnapshot, RoutingSnapshot, View
 
 S = TypeVar("S")
 
@@ -158,6 +158,31 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
     ),
 )
 
+HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (
+    gauge("health_is_up", "Whether the server answers.", lambda h: h.condition == "up"),
+    gauge(
+        "health_is_banned", "Whether it is left out as a replica.", lambda h: h.banned != "no"
+    ),
+    gauge(
+        "health_attempts",
+        "Connections and checks that have failed since it was up.",
+        lambda h: h.attempts,
+    ),
+    counter("health_checks", "Checks that were made.", lambda h: h.checks),
+    counter("health_failed_checks", "Checks that it did not pass.", lambda h: h.failed_checks),
+    gauge(
+        "health_check_time_us",
+        "How long the last check took, in microseconds.",
+        lambda h: h.check_time_us,
+    ),
+    gauge(
+        "health_lag_bytes",
+        "How far it is behind as a replica, in bytes; -1 if nobody knows.",
+        lambda h: h.lag_bytes,
+    ),
+    gauge("health_lag_us", "The same in microseconds.", lambda h: h.lag_us),
+)
+
 BUILD_INFO: Final = "pgcat_build_info"
 
 
@@ -174,6 +199,7 @@ class Exporter:
         yield from _metrics(ADDRESS_FAMILIES, self._view.addresses(), _address_labels)
         yield from _metrics(POOL_FAMILIES, self._view.pools(), _pool_labels)
         yield from _metrics(ROUTING_FAMILIES, self._view.routing(), _pool_labels)
+        yield from _metrics(HEALTH_FAMILIES, self._view.health(), _health_labels)
         info = Metric(BUILD_INFO, "The version that runs.", "gauge")
         info.add_sample(BUILD_INFO, {"version": __version__}, 1)
         yield info
@@ -198,6 +224,10 @@ def _address_labels(address: AddressSnapshot) -> dict[str, str]:
 
 def _pool_labels(pool: PoolSnapshot | RoutingSnapshot) -> dict[str, str]:
     return {"pool": pool.database, "user": pool.user}
+
+
+def _health_labels(health: HealthSnapshot) -> dict[str, str]:
+    return {"host": health.host, "port": str(health.port)}
 
 
 def _metrics(

@@ -13,8 +13,8 @@ class Address:
         pool: name of the pool, which is the database that clients ask for.
         database: the database on the server.
         index: position in the shard's list of servers.
-        number: counts the replicas of the shard from 0; 0 for a primary.
-        is_primary: or else a replica.
+        number: counts the servers of the shard that have the same role from 0.
+        is_primary: or else a replica; False as well if it `is_auto`, that is, tells by itself.
     """
 
     pool: str
@@ -25,19 +25,24 @@ class Address:
     host: str
     port: int
     database: str
+    is_auto: bool = False
 
     @property
     def role(self) -> str:
-        """The word for it in pgcat.toml and SHOW."""
+        """The word for it in pgcat.toml."""
+        if self.is_auto:
+            return "auto"
         return "primary" if self.is_primary else "replica"
 
     @property
     def name(self) -> str:
-        """PgCat's name for it, such as app_shard_0_replica_1."""
+        """PgCat's name for it, such as app_shard_0_replica_1 or app_shard_0_auto_1."""
         suffix = "" if self.is_primary else f"_{self.number}"
         return f"{self.pool}_shard_{self.shard}_{self.role}{suffix}"
 
     @property
     def label(self) -> str:
         """What an error should call it."""
-        return f"{self.role} {self.host}:{self.port} of shard {self.shard}"
+        role = "server" if self.is_auto else self.role
+        where = f" {self.host}:{self.port}" if self.host else ""
+        return f"{role}{where} of shard {self.shard}"

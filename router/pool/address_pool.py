@@ -22,8 +22,10 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from ..errors import RouterError, ServerLost
 from ..stats import Counters
 from . import cleaning, refusals
+from .health import Ban, ServerHealth
 from .retry import Retry
 from .server import ServerConnection, ServerState
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine, Timer
-    from ..errors import RouterError
     from ..protocol.passwords import UserSecret
     from .address import Address
     from .catalogue import Catalogue
@@ -64,7 +65,17 @@ class AddressPool:
         tested: being cleaned before the next client may have them.
         waiters: clients that wait, the first first.
         oversized: pool_size has been lowered, there may be too many.
+        is_primary: what the server is now.
+        has_role: whether that is known, and the server can be used.
+        lags: as a replica, it is further behind than it may be.
+        is_open: whether connections may be opened.
+        health: of its server, shared with the pools of other users.
+        refused: the server is well and does not want this user now, which concerns no other.
+        checked: those of `tested_set` that nobody has had for long, and that are asked whether
+            they are still there before somebody gets them.
         on_reached, on_unreachable: told of the outcome of opening a connection.
+        on_change: told when `is_ready` may have changed.
+        on_told: told when the server has been asked how far it is.
         on_schema_change: told when prepared statements may have other columns than before.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
@@ -78,16 +89,26 @@ class AddressPool:
         settings: PoolSettings,
         secret: UserSecret,
         connector: Connector,
+        health: ServerHealth | None = None,
     ) -> None:
         self._engine: Final = engine
         self._connector: Final = connector
         self.address: Final = address
         self.secret: Final = secret
         self.settings = settings
+        self.is_primary = address.is_primary
+        self.has_role = not address.is_auto
+        self.lags = False
+        self.is_open = True
+        if health is None:
+            health = ServerHealth(engine, address.host, address.port)
+        self.health: Final = health
+        self.refused: Ban | None = None
         self.connecting = 0
         self.idle: Final[deque[ServerConnection]] = deque()
         self.active: Final[set[ServerConnection]] = set()
         self.tested_set: Final[set[ServerConnection]] = set()
+        self.checked: Final[set[ServerConnection]] = set()
         self.waiters: Final[deque[Waiter]] = deque()
         self.counters = Counters()
         self.retired = False
@@ -97,9 +118,12 @@ class AddressPool:
         self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
         self.on_reached: Callable[[AddressPool, ServerConnection], None] | None = None
         self.on_schema_change: Callable[[], None] | None = None
+        self.on_change: Callable[[AddressPool], None] | None = None
+        self.on_told: Callable[[AddressPool], None] | None = None
         self.last_error: RouterError | None = None
         self._retry: Final = Retry(engine, self._try_again)
         self._expiry: Timer | None = None
+        health.join(self)
 
     def __repr__(self) -> str:
         return (
@@ -117,7 +141,51 @@ class AddressPool:
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.size < self.settings.pool_size and not self.retired
+        return self.size < self.settings.pool_size and not self.retired and self.is_open
+
+    @property
+    def serves_at_once(self) -> bool:
+        """Whether a client need not wait for another one's connection."""
+        return bool(self.idle and not self.waiters) or self.has_room
+
+    @property
+    def load(self) -> int:
+        """How many connections are at work, or will be."""
+        return len(self.active) + len(self.tested_set) + len(self.waiters)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether to give it clients that another server would do for."""
+        if self.refused is not None or not self.has_role or not self.is_open:
+            return False
+        if self.is_primary:
+            return self.health.is_up
+        return self.health.serves_reads and not self.lags
+
+    @property
+    def check_delay(self) -> float:
+        """How long after a check of the server the next one is due; lag has to be known."""
+        settings = self.settings
+        if settings.max_replica_lag:
+            return min(settings.healthcheck_delay, settings.max_replica_lag / 2)
+        return settings.healthcheck_delay
+
+    @property
+    def role(self) -> str:
+        """What the server is now: "primary", "replica", or "auto" if nobody knows."""
+        if not self.has_role:
+            return "auto"
+        return "primary" if self.is_primary else "replica"
+
+    @property
+    def is_banned(self) -> bool:
+        """Whether it is left out, which never happens to a primary."""
+        return not self.is_primary and not self.is_ready
+
+    @property
+    def owes_answers(self) -> bool:
+        """Whether the server has been sent something that it has not answered."""
+        return any(server.queue for server in self.active)
 
     def servers(self) -> list[ServerConnection]:
         """All connections that are logged in."""
@@ -143,6 +211,7 @@ class AddressPool:
                 self.idle.remove(server)
         elif was is _TESTED:
             self.tested_set.remove(server)
+            self.checked.discard(server)
         server.state = to
         if to is _ACTIVE:
             self.active.add(server)
@@ -154,17 +223,27 @@ class AddressPool:
     # --- checkout
 
     def take(self) -> ServerConnection | None:
-        """An idle connection at once, unless others wait for one."""
+        """An idle connection at once, unless others wait for one.
+
+        One that nobody has had for healthcheck_delay is checked first: whoever then waits gets
+        it if it is well, and a new one if not.
+        """
         if not self.idle or self.waiters:
             return None
         server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
+        if self._engine.now - server.used_at >= self.settings.healthcheck_delay:
+            self._check(server)
+            return None
         self.move(server, _ACTIVE)
         return server
 
     def enqueue(self, waiter: Waiter) -> None:
         """Make a client wait here."""
         waiter.pool = self
-        self.waiters.append(waiter)
+        place = len(self.waiters)
+        while place and self.waiters[place - 1].deadline > waiter.deadline:
+            place -= 1  # it has waited elsewhere before
+        self.waiters.insert(place, waiter)
         self._watch_waiters()
         self._retry.hurry()
         self._open_for_waiters()
@@ -180,8 +259,12 @@ class AddressPool:
             waiter = self.waiters.popleft()
             waiter.pool = None
             self.counters.errors += 1
-            if waiter.others and self.size == self.connecting:
-                self._move_on(waiter)  # no server answers here, another may
+            following = self._following(waiter)
+            is_free = following is not None and following.serves_at_once
+            if self.settings.query_wait_timeout:
+                is_free = following is not None and bool(following.idle)
+            if following is not None and is_free:
+                self._move_on(waiter, following)
             else:
                 waiter.client.checkout_failed(refusals.timeout(self, now - waiter.since))
         self._watch_waiters()
@@ -206,7 +289,7 @@ class AddressPool:
         return self.has_room
 
     def _open_for_waiters(self) -> None:
-        while self.connecting < len(self.waiters) and self._may_open:
+        while self.connecting + len(self.checked) < len(self.waiters) and self._may_open:
             self._open()
 
     def _open(self) -> None:
@@ -215,7 +298,7 @@ class AddressPool:
 
     def open_spare(self) -> None:
         """Open a connection that nobody waits for, if there is none at all."""
-        if self.size == 0 and not self.retired:
+        if self.size == 0 and not self.retired and self.is_open:
             self._open()
 
     def fill(self) -> None:
@@ -231,6 +314,7 @@ class AddressPool:
             self.on_reached(self, server)
         self._retry.reset()
         if self.retired:
+            self.health.reached()
             link, server.link = server.link, None
             if link is not None:
                 link.close()
@@ -241,6 +325,8 @@ class AddressPool:
         )
         server.used_at = self._engine.now
         self.move(server, ServerState.ACTIVE)
+        self.health.reached()
+        self._set_refused(None)
         self.give_on(server)
         self._try_again()  # others may have been held back for this one
 
@@ -249,10 +335,16 @@ class AddressPool:
         self.connecting -= 1
         self.counters.errors += 1
         self.last_error = error
+        if refusals.is_of_server(error):
+            self.health.unreachable(error)
+        elif self.size == 0 and self.settings.ban_time > 0:
+            now = self._engine.now
+            until = now + self.settings.ban_time
+            self._set_refused(Ban(error.message, now, until, is_firm=False))
         if self.on_unreachable is not None:
             self.on_unreachable(self, error)
         if self.size == 0 or not self.waiters:
-            self._move_waiters_on(None if refusals.is_temporary(error) else error)
+            self._disappoint(None if refusals.is_temporary(error) else error)
         if self.waiters or self.settings.min_pool_size:
             self._retry.schedule(is_wanted=bool(self.waiters))
 
@@ -260,26 +352,129 @@ class AddressPool:
         self._open_for_waiters()
         self.fill()
 
-    def _move_waiters_on(self, error: RouterError | None) -> None:
+    # --- health
+
+    def on_health(self) -> None:
+        """Something has changed with the server."""
+        if self.address.is_auto:
+            self.is_open = self.health.is_up  # it may come back as something else
+        if self.on_change is not None:
+            self.on_change(self)
+        if self.is_ready and not self.retired:
+            self._retry.reset()
+            self._try_again()
+
+    def on_facts(self) -> None:
+        """The server has told something of itself."""
+        if self.on_told is not None:
+            self.on_told(self)
+
+    def _set_refused(self, ban: Ban | None) -> None:
+        is_news = (ban is None) is not (self.refused is None)
+        self.refused = ban
+        if is_news and self.on_change is not None:
+            self.on_change(self)
+
+    def _check(self, server: ServerConnection) -> None:
+        """See whether a connection that is idle still leads to somebody."""
+        self.move(server, _TESTED)
+        self.checked.add(server)
+        server.used_at = asked_at = self._engine.now
+        server.send_query(b"")
+
+        def expire() -> None:
+            if server in self.checked and server.used_at == asked_at:
+                log.info("%r: no answer to a check, closing it", server)
+                self.health.doubt()
+                server.close()
+
+        self._engine.call_later(self.settings.healthcheck_timeout, expire)
+
+    def check_idle(self) -> None:
+        """See whether those that are idle still lead to somebody."""
+        for server in list(self.idle):
+            self._check(server)
+
+    def fence(self, error: RouterError) -> None:
+        """The server is silent: give up what waits for it, and what nobody has.
+
+        A client that is in a transaction and asks for nothing keeps its connection.
+        """
+        lost = ServerLost(
+            f"server connection to {self.address.label} was given up: {error.message}",
+            hint="The server accepts connections and does not answer, or its network is cut.",
+        )
+        for server in self.servers():
+            client = server.client
+            if client is None:
+                server.close()
+            elif server.queue and not client.congested:
+                server.fail(lost)
+
+    def expel(self, error: RouterError) -> None:
+        """Give up all connections: the server is not what their clients take it for."""
+        for server in self.servers():
+            if server.client is None:
+                server.close()
+            else:
+                server.fail(error)
+
+    # --- moving on
+
+    def move_waiters(self) -> None:
+        """Let those who wait go to another server that is well, if one would do."""
+        for waiter in list(self.waiters):
+            following = self._following(waiter)
+            if following is not None and waiter.pool is self:
+                self.send_on(waiter, following)
+
+    def send_on(self, waiter: Waiter, following: AddressPool) -> None:
+        """Have one who waits here wait for another server."""
+        self.waiters.remove(waiter)
+        waiter.pool = None
+        self._move_on(waiter, following)
+
+    def _disappoint(self, error: RouterError | None) -> None:
         """Send waiters elsewhere; with nowhere to go they fail if there is an error."""
+        self.move_waiters()
+        if error is None:
+            return
         waiting = list(self.waiters)
         self.waiters.clear()
         for waiter in waiting:
             waiter.pool = None
-            if waiter.others:
-                self._move_on(waiter)
-            elif error is not None:
-                waiter.client.checkout_failed(error)
-            else:
-                waiter.pool = self
-                self.waiters.append(waiter)
+        for waiter in waiting:
+            waiter.client.checkout_failed(error)
 
-    def _move_on(self, waiter: Waiter) -> None:
-        """Let a waiter try the next server, with as much time as it had for this one."""
-        following = waiter.others.pop(0)
+    def _following(self, waiter: Waiter) -> AddressPool | None:
+        """Where a waiter might have more luck."""
+        found: AddressPool | None = None
+        for part in waiter.others:
+            if part is not self and part.is_ready:
+                if part.serves_at_once:
+                    return part
+                if found is None:
+                    found = part
+        fallback = waiter.fallback
+        if found is None and not self.is_ready and fallback is not None and fallback.is_ready:
+            return fallback if fallback is not self else None
+        return found
+
+    def _move_on(self, waiter: Waiter, following: AddressPool) -> None:
+        """Let a waiter try another server, with as much time as it had for this one.
+
+        But not for ever, if they fail one after the other, nor longer than query_wait_timeout.
+        """
+        is_lobby = self.address.index < 0
+        if self not in waiter.others and self is not waiter.fallback and not is_lobby:
+            waiter.others.append(self)
         server = following.take()
         if server is None:
-            waiter.deadline = self._engine.now + following.settings.connect_timeout
+            settings = following.settings
+            if not settings.query_wait_timeout:
+                timeout = settings.connect_timeout
+                last = waiter.since + timeout * (len(waiter.others) + 1)
+                waiter.deadline = min(self._engine.now + timeout, last)
             following.enqueue(waiter)
         elif not waiter.client.take_server(server):
             following.release(server)
@@ -377,6 +572,8 @@ class AddressPool:
             if now - server.used_at > _CLEANUP_TIMEOUT:
                 log.warning("%r: the clean-up took too long, closing it", server)
                 server.close()
+        if self.refused is not None and self.refused.until <= now:
+            self._set_refused(None)
         self.fill()
 
     def retire(self) -> None:
@@ -391,5 +588,6 @@ class AddressPool:
     def close(self) -> None:
         """Close everything at once."""
         self.retired = True
+        self.health.leave(self)
         for server in self.servers():
             server.close()

@@ -3,35 +3,78 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .address_pool import AddressPool
 
+# Numerical Recipes' linear congruential generator; its upper bits are good enough to spread.
+_FACTOR: Final = 1664525
+_ADDEND: Final = 1013904223
+_MASK: Final = 0xFFFFFFFF
 
-def order(candidates: Sequence[AddressPool], *, least_busy: bool) -> list[AddressPool]:
-    """The candidates in the order in which to try them.
 
-    They come in random order; with `least_busy` those with fewer connections at work first
-    (load_balancing_mode "loc").
+class Candidates:
+    """The servers that a route may use, as things are: made anew when their health changes.
+
+    Attributes:
+        ready: those that get clients.
+        all: these, and those that would do if the former fail.
+        fallback: who else would do if none of these is well, or None.
     """
-    ordered = random.sample(candidates, len(candidates))
-    if least_busy:
-        ordered.sort(key=lambda pool: len(pool.active) + len(pool.tested_set))
-    return ordered
 
+    __slots__ = ("_seed", "all", "fallback", "least_busy", "ready")
 
-def choose(ordered: Sequence[AddressPool]) -> AddressPool:
-    """The one to take a connection from, or to wait for.
+    def __init__(
+        self,
+        ready: Sequence[AddressPool],
+        others: Sequence[AddressPool] = (),
+        fallback: AddressPool | None = None,
+        *,
+        least_busy: bool = False,
+    ) -> None:
+        self.ready: Final = list(ready)
+        self.all: Final = [*ready, *(each for each in others if each not in ready)]
+        self.fallback: Final = fallback
+        self.least_busy: Final = least_busy
+        self._seed = random.getrandbits(32)
 
-    The first that can serve without waiting for another client, be it by opening a connection,
-    so that all servers get their share; else the one with the fewest waiters.
-    """
-    for pool in ordered:
-        if pool.idle and not pool.waiters:
-            return pool
-        if pool.has_room:
-            return pool
-    return min(ordered, key=lambda pool: len(pool.waiters))
+    def _start(self, count: int) -> int:
+        """A number below `count`, another one each time."""
+        self._seed = (self._seed * _FACTOR + _ADDEND) & _MASK
+        return (self._seed >> 8) % count
+
+    def pick(self) -> AddressPool:
+        """The one to take a connection from, or to wait for.
+
+        Beginning anywhere, the first that can serve without waiting for another client, be it
+        by opening a connection, so that all servers get their share; else the one with the
+        fewest waiters. With `least_busy` (load_balancing_mode "loc") the one with the fewest
+        connections at work.
+        """
+        ready = self.ready
+        count = len(ready)
+        if count == 1:
+            return ready[0]
+        start = self._start(count)
+        best: AddressPool | None = None
+        least = 0
+        for place in range(start, start + count):
+            part = ready[place if place < count else place - count]
+            if not part.serves_at_once:
+                continue
+            if not self.least_busy:
+                return part
+            load = part.load
+            if best is None or load < least:
+                best, least = part, load
+        return self._shortest_queue() if best is None else best
+
+    def _shortest_queue(self) -> AddressPool:
+        shortest = self.ready[0]
+        for part in self.ready:
+            if len(part.waiters) < len(shortest.waiters):
+                shortest = part
+        return shortest

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import ssl
 import struct
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from ..errors import (
     RouterError,
     ServerProtocolError,
     ServerRefused,
+    ServerTimeout,
     ServerUnavailable,
 )
 from ..printable import printable
@@ -30,6 +32,8 @@ from .server import ServerConnection
 from .warming import warm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine
     from .address_pool import AddressPool
@@ -60,17 +64,36 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
     """
     address, settings = pool.address, pool.settings
     timeout = settings.server_login_timeout
+    with explained(pool), trio.fail_after(timeout):
+        with trio.fail_after(min(timeout, settings.connect_timeout)):
+            wire = await connect(address.host, address.port, keepalive_of(settings))
+        try:
+            key, reported = await log_in(pool, wire, "pgcat")
+            if settings.prewarmer or pool.catalogue is not None:
+                queries = LoginQueries(
+                    wire,
+                    time_limit=settings.connect_timeout,
+                    cancel=partial(deliver_cancel, pool, *key),
+                )
+                reported.update(await _prepare(pool, queries))
+            return _hand_to_engine(engine, pool, wire, key, reported)
+        except BaseException:
+            wire.close()
+            raise
+
+
+@contextmanager
+def explained(pool: AddressPool) -> Iterator[None]:
+    """Turn what goes wrong with a connection into an error that names the server.
+
+    Raises:
+        ServerError: see `open_server`.
+    """
+    address = pool.address
     try:
-        with trio.fail_after(timeout):
-            with trio.fail_after(min(timeout, settings.connect_timeout)):
-                wire = await connect(address.host, address.port, keepalive_of(settings))
-            try:
-                return await _log_in(engine, pool, wire)
-            except BaseException:
-                wire.close()
-                raise
+        yield
     except trio.TooSlowError:
-        raise ServerUnavailable(f"{address.label} did not answer in time") from None
+        raise ServerTimeout(f"{address.label} did not answer in time") from None
     except WireClosed as error:
         raise ServerUnavailable(f"{address.label} closed the connection: {error}") from None
     except ssl.SSLError as error:
@@ -85,14 +108,17 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
         ) from None
 
 
-async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:
+async def log_in(
+    pool: AddressPool, wire: Wire, name: str
+) -> tuple[tuple[int, bytes], dict[str, str]]:
+    """Log in as `name`; returns the key for cancel requests, and what the server reports."""
     settings = pool.settings
     if settings.server_tls:
         await _start_tls(pool, wire)
     parameters = {
         "user": settings.server_username,
         "database": pool.address.database,
-        "application_name": "pgcat",
+        "application_name": name,
         "client_encoding": "UTF8",
     }
     if settings.statement_timeout:
@@ -113,8 +139,8 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
             if answer is not None:
                 await wire.send(messages.password_message(answer))
         elif kind == codes.PARAMETER_STATUS:
-            name, _, value = body[:-1].partition(b"\0")
-            reported[name.decode()] = value.decode("utf-8", "surrogateescape")
+            parameter, _, value = body[:-1].partition(b"\0")
+            reported[parameter.decode()] = value.decode("utf-8", "surrogateescape")
         elif kind == codes.BACKEND_KEY_DATA:
             key = (struct.unpack_from("!I", body)[0], body[4:])
         elif kind == codes.NOTICE_RESPONSE:
@@ -128,14 +154,7 @@ async def _log_in(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnec
             raise ServerProtocolError(
                 f"unexpected message type {chr(kind)!r} from {pool.address.label} during login"
             )
-    if settings.prewarmer or pool.catalogue is not None:
-        queries = LoginQueries(
-            wire,
-            time_limit=settings.connect_timeout,
-            cancel=partial(deliver_cancel, pool, *key),
-        )
-        reported.update(await _prepare(pool, queries))
-    return _hand_to_engine(engine, pool, wire, key, reported)
+    return key, reported
 
 
 async def _prepare(pool: AddressPool, queries: LoginQueries) -> dict[str, str]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..errors import RouterError
+    from ..routing.types import Role
     from .address_pool import AddressPool
     from .server import ServerConnection
 
@@ -130,16 +131,25 @@ class Waiter:
 
     Attributes:
         others: address pools to try if this one's server cannot be reached.
+        fallback: the one to try if none of these is well, or None.
+        role, is_read: what the client has asked for, see `Pool.checkout`.
         since, deadline: time.monotonic().
     """
 
-    __slots__ = ("client", "deadline", "others", "pool", "since")
+    __slots__ = ("client", "deadline", "fallback", "is_read", "others", "pool", "role", "since")
 
     def __init__(
-        self, client: PoolClient, others: list[AddressPool], since: float, deadline: float
+        self,
+        client: PoolClient,
+        others: list[AddressPool],
+        since: float,
+        deadline: float,
     ) -> None:
         self.client: Final = client
-        self.others: Final = others
+        self.others = others
+        self.fallback: AddressPool | None = None
+        self.role: Role | None = None
+        self.is_read = False
         self.since: Final = since
         self.deadline = deadline
         self.pool: AddressPool | None = None

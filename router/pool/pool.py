@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ..config.values import PoolMode
-from ..errors import InvalidShard, RouterError, ServerUnavailable
+from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..routing.types import Analysis, Role
-from . import balancer, cleaning, refusals
+from . import cleaning, laggards, refusals, roles
+from .address import Address
 from .address_pool import AddressPool
-from .bans import Bans
+from .balancer import Candidates
 from .contracts import Waiter
-from .failures import Failures
+from .health import Healths
 from .server import ServerState
 from .throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from ..routing.derived import Relation
     from ..routing.learned import Bodies
     from ..routing.router import QueryRouter
-    from .address import Address
     from .catalogue import Catalogue
     from .contracts import Connector, Inspector, PoolClient
     from .server import ServerConnection
@@ -49,7 +50,6 @@ class Pool:
         statements: prepared statements shared by its clients.
         parameters: what its servers report at login, for clients that log in.
         is_session_mode, is_statement_mode: pool_mode, quick to ask.
-        failures: servers that could not be connected to, for random_healthy.
         unserved: holds back lines about clients that get no server.
         retired: replaced or gone; clients look for their pool again.
         inspector: the plugins that look at statements, if there are any.
@@ -65,7 +65,9 @@ class Pool:
         router: QueryRouter,
         connector: Connector,
         catalogue: Catalogue | None = None,
+        healths: Healths | None = None,
     ) -> None:
+        healths = Healths(engine) if healths is None else healths
         self._engine: Final = engine
         self._catalogue: Final = catalogue
         self._news = trio.Event()  # replaced at each outcome of opening a connection
@@ -79,11 +81,17 @@ class Pool:
             None if password is None else password.get_secret_value(),
         )
         self.shards: Final = [
-            [AddressPool(engine, address, settings, secret, connector) for address in shard]
+            [
+                AddressPool(engine, address, settings, secret, connector, healths.of(address))
+                for address in shard
+            ]
             for shard in addresses
         ]
-        self.bans: Final = Bans()
-        self.failures: Final = Failures()
+        # Where clients wait while no server of a shard is known to have their role.
+        self._lobbies: Final[dict[int, AddressPool]] = {}
+        self._new_lobby: Final = partial(
+            AddressPool, engine, secret=secret, connector=connector
+        )
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
         self.retired = False
@@ -91,17 +99,15 @@ class Pool:
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse
         )
-        # Sets that the route decides alone, by (shard, role); shard None stands for all of
-        # them.
-        self._sets: dict[tuple[int | None, Role | None], list[AddressPool]] = {}
-        self._roles: dict[Role | None, Callable[[AddressPool], bool]] = {
-            None: lambda pool: True,
-            Role.PRIMARY: lambda pool: pool.address.is_primary,
-            Role.REPLICA: lambda pool: not pool.address.is_primary,
-        }
+        # By (shard, role), and those for reads that the primary may have, too; shard None
+        # stands for all of them. Forgotten when the health of a server changes.
+        self._candidates: dict[tuple[int | None, Role | None], Candidates] = {}
+        self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
         for address_pool in self.address_pools():
             address_pool.on_unreachable = self._unreachable
             address_pool.on_reached = self._reached
+            address_pool.on_change = self._health_changed
+            address_pool.on_told = self._told
             address_pool.on_schema_change = self.statements.clear
             address_pool.catalogue = catalogue
         if catalogue is not None:
@@ -133,90 +139,183 @@ class Pool:
 
     # --- checkout
 
-    def _candidates(self, shard: int | None, role: Role | None) -> list[AddressPool]:
-        found = self._sets.get((shard, role))
+    def _find(self, shard: int | None, role: Role | None, *, is_read: bool) -> Candidates:
+        """The servers for a route, as things are now."""
+        if shard is not None and not 0 <= shard < len(self.shards):
+            raise InvalidShard(
+                f"shard {shard} is not configured, there are {len(self.shards)}",
+                hint=f"Shard numbers go from 0 to {len(self.shards) - 1}.",
+            )
+        parts = self.address_pools() if shard is None else self.shards[shard]
+        wanted = [part for part in parts if _has_role(part, role)]
+        is_auto = any(part.address.is_auto for part in parts)
+        fallback: AddressPool | None = None
+        if role is Role.REPLICA and self.settings.falls_back and is_read:
+            fallback = next((part for part in parts if part.is_primary), None)
+        if not wanted:
+            if fallback is None and is_auto:
+                return Candidates([self._lobby(parts[0].address.shard)])
+            if fallback is None:
+                raise refusals.no_server(shard, role)
+            wanted, fallback = [fallback], None
+        usable = wanted
+        if shard is not None:
+            usable = [part for part in wanted if part.is_primary or not part.health.admin_ban]
+        if not usable and fallback is None:
+            raise refusals.all_banned(shard or 0, role)
+        return Candidates(
+            _ready(usable, fallback) or [*usable, *([] if fallback is None else [fallback])],
+            usable,
+            fallback,
+            least_busy=self.settings.least_busy,
+        )
+
+    def _candidates_for(
+        self, shard: int | None, role: Role | None, is_read: bool
+    ) -> Candidates:
+        known = self._for_reads if is_read else self._candidates
+        found = known.get((shard, role))
         if found is None:
-            if shard is not None and not 0 <= shard < len(self.shards):
-                raise InvalidShard(
-                    f"shard {shard} is not configured, there are {len(self.shards)}",
-                    hint=f"Shard numbers go from 0 to {len(self.shards) - 1}.",
-                )
-            pools = self.address_pools() if shard is None else self.shards[shard]
-            found = self._sets[shard, role] = list(filter(self._roles[role], pools))
+            found = self._find(shard, role, is_read=is_read)
+            known[shard, role] = found
         return found
 
-    def _healthy(self, candidates: list[AddressPool]) -> list[AddressPool]:
-        if not self.bans:
-            return candidates
-        now = self._engine.now
-        healthy = [pool for pool in candidates if not self.bans.is_banned(pool.address, now)]
-        # When all are banned any is better than none: one of them may have come back.
-        return healthy or candidates
-
     def checkout(
-        self, client: PoolClient, shard: int | None, role: Role | None
+        self, client: PoolClient, shard: int | None, role: Role | None, is_read: bool = False
     ) -> ServerConnection | Waiter:
         """A server connection for a route, or the client's place in the queue for one.
+
+        Args:
+            client: who is to have it.
+            shard: None is any.
+            role: None is any.
+            is_read: the primary would do for it as well as a replica, if that is allowed.
 
         Raises:
             RoutingError: there is no such shard.
             ServerUnavailable: no server with that role is configured.
         """
-        candidates = self._candidates(shard, role)
-        if len(candidates) == 1:
-            chosen, others = candidates[0], []
-        else:
-            if not candidates:
-                raise refusals.no_server(shard, role)
-            elsewhere: list[AddressPool] = []
-            if shard is None:
-                number = random.choice(candidates).address.shard
-                if self.settings.routing.default_shard == "random_healthy":
-                    mixed = random.sample(candidates, len(candidates))
-                    elsewhere = self.failures.by_health(mixed, self._engine.now)
-                    number = elsewhere[0].address.shard
-                    elsewhere = [part for part in elsewhere if part.address.shard != number]
-                candidates = self._candidates(number, role)
-            healthy = self._healthy(candidates)
-            ordered = balancer.order(healthy, least_busy=self.settings.least_busy)
-            chosen = balancer.choose(ordered)
-            others = [pool for pool in ordered if pool is not chosen] + elsewhere
+        candidates = self._candidates_for(shard, role, is_read)
+        elsewhere: list[AddressPool] = []
+        if shard is None and len(candidates.all) > 1:
+            number = self._any_shard(candidates.all, elsewhere)
+            candidates = self._candidates_for(number, role, is_read)
+        chosen = candidates.pick()
         server = chosen.take()
         if server is not None:
             return server
         now = self._engine.now
-        waiter = Waiter(client, others, now, now + self.settings.connect_timeout)
+        waiter = Waiter(
+            client,
+            [part for part in candidates.all if part is not chosen] + elsewhere,
+            now,
+            now + self._patience,
+        )
+        waiter.fallback, waiter.role, waiter.is_read = candidates.fallback, role, is_read
         chosen.enqueue(waiter)
         return waiter
 
+    def _any_shard(self, parts: list[AddressPool], elsewhere: list[AddressPool]) -> int:
+        """One of the shards of some servers; `elsewhere` gets those that would do as well."""
+        if self.settings.routing.default_shard != "random_healthy":
+            return random.choice(parts).address.shard
+        now = self._engine.now
+        mixed = random.sample(parts, len(parts))
+        mixed.sort(key=lambda part: part.health.recent_failures(now))
+        number = mixed[0].address.shard
+        elsewhere.extend(part for part in mixed if part.address.shard != number)
+        return number
+
+    @property
+    def _patience(self) -> float:
+        return self.settings.query_wait_timeout or self.settings.connect_timeout
+
+    def _health_changed(self, changed: AddressPool) -> None:
+        """Choose candidates anew, and have those who wait wait where it is worth it."""
+        self._candidates.clear()
+        self._for_reads.clear()
+        if changed.address.is_auto:
+            self._settle(changed.address.shard)
+        for part in self.address_pools():
+            if part.waiters and part is not changed and not part.is_ready:
+                part.move_waiters()
+        if not changed.is_ready:
+            changed.move_waiters()
+
+    def _told(self, part: AddressPool) -> None:
+        """A server has told how far it is."""
+        if laggards.measure(self.shards[part.address.shard], part, self._engine.now):
+            self._health_changed(part)
+
+    # --- roles
+
+    def _lobby(self, shard: int) -> AddressPool:
+        lobby = self._lobbies.get(shard)
+        if lobby is None:
+            nowhere = Address(self.database, shard, -1, 0, False, "", 0, "", is_auto=True)
+            lobby = self._new_lobby(nowhere, self.settings)
+            lobby.is_open = False
+            self._lobbies[shard] = lobby
+        why = roles.unknown(shard, self._autos(shard))
+        lobby.last_error = ServerUnavailable(why, hint="SHOW HEALTH has what servers say.")
+        return lobby
+
+    def _autos(self, shard: int) -> list[AddressPool]:
+        return [part for part in self.shards[shard] if part.address.is_auto]
+
+    def _settle(self, shard: int) -> None:
+        """Find out who is what in a shard, and have those who wait wait for the right one."""
+        parts = self._autos(shard)
+        before = [(part.has_role, part.is_primary) for part in parts]
+        lost = roles.settle(parts)
+        if shard in self._lobbies:
+            self._lobby(shard)
+        if before == [(part.has_role, part.is_primary) for part in parts]:
+            return
+        for part in lost:
+            problem = part.health.role_problem or "it is a primary no more"
+            part.expel(
+                ServerLost(
+                    f"server connection to {part.address.label} was given up: {problem}",
+                    hint="Connect again: another server is the primary, or will be.",
+                )
+            )
+        for part in (*parts, *self._lobbies.values()):
+            for waiter in list(part.waiters):
+                if part.address.index < 0 or not _has_role(part, waiter.role):
+                    self._wait_elsewhere(waiter, part)
+
+    def _wait_elsewhere(self, waiter: Waiter, part: AddressPool) -> None:
+        """The server that a client waits for is none that it could have."""
+        if waiter.pool is not part:
+            return
+        shard = part.address.shard
+        candidates = self._candidates_for(shard, waiter.role, waiter.is_read)
+        chosen = candidates.pick()
+        if chosen is not part:
+            waiter.others = [other for other in candidates.all if other is not chosen]
+            waiter.fallback = candidates.fallback
+            part.send_on(waiter, chosen)
+
+    def _look_for_primaries(self) -> None:
+        """Ask the servers of shards that have no primary."""
+        for shard in range(len(self.shards)):
+            parts = self._autos(shard)
+            if parts and not any(part.is_primary and part.health.is_up for part in parts):
+                for part in parts:
+                    part.health.doubt()
+
     def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
         self._tell_news()
-        address, now = address_pool.address, self._engine.now
         if self._catalogue is not None:
-            self._catalogue.refresh(address.shard)
-        duration = self.settings.ban_time
-        is_banned = self.bans.ban(address, error.message, now, duration)
-        if self.failures.note(address, now):
-            # Once: it may be down for days, and is tried again all the time.
-            left_out = f"; it is left out for {duration:g} s" if is_banned else ""
-            log.warning(
-                "[%s/%s] no connection: %s%s", self.database, self.user, error.line, left_out
-            )
+            self._catalogue.refresh(address_pool.address.shard)
+        if not refusals.is_of_server(error) and error.line not in address_pool.complaints:
+            # Once: it may be so for days, and is tried again all the time.
+            address_pool.complaints.add(error.line)
+            log.warning("[%s/%s] no connection: %s", self.database, self.user, error.line)
 
     def _reached(self, address_pool: AddressPool, server: ServerConnection) -> None:
-        address = address_pool.address
-        self.bans.lift(address)
-        outage = self.failures.clear(address)
-        if outage is not None:
-            log.info(
-                "[%s/%s] %s can be connected to again, after %.0f s and %d failed attempts",
-                self.database,
-                self.user,
-                address.label,
-                self._engine.now - outage.since,
-                outage.attempts,
-            )
-        if address_pool.address.is_primary or not self.parameters:
+        if address_pool.is_primary or not self.parameters:
             self.parameters = server.baseline
         self._tell_news()
 
@@ -300,16 +399,25 @@ class Pool:
     def reconfigure(self, settings: PoolSettings) -> None:
         """Take new sizes and times; servers and credentials must be the same."""
         self._take_settings(settings)
+        self._candidates.clear()
+        self._for_reads.clear()
+        for lobby in self._lobbies.values():
+            lobby.settings = settings
         for address_pool in self.address_pools():
             address_pool.settings = settings
             address_pool.complaints.clear()
             address_pool.oversized = address_pool.size > settings.pool_size
             address_pool.fill()
 
+    def leave(self) -> None:
+        """Nothing is left of it: the health of its servers is others' affair."""
+        for address_pool in self.address_pools():
+            address_pool.health.leave(address_pool)
+
     def retire(self) -> None:
         """Make room for another pool; clients in a transaction finish here."""
         self.retired = True
-        for address_pool in self.address_pools():
+        for address_pool in (*self.address_pools(), *self._lobbies.values()):
             address_pool.retire()
 
     def close(self) -> None:
@@ -322,6 +430,23 @@ class Pool:
         """Periodic upkeep."""
         for address_pool in self.address_pools():
             address_pool.maintain(now)
+        self._look_for_primaries()
         # Statements may be refused until a shard has told of its tables, and so never get to
         # a server that could.
         self.ask_servers()
+
+
+def _has_role(part: AddressPool, role: Role | None) -> bool:
+    return part.has_role and (role is None or part.is_primary is (role is Role.PRIMARY))
+
+
+def _ready(parts: list[AddressPool], fallback: AddressPool | None) -> list[AddressPool]:
+    """Those that are well; if none is, those whose bans can be ended, or who stands in."""
+    found = [part for part in parts if part.is_ready]
+    if not found:
+        for part in parts:
+            part.health.lift("no other replica is left")
+        found = [part for part in parts if part.is_ready]
+    if not found and fallback is not None and fallback.is_ready:
+        found = [fallback]
+    return found

@@ -15,19 +15,40 @@ if TYPE_CHECKING:
 _TEMPORARY: Final = frozenset(("57P03", "53300", "08006", "57P01"))
 
 
+# Those of them with which a server refuses everybody.
+_SERVER_WIDE: Final = frozenset(("57P03", "57P01", "57P02"))
+
+
+def is_of_server(error: RouterError) -> bool:
+    """Whether the whole server is in trouble, and not only this user of it."""
+    if isinstance(error, ServerRefused):
+        return error.sqlstate in _SERVER_WIDE
+    return isinstance(error, ServerUnavailable)
+
+
 def is_temporary(error: RouterError) -> bool:
     """Whether opening a connection may succeed where this has happened."""
     return not isinstance(error, ServerRefused) or error.sqlstate in _TEMPORARY
 
 
 def timeout(pool: AddressPool, waited: float) -> RouterError:
-    """No connection became free in time; or none could be opened, which is then the cause."""
-    if pool.last_error is not None and not pool.active:
-        return pool.last_error
+    """No connection became free in time, and why."""
+    settings, health = pool.settings, pool.health
+    head = (
+        f'could not get connection from the pool "{settings.pool}" of user "{settings.user}" - '
+        f"waited {waited:.1f} s for "
+    )
+    cause = health.error if health.error is not None else pool.last_error
+    if health.error is not None or (cause is not None and not pool.active):
+        assert cause is not None
+        return ServerUnavailable(
+            f"{head}{pool.address.label}: {cause.message}",
+            sqlstate=cause.sqlstate,
+            hint=cause.hint
+            or "Look at that server and the network between; raising pool_size does not help.",
+        )
     return PoolTimeout(
-        "could not get connection from the pool - "
-        f"waited {waited:.1f} s for one of {pool.settings.pool_size} connections "
-        f"to {pool.address.label}",
+        f"{head}one of {settings.pool_size} connections to {pool.address.label}",
         hint="Raise pool_size or connect_timeout, or shorten the transactions.",
     )
 
@@ -39,4 +60,14 @@ def no_server(shard: int | None, role: Role | None) -> RouterError:
     return ServerUnavailable(
         f"could not get connection from the pool - no {wanted}{where} is configured",
         hint="Check the servers of the shard, default_role and primary_reads_enabled.",
+    )
+
+
+def all_banned(shard: int, role: Role | None) -> RouterError:
+    """What is configured is banned, and not to be used whatever happens."""
+    wanted = "server" if role is None else role.value
+    return ServerUnavailable(
+        f"could not get connection from the pool - each {wanted} of shard {shard} is banned by "
+        "an administrator",
+        hint="UNBAN one of them in the admin database.",
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ..config.effective import PoolSettings, pool_settings
+from ..config.values import ServerRole
 from ..routing.router import QueryRouter
-from ..routing.types import Role
 from ..stats import AVERAGE_WINDOW
 from .address import Address
 from .database import Database
+from .health import Healths
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -28,7 +30,11 @@ log = logging.getLogger("router.pool")
 
 
 class PoolRegistry:
-    """The pools by (database, user)."""
+    """The pools by (database, user).
+
+    Attributes:
+        healths: what is known about their servers.
+    """
 
     def __init__(
         self, engine: Engine, connector: Connector, inspector_of: InspectorMaker
@@ -39,6 +45,7 @@ class PoolRegistry:
         self._inspector_of: Final = inspector_of
         self._pools: dict[tuple[str, str], Pool] = {}
         self._databases: dict[str, Database] = {}
+        self.healths: Final = Healths(engine)
         # Replaced pools whose clients are still in a transaction.
         self._retired: list[Pool] = []
         self._window_started = engine.now
@@ -123,6 +130,7 @@ class PoolRegistry:
             router,
             self._connector,
             catalogue,
+            self.healths,
         )
 
     def open_spares(self) -> None:
@@ -138,9 +146,17 @@ class PoolRegistry:
             pool.maintain(now)
         for pool in self._retired:
             pool.maintain(now)
-        self._retired = [
-            pool for pool in self._retired if any(part.size for part in pool.address_pools())
+        for health in self.healths:
+            health.look(now)
+        done = [
+            pool
+            for pool in self._retired
+            if not any(part.size for part in pool.address_pools())
         ]
+        for pool in done:
+            self._retired.remove(pool)
+            pool.leave()
+        self.healths.forget_unused()
         window = now - self._window_started
         if window >= AVERAGE_WINDOW:
             self._window_started = now
@@ -182,22 +198,22 @@ def addresses_of(pool: PoolConfig) -> list[list[Address]]:
     """The servers of each shard."""
     found = []
     for number, shard in enumerate(pool.shards):
-        replicas = 0
+        counts: Counter[ServerRole] = Counter()
         servers = []
         for index, server in enumerate(shard.servers):
-            is_primary = server.role is Role.PRIMARY
             servers.append(
                 Address(
                     pool=pool.name,
                     shard=number,
                     index=index,
-                    number=0 if is_primary else replicas,
-                    is_primary=is_primary,
+                    number=counts[server.role],
+                    is_primary=server.role is ServerRole.PRIMARY,
                     host=server.host,
                     port=server.port,
                     database=shard.database,
+                    is_auto=server.role is ServerRole.AUTO,
                 )
             )
-            replicas += not is_primary
+            counts[server.role] += 1
         found.append(servers)
     return found

@@ -41,7 +41,7 @@ class ServerState(Enum):
 
 
 # What may follow what; identity decides, so that a look-up costs no hashing.
-ServerState.IDLE.successors = (ServerState.ACTIVE, ServerState.CLOSED)
+ServerState.IDLE.successors = (ServerState.ACTIVE, ServerState.TESTED, ServerState.CLOSED)
 ServerState.ACTIVE.successors = (ServerState.IDLE, ServerState.TESTED, ServerState.CLOSED)
 ServerState.TESTED.successors = (ServerState.IDLE, ServerState.ACTIVE, ServerState.CLOSED)
 ServerState.LOGIN.successors = (ServerState.ACTIVE, ServerState.CLOSED)
@@ -175,6 +175,7 @@ class ServerConnection(BackendStream):
 
     def on_closed(self, reason: str) -> None:
         """The server or the network ended the connection."""
+        self.pool.health.doubt()
         self.fail(
             ServerLost(f"server connection to {self.pool.address.label} was lost: {reason}")
         )
@@ -268,8 +269,11 @@ class ServerConnection(BackendStream):
             # Prepared statements are not as we thought: let them be prepared anew.
             self.marks |= marks.PREPARE
             self.columns_changed = True
+        elif sqlstate == b"25006" and self.pool.is_primary:
+            self.pool.health.doubt()  # a write, and it is read-only: is it still a primary?
         elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
             self.doomed = True
+            self.pool.health.doubt()
             if self.client is None:
                 fields = messages.parse_error_fields(head)
                 reason = printable(fields.get("M", ""))

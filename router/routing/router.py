@@ -39,6 +39,10 @@ _UNSEEN: Final = Analysis.unknown("not inspected")
 # What is remembered for all clients must hold for those with odd text as well.
 _NO_CHOICES: Final = RoutingState(has_odd_text=True)
 _MAX_ROUTES: Final = 1000
+# Why a statement has a role that somebody has chosen, and that need not be what it needs.
+_BY_DEFAULT: Final = "default_role"
+_BY_CHOICE: Final = "SET SERVER ROLE"
+_FIXED_ROLES: Final = (_BY_DEFAULT, _BY_CHOICE)
 
 
 class QueryRouter(Learner):
@@ -99,7 +103,7 @@ class QueryRouter(Learner):
             "default_shard" if options.shard_count > 1 else "single shard"
         )
         self._default_route: Final = self._interned(
-            options.default_role, self._placement.default, "default_role", self._default_rule
+            options.default_role, self._placement.default, _BY_DEFAULT, self._default_rule
         )
         self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
         self.static_route: Final = self._default_route if self.is_static else None
@@ -285,8 +289,8 @@ class QueryRouter(Learner):
             reads_anywhere = state.reads_from_primary(self.options)
             return None if reads_anywhere else Role.REPLICA, analysis.reason
         if choice is ServerRole.DEFAULT:
-            return self.options.default_role, "default_role"
-        return state.role, "SET SERVER ROLE"
+            return self.options.default_role, _BY_DEFAULT
+        return state.role, _BY_CHOICE
 
     def _shard(
         self, analysis: Analysis, state: RoutingState, parameters: Parameters
@@ -371,7 +375,14 @@ class QueryRouter(Learner):
         key = role, shard, reason, rule
         found = self._routes.get(key)
         if found is None:
-            found = Route(role, shard, reason, rule in CHOSEN, self.tallies.of_rule(rule))
+            found = Route(
+                role,
+                shard,
+                reason,
+                is_chosen=rule in CHOSEN,
+                is_read=role is Role.REPLICA and reason not in _FIXED_ROLES,
+                tally=self.tallies.of_rule(rule),
+            )
             if len(self._routes) < _MAX_ROUTES:
                 self._routes[key] = found
         return found

@@ -155,6 +155,8 @@ class Route:
         shard: the shard's number; None leaves it to the pool (``random``, ``random_healthy``).
         reason: why, for logs and for people.
         is_chosen: whether the client has chosen the shard, by command or comment.
+        is_read: whether the role is what the statement needs, and not what somebody has chosen:
+            a read that goes to a replica could go to the primary as well.
         tally: counts those that go this way by the same rule.
     """
 
@@ -162,6 +164,7 @@ class Route:
     shard: int | None
     reason: str
     is_chosen: bool = False
+    is_read: bool = False
     tally: Tally = field(default_factory=Tally, compare=False, repr=False)
 
 

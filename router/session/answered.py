@@ -275,7 +275,7 @@ def _with_server(
         if wrong is not None:
             return replace(decision, route=None, rule=None, error=wrong)
     address = server.pool.address
-    role = Role.PRIMARY if address.is_primary else Role.REPLICA
+    role = Role.PRIMARY if server.pool.is_primary else Role.REPLICA
     return decision.held(role, address.shard, by)
 
 

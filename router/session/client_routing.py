@@ -170,7 +170,7 @@ class ClientRouting:
             return None
         if self.lease.is_kept_for_good:
             address = server.pool.address
-            role = Role.PRIMARY if address.is_primary else Role.REPLICA
+            role = Role.PRIMARY if server.pool.is_primary else Role.REPLICA
             return RoutingError(
                 f"{command.words} cannot take effect: the session keeps its server, "
                 f"the {role.value} of shard {address.shard}, until it ends",
@@ -197,7 +197,7 @@ class ClientRouting:
             and not (options.parser_enabled and options.read_write_splitting)
         ):
             role = options.default_role
-        return role is not None and (role is Role.PRIMARY) is not address.is_primary
+        return role is not None and (role is Role.PRIMARY) is not server.pool.is_primary
 
     # --- statements on the wrong shard
 

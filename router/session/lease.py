@@ -178,7 +178,7 @@ class Lease:
         self._queued_since = self.engine.now
         self.route = route
         route.tally.count += 1
-        outcome = self.pool.checkout(self.holder, route.shard, route.role)
+        outcome = self.pool.checkout(self.holder, route.shard, route.role, route.is_read)
         if not isinstance(outcome, ServerConnection):
             self.waiter = outcome
             return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from ..printable import printable
 from ..stats import (
     AddressSnapshot,
+    HealthSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..pool.address_pool import AddressPool
+    from ..pool.health import ServerHealth
     from ..pool.pool import Pool
     from .session import Session
 
@@ -78,7 +82,7 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         database=address.database,
         shard=address.shard,
         index=address.index,
-        role=address.role,
+        role=part.role,
         pool_mode=pool.settings.pool_mode.value,
         pool_size=part.settings.pool_size,
         min_pool_size=part.settings.min_pool_size,
@@ -88,7 +92,7 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         sv_tested=len(part.tested_set),
         sv_login=part.connecting,
         paused=False,
-        banned=pool.bans.is_banned(address, now),
+        banned=part.is_banned,
         xact_count=counters.xact_count,
         query_count=counters.query_count,
         received=counters.received,
@@ -98,6 +102,36 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         wait_time=microseconds(counters.wait_time),
         errors=counters.errors,
         average=counters.average,
+    )
+
+
+def health_snapshots(healths: Iterable[ServerHealth], now: float) -> list[HealthSnapshot]:
+    """The rows of SHOW HEALTH."""
+    return [_health_snapshot(health, now) for health in healths if health.parts]
+
+
+def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
+    ban = health.admin_ban or (health.ban if health.has_replica else None)
+    left = 0.0 if ban is None else max(ban.until - now, 0.0)
+    checked_at, facts = health.checked_at, health.facts
+    return HealthSnapshot(
+        host=health.host,
+        port=health.port,
+        condition=health.condition.value,
+        since_seconds=int(now - health.since),
+        cause=printable(health.role_problem) if health.error is None else health.error.line,
+        banned="no" if ban is None else "failed" if ban is health.ban else "admin",
+        ban_reason="" if ban is None else printable(ban.reason),
+        ban_seconds=-1 if left == math.inf else math.ceil(left),
+        attempts=health.attempts,
+        checks=health.checks,
+        failed_checks=health.failed_checks,
+        checked_seconds=-1 if checked_at is None else int(now - checked_at),
+        check_time_us=microseconds(health.check_time),
+        recovery="" if facts is None else "standby" if facts.is_standby else "primary",
+        timeline=0 if facts is None else facts.timeline,
+        lag_bytes=-1 if health.lag is None else health.lag.size,
+        lag_us=-1 if health.lag is None else microseconds(health.lag.seconds),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from .snapshots import (
     address_snapshots,
+    health_snapshots,
     pool_snapshots,
     routing_snapshots,
     server_snapshots,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
+        HealthSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
@@ -52,6 +54,10 @@ class RouterView:
     def servers(self) -> list[ServerSnapshot]:
         """The rows of SHOW SERVERS."""
         return server_snapshots(self._registry, time.monotonic())
+
+    def health(self) -> list[HealthSnapshot]:
+        """The rows of SHOW HEALTH."""
+        return health_snapshots(self._registry.healths, time.monotonic())
 
     def sharded(self) -> list[ShardedSnapshot]:
         """The rows of SHOW SHARDED_TABLES."""

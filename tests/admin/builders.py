@@ -14,6 +14,7 @@ from router.stats import (
     AddressSnapshot,
     Averages,
     ClientSnapshot,
+    HealthSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
@@ -132,6 +133,26 @@ ROUTING = RoutingSnapshot(
     decisions={"by_key": 7, "refused_no_key": 8},
 )
 
+HEALTH = HealthSnapshot(
+    host="db2",
+    port=5432,
+    condition="down",
+    since_seconds=12,
+    cause="connection refused",
+    banned="failed",
+    ban_reason="refused",
+    ban_seconds=48,
+    attempts=3,
+    checks=40,
+    failed_checks=5,
+    checked_seconds=1,
+    check_time_us=1234,
+    recovery="standby",
+    timeline=0,
+    lag_bytes=1000,
+    lag_us=2500,
+)
+
 SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")
 
 
@@ -144,6 +165,7 @@ class FakeView:
     client_rows: list[ClientSnapshot] = field(default_factory=lambda: [CLIENT])
     server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
     routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
+    health_rows: list[HealthSnapshot] = field(default_factory=lambda: [HEALTH])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
 
     def pools(self) -> list[PoolSnapshot]:
@@ -157,6 +179,10 @@ class FakeView:
     def clients(self) -> list[ClientSnapshot]:
         """The clients."""
         return self.client_rows
+
+    def health(self) -> list[HealthSnapshot]:
+        """How the servers are."""
+        return self.health_rows
 
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""

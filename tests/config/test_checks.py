@@ -251,7 +251,13 @@ def test_a_server_may_be_both_primary_and_replica() -> None:
 def test_a_mirror_is_not_listed_among_the_servers(word: str) -> None:
     assert problems({SHARD: shard(PRIMARY, ("two", 5432, word))}) == [
         "pools.app.shards.0.servers.1.role: "
-        f'must be "primary" or "replica"; mirrors have their own key, got "{word}"'
+        f'must be "primary", "replica" or "auto"; mirrors have their own key, got "{word}"'
+    ]
+
+
+def test_the_servers_of_a_shard_are_all_auto_or_none() -> None:
+    assert problems({SHARD: shard(PRIMARY, ("two", 5432, "auto"))}) == [
+        'pools.app.shards.0.servers: must have the role "auto" all or none, got 1 of them'
     ]
 
 

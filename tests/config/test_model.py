@@ -6,7 +6,13 @@ import pydantic
 import pytest
 
 from router.config.pools import Mirror, Server
-from router.config.values import AuthType, LoadBalancingMode, PoolMode, ShardingFunction
+from router.config.values import (
+    AuthType,
+    LoadBalancingMode,
+    PoolMode,
+    ServerRole,
+    ShardingFunction,
+)
 from router.routing.types import KeyType, Role
 
 from .builders import REMOVED, config, problems
@@ -113,8 +119,8 @@ def test_a_server_is_an_array_or_a_table() -> None:
         config({f"{SHARD}/servers": [["one", 5432, "primary"], table]}).pools["app"].shards
     )
     assert shard.servers == (
-        Server(host="one", port=5432, role=Role.PRIMARY),
-        Server(host="two", port=5433, role=Role.REPLICA),
+        Server(host="one", port=5432, role=ServerRole.PRIMARY),
+        Server(host="two", port=5433, role=ServerRole.REPLICA),
     )
 
 
@@ -289,7 +295,8 @@ def test_the_metrics_port_may_be_any_port() -> None:
         (
             f"{SHARD}/servers",
             [["one", 5432, "master"]],
-            'pools.app.shards.0.servers.0.role: must be "primary" or "replica", got "master"',
+            "pools.app.shards.0.servers.0.role: "
+            'must be "primary", "replica" or "auto", got "master"',
         ),
         (
             f"{SHARD}/servers",

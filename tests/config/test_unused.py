@@ -46,8 +46,6 @@ def test_each_is_told_with_its_place_in_the_file_and_why() -> None:
     found = warnings(
         general="""
             worker_threads = 8
-            healthcheck_delay = 0
-            healthcheck_timeout = 1000
             dns_cache_enabled = true
             dns_max_ttl = 30
         """,
@@ -61,8 +59,6 @@ def test_each_is_told_with_its_place_in_the_file_and_why() -> None:
     # Defaults are told as well, because a default that is written down is asked for.
     assert found == [
         "general.worker_threads: has no effect: there is one thread",
-        "general.healthcheck_timeout: has no effect: there are no health checks yet",
-        "general.healthcheck_delay: has no effect: there are no health checks yet",
         "general.dns_cache_enabled: has no effect: each connection looks names up",
         "general.dns_max_ttl: has no effect: each connection looks names up",
         f"pools.db.auth_query: {NO_LOGIN}",

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from router.config.loader import parse
+from router.config.values import ServerRole
 from router.demo.cluster import Cluster
 from router.demo.ports import Ports
 from router.demo.progress import Progress
 from router.demo.server import free_port
 from router.demo.shards import DATABASE, HBA, ROWS, TABLE, config_text, fill, shard_of
 from router.demo.tour import KEY, Answer, Tour, ask
-from router.routing.types import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,8 +110,8 @@ def test_the_configuration_names_every_server_once_and_in_its_role(shards: Clust
     for described, shard in zip(pool.shards, shards.shards, strict=True):
         assert described.database == DATABASE
         assert [(server.port, server.role) for server in described.servers] == [
-            (shard.primary.port, Role.PRIMARY),
-            (shard.replicas[0].port, Role.REPLICA),
+            (shard.primary.port, ServerRole.PRIMARY),
+            (shard.replicas[0].port, ServerRole.REPLICA),
         ]
 
 

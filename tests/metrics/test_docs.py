@@ -8,6 +8,7 @@ from pathlib import Path
 from router.metrics.exporter import (
     ADDRESS_FAMILIES,
     BUILD_INFO,
+    HEALTH_FAMILIES,
     POOL_FAMILIES,
     ROUTING_FAMILIES,
 )
@@ -21,5 +22,6 @@ def test_every_metric_is_explained_with_its_type() -> None:
         *((family.name, family.kind) for family in ADDRESS_FAMILIES),
         *((family.name, family.kind) for family in POOL_FAMILIES),
         *((family.name, family.kind) for family in ROUTING_FAMILIES),
+        *((family.name, family.kind) for family in HEALTH_FAMILIES),
         (BUILD_INFO, "gauge"),
     ]

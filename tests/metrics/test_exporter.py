@@ -93,6 +93,14 @@ def value(name: str) -> float:
         ("pools_sv_tested", 8),
         ("pools_maxwait", 2),
         ("pools_maxwait_us", 345_678),
+        ("health_is_up", 0),
+        ("health_is_banned", 1),
+        ("health_attempts", 3),
+        ("health_checks", 40),
+        ("health_failed_checks", 5),
+        ("health_check_time_us", 1234),
+        ("health_lag_bytes", 1000),
+        ("health_lag_us", 2500),
         ("build_info", 1),
     ],
 )
@@ -160,7 +168,7 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 
 def test_families_without_samples_are_left_out() -> None:
-    found = scrape(FakeView([], [], [], [], []))
+    found = scrape(FakeView([], [], [], [], [], []))
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
 
 

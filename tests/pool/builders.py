@@ -21,12 +21,23 @@ class Client(PoolClient):
         self.gone = False
         self.server: ServerConnection | None = None
         self.error: RouterError | None = None
+        self.lost: RouterError | None = None
         self.was_retired = False
 
     def take_server(self, server: ServerConnection) -> bool:
         if not self.gone:
             self.server = server
         return not self.gone
+
+    @property
+    def congested(self) -> bool:
+        return False
+
+    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+        self.lost = error
+
+    def server_drained(self) -> None:
+        pass
 
     def checkout_failed(self, error: RouterError) -> None:
         self.error = error

@@ -18,6 +18,7 @@ LEGAL = {
     ("login", "active"),
     ("login", "closed"),
     ("idle", "active"),
+    ("idle", "tested"),
     ("idle", "closed"),
     ("active", "idle"),
     ("active", "tested"),
@@ -199,7 +200,11 @@ def test_who_waited_in_vain_for_a_server_that_is_down_is_told_the_cause() -> Non
     harness.refuse(ServerUnavailable("connection refused"))
     harness.engine.advance(5)
     assert client.error is not None
-    assert client.error.message == "connection refused"
+    assert client.error.sqlstate == "57P03"
+    assert client.error.message == (
+        'could not get connection from the pool "app" of user "ann" - waited 5.0 s for '
+        "primary host00:5432 of shard 0: connection refused"
+    )
 
 
 def test_an_error_with_others_at_work_does_not_concern_those_who_wait() -> None:

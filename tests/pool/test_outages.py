@@ -60,20 +60,20 @@ def parts(harness: Harness) -> list[AddressPool]:
     return harness.pool.address_pools()
 
 
-def test_an_outage_is_two_lines_however_long_it_is(lines: Lines) -> None:
+def test_an_outage_is_two_lines_for_each_server_however_long_it_is(lines: Lines) -> None:
     harness = Harness(servers=BOTH, pool_size=20, min_pool_size=10, ban_time=60.0)
     fail(harness, 3600)
-    first, second = lines.take()
-    assert first == f"WARNING [app/ann] no connection: {DOWN.message}"
-    assert second == f"{first}; it is left out for 60 s"
+    assert lines.take() == [
+        f"WARNING host00:5432 is down: {DOWN.message}",
+        f"WARNING host01:5432 is down: {DOWN.message}",
+    ]
     harness.engine.advance(10)
     while harness.opening:
         harness.accept()
     told = lines.take()
     assert len(told) == 2
-    for line in told:
-        assert line.startswith("INFO [app/ann] ")
-        assert " can be connected to again, after 36" in line
+    for line, name in zip(told, ("host00", "host01"), strict=True):
+        assert line.startswith(f"INFO {name}:5432 is up again, after 36")
         assert line.endswith(" failed attempts")
     assert [len(part.idle) for part in parts(harness)] == [10, 10]
 

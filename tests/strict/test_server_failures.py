@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -118,7 +119,7 @@ class DyingServer:
 
     def _serve(self) -> None:
         with suppress(OSError):
-            for number in (1, 2):
+            for number in itertools.count(1):
                 sock, _ = self._listening.accept()
                 sock.settimeout(PATIENCE)
                 self._connections.append(sock)
@@ -153,7 +154,7 @@ def test_an_idle_connection_that_is_said_to_end_is_used_no_more(
     with WireClient.login(router.port, "db") as client:
         assert client.value("SELECT 1") == "1"
         wait_until("it is closed", lambda: router.pool("db")["sv_idle"] == "0")
-        assert client.value("SELECT 1") == "2"
+        assert int(client.value("SELECT 1")) > 1
 
 
 def test_a_client_whose_backend_is_terminated_gets_the_servers_own_words(

@@ -18,6 +18,7 @@ from router.config.effective import PoolSettings, pool_settings
 from router.engine.link import Output
 from router.engine.loop import Engine, Timer
 from router.pool.address import Address
+from router.pool.health import Healths
 from router.pool.pool import Pool
 from router.pool.server import ServerConnection, ServerState
 from router.protocol.variables import Variables
@@ -209,6 +210,7 @@ class Harness:
     Attributes:
         opening: pools that have asked for a connection.
         cancelling: connections for which a cancel request is on its way.
+        healths: of the servers of all pools.
     """
 
     def __init__(
@@ -226,6 +228,7 @@ class Harness:
             settings: fields of PoolSettings to replace.
         """
         self.engine = FakeEngine()
+        self.healths = Healths(self.engine)
         self.opening: list[AddressPool] = []
         self.cancelling: list[ServerConnection] = []
         self.servers: list[FakeServer] = []
@@ -243,7 +246,16 @@ class Harness:
         """Make another pool, for `replace_pool`."""
         chosen = replace(base_settings(), **settings)  # type: ignore[arg-type]
         router = QueryRouter(options or RouterOptions(shard_count=len(servers)))
-        pool = Pool(self.engine, "app", "ann", _addresses(servers), chosen, router, self)
+        pool = Pool(
+            self.engine,
+            "app",
+            "ann",
+            _addresses(servers),
+            chosen,
+            router,
+            self,
+            healths=self.healths,
+        )
         pool.parameters = dict(DEFAULTS)
         return pool
 

@@ -99,6 +99,8 @@ def primary_of(server: Server) -> list[tuple[str, int, str]]:
 
 def config_text(port: int, pools: dict[str, PoolText], general: str = "") -> str:
     """A whole pgcat.toml."""
+    if "healthcheck_timeout" not in general:
+        general += "\nhealthcheck_timeout = 10000"  # a login may take its time here
     head = f"""
 [general]
 host = "{HOST}"

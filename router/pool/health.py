@@ -1,0 +1,435 @@
+"""What is known about each server, shared by the pools of all users and kept over reloads.
+
+Theory of operation
+-------------------
+There is one `ServerHealth` for each address, of which three kinds of news come in: connections
+that pools have opened or could not open (`reached`, `unreachable`), checks (`answered`,
+`unanswered`), and doubts, which only ask for a check (`doubt`).
+
+A server that refuses to be connected to is down at once. One that does not answer in time may
+only be slow: it is suspect, which keeps new work from it, and is asked again. If it does not
+answer then either, and nothing has come from it on any connection since the first question, it
+is down, and what still waits for it is given up: see `AddressPool.fence`.
+
+Whatever changes here is told to the pools (`AddressPool.on_health`), which then choose their
+candidates anew. So nobody who asks for a server pays for the health of servers.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..errors import ServerTimeout
+from .lag import Positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..config.effective import PoolSettings
+    from ..engine.loop import Engine
+    from ..errors import RouterError
+    from .address import Address
+    from .address_pool import AddressPool
+    from .facts import Facts
+    from .lag import Lag
+
+log = logging.getLogger("router.pool")
+
+# How often a server is asked that is not well: at first, and at most. In seconds.
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 1.0
+# A server is not asked more often than that, whatever the settings and the doubts; the other is
+# for one that is well.
+_LEAST_PAUSE: Final = 0.1
+_LEAST_PAUSE_UP: Final = 1.0
+# A server that has work and says nothing for so long is asked; then for twice as long.
+_SILENCE: Final = 1.0
+# A failure counts for `recent_failures` for so many seconds.
+_MEMORY: Final = 60.0
+
+
+class Condition(Enum):
+    """How a server is."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    """It has not answered in time, once."""
+    DOWN = "down"
+    """It refuses connections, or does not answer at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Why and until when a server is left out; times are those of time.monotonic().
+
+    Attributes:
+        is_firm: it holds even if the server is well.
+    """
+
+    reason: str
+    since: float
+    until: float
+    is_firm: bool
+
+
+class ServerHealth:
+    """One server.
+
+    Attributes:
+        condition: how it is, `since` when, and because of which `error`.
+        ban: it has failed, and is left out as a replica.
+        admin_ban: an administrator wants it to be left out.
+        is_on_trial: a ban is over, and the server has not been asked yet.
+        attempts: how many connections and checks have failed since it was up.
+        checks, failed_checks: in all.
+        checked_at: when the last check ended, or None.
+        check_time: how long that took, in seconds.
+        parts: the address pools of all users, the replaced ones among them.
+        facts: what it has told last, or None.
+        positions: where it was in the WAL, as a primary.
+        lag: how far it is behind, as a replica; None if nobody knows.
+        role_problem: why it cannot be used whatever it says that it is, or "".
+        wanted: set when a check is to be made at once.
+    """
+
+    def __init__(self, engine: Engine, host: str, port: int) -> None:
+        self._engine: Final = engine
+        self.host: Final = host
+        self.port: Final = port
+        self.condition = Condition.UP
+        self.since = engine.now
+        self.error: RouterError | None = None
+        self.ban: Ban | None = None
+        self.admin_ban: Ban | None = None
+        self.is_on_trial = False
+        self.attempts = 0
+        self.checks = 0
+        self.failed_checks = 0
+        self.checked_at: float | None = None
+        self.check_time = 0.0
+        self.parts: Final[list[AddressPool]] = []
+        self.facts: Facts | None = None
+        self.positions: Final = Positions()
+        self.lag: Lag | None = None
+        self.role_problem = ""
+        self.wanted = trio.Event()
+        self._began = engine.now
+        self._came_back = -math.inf
+        self._failures = 0
+        self._failed_at = -math.inf
+        self._pause = _FIRST_PAUSE
+        # What had been received when a check began that was not answered, or None.
+        self._heard_before: int | None = None
+        # For `look`: what had been received then, and since when it has not become more.
+        self._heard = 0
+        self._silent_since = engine.now
+        self._patience = _SILENCE
+
+    def __repr__(self) -> str:
+        return f"<ServerHealth {self.name} {self.condition.value}>"
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def settings(self) -> PoolSettings | None:
+        """What checks go by; None if no pool uses the server."""
+        return self.parts[-1].settings if self.parts else None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers, as far as is known."""
+        return self.condition is Condition.UP and not self.is_on_trial
+
+    @property
+    def serves_reads(self) -> bool:
+        """Whether it may have reads that another server could have."""
+        return self.is_up and self.ban is None and self.admin_ban is None
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether it has to tell what it is before it is used."""
+        return any(part.address.is_auto for part in self.parts)
+
+    @property
+    def has_replica(self) -> bool:
+        """Whether it is a replica to somebody, so that bans matter."""
+        return any(not part.is_primary for part in self.parts)
+
+    def recent_failures(self, now: float) -> int:
+        """How many times running it has failed lately."""
+        return self._failures if now - self._failed_at < _MEMORY else 0
+
+    # --- who uses it
+
+    def join(self, part: AddressPool) -> None:
+        """An address pool uses the server."""
+        self.parts.append(part)
+
+    def leave(self, part: AddressPool) -> None:
+        """An address pool does not use it any more."""
+        if part in self.parts:
+            self.parts.remove(part)
+
+    # --- what connections tell
+
+    def reached(self) -> None:
+        """Somebody has logged in."""
+        if self.is_auto and not self.is_up:
+            self.doubt()  # it may have another role than before
+        else:
+            self._recover()
+
+    def unreachable(self, error: RouterError) -> None:
+        """It could not be connected to."""
+        self._note_failure()
+        self._fail(Condition.DOWN, error)
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Something has happened that may concern the whole server: it should be asked."""
+        self.wanted.set()
+
+    # --- what checks tell
+
+    def pause(self) -> float:
+        """How long to wait until the next check, in seconds, unless one is `wanted`."""
+        settings, now = self.settings, self._engine.now
+        if self.checked_at is None and self.is_auto:
+            due = now
+        elif self.checked_at is None:
+            due = self._began + (math.inf if settings is None else settings.healthcheck_delay)
+        elif not self.is_up:
+            due = self.checked_at + self._pause
+        else:
+            due = self.checked_at + min((part.check_delay for part in self.parts), default=0.0)
+            if self.ban is not None:
+                due = min(due, self.ban.until)
+            if self.admin_ban is not None:
+                due = min(due, self.admin_ban.until)
+        return max(due - now, 0.0)
+
+    @property
+    def least_pause(self) -> float:
+        """How long to wait after a check, whatever happens, in seconds."""
+        settings = self.settings
+        if settings is None or not self.is_up:
+            return _LEAST_PAUSE
+        return min(max(settings.healthcheck_delay, _LEAST_PAUSE), _LEAST_PAUSE_UP)
+
+    def begin_check(self) -> int:
+        """A check begins; returns what `unanswered` is to be told."""
+        self.wanted = trio.Event()
+        return self._received()
+
+    def answered(self, facts: Facts | None, took: float) -> None:
+        """The server has answered a check, and told `facts` if it was able to."""
+        self._end_check(took)
+        had, self.facts = self.facts, facts
+        if facts is not None and not facts.is_standby:
+            self.positions.note(self._engine.now, facts.position)
+        was_up = self.is_up
+        self._recover()
+        if _role(had) != _role(facts):
+            if facts is not None and self.is_auto:
+                log.info("%s is a %s", self.name, facts.role)
+            if was_up:
+                self._changed()
+        for part in list(self.parts):
+            part.on_facts()
+
+    def unanswered(self, error: RouterError, heard: int, took: float) -> None:
+        """The server has not passed a check; `heard` is what `begin_check` returned."""
+        self._end_check(took)
+        self.failed_checks += 1
+        self._note_failure()
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        if not isinstance(error, ServerTimeout):
+            self._heard_before = None
+            self._fail(Condition.DOWN, error)
+            return
+        if self._heard_before is None or self._heard_before != self._received():
+            # The first, or else something has come from it meanwhile: it lives, but takes no
+            # new connections.
+            self._heard_before = heard
+            is_down = self.condition is Condition.DOWN
+            self._fail(Condition.DOWN if is_down else Condition.SUSPECT, error)
+            self.doubt()
+            for part in list(self.parts):
+                part.check_idle()
+            return
+        self._fail(Condition.DOWN, error)
+        for part in list(self.parts):
+            part.fence(error)
+
+    def _end_check(self, took: float) -> None:
+        self.checks += 1
+        self.checked_at = self._engine.now
+        self.check_time = took
+
+    def _received(self) -> int:
+        return sum(part.counters.received for part in self.parts)
+
+    # --- bans
+
+    def ban_by_admin(self, seconds: float, reason: str = "banned by an administrator") -> None:
+        """Leave the server out for so long, which may be math.inf, or until `unban`."""
+        now = self._engine.now
+        self.admin_ban = Ban(reason, now, now + seconds, is_firm=True)
+        log.info("%s is banned by an administrator for %g s", self.name, seconds)
+        self._changed()
+
+    def unban(self) -> bool:
+        """End all bans; the server is asked before it is used. Returns whether there were."""
+        if self.ban is None and self.admin_ban is None:
+            return False
+        self.ban = self.admin_ban = None
+        self._try_out()
+        return True
+
+    def lift(self, why: str) -> None:
+        """End the ban of a server that is well, and use it at once."""
+        if self.ban is not None and self.is_up:
+            log.info("%s is not left out any more: %s", self.name, why)
+            self.ban = None
+            self._changed()
+
+    def _try_out(self) -> None:
+        if self.condition is Condition.UP:
+            self.is_on_trial = True
+            self.doubt()
+        self._changed()
+
+    # --- upkeep
+
+    def look(self, now: float) -> None:
+        """End bans whose time is over, and notice that the server owes answers for long."""
+        if self.admin_ban is not None and self.admin_ban.until <= now:
+            self.admin_ban = None
+            self._try_out()
+        if self.ban is not None and self.ban.until <= now and self.condition is Condition.UP:
+            self.ban = None
+            self._try_out()
+        heard = self._received()
+        if heard != self._heard or not any(part.owes_answers for part in self.parts):
+            self._heard = heard
+            self._silent_since = now
+            self._patience = _SILENCE
+        elif now - self._silent_since >= self._patience and self.is_up:
+            # It may be long at one statement: it is asked less and less often.
+            self._patience += now - self._silent_since
+            self.doubt()
+
+    # --- changes
+
+    def _note_failure(self) -> None:
+        now = self._engine.now
+        self._failures = self.recent_failures(now) + 1
+        self._failed_at = now
+        self.attempts += 1
+
+    def _fail(self, condition: Condition, error: RouterError) -> None:
+        now = self._engine.now
+        self._renew_ban(error.message, now)
+        was, self.condition, self.error = self.condition, condition, error
+        self.is_on_trial = False
+        if was is condition:
+            return
+        if was is Condition.UP:
+            self.since = now
+        log.warning("%s is %s: %s", self.name, condition.value, error.line)
+        if (
+            self.ban is not None
+            and self.ban.is_firm
+            and was is Condition.UP
+            and self.has_replica
+        ):
+            log.warning(
+                "%s has failed again: as a replica it is left out for %g s",
+                self.name,
+                self.ban.until - now,
+            )
+        self._changed()
+
+    def _renew_ban(self, reason: str, now: float) -> None:
+        settings = self.settings
+        duration = 0.0 if settings is None else settings.ban_time
+        if self.ban is not None and self.ban.until > now:
+            return
+        if duration > 0:
+            # Who fails soon after having come back is not let in again so soon.
+            is_firm = now - self._came_back < duration
+            self.ban = Ban(reason, now, now + duration, is_firm=is_firm)
+
+    def _recover(self) -> None:
+        self._pause = _FIRST_PAUSE
+        self._heard_before = None
+        self._failures = 0
+        if self.is_up:
+            return
+        now = self._engine.now
+        was, self.condition, self.error = self.condition, Condition.UP, None
+        self.is_on_trial = False
+        if self.ban is not None and (not self.ban.is_firm or self.ban.until <= now):
+            self.ban = None
+        if was is not Condition.UP:
+            log.info(
+                "%s is up again, after %.0f s and %d failed attempts%s",
+                self.name,
+                now - self.since,
+                self.attempts,
+                ""
+                if self.ban is None or not self.has_replica
+                else "; it stays left out as a replica",
+            )
+            self._came_back = self.since = now
+            self.attempts = 0
+        self._changed()
+
+    def _changed(self) -> None:
+        for part in list(self.parts):
+            part.on_health()
+
+
+def _role(facts: Facts | None) -> tuple[bool, int] | None:
+    return None if facts is None else (facts.is_standby, facts.timeline)
+
+
+class Healths:
+    """The health of all servers, by address."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine: Final = engine
+        self._servers: dict[tuple[str, int], ServerHealth] = {}
+        # Replaced when there are other servers than before.
+        self.news = trio.Event()
+
+    def __iter__(self) -> Iterator[ServerHealth]:
+        return iter(list(self._servers.values()))
+
+    def of(self, address: Address) -> ServerHealth:
+        """The health of the server at an address."""
+        key = address.host, address.port
+        health = self._servers.get(key)
+        if health is None:
+            health = self._servers[key] = ServerHealth(self._engine, *key)
+            self._tell()
+        return health
+
+    def forget_unused(self) -> None:
+        """Drop the servers that no pool has any more."""
+        unused = [key for key, health in self._servers.items() if not health.parts]
+        for key in unused:
+            self._servers.pop(key).wanted.set()
+
+    def _tell(self) -> None:
+        self.news.set()
+        self.news = trio.Event()

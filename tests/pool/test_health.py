@@ -1,0 +1,575 @@
+"""What is known about servers: who is left out, why, until when, and who is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from router.config.values import ReplicaFallback
+from router.errors import ServerRefused, ServerTimeout, ServerUnavailable
+from router.pool import roles
+from router.pool.address_pool import AddressPool
+from router.pool.contracts import Waiter
+from router.pool.facts import Facts, facts_of
+from router.pool.health import Condition, ServerHealth
+from router.pool.server import ServerConnection, ServerState
+from router.protocol import messages
+from router.routing.types import Role, RouterOptions
+from tests.support.harness import Harness
+from tests.support.wire import query, rows, sqlstates
+
+from .builders import Client, opened, wait
+
+REFUSED = ServerUnavailable("connection refused")
+SILENT = ServerTimeout("did not answer in time")
+REPLICAS = ((False, False),)
+PRIMARY_AND_REPLICA = ((True, False),)
+
+
+class Shard:
+    """The servers of the first shard of a harness, with a connection each that is idle."""
+
+    def __init__(self, harness: Harness) -> None:
+        assert harness.pool is not None
+        self.harness = harness
+        self.pool = harness.pool
+        self.parts = harness.pool.address_pools()
+        for part in self.parts:
+            part.open_spare()
+        while harness.opening:
+            harness.accept()
+
+    def health(self, index: int) -> ServerHealth:
+        """The health of a server."""
+        return self.parts[index].health
+
+    def check(self, index: int, error: ServerUnavailable | None = None) -> None:
+        """A check is over."""
+        health = self.health(index)
+        heard = health.begin_check()
+        if error is None:
+            health.answered(None, 0.001)
+        else:
+            health.unanswered(error, heard, 0.001)
+
+    def asked(self, role: Role | None = None, *, is_read: bool = False) -> set[int]:
+        """The servers that clients are given, or wait for."""
+        found = set()
+        for _ in range(30):
+            client = Client()
+            outcome = self.pool.checkout(client, 0, role, is_read)
+            if isinstance(outcome, ServerConnection):
+                found.add(outcome.pool.address.index)
+                outcome.pool.release(outcome)
+            else:
+                assert outcome.pool is not None
+                found.add(outcome.pool.address.index)
+                outcome.cancel()
+        return found
+
+
+def shard(servers: tuple[tuple[bool, ...], ...] = REPLICAS, **settings: object) -> Shard:
+    """A shard, each of whose servers has an idle connection."""
+    return Shard(Harness(servers=servers, options=None, **settings))
+
+
+# --- bans
+
+
+def test_a_replica_that_fails_is_left_out_until_it_passes_a_check() -> None:
+    replicas = shard(ban_time=60.0)
+    replicas.check(0, REFUSED)
+    assert replicas.health(0).condition is Condition.DOWN
+    assert replicas.parts[0].is_banned
+    assert replicas.asked() == {1}
+    replicas.check(0)
+    assert replicas.asked() == {0, 1}
+
+
+def test_who_fails_again_soon_is_left_out_for_all_of_ban_time_and_then_tried() -> None:
+    replicas = shard(ban_time=60.0)
+    replicas.check(0, REFUSED)
+    replicas.check(0)
+    replicas.harness.engine.advance(5)
+    replicas.check(0, REFUSED)
+    replicas.harness.engine.advance(5)
+    replicas.check(0)
+    health = replicas.health(0)
+    assert health.condition is Condition.UP
+    assert replicas.asked() == {1}
+    replicas.harness.engine.advance(54)
+    health.look(replicas.harness.engine.now)
+    assert replicas.asked() == {1}
+    replicas.harness.engine.advance(1)
+    health.look(replicas.harness.engine.now)
+    assert health.ban is None
+    assert health.wanted.is_set()
+    assert replicas.asked() == {1}, "it gets traffic before it is asked"
+    replicas.check(0)
+    assert replicas.asked() == {0, 1}
+
+
+def test_without_ban_time_nobody_is_banned_and_who_is_down_is_left_out_all_the_same() -> None:
+    replicas = shard(ban_time=0.0)
+    for _ in range(2):
+        replicas.check(0, REFUSED)
+        assert replicas.health(0).ban is None
+        assert replicas.asked() == {1}
+        replicas.check(0)
+        assert replicas.asked() == {0, 1}
+
+
+def test_when_all_are_banned_those_that_are_well_are_let_in() -> None:
+    replicas = shard(ban_time=60.0)
+    for index in (0, 1, 0, 1):
+        replicas.check(index, REFUSED)
+        replicas.check(index)
+    replicas.check(1, REFUSED)
+    assert replicas.health(0).ban is not None
+    assert replicas.asked() == {0}
+    assert replicas.health(0).ban is None
+
+
+def test_a_lone_replica_that_is_well_is_not_left_out() -> None:
+    lone = shard(((False,),), ban_time=60.0)
+    for _ in range(2):
+        lone.check(0, REFUSED)
+        lone.check(0)
+    assert lone.asked() == {0}
+    assert lone.health(0).ban is None
+
+
+def test_when_all_are_down_any_will_do() -> None:
+    replicas = shard()
+    replicas.check(0, REFUSED)
+    replicas.check(1, REFUSED)
+    assert replicas.asked() == {0, 1}
+
+
+def test_primaries_are_never_banned() -> None:
+    servers = shard(((True, False),), ban_time=60.0)
+    for _ in range(2):
+        servers.check(0, REFUSED)
+        servers.check(0)
+    assert servers.health(0).ban is not None
+    assert not servers.parts[0].is_banned
+    assert servers.asked(Role.PRIMARY) == {0}
+    assert servers.asked() == {0, 1}
+
+
+def test_a_primary_that_is_down_gets_no_reads_that_a_replica_could_have() -> None:
+    servers = shard(PRIMARY_AND_REPLICA)
+    servers.check(0, REFUSED)
+    assert servers.asked() == {1}
+    assert servers.asked(Role.PRIMARY) == {0}
+
+
+def test_the_ban_of_an_administrator_stays_until_it_is_lifted() -> None:
+    replicas = shard()
+    replicas.health(0).ban_by_admin(math.inf)
+    replicas.harness.engine.advance(1e6)
+    replicas.health(0).look(replicas.harness.engine.now)
+    replicas.check(0)
+    assert replicas.asked() == {1}
+    replicas.check(1, REFUSED)
+    assert replicas.asked() == {1}, "rather one that is down than one that is banned"
+    replicas.check(1)
+    assert replicas.health(0).unban()
+    assert not replicas.health(0).unban()
+    assert replicas.asked() == {1}, "it gets traffic before it is asked"
+    replicas.check(0)
+    assert replicas.asked() == {0, 1}
+
+
+def test_the_ban_of_an_administrator_may_have_an_end() -> None:
+    replicas = shard()
+    replicas.health(0).ban_by_admin(30)
+    replicas.harness.engine.advance(30)
+    replicas.health(0).look(replicas.harness.engine.now)
+    replicas.check(0)
+    assert replicas.asked() == {0, 1}
+
+
+def test_where_an_administrator_has_banned_all_there_is_an_error() -> None:
+    replicas = shard()
+    for index in (0, 1):
+        replicas.health(index).ban_by_admin(60)
+    with pytest.raises(
+        ServerUnavailable, match="each replica of shard 0 is banned by an admin"
+    ):
+        replicas.asked(Role.REPLICA)
+
+
+def test_a_server_that_refuses_one_user_is_well_for_the_others() -> None:
+    replicas = shard(ban_time=60.0)
+    other = replicas.harness.new_pool(servers=REPLICAS, ban_time=60.0)
+    part = other.address_pools()[0]
+    part.open_spare()
+    replicas.harness.refuse(ServerRefused("no such role", sqlstate="28000"))
+    assert part.is_banned
+    assert replicas.health(0).condition is Condition.UP
+    assert replicas.asked() == {0, 1}
+    replicas.harness.engine.advance(60)
+    part.maintain(replicas.harness.engine.now)
+    assert not part.is_banned
+
+
+def test_what_one_pool_finds_out_all_know_and_a_reload_does_not_forget_it() -> None:
+    replicas = shard()
+    replicas.check(0, REFUSED)
+    replicas.harness.replace_pool(replicas.harness.new_pool(servers=REPLICAS))
+    pool = replicas.harness.pool
+    assert pool is not None
+    assert pool.address_pools()[0].health is replicas.health(0)
+    assert Shard(replicas.harness).parts[0].is_banned is False, "a connection has succeeded"
+
+
+# --- who has no replica
+
+
+def test_reads_go_to_the_primary_when_no_replica_is_left() -> None:
+    servers = shard(PRIMARY_AND_REPLICA)
+    assert servers.asked(Role.REPLICA, is_read=True) == {1}
+    servers.check(1, REFUSED)
+    assert servers.asked(Role.REPLICA, is_read=True) == {0}
+    assert servers.asked(Role.REPLICA) == {1}, "who insists waits"
+    servers.check(0, REFUSED)
+    assert servers.asked(Role.REPLICA, is_read=True) == {0, 1}, "whoever comes back first"
+    servers.check(0)
+    servers.check(1)
+    assert servers.asked(Role.REPLICA, is_read=True) == {1}
+
+
+def test_reads_go_to_the_primary_where_there_is_no_replica() -> None:
+    lone = shard(((True,),))
+    assert lone.asked(Role.REPLICA, is_read=True) == {0}
+    with pytest.raises(ServerUnavailable, match="no replica of shard 0 is configured"):
+        lone.asked(Role.REPLICA)
+
+
+def test_without_a_fallback_reads_wait_for_a_replica() -> None:
+    servers = shard(PRIMARY_AND_REPLICA, replica_fallback=ReplicaFallback.ERROR)
+    servers.check(1, REFUSED)
+    assert servers.asked(Role.REPLICA, is_read=True) == {1}
+    lone = shard(((True,),), replica_fallback=ReplicaFallback.ERROR)
+    with pytest.raises(ServerUnavailable, match="no replica of shard 0 is configured"):
+        lone.asked(Role.REPLICA, is_read=True)
+
+
+SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "is_read"),
+    [
+        (SPLITTING, "SET SERVER ROLE TO 'default'", True),
+        (SPLITTING, "SET SERVER ROLE TO 'auto'", True),
+        (SPLITTING, "SET SERVER ROLE TO 'replica'", False),
+        (RouterOptions(default_role=Role.REPLICA), "SET SERVER ROLE TO 'default'", False),
+        (RouterOptions(default_role=Role.REPLICA), "SET SERVER ROLE TO 'auto'", True),
+    ],
+)
+def test_only_what_is_found_to_be_a_read_falls_back(
+    options: RouterOptions, command: str, is_read: bool
+) -> None:
+    harness = Harness(servers=((True,),), options=options)
+    client = harness.connect()
+    harness.ask(client, query(command))
+    answers = harness.ask(client, query("SELECT one"))
+    assert sqlstates(answers) == ([] if is_read else ["57P03"])
+
+
+# --- those who wait
+
+
+def test_who_waits_for_a_server_that_goes_down_goes_to_the_next() -> None:
+    replicas = shard(pool_size=1)
+    servers = [part.take() for part in replicas.parts]
+    client = Client()
+    waiter = replicas.pool.checkout(client, 0, None)
+    assert isinstance(waiter, Waiter)
+    assert waiter.pool is not None
+    first = waiter.pool.address.index
+    replicas.check(first, REFUSED)
+    assert waiter.pool is replicas.parts[1 - first]
+    server = servers[1 - first]
+    assert server is not None
+    replicas.parts[1 - first].release(server)
+    assert client.server is server
+
+
+def test_who_waits_for_servers_that_are_down_gets_the_first_that_comes_back() -> None:
+    replicas = shard()
+    for index in (0, 1):
+        replicas.check(index, REFUSED)
+        for server in list(replicas.parts[index].idle):
+            server.close()
+    clients = [Client() for _ in range(20)]
+    waiters = [replicas.pool.checkout(client, 0, None) for client in clients]
+    replicas.check(0)
+    pools = {waiter.pool for waiter in waiters if isinstance(waiter, Waiter)}
+    assert pools == {replicas.parts[0]}
+
+
+def test_who_waits_too_long_tries_a_server_that_has_room() -> None:
+    replicas = shard(pool_size=1)
+    servers = [part.take() for part in replicas.parts]
+    client = Client()
+    waiter = replicas.pool.checkout(client, 0, None)
+    assert isinstance(waiter, Waiter)
+    assert waiter.pool is not None
+    other = 1 - waiter.pool.address.index
+    server = servers[other]
+    assert server is not None
+    replicas.parts[other].release(server)
+    replicas.harness.engine.advance(5)
+    assert client.server is server
+
+
+def test_who_waited_elsewhere_keeps_its_place_and_ends_in_time() -> None:
+    harness = Harness(servers=REPLICAS)
+    assert harness.pool is not None
+    one, other = harness.pool.address_pools()
+    client = wait(harness, other)
+    for _ in range(10):
+        harness.engine.advance(2)
+        if client.error is not None:
+            break
+        for _ in range(len(harness.opening)):
+            harness.refuse(ServerRefused("too many", sqlstate="53300"))
+    assert client.error is not None
+    assert harness.engine.now <= 1000 + 5 * 3
+    assert not one.waiters
+    assert not other.waiters
+
+
+# --- silence
+
+
+def test_a_server_that_is_silent_twice_loses_its_connections() -> None:
+    replicas = shard(pool_size=3)
+    harness, part = replicas.harness, replicas.parts[0]
+    busy, idle = Client(), Client()
+    for client in (busy, idle):
+        server = part.take()
+        if server is None:
+            part.enqueue(Waiter(client, [], harness.engine.now, math.inf))
+            harness.accept()
+        else:
+            client.server = server
+        assert client.server is not None
+        client.server.attach(client)
+    assert busy.server is not None
+    assert idle.server is not None
+    busy.server.send_query(b"SELECT long")
+    replicas.check(0, SILENT)
+    assert replicas.health(0).condition is Condition.SUSPECT
+    assert replicas.asked() == {1}
+    assert busy.lost is None
+    replicas.check(0, SILENT)
+    assert replicas.health(0).condition is Condition.DOWN
+    assert busy.lost is not None
+    assert busy.lost.message == (
+        "server connection to replica host00:5432 of shard 0 was given up: "
+        "did not answer in time"
+    )
+    assert idle.lost is None
+    assert idle.server.state is ServerState.ACTIVE
+
+
+def test_a_server_that_only_takes_no_new_connections_keeps_those_that_work() -> None:
+    replicas = shard()
+    part = replicas.parts[0]
+    client = Client()
+    client.server = part.take()
+    assert client.server is not None
+    client.server.attach(client)
+    client.server.send_query(b"SELECT long")
+    for _ in range(5):
+        replicas.check(0, SILENT)
+        part.counters.received += 1
+        assert replicas.health(0).condition is Condition.SUSPECT
+    assert client.lost is None
+    replicas.check(0)
+    assert replicas.health(0).condition is Condition.UP
+
+
+def test_idle_connections_are_checked_when_the_server_is_suspect() -> None:
+    replicas = shard()
+    part = replicas.parts[0]
+    replicas.check(0, SILENT)
+    assert len(part.tested_set) == 1
+    replicas.harness.run()
+    assert len(part.idle) == 1
+    replicas.check(0, SILENT)
+    assert replicas.health(0).condition is Condition.SUSPECT, "its connection has answered"
+
+
+def test_a_server_that_owes_answers_for_long_is_asked_and_then_less_often() -> None:
+    replicas = shard()
+    health, part = replicas.health(0), replicas.parts[0]
+    client = Client()
+    client.server = part.take()
+    assert client.server is not None
+    client.server.attach(client)
+    client.server.send_query(b"SELECT long")
+    asked = []
+    for second in range(40):
+        health.look(replicas.harness.engine.now)
+        if health.wanted.is_set():
+            asked.append(second)
+            replicas.check(0)
+        replicas.harness.engine.advance(1)
+    assert asked == [1, 2, 4, 8, 16, 32]
+
+
+# --- connections that nobody has had for long
+
+
+def test_a_connection_that_rested_for_long_is_checked_before_it_is_used() -> None:
+    harness = Harness(healthcheck_delay=30.0)
+    [server] = opened(harness)
+    harness.engine.advance(30)
+    client = harness.connect()
+    client.send(query("SELECT one"))
+    assert server.connection.state is ServerState.TESTED
+    assert server.link.written == messages.query(b"")
+    assert not harness.opening
+    assert rows(harness.read(client)) == [[b"SELECT one"]]
+    assert harness.servers == [server]
+
+
+def test_one_that_leads_nowhere_is_replaced_and_the_client_does_not_notice() -> None:
+    harness = Harness(healthcheck_delay=30.0, healthcheck_timeout=1.0)
+    [server] = opened(harness)
+    harness.engine.advance(30)
+    client = harness.connect()
+    client.send(query("SELECT one"))
+    server.link.take()
+    harness.engine.advance(1.0)
+    assert server.link.closed
+    assert harness.part.health.wanted.is_set()
+    assert rows(harness.read(client)) == [[b"SELECT one"]]
+
+
+def test_one_that_breaks_in_the_check_is_replaced_at_once() -> None:
+    harness = Harness(healthcheck_delay=30.0)
+    [server] = opened(harness)
+    harness.engine.advance(30)
+    client = harness.connect()
+    client.send(query("SELECT one"))
+    server.die()
+    assert rows(harness.read(client)) == [[b"SELECT one"]]
+    assert len(harness.servers) == 2
+
+
+def test_one_that_has_been_used_lately_is_not_checked() -> None:
+    harness = Harness(healthcheck_delay=30.0)
+    [server] = opened(harness)
+    harness.engine.advance(29)
+    assert harness.part.take() is server.connection
+
+
+def test_with_a_delay_of_nought_each_is_checked() -> None:
+    harness = Harness(healthcheck_delay=0.0)
+    opened(harness)
+    assert harness.part.take() is None
+    assert len(harness.part.checked) == 1
+
+
+# --- when checks are made
+
+
+def test_checks_come_by_their_delay_and_oftener_while_a_server_is_not_well() -> None:
+    replicas = shard(healthcheck_delay=30.0)
+    health = replicas.health(0)
+    assert health.pause() == 30.0
+    replicas.check(0)
+    assert health.pause() == 30.0
+    replicas.harness.engine.advance(10)
+    assert health.pause() == 20.0
+    pauses = []
+    for _ in range(4):
+        replicas.check(0, REFUSED)
+        pauses.append(health.pause())
+    assert pauses == [0.5, 1.0, 1.0, 1.0]
+    replicas.check(0)
+    assert health.pause() == 30.0
+
+
+def test_settings_of_a_reload_count_at_once() -> None:
+    harness = Harness(healthcheck_delay=30.0)
+    assert harness.pool is not None
+    harness.pool.reconfigure(replace(harness.pool.settings, healthcheck_delay=5.0))
+    assert harness.part.health.pause() == 5.0
+
+
+def test_servers_that_nobody_uses_are_forgotten() -> None:
+    harness = Harness(servers=REPLICAS)
+    assert len(list(harness.healths)) == 2
+    assert harness.pool is not None
+    harness.pool.close()
+    harness.healths.forget_unused()
+    assert not list(harness.healths)
+
+
+# --- roles
+
+
+def telling(number: int, facts: Facts | None) -> AddressPool:
+    """A server that has told something."""
+    harness = Harness()
+    part = harness.part
+    address = replace(part.address, host=f"host{number}", is_auto=True)
+    made = AddressPool(harness.engine, address, part.settings, part.secret, harness)
+    made.health.facts = facts
+    return made
+
+
+def settled(*facts: Facts | None) -> list[str]:
+    """The roles of servers that have told so much, and that are all up."""
+    parts = [telling(number, each) for number, each in enumerate(facts)]
+    roles.settle(parts)
+    return [part.role for part in parts]
+
+
+STANDBY = Facts(is_standby=True, timeline=0, position=0, age=None)
+FIRST = Facts(is_standby=False, timeline=1, position=0, age=None)
+SECOND = replace(FIRST, timeline=2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ((FIRST, STANDBY, None), ["primary", "replica", "auto"]),
+        ((STANDBY, STANDBY), ["replica", "replica"]),
+        ((FIRST, SECOND, STANDBY), ["auto", "primary", "replica"]),
+        ((FIRST, FIRST, STANDBY), ["auto", "auto", "replica"]),
+        ((FIRST, SECOND, SECOND), ["auto", "auto", "auto"]),
+        ((None, None), ["auto", "auto"]),
+    ],
+)
+def test_of_several_primaries_only_the_one_on_the_highest_timeline_is_believed(
+    facts: tuple[Facts | None, ...], expected: list[str]
+) -> None:
+    assert settled(*facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (("f", "0000000A000000000000001F", "500", None), Facts(False, 10, 500, None)),
+        (("t", None, "500", "1.25"), Facts(True, 0, 500, 1.25)),
+        (("t", None, None, None), Facts(True, 0, 0, None)),
+        (("t", None, "500", "-0.5"), Facts(True, 0, 500, 0.0)),
+        (("yes", None, "500", None), None),
+        (("f", "nonsense", "500", None), None),
+        (("1",), None),
+    ],
+)
+def test_what_a_server_tells_is_read_or_it_has_told_nothing(
+    row: tuple[str | None, ...], expected: Facts | None
+) -> None:
+    assert facts_of((row,)) == expected

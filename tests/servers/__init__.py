@@ -1,0 +1,1 @@
+"""Servers that fail in every way, behind a router: who notices, and how soon."""

@@ -1,0 +1,69 @@
+"""What the tests of failing servers share."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.cluster.server import Server
+
+# Checks are quick here, and yet not so quick that a busy machine fails them for long.
+CHECKS = "healthcheck_delay = 300\nhealthcheck_timeout = 2000\nban_time = 1\n"
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all its children."""
+    found = [pid]
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """Stop all processes of a server: it accepts connections, and nobody answers."""
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)  # so that it has no more children
+    family = _family(pid)
+    for each in family:
+        _send(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in family:
+            _send(each, signal.SIGCONT)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+@pytest.fixture
+def proxy_for() -> Iterator[Callable[[Server], Proxy]]:
+    """Return a function that puts a proxy before a server."""
+    made: list[Proxy] = []
+
+    def make(server: Server) -> Proxy:
+        made.append(Proxy(server.port))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
