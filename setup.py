@@ -90,6 +90,7 @@ MODULES = [
     "router/session/mistakes.py",
     "router/session/writes.py",
     "router/session/lease.py",
+    "router/session/timeouts.py",
     "router/session/bound_keys.py",
     "router/session/client_routing.py",
     "router/session/inspection.py",

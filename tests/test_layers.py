@@ -147,6 +147,7 @@ SESSION = (
     "mistakes",
     "writes",
     "lease",
+    "timeouts",
     "bound_keys",
     "client_routing",
     "inspection",

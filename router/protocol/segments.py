@@ -140,13 +140,7 @@ _TRANSITIONS: Final = {
         COMPLETE: OPEN,
         ERROR: OPEN_FAILED,
     },
-    OPEN_FAILED: {
-        SYNC: SENT_FAILED,
-        END_COPY: OPEN_FAILED,
-        ERROR: OPEN_FAILED,
-        # A Sync that was passed on during COPY counts after all if COPY had failed by then.
-        READY: ENDED_FAILED,
-    },
+    OPEN_FAILED: {SYNC: SENT_FAILED, END_COPY: OPEN_FAILED, ERROR: OPEN_FAILED},
     SENT: {
         END_COPY: SENT,
         VOID_SYNC: OPEN,
@@ -213,6 +207,7 @@ class Segment:
         resets_all: a RESET in it is to be taken for RESET ALL.
         orphaned: its client has left; what it says does not matter any more.
         started: when it was sent, as time.monotonic().
+        owes_sync: the client has sent a Sync that was kept from a server in COPY.
         error: the ErrorResponse of a swallowed segment, by field code.
     """
 
@@ -228,6 +223,7 @@ class Segment:
     has_bound = False
     resets_all = False
     orphaned = False
+    owes_sync = False
     error: dict[str, str] | None = None
     # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was
     # the last segment, and how many of these before the Sync.
@@ -382,6 +378,15 @@ class Segment:
         """
         self._ends += 1
         self._happens(END_COPY)
+
+    def hold_sync(self) -> None:
+        """The client has sent a Sync while the server reads CopyData, which ignores it.
+
+        It must not be passed on, because nobody knows yet whether that COPY has failed: then
+        the server would answer it, and the router would not expect that. So in a batch it is
+        sent as soon as the COPY is known to have failed, and means nothing if it never does.
+        """
+        self.owes_sync = self.is_open
 
     def cut(self) -> None:
         """CopyFail, what is bound to fail, and Sync are sent, for a client that has left.

@@ -168,10 +168,7 @@ class Batch:
         self, server: ServerConnection, kind: int, data: bytes, start: int, end: int
     ) -> bool:
         """Pass a message on to the server that the client has; False declines it for now."""
-        script, last = self.script, server.queue[-1] if server.queue else None
-        if last is not None and last.copying and kind in b"SH":
-            server.send(data[start:end])  # means nothing to a server that reads CopyData
-            return True
+        script = self.script
         if not script.admits(server):
             return False
         if kind == codes.EXECUTE and self.names.portals and script.must_wait(server):

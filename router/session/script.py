@@ -93,9 +93,11 @@ class Script:
 
     def open_segment(self, server: ServerConnection) -> Segment | None:
         """The batch that waits for its Sync; a COPY may have reopened the last one."""
-        if self.segment is None and server.queue and server.queue[-1].is_open:
-            self.segment = server.queue[-1]
-        return self.segment
+        segment = self.segment
+        if segment is None or not segment.is_open:
+            last = server.queue[-1] if server.queue else None
+            self.segment = segment = last if last is not None and last.is_open else None
+        return segment
 
     def begin(self, server: ServerConnection) -> Segment:
         """The batch that is open, or a new one."""

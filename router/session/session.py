@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import (
     ClientProtocolError,
-    ClientTimeout,
     PoolError,
     RouterError,
     RoutingError,
@@ -38,6 +37,7 @@ from .lease import Lease
 from .long import LongMessages
 from .script import POISON
 from .simple import SimpleProtocol
+from .timeouts import IdleWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +74,8 @@ class Session(PoolClient):
         "_draining",
         "_engine",
         "_failures",
-        "_idle_since",
+        "_idle_watch",
         "_is_held_for_more",
-        "_is_watched",
         "_is_working",
         "_on_end",
         "_was_reset",
@@ -121,9 +120,7 @@ class Session(PoolClient):
         self._is_held_for_more = False
         # Checkouts that have failed since the last one that did not.
         self._failures = 0
-        # When the client last had all its answers in a transaction; a timer looks at that.
-        self._idle_since = 0.0
-        self._is_watched = False
+        self._idle_watch: Final = IdleWatch(self.lease, self.end_with)
         # All settings have been reset, by a segment that may still fail.
         self._was_reset = False
         self._draining = False
@@ -225,8 +222,12 @@ class Session(PoolClient):
             if lease.waiter is not None or lease.awaits_settings:
                 return False
             server = lease.server
-            if server is not None and (server.congested or len(server.queue) > _MAX_PIPELINE):
-                return False
+            if server is not None:
+                if server.congested or len(server.queue) > _MAX_PIPELINE:
+                    return False
+                if server.queue and server.queue[-1].copying and kind not in b"dcfX":
+                    self.simple.interrupt_copy(server, kind)
+                    return True
             if kind == codes.QUERY:
                 return self.simple.query(data, start, end)
             if kind == codes.BIND and self.batch.take_whole(stream):
@@ -317,6 +318,11 @@ class Session(PoolClient):
             if not batch.operations:
                 long.refused = lease.server is None or not lease.server.queue
             return long.refused or self.simple.copy(head)
+        server = lease.server
+        if server is not None and server.queue and server.queue[-1].copying:
+            long.refused = True
+            self.simple.interrupt_copy(server, kind)
+            return True
         if batch.skipping:
             long.refused = True
             return True
@@ -399,8 +405,6 @@ class Session(PoolClient):
         server.query_count += 1
         counters.query_count += 1
         counters.query_time += now - segment.started
-        if self.batch.script.segment is segment:
-            self.batch.script.reset()  # a Sync that was passed on in COPY has ended it
         if segment.failed:
             client.error_count += 1
             self.batch.names.parse_failed(segment.opening)
@@ -426,7 +430,7 @@ class Session(PoolClient):
             self.end_with(ClientProtocolError(text, sqlstate="0A000"))
             return
         elif not server.queue and lease.pool.settings.idle_client_in_transaction_timeout:
-            self._watch_idleness()
+            self._idle_watch.start()
         if self._draining and lease.server is None:
             self._leave_if_idle()
         elif self.stream.has_declined:
@@ -470,6 +474,9 @@ class Session(PoolClient):
 
     def batch_answered(self) -> None:
         """All that was sent of an open batch has been answered."""
+        segment = self.batch.script.segment
+        if segment is not None and not segment.is_open:
+            self.batch.script.reset()  # by a Sync that was held back in COPY
         if self.stream.has_declined:
             self._go_on()
 
@@ -481,31 +488,6 @@ class Session(PoolClient):
         self._end(error, can_tell=can_tell)
 
     # --- limits
-
-    def _watch_idleness(self) -> None:
-        """End the session if it is idle for idle_client_in_transaction_timeout from now on.
-
-        One timer serves the whole transaction.
-        """
-        self._idle_since = self._engine.now
-        if not self._is_watched:
-            self._is_watched = True
-            timeout = self.lease.pool.settings.idle_client_in_transaction_timeout
-            self._engine.call_later(timeout, self._look_for_idleness)
-
-    def _look_for_idleness(self) -> None:
-        self._is_watched = False
-        server = self.lease.server
-        if server is None or server.queue or server.status == codes.IDLE:
-            return
-        timeout = self.lease.pool.settings.idle_client_in_transaction_timeout
-        left = self._idle_since + timeout - self._engine.now
-        if left > 0:
-            self._is_watched = True
-            self._engine.call_later(left, self._look_for_idleness)
-            return
-        text = "terminating connection due to idle-in-transaction timeout"
-        self.end_with(ClientTimeout(text, sqlstate="25P03"))
 
     def _log_failure(self, error: RouterError) -> None:
         """Log that a statement gets no server: of those that a dead server fails, a few."""

@@ -71,8 +71,10 @@ class SimpleProtocol:
             batch.dispatch()  # it ends the batch, like a Sync
             return not lease.is_pending and self.query(data, start, end)
         server = lease.server
-        if server is not None and batch.script.segment is not None:
-            return self._query_in_batch(server, batch.script.segment, data[start:end])
+        if server is not None and server.queue:
+            segment = batch.script.open_segment(server)
+            if segment is not None:
+                return self._query_in_batch(server, segment, data[start:end])
         # By hand: this is done for every Query, and a call costs more.
         sql = data[start + HEADER_SIZE : max(end - 1, start + HEADER_SIZE)]
         if lease.has_come and server is not None:
@@ -183,8 +185,10 @@ class SimpleProtocol:
             batch.dispatch()
             return not lease.is_pending and self.function_call(message)
         server = lease.server
-        if server is not None and batch.script.segment is not None:
-            return self._query_in_batch(server, batch.script.segment, message)
+        if server is not None:
+            segment = batch.script.open_segment(server)
+            if segment is not None:
+                return self._query_in_batch(server, segment, message)
         if server is None:
             server = self._lease.request(
                 self._routing.router.route_unknown(self._routing.state)
@@ -210,6 +214,21 @@ class SimpleProtocol:
                 server.queue[-1].end_copy()
         return True
 
+    def interrupt_copy(self, server: ServerConnection, kind: int) -> None:
+        """A message that has no place there comes while the server reads CopyData.
+
+        None of these is passed on, for the COPY may have failed by itself already. PostgreSQL
+        ignores Sync and Flush. Any other makes it fail the COPY, and end the connection, for it
+        cannot tell where the next message begins; that of a pool is too good for it.
+        """
+        last = server.queue[-1]
+        if kind == codes.SYNC:
+            last.hold_sync()
+        elif kind != codes.FLUSH:
+            last.end_copy()
+            reason = f"unexpected message type 0x{kind:02X} during COPY from stdin"
+            server.send(messages.copy_fail(reason))
+
     def long_query(self, kind: int, head: bytes) -> bool:
         batch, routing = self._batch, self._routing
         if batch.operations:
@@ -222,7 +241,7 @@ class SimpleProtocol:
             server = self._lease.request(routing.router.route_unknown(routing.state))
             if server is None:
                 return False
-        segment = batch.script.segment
+        segment = batch.script.open_segment(server)
         if segment is not None:
             self._long.refused = segment.failed
             if not self._query_in_batch(server, segment, head, is_whole=False):

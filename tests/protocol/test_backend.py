@@ -282,12 +282,11 @@ def test_who_leaves_takes_along_the_own_replies_only() -> None:
     assert staying.statuses == ["I"]
 
 
-def test_a_sync_that_was_passed_on_in_copy_counts_if_the_copy_had_failed() -> None:
-    sink = Sink()
-    stream = expecting(batch(sink, FORWARD_EXECUTE, synced=False))
-    stream.feed(COPY_IN + ERROR + READY)
-    assert sink.statuses == ["I"]
-    assert not stream.queue
+def test_no_ready_for_query_comes_before_the_sync() -> None:
+    stream = expecting(batch(Sink(), FORWARD_EXECUTE, synced=False))
+    stream.feed(COPY_IN + ERROR)
+    with pytest.raises(ServerProtocolError, match="ReadyForQuery"):
+        stream.feed(READY)
 
 
 # --- any split of the bytes

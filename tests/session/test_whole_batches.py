@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tests.support.harness import Harness
 from tests.support.wire import (
-    COPY_DONE,
     FLUSH,
     SYNC,
     bind,
@@ -68,7 +67,6 @@ OTHERS = st.one_of(
             describe("S", "s"),
             close("S", "s"),
             copy_data(b"x\n"),
-            COPY_DONE,
             query("SELECT 3"),
             query("BEGIN"),
             query("COMMIT"),
