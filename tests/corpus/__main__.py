@@ -61,7 +61,7 @@ def main() -> int:
         arguments.verdicts.write_text("".join(line + "\n" for line in verdicts))
     sys.stdout.write(report.table(rows) + "\n")
     whole = report.total(rows)
-    return int(bool(whole.wrong) or whole.told_share < report.LEAST_OFFLOADED)
+    return int(bool(whole.wrong) or whole.share < report.LEAST_OFFLOADED)
 
 
 def parse() -> argparse.Namespace:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .records import Record
 
 LEAST_OFFLOADED: Final = 0.98
-"""Of the statements that a standby accepts, the opaque left out, so many must go to it."""
+"""The share of the statements that a standby accepts that must go to it."""
 
 NOT_IN_THE_TEXT: Final = {
     "my_locks": "a view calls pg_current_xact_id",

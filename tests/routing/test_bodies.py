@@ -146,6 +146,11 @@ WRITES = {
         "BEGIN DO 'x'; END",
         "BEGIN SELECT a INTO b FROM t INTO c; END",
         "BEGIN RETURN (1; END",
+        "BEGIN RETURN execute; END",
+        "BEGIN NULL; EXCEPTION WHEN f(1) THEN NULL; END",
+        "BEGIN FETCH f(1) FROM c INTO a; END",
+        "BEGIN GET DIAGNOSTICS a = f(1); END",
+        "BEGIN LOOP EXIT a b; END LOOP; END",
         "BEGIN " * 40 + "NULL; " + "END; " * 40,
     ],
 }
@@ -327,5 +332,6 @@ def test_what_is_remembered_of_a_body_is_that_of_the_body() -> None:
     assert FunctionRules(learned=old).is_harmless(Call("", "f"))
     new = Learned({"f": frozenset((Body("sql", "DELETE FROM t"),))}, old)
     assert not FunctionRules(learned=new).is_harmless(Call("", "f"))
+    assert set(new._calls) <= new.bodies["f"]
     again = Learned(old.bodies, new)
     assert FunctionRules(learned=again).is_harmless(Call("", "f"))

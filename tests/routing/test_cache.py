@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.routing.cache import AnalysisCache, Generations, bind
+from router.routing.cache import AnalysisCache, Entry, Generations, bind
+from router.routing.sharding import BIGINTS
 from router.routing.types import Analysis, KeyTerm, Verdict
 
 if TYPE_CHECKING:
@@ -170,3 +171,13 @@ def test_the_size_is_that_of_what_is_remembered() -> None:
     assert cache.size < 5 * one
     cache.clear()
     assert (len(cache), cache.shapes, cache.size) == (0, 0, 0)
+
+
+def test_a_long_analysis_is_handed_out_once_and_not_kept() -> None:
+    shape = Analysis((), Verdict.READ, "", keys=(((KeyTerm(literal=0),),),))
+    entry = Entry(shape, [b"5"], BIGINTS.literal)
+    bound = entry.analysis
+    entry.keep(bound)
+    assert entry.analysis is bound
+    assert entry.analysis is not bound
+    assert entry.analysis == bound

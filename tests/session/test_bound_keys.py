@@ -10,6 +10,7 @@ import pytest
 
 from router.errors import InvalidShardingKey
 from router.protocol.binds import declared_types
+from router.routing.decisions import UNBOUND
 from router.routing.keyplan import KeyPlan
 from router.routing.sharding import Sharder
 from router.routing.types import Analysis, KeyTerm, RouterOptions, Verdict
@@ -116,3 +117,30 @@ def test_a_parameter_that_is_used_elsewhere_counts_only_with_its_type() -> None:
     assert bound_keys(data, args, parse(20), BIGINTS, {1}) == {1: 1}
     assert bound_keys(data, args, parse(), BIGINTS, {2}) == {1: 1}
     assert bound_keys(bind(b"1"), args, parse(), BIGINTS, {1}) == {1: 1}
+
+
+def test_the_parameters_of_a_prepare_are_bound_later() -> None:
+    terms = (KeyTerm(parameters=(1,)),)
+    analysis = Analysis((), Verdict.READ, "", keys=((terms,),), prepares="p")
+    plan = KeyPlan(analysis, (), BIGINTS)
+    assert not plan.last
+    assert not plan.misses({})
+    assert key_values(bind(b"5"), plan) is UNBOUND
+
+
+def test_a_plan_tells_which_keys_a_bind_has_not_given() -> None:
+    terms = (KeyTerm(parameters=(2,)), KeyTerm(parameters=range(4, 9, 2), is_array=True))
+    plan = KeyPlan(Analysis((), Verdict.READ, "", keys=((terms,),)), (), BIGINTS)
+    assert [number for number in range(12) if plan.wants(number)] == [2, 4, 6, 8]
+    assert plan.misses({})
+    assert plan.misses({2: 1, 4: (1,), 6: (1,)})
+    assert not plan.misses({2: 1, 4: (1,), 6: (1,), 8: None})
+
+
+def test_the_same_bytes_are_another_key_in_another_format() -> None:
+    data = bind(b"12345678", b"12345678", b"1234", formats=(0, 1, 1))
+    found = keys(BIGINTS, data, 1, 2, 3)
+    assert found == {1: 12345678, 2: 0x3132333435363738, 3: 0x31323334}
+    varchar = 1043
+    found = keys(BIGINTS, bind(b"12", b"12", formats=(1,)), 1, 2, body=parse(21, varchar))
+    assert found == {1: 0x3132, 2: 12}
