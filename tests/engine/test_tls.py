@@ -185,7 +185,14 @@ async def test_a_peer_that_leaves_during_the_handshake_is_noticed() -> None:
     wire.close()
 
 
-async def test_a_certificate_that_nobody_trusts_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("trusted", "complaint"),
+    [(None, "self-signed certificate"), (FILES / "certificate.pem", "Hostname mismatch")],
+    ids=["nobody", "another"],
+)
+async def test_a_certificate_that_nobody_trusts_or_that_is_for_another_host_is_refused(
+    trusted: Path | None, complaint: str
+) -> None:
     server, _ = contexts()
     sock, other = socket_pair()
     stream = trio.SSLStream(trio.SocketStream(other), server, server_side=True)
@@ -197,8 +204,9 @@ async def test_a_certificate_that_nobody_trusts_is_refused() -> None:
                 await stream.do_handshake()
 
         nursery.start_soon(shake_hands)
-        context = client_context(verify=True, ca_file=None)
-        with trio.fail_after(PATIENCE), pytest.raises(ssl.SSLCertVerificationError):
-            await wire.start_tls(context, server_side=False, server_hostname="localhost")
+        context = client_context(verify=True, ca_file=trusted)
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
+                await wire.start_tls(context, server_side=False, server_hostname="elsewhere")
         wire.close()
     other.close()
