@@ -150,6 +150,21 @@ async def test_what_comes_with_the_end_of_the_handshake_is_not_lost() -> None:
     other.close()
 
 
+async def test_what_is_sent_at_once_is_sent_by_tls() -> None:
+    server, client = contexts()
+    sock, other = socket_pair()
+    stream = trio.SSLStream(trio.SocketStream(other), client, https_compatible=True)
+    wire = Wire(sock, "peer")
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.do_handshake)
+            await wire.start_tls(server, server_side=True)
+        wire.send_at_once(b"farewell")
+        assert await receive(stream, 8) == b"farewell"
+    wire.close()
+    other.close()
+
+
 async def test_plain_text_behind_the_request_for_tls_is_refused() -> None:
     server, _ = contexts()
     sock, other = socket_pair()
