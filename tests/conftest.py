@@ -6,6 +6,7 @@ import inspect
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from trio.testing import MockClock, trio_test
 
 from tests.support import builds
@@ -15,6 +16,11 @@ pytest_plugins = [
     "tests.support.router",
     "tests.support.network",
 ]
+
+# mutmut runs the tests several times in one process, and slowly.
+settings.register_profile(
+    "mutmut", suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]
+)
 
 
 def pytest_configure() -> None:

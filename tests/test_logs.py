@@ -23,6 +23,7 @@ from tests.support.router import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HOSTILE = (
     "\n2026-01-01T00:00:00.000+00:00    INFO router.app: forged",
@@ -129,9 +130,9 @@ def test_a_record_has_the_colour_of_its_level_and_its_place_if_that_is_asked_for
     coloured = TextFormatter(color=True, places=True).format(entry)
     assert coloured.endswith(" \x1b[33mWARNING\x1b[0m router.x (x.py:1): x")
     entry.levelno, entry.levelname = logging.CRITICAL, "CRITICAL"
-    assert " CRITICAL\x1b[0m router.x: x" in TextFormatter(color=True, places=False).format(
-        entry
-    )
+    plain = TextFormatter(color=True, places=False).format(entry)
+    assert plain.endswith(" CRITICAL\x1b[0m router.x: x")
+    assert "None" not in plain
 
 
 # --- writing
@@ -198,13 +199,14 @@ def test_nobody_waits_for_a_reader_and_what_is_dropped_is_told(pipe: Pipe) -> No
     assert len(told) < 10
 
 
-def test_what_has_been_written_makes_room_for_more() -> None:
-    pipe = Pipe(capacity=100)
-    for number in range(20):
-        pipe.log(f"{number:040}")
-        pipe.handler.flush()
-        assert pipe.read(f"{number:040}") == [f"{number:040}"]
-    pipe.close()
+def test_what_has_been_written_makes_room_for_more(tmp_path: Path) -> None:
+    lines = [f"{number:060}" for number in range(3)]
+    with open(tmp_path / "log", "wb") as file:
+        handler = LogWriter(file.fileno(), capacity=100)
+        for line in lines:
+            handler.handle(record("%s", line))
+            handler.flush()
+    assert (tmp_path / "log").read_text().split() == lines
 
 
 def test_a_pipe_that_somebody_has_made_not_to_block_is_waited_for() -> None:
@@ -248,3 +250,34 @@ def test_lines_before_a_crash_are_not_lost() -> None:
     )
     assert ended.stdout.count("router.app: line ") == 1000
     assert "SystemError: crash" in ended.stderr
+
+
+CONFIGURED = """
+import logging, sys
+from router import logs
+logs.configure(level="info", style=sys.argv[1], color=sys.argv[2] == "color")
+logging.getLogger("router.app").info("hello")
+logging.getLogger("router.app").debug("not this")
+logging.getLogger("another").info("nor this")
+"""
+
+
+@pytest.mark.parametrize(
+    ("style", "color", "end"),
+    [
+        ("text", "plain", "    INFO router.app: hello"),
+        ("text", "color", "\x1b[32m   INFO\x1b[0m router.app: hello"),
+        ("debug", "plain", "    INFO router.app (<string>:5): hello"),
+        ("structured", "color", '"level": "INFO", "target": "router.app", "message": "hello"}'),
+    ],
+)
+def test_the_log_looks_as_it_was_asked_for(style: str, color: str, end: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CONFIGURED, style, color],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [line] = ended.stdout.splitlines()
+    assert line.endswith(end)
+    assert ("\x1b" in line) is ("\x1b" in end)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.stats import Averages, Counters
+from router.stats import Averages, Counters, microseconds
 
 
 def test_averages_are_of_one_window_and_per_second_or_per_piece() -> None:
@@ -41,3 +41,13 @@ def test_time_without_an_end_is_shown_as_that_of_one_piece() -> None:
     counters.xact_time = counters.query_time = 0.5
     counters.close_window(15.0)
     assert (counters.average.xact_time, counters.average.query_time) == (500_000, 500_000)
+
+
+def test_counters_begin_at_zero() -> None:
+    counters = Counters()
+    assert set(counters.totals()) == {0}
+    assert counters.average == Averages()
+
+
+def test_times_are_shown_in_microseconds() -> None:
+    assert microseconds(7.25) == 7_250_000

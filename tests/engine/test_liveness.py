@@ -12,6 +12,7 @@ import trio
 
 from router.engine import liveness
 from router.engine.link import Link
+from router.engine.loop import Engine
 from router.engine.wire import KeepAlive, configure
 from router.pool.connect import keepalive_of
 from tests.config import builders
@@ -22,7 +23,8 @@ from .peers import PATIENCE, Recorder, running_engine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from router.engine.loop import Engine
+    from trio.testing import MockClock
+
     from tests.support.network import CutNetwork
 
 # More than the kernel takes from us for a peer that does not read.
@@ -111,6 +113,25 @@ async def test_links_without_tcp_are_left_alone() -> None:
             link.write(MUCH)
             await liveness.look(engine, 0.1)
             assert not link.closed
+
+
+async def test_links_are_looked_at_six_times_in_the_time_that_a_peer_has(
+    autojump_clock: MockClock,
+) -> None:
+    times: list[float] = []
+
+    class Noting(Engine):
+        def links(self) -> list[Link]:
+            times.append(trio.current_time() - begun)
+            return []
+
+    engine = Noting()
+    begun = trio.current_time()
+    settings = KeepAlive(idle=10, count=5, interval=4, user_timeout=0)
+    with trio.move_on_after(16):
+        await liveness.watch(engine, lambda: settings)
+    assert times == pytest.approx([5, 10, 15])
+    engine.close()
 
 
 def time_out(sock: socket.socket) -> int:

@@ -150,6 +150,21 @@ async def test_what_comes_with_the_end_of_the_handshake_is_not_lost() -> None:
     other.close()
 
 
+async def test_what_is_sent_at_once_is_sent_by_tls() -> None:
+    server, client = contexts()
+    sock, other = socket_pair()
+    stream = trio.SSLStream(trio.SocketStream(other), client, https_compatible=True)
+    wire = Wire(sock, "peer")
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.do_handshake)
+            await wire.start_tls(server, server_side=True)
+        wire.send_at_once(b"farewell")
+        assert await receive(stream, 8) == b"farewell"
+    wire.close()
+    other.close()
+
+
 async def test_plain_text_behind_the_request_for_tls_is_refused() -> None:
     server, _ = contexts()
     sock, other = socket_pair()
@@ -185,7 +200,14 @@ async def test_a_peer_that_leaves_during_the_handshake_is_noticed() -> None:
     wire.close()
 
 
-async def test_a_certificate_that_nobody_trusts_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("trusted", "complaint"),
+    [(None, "self-signed certificate"), (FILES / "certificate.pem", "Hostname mismatch")],
+    ids=["nobody", "another"],
+)
+async def test_a_certificate_that_nobody_trusts_or_that_is_for_another_host_is_refused(
+    trusted: Path | None, complaint: str
+) -> None:
     server, _ = contexts()
     sock, other = socket_pair()
     stream = trio.SSLStream(trio.SocketStream(other), server, server_side=True)
@@ -197,8 +219,9 @@ async def test_a_certificate_that_nobody_trusts_is_refused() -> None:
                 await stream.do_handshake()
 
         nursery.start_soon(shake_hands)
-        context = client_context(verify=True, ca_file=None)
-        with trio.fail_after(PATIENCE), pytest.raises(ssl.SSLCertVerificationError):
-            await wire.start_tls(context, server_side=False, server_hostname="localhost")
+        context = client_context(verify=True, ca_file=trusted)
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
+                await wire.start_tls(context, server_side=False, server_hostname="elsewhere")
         wire.close()
     other.close()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -12,6 +16,9 @@ from router.engine.wire import KeepAlive, Wire, WireClosed, connect
 from router.errors import ClientProtocolError
 
 from .peers import PATIENCE, Recorder, receive, running_engine, socket_pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEEPALIVE = KeepAlive(idle=5, count=5, interval=5, user_timeout=10_000)
 
@@ -114,6 +121,78 @@ async def test_a_listener_gives_each_client_a_task() -> None:
     listening.close()
     assert len(set(peers)) == 3
     assert all(peer.startswith("127.0.0.1:") for peer in peers)
+
+
+class Exhausted(socket.socket):
+    """A listening socket for whose clients there are no files at first, or something worse."""
+
+    errors: list[int]
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.errors:
+            number = self.errors.pop()
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+def exhausted(*errors: int) -> Exhausted:
+    """A listening socket that fails so before it takes a client."""
+    listening = Exhausted(fileno=listener.listen("127.0.0.1", 0, 8).detach())
+    listening.setblocking(False)
+    listening.errors = [*errors]
+    return listening
+
+
+async def test_a_listener_that_is_out_of_files_goes_on_when_there_are_some(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listening = exhausted(errno.EMFILE, errno.ENFILE)
+
+    async def greet(wire: Wire) -> None:
+        await wire.send(b"!")
+        wire.close()
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listener.serve, listening, greet, lambda: KEEPALIVE)
+            client = await connect("127.0.0.1", listening.getsockname()[1], KEEPALIVE)
+            assert await client.read_exactly(1) == b"!"
+            client.close()
+            nursery.cancel_scope.cancel()
+    listening.close()
+    assert [line.getMessage() for line in caplog.records] == [
+        f"cannot accept clients: {os.strerror(number)}; raise the limit of open files"
+        for number in (errno.ENFILE, errno.EMFILE)
+    ]
+
+
+async def test_a_listener_whose_socket_is_of_no_use_does_not_go_on() -> None:
+    async def nobody(wire: Wire) -> None:
+        raise AssertionError(wire)
+
+    listening = exhausted(errno.EINVAL)
+    with trio.fail_after(PATIENCE):
+        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="Invalid argument")):
+            await listener.serve(listening, nobody, lambda: KEEPALIVE)
+    listening.close()
+
+
+async def test_a_server_can_be_reached_by_the_directory_of_its_unix_socket(
+    tmp_path: Path,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / ".s.PGSQL.5433"))
+        listening.listen()
+        with trio.fail_after(PATIENCE):
+            wire = await connect(str(tmp_path), 5433, KEEPALIVE)
+            await wire.send(b"hello")
+            peer, _ = listening.accept()
+            assert peer.recv(5) == b"hello"
+            peer.close()
+            assert wire.peer == f"{tmp_path}:5433"
+            wire.close()
+            with pytest.raises(FileNotFoundError):
+                await connect(str(tmp_path), 5434, None)
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:

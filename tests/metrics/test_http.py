@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from http import client
 
 import pytest
 import trio
@@ -48,6 +49,24 @@ async def test_anything_else_is_not_found(path: str, method: str) -> None:
     async with trio.open_nursery() as nursery:
         port = await nursery.start(http.serve, HOST, 0, FakeView())
         assert await trio.to_thread.run_sync(fetch, port, path, method) == (404, "", b"")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_serves_one_request_after_the_other() -> None:
+    def fetch_twice(port: int) -> list[tuple[int, bool]]:
+        connection = client.HTTPConnection(HOST, port, timeout=30)
+        found = []
+        for _ in range(2):
+            connection.request("GET", "/metrics")
+            response = connection.getresponse()
+            found.append((response.status, b"pgcat_pools" in response.read()))
+            connection.auto_open = 0
+        connection.close()
+        return found
+
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        assert await trio.to_thread.run_sync(fetch_twice, port) == [(200, True)] * 2
         nursery.cancel_scope.cancel()
 
 

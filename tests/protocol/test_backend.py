@@ -260,6 +260,28 @@ def test_an_orphaned_copy_is_told() -> None:
     assert stream.events == [("orphaned copy",)]
 
 
+def test_of_an_error_its_own_text_is_told_and_not_what_follows() -> None:
+    heads: list[bytes] = []
+
+    class Reading(Stream):
+        def on_error(self, sqlstate: bytes, head: bytes) -> None:
+            heads.append(head)
+
+    stream = Reading()
+    stream.queue.append(Segment(Sink()))
+    stream.feed(ERROR + READY)
+    assert heads == [ERROR[5:]]
+
+
+def test_the_error_that_an_orphan_was_to_get_instead_is_nobodys() -> None:
+    sink = Sink()
+    stream = expecting(batch(sink, Step(REPLACE_ERROR, b"", message("E", b"Mours\0\0"))))
+    stream.orphan(sink)
+    stream.feed(ERROR + READY)
+    assert sink.got == b""
+    assert not stream.queue
+
+
 def test_an_orphaned_segment_says_nothing_to_anyone() -> None:
     sink = Sink()
     stream = expecting(Segment(sink))

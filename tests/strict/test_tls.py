@@ -33,13 +33,14 @@ MB = 1 << 20
 
 
 class Certificates:
-    """A certificate authority, a certificate for 127.0.0.1 by it, and a stranger."""
+    """A certificate authority, certificates for 127.0.0.1 and another by it, and a stranger."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.ca = self._authority("ca")
         self.stranger = self._authority("stranger")
-        self.certificate, self.key = self._signed("server")
+        self.certificate, self.key = self._signed("server", "DNS:localhost,IP:127.0.0.1")
+        self.elsewhere = self._signed("elsewhere", "DNS:elsewhere.example,IP:127.0.0.2")
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(
@@ -55,13 +56,13 @@ class Certificates:
         )
         return self._directory / f"{name}.crt"
 
-    def _signed(self, name: str) -> tuple[Path, Path]:
+    def _signed(self, name: str, holders: str) -> tuple[Path, Path]:
         self._openssl(
             *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
             *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=localhost"),
         )
         (self._directory / "extensions").write_text(
-            "subjectAltName=DNS:localhost,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
+            f"subjectAltName={holders}\nauthorityKeyIdentifier=keyid\n"
         )
         self._openssl(
             *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
@@ -85,13 +86,18 @@ def tls_server(
     """A PostgreSQL that has TLS."""
     cluster = postgres_run.private(bin_dir=system_bin_dir)
     server = cluster.primary
-    for source, name in ((certificates.certificate, "tls.crt"), (certificates.key, "tls.key")):
-        server.installation.write(server.data_dir / name, source.read_text().splitlines())
-    (server.data_dir / "tls.key").chmod(0o600)
+    show(server, certificates.certificate, certificates.key)
     server.configure({"ssl": "on", "ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key"})
     server.restart()
     yield server
     cluster.close()
+
+
+def show(server: Server, certificate: Path, key: Path) -> None:
+    """Have a server show a certificate from its next start on."""
+    for source, name in ((certificate, "tls.crt"), (key, "tls.key")):
+        server.installation.write(server.data_dir / name, source.read_text().splitlines())
+    (server.data_dir / "tls.key").chmod(0o600)
 
 
 def trusting(authority: Path) -> str:
@@ -207,6 +213,21 @@ def test_a_server_of_another_authority_gets_no_login(
     answer = login_error(router)
     assert answer.sqlstate == "57P03"
     assert "TLS" in answer.fields["M"]
+
+
+def test_a_server_with_the_certificate_of_another_gets_no_login(
+    start_router: Callable[..., RouterProcess], tls_server: Server, certificates: Certificates
+) -> None:
+    show(tls_server, *certificates.elsewhere)
+    tls_server.restart()
+    try:
+        pools = {"db": PoolText([primary_of(tls_server)])}
+        answer = login_error(start_router(pools, trusting(certificates.ca)))
+        assert answer.sqlstate == "57P03"
+        assert "TLS" in answer.fields["M"]
+    finally:
+        show(tls_server, certificates.certificate, certificates.key)
+        tls_server.restart()
 
 
 def test_a_server_that_refuses_tls_gets_no_login(
