@@ -280,6 +280,7 @@ class Router:
             user=user,
             database=database,
             application_name=application_name,
+            may_act=user != self.config.general.stats_username,
             on_end=lambda _session, _reason: self.admins.remove(pid),
         )
         self.admins.add(pid, session)

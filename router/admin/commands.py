@@ -7,19 +7,17 @@ part of its declaration, nothing if that does not say; anything else is an error
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from .. import __version__
 from ..errors import ConfigError, RouterError
 from ..protocol import messages
-from ..protocol.portals import Answer
-from . import assignments, encoding, show
-from .statements import Statement, Words, keyword, name
+from . import assignments, show
+from .courtesies import courtesy
+from .replies import Command, Form, Order, Reply, Run, anything, nothing
+from .statements import keyword, name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable
 
     from ..stats import (
         AddressSnapshot,
@@ -29,137 +27,34 @@ if TYPE_CHECKING:
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
-        View,
     )
-    from .show import Column, ConfigRow, Heading, ListRow, Row
+    from .replies import Console
+    from .show import Column, ConfigRow, ListRow
+    from .statements import Statement, Words
 
 log = logging.getLogger("router.admin")
 
 S = TypeVar("S")
 
 
-class AdminActions(Protocol):
-    """What an administrator can have done."""
-
-    def reload(self) -> None:
-        """Read the configuration file again.
-
-        Raises:
-            ConfigError: the file cannot be used, and nothing has changed.
-        """
-
-    def shutdown(self) -> None:
-        """Begin to stop: let clients finish what they are at. Returns at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Console:
-    """What commands work on; `who` asks for them."""
-
-    who: str
-    view: View
-    actions: AdminActions
-    settings: Callable[[], list[ConfigRow]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a command answers between RowDescription and CommandComplete."""
-
-    rows: list[Row]
-    notice: bytes = b""
-
-
-_Run = Callable[[Console, Words], Reply]
-_Form = Callable[[Words], bool]
-
-
-def nothing(arguments: Words) -> bool:
-    """The form of a command that stands for itself."""
-    return not arguments
-
-
-def anything(_arguments: Words) -> bool:
-    """The form of a command that takes whatever comes."""
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command.
-
-    Attributes:
-        headings: None if it never returns rows, so Describe need not run it.
-        form: whether some words may stand behind the name.
-    """
-
-    name: str
-    headings: tuple[Heading, ...] | None
-    run: _Run
-    form: _Form = nothing
-
-    @property
-    def tag(self) -> str:
-        """The tag of CommandComplete."""
-        return self.name.partition(" ")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A command with what stands behind its name."""
-
-    command: Command
-    arguments: Words
-
-    def run(self, console: Console) -> Reply:
-        """Do it.
-
-        Raises:
-            RouterError: it cannot be done; the session goes on.
-        """
-        return self.command.run(console, self.arguments)
-
-    @property
-    def columns(self) -> tuple[Heading, ...]:
-        """Those of its rows; none if it never has any."""
-        return self.command.headings or ()
-
-    @property
-    def types(self) -> tuple[int, ...]:
-        """Those of its parameters: no command takes any."""
-        return ()
-
-    def answer(self, console: Console, formats: Sequence[int]) -> Answer:
-        """Do it, and encode what comes of it, each column in its format.
-
-        Raises:
-            RouterError: it cannot be done; the session goes on.
-        """
-        reply, command = self.run(console), self.command
-        if command.headings is None:
-            return Answer(None, command.tag, reply.notice)
-        rows = [encoding.data_row(row, command.headings, formats) for row in reply.rows]
-        return Answer(rows, command.tag, reply.notice)
-
-
-EMPTY: Final = Order(Command("", None, lambda _console, _arguments: Reply([])), ())
-"""The empty query."""
-
 _COMMANDS: Final[dict[str, Command]] = {}
 
 
-def command(name: str, form: _Form = nothing) -> Callable[[_Run], _Run]:
+def command(
+    name: str, form: Form = nothing, *, is_for_all: bool = False
+) -> Callable[[Run], Run]:
     """Make a function the command `name`, which returns no rows."""
 
-    def register(function: _Run) -> _Run:
-        _COMMANDS[name] = Command(name, None, function, form)
+    def register(function: Run) -> Run:
+        tag = name.partition(" ")[0]
+        _COMMANDS[name] = Command(name, None, function, form, tag, is_for_all)
         return function
 
     return register
 
 
 def table(
-    name: str, columns: tuple[Column[S], ...]
+    name: str, columns: tuple[Column[S], ...], form: Form = nothing
 ) -> Callable[
     [Callable[[Console, Words], Iterable[S]]], Callable[[Console, Words], Iterable[S]]
 ]:
@@ -171,7 +66,10 @@ def table(
         def run(console: Console, words: Words) -> Reply:
             return Reply(show.rows(columns, function(console, words)))
 
-        _COMMANDS[name] = Command(name, show.headings(columns), run)
+        tag = name.partition(" ")[0]
+        _COMMANDS[name] = Command(
+            name, show.headings(columns), run, form, tag, is_for_all=tag == "SHOW"
+        )
         return function
 
     return register
@@ -188,9 +86,12 @@ def find(statement: Statement) -> Order:
     if command_name == "SHOW" and rest:
         command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
     found = _COMMANDS.get(command_name)
-    if found is None or not found.form(tuple(rest)):
+    if found is not None and found.form(tuple(rest)):
+        return Order(found, tuple(rest))
+    order = courtesy(statement)
+    if order is None:
         raise statement.invalid()
-    return Order(found, tuple(rest))
+    return order
 
 
 def all_commands() -> list[Command]:
@@ -201,7 +102,7 @@ def all_commands() -> list[Command]:
 # --- looking
 
 
-@command("SHOW HELP")
+@command("SHOW HELP", is_for_all=True)
 def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
@@ -263,7 +164,7 @@ def _users(console: Console, _arguments: Words) -> list[PoolSnapshot]:
 
 @table("SHOW VERSION", show.VERSION)
 def _version(_console: Console, _arguments: Words) -> list[str]:
-    return [f"PgCat {__version__}"]
+    return [show.PRODUCT]
 
 
 @table("SHOW LISTS", show.LISTS)
@@ -280,7 +181,7 @@ def _stats(console: Console, _arguments: Words) -> list[AddressSnapshot]:
 # --- doing
 
 
-@command("SET", assignments.is_assignment)
+@command("SET", assignments.is_assignment, is_for_all=True)
 def _set(_console: Console, arguments: Words) -> Reply:
     assignments.check(arguments)
     return Reply([], messages.notice_response("SET ignored"))

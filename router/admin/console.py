@@ -1,7 +1,7 @@
 """The virtual admin database: one administrator's session, from bytes to bytes.
 
-It speaks the simple and the extended protocol, has no transactions, and answers at once:
-nothing here waits. Output that the client does not take stops the work until it does.
+It speaks the simple and the extended protocol and answers at once: nothing here waits. Output
+that the client does not take stops the work until it does.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from ..errors import ClientError, ClientProtocolError, RouterError, ShuttingDown
 from ..printable import printable
 from ..protocol import binds, codes, framing, messages
 from ..stats import ClientSnapshot, View
-from . import encoding
-from .commands import AdminActions, Console, Order, find
+from . import courtesies, encoding
+from .commands import find
 from .extended import Extended
+from .replies import AdminActions, Block, Console, Order
 from .statements import split
 
 if TYPE_CHECKING:
@@ -36,18 +37,18 @@ _MAY_BE_LONG: Final = _COPY | {codes.QUERY, codes.PARSE, codes.BIND, codes.FUNCT
 
 
 def parameters(application_name: str) -> dict[str, str]:
-    """The ParameterStatus set of admin connections, as PgCat has it.
-
-    server_version is PgCat's own, for drivers expect a number there and tools know this one.
-    """
+    """The ParameterStatus set of admin connections, as PgCat has it."""
+    told = (
+        "client_encoding",
+        "server_encoding",
+        "DateStyle",
+        "TimeZone",
+        "standard_conforming_strings",
+        "server_version",
+    )
     return {
         "application_name": application_name,
-        "client_encoding": "UTF8",
-        "server_encoding": "UTF8",
-        "DateStyle": "ISO, MDY",
-        "TimeZone": "Etc/UTC",
-        "standard_conforming_strings": "on",
-        "server_version": "1.3.0",
+        **{name: courtesies.PARAMETERS[name] for name in told},
     }
 
 
@@ -65,6 +66,7 @@ class AdminSession:
         user: str,
         database: str,
         application_name: str,
+        may_act: bool,
         on_end: Callable[[AdminSession, str], None],
     ) -> None:
         self.link: Output | None = None
@@ -74,8 +76,16 @@ class AdminSession:
         self.database: Final = database
         self.application_name: Final = application_name
         self._on_end: Final = on_end
+        self._block: Final = Block()
         self._console: Final = Console(
-            f"admin {printable(user)} at {peer}", view, actions, settings
+            f"admin {printable(user)} at {peer}",
+            user,
+            database,
+            may_act,
+            self._block,
+            view,
+            actions,
+            settings,
         )
         self._extended: Final = Extended(self._console)
         self._input = bytearray()
@@ -196,7 +206,7 @@ class AdminSession:
             )
         )
         if kind in (codes.QUERY, codes.FUNCTION_CALL):
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
         else:
             self._skips_to_sync = True
 
@@ -206,7 +216,7 @@ class AdminSession:
         elif kind == codes.SYNC:
             self._skips_to_sync = False
             self._extended.sync()
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
         elif self._skips_to_sync or kind in _COPY or kind == codes.FLUSH:
             # Nothing is ever held back, so there is nothing to flush; and copy messages outside
             # of a COPY are to be ignored, says the manual.
@@ -215,7 +225,7 @@ class AdminSession:
             self._query(message)
         elif kind == codes.FUNCTION_CALL:
             self._refuse(RouterError("function calls are not supported", sqlstate="0A000"))
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
         else:
             self._answer(kind, message)
 
@@ -228,10 +238,10 @@ class AdminSession:
             self._orders.extend([find(statement) for statement in split(text)])
         except RouterError as error:
             self._refuse(error)
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
             return
         if not self._orders:
-            self._write(messages.EMPTY_QUERY_RESPONSE + messages.READY_IDLE)
+            self._write(messages.EMPTY_QUERY_RESPONSE + self._ready)
 
     def _run_next(self) -> None:
         order = self._orders.popleft()
@@ -241,7 +251,7 @@ class AdminSession:
             self._orders.clear()
             self._refuse(error)
         if not self._orders:
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
 
     def _run(self, order: Order) -> bytes:
         """Run one statement of a simple query; returns its whole answer."""
@@ -262,6 +272,12 @@ class AdminSession:
             self._skips_to_sync = True
 
     # --- answers
+
+    @property
+    def _ready(self) -> bytes:
+        """ReadyForQuery; an error does not make a transaction fail, for there is none."""
+        status = codes.IN_TRANSACTION if self._block.is_open else codes.IDLE
+        return messages.ready_for_query(status)
 
     def _write(self, data: bytes) -> None:
         if self.link is not None:

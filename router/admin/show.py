@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
+from .. import __version__
 from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 from ..routing.tallies import NAMES
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-Value = str | int
+PRODUCT: Final = f"PgCat {__version__}"
+"""What SHOW VERSION says."""
+
+Value = str | int | None
 Row = tuple[Value, ...]
 
 _SECOND: Final = 1_000_000

@@ -356,6 +356,7 @@ class AdminClient:
         *,
         settings: list[ConfigRow] | None = None,
         room: int = 1 << 30,
+        may_act: bool = True,
     ) -> None:
         self.actions = FakeActions()
         self.link = FakeLink(room)
@@ -369,6 +370,7 @@ class AdminClient:
             user="admin",
             database="pgcat",
             application_name="psql",
+            may_act=may_act,
             on_end=lambda _session, reason: self.ends.append(reason),
         )
         self.session.link = self.link
