@@ -48,6 +48,15 @@ class Counters:
         """All counters, in the order of SHOW STATS."""
         return tuple(getattr(self, name) for name in _COUNTED)
 
+    def reset(self) -> None:
+        """Begin anew."""
+        self.xact_count = self.query_count = 0
+        self.received = self.sent = 0
+        self.xact_time = self.query_time = self.wait_time = 0.0
+        self.errors = 0
+        self._before = (0,) * len(_COUNTED)
+        self.average = Averages()
+
     def close_window(self, seconds: float) -> None:
         """Compute the averages of the window that ends now."""
         now = self.totals()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ..errors import ConfigError, RouterError
+from ..errors import ClientError, ConfigError, RouterError
+from ..pool.control import Selection
 from ..protocol import messages
 from . import assignments, show
 from .courtesies import courtesy
-from .replies import Command, Form, Order, Reply, Run, anything, nothing
+from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
+from .verbs import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,13 +43,13 @@ _COMMANDS: Final[dict[str, Command]] = {}
 
 
 def command(
-    name: str, form: Form = nothing, *, is_for_all: bool = False
+    name: str, form: Form = nothing, *, is_for_all: bool = False, usage: str = ""
 ) -> Callable[[Run], Run]:
     """Make a function the command `name`, which returns no rows."""
 
     def register(function: Run) -> Run:
         tag = name.partition(" ")[0]
-        _COMMANDS[name] = Command(name, None, function, form, tag, is_for_all)
+        _COMMANDS[name] = Command(name, None, function, form, tag, is_for_all, usage)
         return function
 
     return register
@@ -88,6 +90,8 @@ def find(statement: Statement) -> Order:
     found = _COMMANDS.get(command_name)
     if found is not None and found.form(tuple(rest)):
         return Order(found, tuple(rest))
+    if found is not None and found.usage:
+        raise ClientError(f"usage: {found.usage}", hint="SHOW HELP lists the commands.")
     order = courtesy(statement)
     if order is None:
         raise statement.invalid()
@@ -111,6 +115,15 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW STATS",
         "SET key = arg",
         "RELOAD",
+        "PAUSE [database [, user]]",
+        "RESUME [database [, user]]",
+        "RECONNECT [database [, user]]",
+        "WAIT_CLOSE [database [, user]]",
+        "KILL [database [, user]]",
+        "KILL_CLIENT client_id",
+        "DISABLE database",
+        "ENABLE database",
+        "RESET STATS",
         "SHUTDOWN",
     )
     detail = "".join(f"\n\t{line}" for line in usage)
@@ -206,10 +219,125 @@ def _shutdown(console: Console, _arguments: Words) -> list[bool]:
 
 
 def _not_yet(future: str) -> None:
-    @command(future, anything)
+    @command(future, lambda _arguments: True)
     def refuse(_console: Console, _arguments: Words) -> Reply:
         raise RouterError(f"{future} is not supported yet", sqlstate="0A000")
 
 
-for _name in ("PAUSE", "RESUME", "BAN", "UNBAN", "SHOW BANS"):
+for _name in ("BAN", "UNBAN", "SHOW BANS"):
     _not_yet(_name)
+
+
+# --- pools, clients and servers
+
+
+def _is_selection(arguments: Words) -> bool:
+    """Whether it is nothing, a database, or a database and a user."""
+    return not arguments or _is_database(arguments) or _is_pool(arguments)
+
+
+def _is_database(arguments: Words) -> bool:
+    return len(arguments) == 1 and name(arguments[0]) is not None
+
+
+def _is_pool(arguments: Words) -> bool:
+    match arguments:
+        case (database, ",", user):
+            return name(database) is not None and name(user) is not None
+    return False
+
+
+def _selection(arguments: Words) -> Selection:
+    return Selection(*(name(word) for word in arguments if word != ","))
+
+
+def _told(text: str) -> bytes:
+    return messages.notice_response(text)
+
+
+@command("PAUSE", _is_selection, usage="PAUSE [database [, user]]")
+def _pause(console: Console, arguments: Words) -> Reply:
+    control, selection = console.actions.verbs.control, _selection(arguments)
+    pools = listed(control.pause(selection))
+    log.info("%s: PAUSE of %s", console.who, pools)
+    return Reply([], _told(f"paused now: {pools}"), lambda: control.is_drained(selection))
+
+
+@command("RESUME", _is_selection, usage="RESUME [database [, user]]")
+def _resume(console: Console, arguments: Words) -> Reply:
+    pools = listed(console.actions.verbs.control.resume(_selection(arguments)))
+    log.info("%s: RESUME of %s", console.who, pools)
+    return Reply([], _told(f"resumed now: {pools}"))
+
+
+@command("RECONNECT", _is_selection, usage="RECONNECT [database [, user]]")
+def _reconnect(console: Console, arguments: Words) -> Reply:
+    pools = listed(console.actions.verbs.control.reconnect(_selection(arguments)))
+    log.info("%s: RECONNECT of %s", console.who, pools)
+    return Reply([], _told(f"connections are replaced: {pools}"))
+
+
+@command("WAIT_CLOSE", _is_selection, usage="WAIT_CLOSE [database [, user]]", is_for_all=True)
+def _wait_close(console: Console, arguments: Words) -> Reply:
+    control, selection = console.actions.verbs.control, _selection(arguments)
+    control.select(selection)
+    return Reply([], until=lambda: control.is_renewed(selection))
+
+
+@command("KILL", _is_selection, usage="KILL [database [, user]]")
+def _kill(console: Console, arguments: Words) -> Reply:
+    selection = _selection(arguments)
+    clients, servers = console.actions.verbs.kill(selection)
+    log.warning(
+        "%s: KILL ended %d clients, %d connections to servers", console.who, clients, servers
+    )
+    return Reply([], _told(f"ended: {clients} clients, {servers} connections to servers"))
+
+
+def _is_client(arguments: Words) -> bool:
+    return len(arguments) == 1 and _client_id(arguments) is not None
+
+
+def _client_id(arguments: Words) -> int | None:
+    """The number of a client, as SHOW CLIENTS has it, or in decimal."""
+    text = arguments[0].strip("'")
+    try:
+        return int(text, 16 if text[:2] in ("0x", "0X") else 10)
+    except ValueError:
+        return None
+
+
+@command("KILL_CLIENT", _is_client, usage="KILL_CLIENT client_id")
+def _kill_client(console: Console, arguments: Words) -> Reply:
+    number = _client_id(arguments)
+    assert number is not None
+    console.actions.verbs.kill_client(number)
+    log.warning("%s: KILL_CLIENT 0x%08X", console.who, number)
+    return Reply([])
+
+
+@command("DISABLE", _is_database, usage="DISABLE database")
+def _disable(console: Console, arguments: Words) -> Reply:
+    database = name(arguments[0]) or ""
+    is_news = console.actions.verbs.control.disable(database)
+    log.info("%s: DISABLE of %s", console.who, database)
+    return Reply([], b"" if is_news else _told(f"database {database} is disabled already"))
+
+
+@command("ENABLE", _is_database, usage="ENABLE database")
+def _enable(console: Console, arguments: Words) -> Reply:
+    database = name(arguments[0]) or ""
+    is_news = console.actions.verbs.control.enable(database)
+    log.info("%s: ENABLE of %s", console.who, database)
+    return Reply([], b"" if is_news else _told(f"database {database} is not disabled"))
+
+
+def _is_stats(arguments: Words) -> bool:
+    return len(arguments) == 1 and keyword(arguments[0]) == "STATS"
+
+
+@command("RESET", _is_stats)
+def _reset(console: Console, _arguments: Words) -> Reply:
+    console.actions.verbs.reset_stats()
+    log.info("%s: RESET STATS", console.who)
+    return Reply([])

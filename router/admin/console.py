@@ -1,7 +1,8 @@
 """The virtual admin database: one administrator's session, from bytes to bytes.
 
-It speaks the simple and the extended protocol and answers at once: nothing here waits. Output
-that the client does not take stops the work until it does.
+It speaks the simple and the extended protocol. Most is answered at once; an answer that has to
+wait is held, and all that comes behind it. Output that the client does not take stops the work
+until it does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..stats import ClientSnapshot, View
 from . import courtesies, encoding
 from .commands import find
 from .extended import Extended
-from .replies import AdminActions, Block, Console, Order
+from .replies import AdminActions, Console, Order, State
 from .statements import split
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ class AdminSession:
         self.database: Final = database
         self.application_name: Final = application_name
         self._on_end: Final = on_end
-        self._block: Final = Block()
+        self._state: Final = State()
         self._console: Final = Console(
             f"admin {printable(user)} at {peer}",
             user,
             database,
             may_act,
-            self._block,
+            self._state,
             view,
             actions,
             settings,
@@ -93,6 +94,10 @@ class AdminSession:
         self._too_long = 0  # the kind of the message that is being skipped
         self._missing = 0  # bytes of it that are still to come
         self._skips_to_sync = False
+        self._actions: Final = actions
+        # An answer that waits, and what for.
+        self._held = b""
+        self._until: Callable[[], bool] | None = None
         self._ended = False
         self._opened_at: Final = time.monotonic()
         self._query_count = 0
@@ -149,6 +154,10 @@ class AdminSession:
         link = self.link
         for _ in range(TURN):
             if link is None or self._ended:
+                return
+            if self._until is not None:
+                if len(self._input) > MESSAGE_LIMIT:
+                    link.pause()
                 return
             if link.congested:
                 link.pause()
@@ -246,12 +255,12 @@ class AdminSession:
     def _run_next(self) -> None:
         order = self._orders.popleft()
         try:
-            self._write(self._run(order))
+            answer = self._run(order)
         except RouterError as error:
             self._orders.clear()
             self._refuse(error)
-        if not self._orders:
-            self._write(self._ready)
+            answer = b""
+        self._write_in_time(answer if self._orders else answer + self._ready)
 
     def _run(self, order: Order) -> bytes:
         """Run one statement of a simple query; returns its whole answer."""
@@ -266,17 +275,39 @@ class AdminSession:
         if kind == codes.EXECUTE:
             self._query_count += 1
         try:
-            self._write(self._extended.answer(kind, message))
+            self._write_in_time(self._extended.answer(kind, message))
         except RouterError as error:
             self._refuse(error)
             self._skips_to_sync = True
 
     # --- answers
 
+    def _write_in_time(self, data: bytes) -> None:
+        """Send an answer, or hold it until what its command waits for has come to pass."""
+        until, self._state.until = self._state.until, None
+        if until is None or until():
+            self._write(data)
+            return
+        self._held, self._until = data, until
+        self._actions.verbs.look_later(self._look)
+
+    def _look(self) -> None:
+        """Whether the answer that is held may be given now."""
+        if self._ended or self._until is None:
+            return
+        if not self._until():
+            self._actions.verbs.look_later(self._look)
+            return
+        data, self._held, self._until = self._held, b"", None
+        self._write(data)
+        if self.link is not None:
+            self.link.resume()
+        self._work()
+
     @property
     def _ready(self) -> bytes:
         """ReadyForQuery; an error does not make a transaction fail, for there is none."""
-        status = codes.IN_TRANSACTION if self._block.is_open else codes.IDLE
+        status = codes.IN_TRANSACTION if self._state.in_block else codes.IDLE
         return messages.ready_for_query(status)
 
     def _write(self, data: bytes) -> None:

@@ -182,25 +182,25 @@ def _transaction(words: Words) -> Order | None:
 
 
 def _begin(console: Console) -> Reply:
-    block = console.block
-    if block.is_open:
+    state = console.state
+    if state.in_block:
         text = "there is already a transaction in progress"
         return Reply([], messages.notice_response(text, "25001", severity="WARNING"))
-    block.is_open, block.has_changed = True, False
+    state.in_block, state.has_changed = True, False
     return Reply([])
 
 
 def _commit(console: Console) -> Reply:
-    was_open, console.block.is_open = console.block.is_open, False
+    was_open, console.state.in_block = console.state.in_block, False
     return Reply([], b"" if was_open else _nothing_open())
 
 
 def _roll_back(console: Console) -> Reply:
-    block = console.block
-    was_open, block.is_open = block.is_open, False
+    state = console.state
+    was_open, state.in_block = state.in_block, False
     if not was_open:
         return Reply([], _nothing_open())
-    if not block.has_changed:
+    if not state.has_changed:
         return Reply([])
     text = "nothing has been undone: the admin database has no transactions"
     return Reply([], messages.notice_response(text, "01000", severity="WARNING"))

@@ -47,7 +47,7 @@ class Extended:
 
     def sync(self) -> None:
         """End the portals, which end with their transaction."""
-        if not self._console.block.is_open:
+        if not self._console.state.in_block:
             self._portals.clear()
 
     def forget_unnamed(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..stats import View
     from .show import ConfigRow, Heading, Row
+    from .verbs import Verbs
 
 
 class AdminActions(Protocol):
@@ -28,22 +29,29 @@ class AdminActions(Protocol):
             ConfigError: the file cannot be used, and nothing has changed.
         """
 
+    @property
+    def verbs(self) -> Verbs:
+        """What can be done to pools, clients and servers."""
+
     def shutdown(self) -> None:
         """Begin to stop: let clients finish what they are at. Returns at once."""
 
 
-class Block:
-    """The transaction that a client believes to have open.
+class State:
+    """What commands change of the session that they are given in.
 
     Attributes:
-        has_changed: a command of it has done something.
+        in_block: the client believes to have a transaction open.
+        has_changed: a command of that has done something.
+        until: set by a command whose answer has to wait: whether it may be given.
     """
 
-    __slots__ = ("has_changed", "is_open")
+    __slots__ = ("has_changed", "in_block", "until")
 
     def __init__(self) -> None:
-        self.is_open = False
+        self.in_block = False
         self.has_changed = False
+        self.until: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class Console:
     user: str
     database: str
     may_act: bool
-    block: Block
+    state: State
     view: View
     actions: AdminActions
     settings: Callable[[], list[ConfigRow]]
@@ -67,10 +75,15 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a command answers between RowDescription and CommandComplete."""
+    """What a command answers between RowDescription and CommandComplete.
+
+    Attributes:
+        until: whether the answer may be given; None if it need not wait.
+    """
 
     rows: list[Row]
     notice: bytes = b""
+    until: Callable[[], bool] | None = None
 
 
 Run = Callable[[Console, Words], Reply]
@@ -82,11 +95,6 @@ def nothing(arguments: Words) -> bool:
     return not arguments
 
 
-def anything(_arguments: Words) -> bool:
-    """The form of a command that takes whatever comes."""
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command.
@@ -96,6 +104,7 @@ class Command:
         form: whether some words may stand behind the name.
         tag: of CommandComplete.
         is_for_all: whether those may use it who may only look.
+        usage: how to write it, for those who do not.
     """
 
     name: str
@@ -104,6 +113,7 @@ class Command:
     form: Form = nothing
     tag: str = ""
     is_for_all: bool = False
+    usage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +143,9 @@ class Order:
         if not command.is_for_all:
             if not console.may_act:
                 raise ClientError("admin access needed", sqlstate="42501")
-            console.block.has_changed = True
+            console.state.has_changed = True
         reply = command.run(console, self.arguments)
+        console.state.until = reply.until
         if command.headings is None:
             return Answer(None, command.tag, reply.notice)
         rows = [encoding.data_row(row, command.headings, formats) for row in reply.rows]

@@ -77,6 +77,8 @@ class AddressPool:
         on_change: told when `is_ready` may have changed.
         on_told: told when the server has been asked how far it is.
         on_schema_change: told when prepared statements may have other columns than before.
+        paused: nobody gets a connection, and what is released is closed.
+        generation: of the connections; those of earlier ones are to be replaced.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
         complaints: what has been logged of new connections, so that it is logged once.
@@ -112,6 +114,8 @@ class AddressPool:
         self.waiters: Final[deque[Waiter]] = deque()
         self.counters = Counters()
         self.retired = False
+        self.paused = False
+        self.generation = 0
         self.oversized = False
         self.catalogue: Catalogue | None = None
         self.complaints: Final[set[str]] = set()
@@ -141,7 +145,7 @@ class AddressPool:
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.size < self.settings.pool_size and not self.retired and self.is_open
+        return self.size < self.settings.pool_size and not self.is_closing and self.is_open
 
     @property
     def serves_at_once(self) -> bool:
@@ -186,6 +190,11 @@ class AddressPool:
     def owes_answers(self) -> bool:
         """Whether the server has been sent something that it has not answered."""
         return any(server.queue for server in self.active)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether connections are closed and not opened."""
+        return self.retired or self.paused
 
     def servers(self) -> list[ServerConnection]:
         """All connections that are logged in."""
@@ -254,6 +263,8 @@ class AddressPool:
 
     def _expire_waiters(self) -> None:
         self._expiry = None
+        if self.paused:
+            return
         now = self._engine.now
         while self.waiters and self.waiters[0].deadline <= now:
             waiter = self.waiters.popleft()
@@ -298,7 +309,7 @@ class AddressPool:
 
     def open_spare(self) -> None:
         """Open a connection that nobody waits for, if there is none at all."""
-        if self.size == 0 and not self.retired and self.is_open:
+        if self.size == 0 and not self.is_closing and self.is_open:
             self._open()
 
     def fill(self) -> None:
@@ -306,18 +317,20 @@ class AddressPool:
         while self.size < self.settings.min_pool_size and self._may_open:
             self._open()
 
-    def opened(self, server: ServerConnection) -> None:
-        """A connection that was asked for is there."""
+    def opened(self, server: ServerConnection, generation: int | None = None) -> None:
+        """A connection that was asked for, in that generation, is there."""
         self.connecting -= 1
         self.last_error = None
         if self.on_reached is not None:
             self.on_reached(self, server)
         self._retry.reset()
-        if self.retired:
+        is_stale = generation is not None and generation != self.generation
+        if self.is_closing or is_stale:
             self.health.reached()
             link, server.link = server.link, None
             if link is not None:
                 link.close()
+            self._try_again()
             return
         lifetime = self.settings.server_lifetime
         server.expires_at = server.opened_at + lifetime * (
@@ -343,6 +356,8 @@ class AddressPool:
             self._set_refused(Ban(error.message, now, until, is_firm=False))
         if self.on_unreachable is not None:
             self.on_unreachable(self, error)
+        if self.paused:
+            return  # who waits does so until it is resumed
         if self.size == 0 or not self.waiters:
             self._disappoint(None if refusals.is_temporary(error) else error)
         if self.waiters or self.settings.min_pool_size:
@@ -490,7 +505,7 @@ class AddressPool:
         if server.is_clean:
             if (
                 self.waiters
-                or self.retired
+                or self.is_closing
                 or self.oversized
                 or server.expires_at <= server.used_at
             ):
@@ -503,7 +518,7 @@ class AddressPool:
     def give_on(self, server: ServerConnection) -> None:
         """Give a clean connection to whoever waits, or keep it idle, or close it."""
         if (
-            self.retired
+            self.is_closing
             or server.expires_at <= self._engine.now
             or (self.oversized and self.size > self.settings.pool_size)
         ):
@@ -575,6 +590,36 @@ class AddressPool:
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()
+
+    def pause(self) -> None:
+        """Close what is idle, and the rest as it is released; those who wait go on waiting."""
+        self.paused = True
+        for server in list(self.idle):
+            server.close()
+
+    def resume(self) -> None:
+        """Serve again; for those who wait their time begins anew."""
+        self.paused = False
+        deadline = self._engine.now + self.settings.connect_timeout
+        for waiter in self.waiters:
+            waiter.deadline = deadline
+        self._watch_waiters()
+        self._retry.reset()
+        self._try_again()
+
+    def reconnect(self) -> None:
+        """Replace each connection, at once or as soon as it is released."""
+        self.generation += 1
+        for server in list(self.idle):
+            server.close()
+        for server in (*self.active, *self.tested_set):
+            server.expires_at = -math.inf
+        self._try_again()
+
+    @property
+    def is_retiring(self) -> bool:
+        """Whether a connection is left that is to be replaced."""
+        return any(server.expires_at == -math.inf for server in self.servers())
 
     def retire(self) -> None:
         """Close what is idle; what is in use is closed when it is released."""

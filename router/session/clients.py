@@ -44,6 +44,10 @@ class Clients:
         """Forget a session."""
         self._sessions.pop(session.client.pid, None)
 
+    def find(self, pid: int) -> Session | None:
+        """The session of that process id."""
+        return self._sessions.get(pid)
+
     def cancel(self, pid: int, secret: bytes) -> bool:
         """Act on a cancel request; returns whether its key is right."""
         session = self._sessions.get(pid)

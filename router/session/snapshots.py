@@ -60,7 +60,7 @@ def _pool_snapshot(pool: Pool, sessions: list[Session], now: float) -> PoolSnaps
         sv_tested=sum(len(part.tested_set) for part in parts),
         sv_login=sum(part.connecting for part in parts),
         maxwait_us=int(max(waits, default=0.0) * 1e6),
-        paused=False,
+        paused=pool.paused,
     )
 
 
@@ -91,7 +91,7 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         sv_active=len(part.active),
         sv_tested=len(part.tested_set),
         sv_login=part.connecting,
-        paused=False,
+        paused=pool.paused,
         banned=part.is_banned,
         xact_count=counters.xact_count,
         query_count=counters.query_count,

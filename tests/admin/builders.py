@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from router.admin.console import AdminSession
+from router.admin.verbs import Verbs
 from router.engine.link import Output
+from router.pool.registry import PoolRegistry
 from router.protocol import messages
 from router.protocol.messages import parse_error_fields
+from router.session.clients import Clients
 from router.stats import (
     AddressSnapshot,
     Averages,
@@ -20,10 +23,13 @@ from router.stats import (
     ServerSnapshot,
     ShardedSnapshot,
 )
+from tests.support.harness import FakeEngine
 
 if TYPE_CHECKING:
     from router.admin.show import ConfigRow
     from router.errors import RouterError
+    from router.pool.address_pool import AddressPool
+    from router.pool.server import ServerConnection
 
 POOL = PoolSnapshot(
     database="app",
@@ -202,11 +208,28 @@ def many_clients(count: int) -> FakeView:
     return FakeView(client_rows=[replace(CLIENT, client_id=number) for number in range(count)])
 
 
+class NoServers:
+    """A connector that nobody needs."""
+
+    def open(self, pool: AddressPool) -> None:
+        """Nothing is opened."""
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Nothing is cancelled."""
+
+
+def _verbs() -> Verbs:
+    """What can be done to no pools and no clients."""
+    engine = FakeEngine()
+    return Verbs(engine, PoolRegistry(engine, NoServers(), lambda *_: None), Clients())
+
+
 @dataclass
 class FakeActions:
     """Notes what it was asked for; `reload_error` makes a reload fail."""
 
     done: list[str] = field(default_factory=list)
+    verbs: Verbs = field(default_factory=_verbs)
     reload_error: RouterError | None = None
 
     def reload(self) -> None:

@@ -121,7 +121,7 @@ def test_answers_do_not_wait_for_flush_or_sync() -> None:
 
 
 def test_a_command_that_fails_at_execute_skips_to_sync() -> None:
-    answer = AdminClient().prepare("PAUSE")
+    answer = AdminClient().prepare("BAN a 5")
     assert answer.kinds == "12nEZ"
     assert answer.error["C"] == "0A000"
 
