@@ -189,7 +189,16 @@ class RoutingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ClientSnapshot:
-    """A row of SHOW CLIENTS. `maxwait_us` is the longest single wait of its life."""
+    """A row of SHOW CLIENTS.
+
+    Attributes:
+        maxwait_us: the longest single wait of its life.
+        activity: its state as PostgreSQL would call it.
+        server_id, server_pid: of the connection that it has.
+        xact_us: for how long its transaction has been open.
+        wait_us: how long it has been waiting for a server.
+        statements: that it has prepared.
+    """
 
     client_id: int
     database: str
@@ -203,11 +212,22 @@ class ClientSnapshot:
     error_count: int
     age_seconds: int
     maxwait_us: int
+    activity: str = "idle"
+    server_id: int | None = None
+    server_pid: int | None = None
+    xact_us: int = 0
+    wait_us: int = 0
+    statements: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """A row of SHOW SERVERS: one connection to a server."""
+    """A row of SHOW SERVERS: one connection to a server.
+
+    Attributes:
+        activity, xact_us, client_id: of the client that has it.
+        close_needed: it is closed when it is released.
+    """
 
     server_id: int
     pool: str
@@ -226,6 +246,12 @@ class ServerSnapshot:
     prepare_cache_miss: int
     prepare_cache_eviction: int
     prepare_cache_size: int
+    host: str = ""
+    port: int = 0
+    activity: str = "idle"
+    client_id: int | None = None
+    xact_us: int = 0
+    close_needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

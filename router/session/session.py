@@ -399,6 +399,7 @@ class Session(PoolClient):
         server.query_count += 1
         counters.query_count += 1
         counters.query_time += now - segment.started
+        counters.xact_time += lease.transaction_time(segment, status)
         if self.batch.script.segment is segment:
             self.batch.script.reset()  # a Sync that was passed on in COPY has ended it
         if segment.failed:
@@ -414,8 +415,6 @@ class Session(PoolClient):
             client.transaction_count += 1
             server.transaction_count += 1
             counters.xact_count += 1
-            counters.xact_time += now - lease.xact_started
-            lease.xact_started = now
             lease.route = None
             routing = self.routing
             if routing.is_moving or routing.state.has_local or lease.writes is not None:

@@ -135,8 +135,15 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
     )
 
 
-def server_snapshots(pools: Iterable[Pool], now: float) -> list[ServerSnapshot]:
+def server_snapshots(
+    pools: Iterable[Pool], sessions: Iterable[Session], now: float
+) -> list[ServerSnapshot]:
     """The rows of SHOW SERVERS."""
+    holders = {
+        session.lease.server: session
+        for session in sessions
+        if session.lease.server is not None
+    }
     return [
         ServerSnapshot(
             server_id=server.serial,
@@ -156,10 +163,17 @@ def server_snapshots(pools: Iterable[Pool], now: float) -> list[ServerSnapshot]:
             prepare_cache_miss=server.statements.misses,
             prepare_cache_eviction=server.statements.evictions,
             prepare_cache_size=len(server.statements),
+            host=part.address.host,
+            port=part.address.port,
+            activity="idle" if holder is None else holder.lease.activity.value,
+            client_id=None if holder is None else holder.client.pid,
+            xact_us=0 if holder is None else microseconds(holder.lease.transaction_age(now)),
+            close_needed=server.expires_at <= now or part.is_closing,
         )
         for pool in pools
         for part in pool.address_pools()
         for server in part.servers()
+        for holder in (holders.get(server),)
     ]
 
 

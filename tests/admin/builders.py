@@ -101,6 +101,12 @@ CLIENT = ClientSnapshot(
     error_count=1,
     age_seconds=61,
     maxwait_us=1_500_000,
+    activity="idle in transaction",
+    server_id=0x1A,
+    server_pid=4242,
+    xact_us=5,
+    wait_us=6,
+    statements=7,
 )
 
 SERVER = ServerSnapshot(
@@ -121,6 +127,12 @@ SERVER = ServerSnapshot(
     prepare_cache_miss=15,
     prepare_cache_eviction=16,
     prepare_cache_size=17,
+    host="db1",
+    port=5433,
+    activity="idle in transaction",
+    client_id=0xBEEF,
+    xact_us=5,
+    close_needed=True,
 )
 
 
@@ -351,8 +363,8 @@ def _values(body: bytes) -> list[bytes]:
     position = 2
     for _ in range(count):
         [size] = struct.unpack_from("!i", body, position)
-        values.append(body[position + 4 : position + 4 + size])
-        position += 4 + size
+        values.append(body[position + 4 : position + 4 + max(size, 0)])
+        position += 4 + max(size, 0)
     assert position == len(body)
     return values
 

@@ -253,6 +253,46 @@ def test_kill_client_ends_one_and_cancels_what_it_does(
         assert f"0x{other.pid:08X}" in ids
 
 
+# --- who has what
+
+
+def test_clients_and_servers_name_each_other(router: RouterProcess) -> None:
+    with (
+        WireClient.login(router.port, "one") as busy,
+        WireClient.login(router.port, "one") as idle,
+    ):
+        identifier = f"0x{busy.pid:08X}"
+
+        def client(name: str) -> str:
+            return column(router, "SHOW CLIENTS", "client_id", identifier, name)
+
+        assert client("activity") == "idle"
+        assert client("server_pid") == "None"
+        busy.query("BEGIN")
+        pid = pid_of(busy)
+        assert client("activity") == "idle in transaction"
+        assert client("server_pid") == pid
+        age = int(client("xact_us"))
+        assert 0 < age < int(client("xact_us")), "it grows"
+        [server] = [row for row in router.admin("SHOW SERVERS") if row["remote_pid"] == pid]
+        assert server["client_id"] == identifier
+        assert server["server_id"] == client("server_id")
+        assert server["activity"] == "idle in transaction"
+        assert server["close_needed"] == "0"
+        router.admin("RECONNECT one")
+        assert column(router, "SHOW SERVERS", "remote_pid", pid, "close_needed") == "1"
+        with pytest.raises(AssertionError):
+            busy.query("SELECT 1/0")
+        assert client("activity") == "idle in transaction (aborted)"
+        busy.query("ROLLBACK")
+        assert (client("activity"), client("xact_us")) == ("idle", "0")
+        busy.send(query("SELECT pg_sleep(3600)"))
+        wait_until("it runs", lambda: client("activity") == "active")
+        assert int(client("xact_us")) > 0
+        identifier = f"0x{idle.pid:08X}"
+        assert client("server_id") == "None"
+
+
 # --- DISABLE, ENABLE, RESET STATS
 
 
