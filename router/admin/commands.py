@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ..errors import ClientError, ConfigError, RouterError
 from ..pool.control import Selection
 from ..protocol import messages
-from . import assignments, show
+from . import assignments, bouncer, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
@@ -40,6 +40,8 @@ S = TypeVar("S")
 
 
 _COMMANDS: Final[dict[str, Command]] = {}
+# Those that are others in the database `pgbouncer`.
+_BOUNCER: Final[dict[str, Command]] = {}
 
 
 def command(
@@ -56,7 +58,11 @@ def command(
 
 
 def table(
-    name: str, columns: tuple[Column[S], ...], form: Form = nothing
+    name: str,
+    columns: tuple[Column[S], ...],
+    form: Form = nothing,
+    *,
+    among: dict[str, Command] = _COMMANDS,
 ) -> Callable[
     [Callable[[Console, Words], Iterable[S]]], Callable[[Console, Words], Iterable[S]]
 ]:
@@ -69,7 +75,7 @@ def table(
             return Reply(show.rows(columns, function(console, words)))
 
         tag = name.partition(" ")[0]
-        _COMMANDS[name] = Command(
+        among[name] = Command(
             name, show.headings(columns), run, form, tag, is_for_all=tag == "SHOW"
         )
         return function
@@ -77,8 +83,8 @@ def table(
     return register
 
 
-def find(statement: Statement) -> Order:
-    """What a statement asks for.
+def find(statement: Statement, database: str = "pgcat") -> Order:
+    """What a statement asks for, in one of the two admin databases.
 
     Raises:
         ClientError: it is no command, or not in the form of it.
@@ -88,6 +94,8 @@ def find(statement: Statement) -> Order:
     if command_name == "SHOW" and rest:
         command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
     found = _COMMANDS.get(command_name)
+    if database == "pgbouncer":
+        found = _BOUNCER.get(command_name, found)
     if found is not None and found.form(tuple(rest)):
         return Order(found, tuple(rest))
     if found is not None and found.usage:
@@ -103,6 +111,11 @@ def all_commands() -> list[Command]:
     return list(_COMMANDS.values())
 
 
+def bouncer_commands() -> list[Command]:
+    """Those that are others in the database `pgbouncer`."""
+    return list(_BOUNCER.values())
+
+
 # --- looking
 
 
@@ -112,7 +125,9 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|ROUTING|SHARDED_TABLES",
-        "SHOW STATS",
+        "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
+        "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
+        "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
         "SET key = arg",
         "RELOAD",
         "PAUSE [database [, user]]",
@@ -189,6 +204,79 @@ def _lists(console: Console, _arguments: Words) -> list[ListRow]:
 @table("SHOW STATS", show.STATS)
 def _stats(console: Console, _arguments: Words) -> list[AddressSnapshot]:
     return console.view.addresses()
+
+
+# --- looking, as in PgBouncer
+
+
+@table("SHOW STATS", bouncer.STATS, among=_BOUNCER)
+@table("SHOW STATS_TOTALS", bouncer.STATS_TOTALS)
+@table("SHOW STATS_AVERAGES", bouncer.STATS_AVERAGES)
+def _bouncer_stats(console: Console, _arguments: Words) -> list[bouncer.Stats]:
+    return bouncer.stats(console.view)
+
+
+@table("SHOW TOTALS", bouncer.TOTALS)
+def _totals(console: Console, _arguments: Words) -> list[bouncer.Figure]:
+    return bouncer.totals(console.view)
+
+
+@table("SHOW POOLS", bouncer.POOLS, among=_BOUNCER)
+def _bouncer_pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
+    return console.view.pools()
+
+
+@table("SHOW DATABASES", bouncer.DATABASES, among=_BOUNCER)
+def _bouncer_databases(console: Console, _arguments: Words) -> list[bouncer.Database]:
+    return bouncer.databases(console.view, console.actions.verbs.control.is_disabled)
+
+
+@table("SHOW USERS", bouncer.USERS, among=_BOUNCER)
+def _bouncer_users(console: Console, _arguments: Words) -> list[bouncer.User]:
+    return bouncer.users(console.view)
+
+
+@table("SHOW LISTS", show.LISTS, among=_BOUNCER)
+def _bouncer_lists(console: Console, _arguments: Words) -> list[ListRow]:
+    return bouncer.lists(console.view)
+
+
+@table("SHOW CLIENTS", bouncer.SOCKETS, among=_BOUNCER)
+def _bouncer_clients(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return [bouncer.client_socket(client) for client in console.view.clients()]
+
+
+@table("SHOW SERVERS", bouncer.SOCKETS, among=_BOUNCER)
+def _bouncer_servers(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return [bouncer.server_socket(server) for server in console.view.servers()]
+
+
+@table("SHOW SOCKETS", bouncer.SOCKETS)
+def _sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return bouncer.sockets(console.view)
+
+
+@table("SHOW ACTIVE_SOCKETS", bouncer.SOCKETS)
+def _active_sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return bouncer.sockets(console.view, active=True)
+
+
+@table("SHOW STATE", bouncer.STATE)
+def _state(console: Console, _arguments: Words) -> list[bouncer.Setting]:
+    return bouncer.state(console.view.pools())
+
+
+@table("SHOW MEM", bouncer.MEM)
+def _mem(console: Console, _arguments: Words) -> list[bouncer.Memory]:
+    return bouncer.memory(console.view)
+
+
+@table("SHOW PEERS", bouncer.PEERS)
+@table("SHOW PEER_POOLS", bouncer.PEER_POOLS)
+@table("SHOW DNS_HOSTS", bouncer.DNS_HOSTS)
+@table("SHOW DNS_ZONES", bouncer.DNS_ZONES)
+def _none(_console: Console, _arguments: Words) -> list[None]:
+    return []
 
 
 # --- doing

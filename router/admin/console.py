@@ -244,7 +244,7 @@ class AdminSession:
         try:
             text = binds.query_text(message, 0, len(message)).decode("utf-8", "replace")
             # As in PostgreSQL, nothing is done unless all of the text can be understood.
-            self._orders.extend([find(statement) for statement in split(text)])
+            self._orders.extend([find(each, self.database) for each in split(text)])
         except RouterError as error:
             self._refuse(error)
             self._write(self._ready)

@@ -67,7 +67,7 @@ class Extended:
             raise ClientError(
                 "cannot insert multiple commands into a prepared statement", sqlstate="42601"
             )
-        order = find(found[0]) if found else EMPTY
+        order = find(found[0], self._console.database) if found else EMPTY
         if name in self._statements:
             raise ClientError(
                 f'prepared statement "{_shown(name)}" already exists', sqlstate="42P05"

@@ -256,6 +256,7 @@ class Pool:
             nowhere = Address(self.database, shard, -1, 0, False, "", 0, "", is_auto=True)
             lobby = self._new_lobby(nowhere, self.settings)
             lobby.is_open = False
+            lobby.paused = self.paused
             self._lobbies[shard] = lobby
         why = roles.unknown(shard, self._autos(shard))
         lobby.last_error = ServerUnavailable(why, hint="SHOW HEALTH has what servers say.")
@@ -425,13 +426,13 @@ class Pool:
     def pause(self) -> None:
         """Give no servers to clients, and close them as they come back."""
         self._resumed = trio.Event()
-        for address_pool in self.address_pools():
+        for address_pool in (*self.address_pools(), *self._lobbies.values()):
             address_pool.pause()
 
     def resume(self) -> None:
         """Give servers to clients again."""
         resumed, self._resumed = self._resumed, None
-        for address_pool in self.address_pools():
+        for address_pool in (*self.address_pools(), *self._lobbies.values()):
             address_pool.resume()
         if resumed is not None:
             resumed.set()

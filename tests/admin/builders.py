@@ -392,6 +392,7 @@ class AdminClient:
         settings: list[ConfigRow] | None = None,
         room: int = 1 << 30,
         may_act: bool = True,
+        database: str = "pgcat",
     ) -> None:
         self.actions = FakeActions()
         self.link = FakeLink(room)
@@ -403,7 +404,7 @@ class AdminClient:
             peer="10.0.0.9:5000",
             tls="TLSv1.3",
             user="admin",
-            database="pgcat",
+            database=database,
             application_name="psql",
             may_act=may_act,
             on_end=lambda _session, reason: self.ends.append(reason),
