@@ -39,8 +39,8 @@ def test_psycopg_works_without_autocommit(proxied: Proxied, database: str) -> No
             [row] = cursor.execute("SHOW LISTS").fetchall()[:1]
             assert row == {"list": "databases", "items": row["items"]}
             assert isinstance(row["items"], int)
-            [pool, *_] = cursor.execute("SHOW POOLS").fetchall()
-            assert isinstance(pool["cl_active"], Decimal)
+            [stats, *_] = cursor.execute("SHOW STATS").fetchall()
+            assert isinstance(stats["total_query_count"], Decimal)
         states = [connection.info.transaction_status]
         connection.commit()
         states.append(connection.info.transaction_status)
