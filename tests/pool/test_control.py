@@ -61,3 +61,13 @@ def test_a_connection_that_was_being_opened_before_reconnect_is_replaced() -> No
     part.opened(server, generation)
     assert server.link is None
     assert part.connecting == 1
+
+
+def test_what_was_tried_in_vain_before_a_pause_is_tried_at_once_behind_it() -> None:
+    harness = Harness()
+    wait(harness)
+    harness.refuse(ServerRefused("starting up", sqlstate="57P03"))
+    assert harness.part.connecting == 0, "it would be tried again a little later"
+    harness.part.pause()
+    harness.part.resume()
+    assert harness.part.connecting == 1

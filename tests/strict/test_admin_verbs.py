@@ -70,6 +70,15 @@ def backends(database: Database) -> set[str]:
     return {str(pid) for (pid,) in found}
 
 
+def sleeps(database: Database) -> bool:
+    """Whether a backend has begun to sleep: a cancel request before that would do nothing."""
+    sql = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event = 'PgSleep'"
+    )
+    return bool(database.execute(sql))
+
+
 # --- PAUSE, RESUME
 
 
@@ -178,6 +187,12 @@ def test_all_but_one_stay_paused(router: RouterProcess) -> None:
     assert notice(router, "PAUSE") == "paused now: none"
     assert notice(router, "RESUME two") == "resumed now: two/postgres"
     assert [router.pool(name)["paused"] for name in POOLS] == ["1", "0"]
+    size = "prepared_statements_cache_size = 7"
+    text = router.config_path.read_text()
+    for name in POOLS:
+        text = text.replace(f"[pools.{name}]", f"[pools.{name}]\n{size}")
+    router.reload(text)
+    assert [router.pool(name)["paused"] for name in POOLS] == ["1", "0"], "they are new ones"
     assert notice(router, "RESUME") == "resumed now: one/postgres, session/postgres"
     assert notice(router, "RESUME") == "resumed now: none"
 
@@ -243,7 +258,7 @@ def test_kill_client_ends_one_and_cancels_what_it_does(
         wanted.query("BEGIN")
         wanted.query("INSERT INTO t VALUES (1, 'x')")
         wanted.send(query("SELECT pg_sleep(3600)"))
-        wait_until("it runs", lambda: router.pool("one")["sv_active"] == "1")
+        wait_until("it runs", lambda: sleeps(database))
         router.admin(f"KILL_CLIENT 0x{wanted.pid:08X}")
         assert sqlstates(wanted.read_to_end())[-1] == "57P01"
         wait_until("it is clean", lambda: router.pool("one")["sv_idle"] == "1")
