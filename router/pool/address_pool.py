@@ -22,7 +22,6 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError, ServerLost
 from ..stats import Counters
 from . import cleaning, refusals
 from .health import Ban, ServerHealth
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine, Timer
+    from ..errors import RouterError
     from ..protocol.passwords import UserSecret
     from .address import Address
     from .catalogue import Catalogue
@@ -324,8 +324,7 @@ class AddressPool:
         if self.on_reached is not None:
             self.on_reached(self, server)
         self._retry.reset()
-        is_stale = generation is not None and generation != self.generation
-        if self.is_closing or is_stale:
+        if self.is_closing or generation not in (None, self.generation):
             self.health.reached()
             link, server.link = server.link, None
             if link is not None:
@@ -409,22 +408,6 @@ class AddressPool:
         """See whether those that are idle still lead to somebody."""
         for server in list(self.idle):
             self._check(server)
-
-    def fence(self, error: RouterError) -> None:
-        """The server is silent: give up what waits for it, and what nobody has.
-
-        A client that is in a transaction and asks for nothing keeps its connection.
-        """
-        lost = ServerLost(
-            f"server connection to {self.address.label} was given up: {error.message}",
-            hint="The server accepts connections and does not answer, or its network is cut.",
-        )
-        for server in self.servers():
-            client = server.client
-            if client is None:
-                server.close()
-            elif server.queue and not client.congested:
-                server.fail(lost)
 
     def expel(self, error: RouterError) -> None:
         """Give up all connections: the server is not what their clients take it for."""
@@ -591,35 +574,14 @@ class AddressPool:
             self._set_refused(None)
         self.fill()
 
-    def pause(self) -> None:
-        """Close what is idle, and the rest as it is released; those who wait go on waiting."""
-        self.paused = True
-        for server in list(self.idle):
-            server.close()
-
-    def resume(self) -> None:
-        """Serve again; for those who wait their time begins anew."""
-        self.paused = False
+    def go_on(self) -> None:
+        """Open what is wanted at once, and count the time of those who wait anew."""
         deadline = self._engine.now + self.settings.connect_timeout
         for waiter in self.waiters:
             waiter.deadline = deadline
         self._watch_waiters()
         self._retry.reset()
         self._try_again()
-
-    def reconnect(self) -> None:
-        """Replace each connection, at once or as soon as it is released."""
-        self.generation += 1
-        for server in list(self.idle):
-            server.close()
-        for server in (*self.active, *self.tested_set):
-            server.expires_at = -math.inf
-        self._try_again()
-
-    @property
-    def is_retiring(self) -> bool:
-        """Whether a connection is left that is to be replaced."""
-        return any(server.expires_at == -math.inf for server in self.servers())
 
     def retire(self) -> None:
         """Close what is idle; what is in use is closed when it is released."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ClientError, RouterError
@@ -9,6 +10,7 @@ from ..errors import ClientError, RouterError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from .address_pool import AddressPool
     from .pool import Pool
 
 
@@ -130,7 +132,7 @@ class Control:
         found = self.select(selection)
         for pool in found:
             for part in pool.address_pools():
-                part.reconnect()
+                reconnect(part)
         return found
 
     def is_renewed(self, selection: Selection) -> bool:
@@ -140,7 +142,7 @@ class Control:
         except RouterError:
             return True
         return not any(
-            part.is_retiring or (pool.retired and part.size)
+            is_retiring(part) or (pool.retired and part.size)
             for pool in found
             for part in pool.address_pools()
         )
@@ -192,3 +194,18 @@ class Control:
 
 def _is_empty(pool: Pool) -> bool:
     return not any(part.size for part in pool.address_pools())
+
+
+def reconnect(part: AddressPool) -> None:
+    """Replace each connection to a server, at once or as soon as it is released."""
+    part.generation += 1
+    for server in list(part.idle):
+        server.close()
+    for server in (*part.active, *part.tested_set):
+        server.expires_at = -math.inf
+    part.go_on()
+
+
+def is_retiring(part: AddressPool) -> bool:
+    """Whether a connection is left that is to be replaced."""
+    return any(server.expires_at == -math.inf for server in part.servers())

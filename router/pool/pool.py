@@ -427,13 +427,16 @@ class Pool:
         """Give no servers to clients, and close them as they come back."""
         self._resumed = trio.Event()
         for address_pool in (*self.address_pools(), *self._lobbies.values()):
-            address_pool.pause()
+            address_pool.paused = True
+            for server in list(address_pool.idle):
+                server.close()
 
     def resume(self) -> None:
         """Give servers to clients again."""
         resumed, self._resumed = self._resumed, None
         for address_pool in (*self.address_pools(), *self._lobbies.values()):
-            address_pool.resume()
+            address_pool.paused = False
+            address_pool.go_on()
         if resumed is not None:
             resumed.set()
 
