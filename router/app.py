@@ -13,6 +13,7 @@ import trio
 
 from .admin import console
 from .admin.show_config import config_rows
+from .admin.verbs import Verbs
 from .config import loader
 from .config.effective import in_force, restart_keys
 from .engine import listener, liveness
@@ -71,6 +72,7 @@ class TaskConnector:
         self._nursery.start_soon(self._open, pool)
 
     async def _open(self, pool: AddressPool) -> None:
+        generation = pool.generation
         try:
             server = await connect.open_server(self._engine, pool)
         except RouterError as error:
@@ -81,7 +83,7 @@ class TaskConnector:
             bug = RouterError("internal error", hint="The log of the router has more.")
             self._engine.run_in_round(lambda: pool.open_failed(bug))
         else:
-            self._engine.run_in_round(lambda: pool.opened(server))
+            self._engine.run_in_round(lambda: pool.opened(server, generation))
 
     def cancel(self, server: ServerConnection) -> None:
         """Send a cancel request in a task."""
@@ -141,6 +143,7 @@ class Router:
         self._connector: Final = TaskConnector(self.engine, nursery)
         self.registry: Final = PoolRegistry(self.engine, self._connector, inspector_of)
         self.clients: Final = Clients()
+        self.verbs: Final = Verbs(self.engine, self.registry, self.clients)
         self.admins: Final = Admins()
         self.view: Final = RouterView(self.registry, self.clients, self.admins.snapshots)
         self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
@@ -280,6 +283,7 @@ class Router:
             user=user,
             database=database,
             application_name=application_name,
+            may_act=user != self.config.general.stats_username,
             on_end=lambda _session, _reason: self.admins.remove(pid),
         )
         self.admins.add(pid, session)

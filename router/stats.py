@@ -48,6 +48,15 @@ class Counters:
         """All counters, in the order of SHOW STATS."""
         return tuple(getattr(self, name) for name in _COUNTED)
 
+    def reset(self) -> None:
+        """Begin anew."""
+        self.xact_count = self.query_count = 0
+        self.received = self.sent = 0
+        self.xact_time = self.query_time = self.wait_time = 0.0
+        self.errors = 0
+        self._before = (0,) * len(_COUNTED)
+        self.average = Averages()
+
     def close_window(self, seconds: float) -> None:
         """Compute the averages of the window that ends now."""
         now = self.totals()
@@ -180,7 +189,16 @@ class RoutingSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ClientSnapshot:
-    """A row of SHOW CLIENTS. `maxwait_us` is the longest single wait of its life."""
+    """A row of SHOW CLIENTS.
+
+    Attributes:
+        maxwait_us: the longest single wait of its life.
+        activity: its state as PostgreSQL would call it.
+        server_id, server_pid: of the connection that it has.
+        xact_us: for how long its transaction has been open.
+        wait_us: how long it has been waiting for a server.
+        statements: that it has prepared.
+    """
 
     client_id: int
     database: str
@@ -194,11 +212,22 @@ class ClientSnapshot:
     error_count: int
     age_seconds: int
     maxwait_us: int
+    activity: str = "idle"
+    server_id: int | None = None
+    server_pid: int | None = None
+    xact_us: int = 0
+    wait_us: int = 0
+    statements: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """A row of SHOW SERVERS: one connection to a server."""
+    """A row of SHOW SERVERS: one connection to a server.
+
+    Attributes:
+        activity, xact_us, client_id: of the client that has it.
+        close_needed: it is closed when it is released.
+    """
 
     server_id: int
     pool: str
@@ -217,6 +246,12 @@ class ServerSnapshot:
     prepare_cache_miss: int
     prepare_cache_eviction: int
     prepare_cache_size: int
+    host: str = ""
+    port: int = 0
+    activity: str = "idle"
+    client_id: int | None = None
+    xact_us: int = 0
+    close_needed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,19 @@ part of its declaration, nothing if that does not say; anything else is an error
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from .. import __version__
-from ..errors import ConfigError, RouterError
+from ..errors import ClientError, ConfigError, RouterError
+from ..pool.control import Selection
 from ..protocol import messages
-from ..protocol.portals import Answer
-from . import assignments, encoding, show
-from .statements import Statement, Words, keyword, name
+from . import assignments, bouncer, show
+from .courtesies import courtesy
+from .replies import Command, Form, Order, Reply, Run, nothing
+from .statements import keyword, name
+from .verbs import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable
 
     from ..stats import (
         AddressSnapshot,
@@ -29,137 +29,40 @@ if TYPE_CHECKING:
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
-        View,
     )
-    from .show import Column, ConfigRow, Heading, ListRow, Row
+    from .replies import Console
+    from .show import Column, ConfigRow, ListRow
+    from .statements import Statement, Words
 
 log = logging.getLogger("router.admin")
 
 S = TypeVar("S")
 
 
-class AdminActions(Protocol):
-    """What an administrator can have done."""
-
-    def reload(self) -> None:
-        """Read the configuration file again.
-
-        Raises:
-            ConfigError: the file cannot be used, and nothing has changed.
-        """
-
-    def shutdown(self) -> None:
-        """Begin to stop: let clients finish what they are at. Returns at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Console:
-    """What commands work on; `who` asks for them."""
-
-    who: str
-    view: View
-    actions: AdminActions
-    settings: Callable[[], list[ConfigRow]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a command answers between RowDescription and CommandComplete."""
-
-    rows: list[Row]
-    notice: bytes = b""
-
-
-_Run = Callable[[Console, Words], Reply]
-_Form = Callable[[Words], bool]
-
-
-def nothing(arguments: Words) -> bool:
-    """The form of a command that stands for itself."""
-    return not arguments
-
-
-def anything(_arguments: Words) -> bool:
-    """The form of a command that takes whatever comes."""
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command.
-
-    Attributes:
-        headings: None if it never returns rows, so Describe need not run it.
-        form: whether some words may stand behind the name.
-    """
-
-    name: str
-    headings: tuple[Heading, ...] | None
-    run: _Run
-    form: _Form = nothing
-
-    @property
-    def tag(self) -> str:
-        """The tag of CommandComplete."""
-        return self.name.partition(" ")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A command with what stands behind its name."""
-
-    command: Command
-    arguments: Words
-
-    def run(self, console: Console) -> Reply:
-        """Do it.
-
-        Raises:
-            RouterError: it cannot be done; the session goes on.
-        """
-        return self.command.run(console, self.arguments)
-
-    @property
-    def columns(self) -> tuple[Heading, ...]:
-        """Those of its rows; none if it never has any."""
-        return self.command.headings or ()
-
-    @property
-    def types(self) -> tuple[int, ...]:
-        """Those of its parameters: no command takes any."""
-        return ()
-
-    def answer(self, console: Console, formats: Sequence[int]) -> Answer:
-        """Do it, and encode what comes of it, each column in its format.
-
-        Raises:
-            RouterError: it cannot be done; the session goes on.
-        """
-        reply, command = self.run(console), self.command
-        if command.headings is None:
-            return Answer(None, command.tag, reply.notice)
-        rows = [encoding.data_row(row, command.headings, formats) for row in reply.rows]
-        return Answer(rows, command.tag, reply.notice)
-
-
-EMPTY: Final = Order(Command("", None, lambda _console, _arguments: Reply([])), ())
-"""The empty query."""
-
 _COMMANDS: Final[dict[str, Command]] = {}
+# Those that are others in the database `pgbouncer`.
+_BOUNCER: Final[dict[str, Command]] = {}
 
 
-def command(name: str, form: _Form = nothing) -> Callable[[_Run], _Run]:
+def command(
+    name: str, form: Form = nothing, *, is_for_all: bool = False, usage: str = ""
+) -> Callable[[Run], Run]:
     """Make a function the command `name`, which returns no rows."""
 
-    def register(function: _Run) -> _Run:
-        _COMMANDS[name] = Command(name, None, function, form)
+    def register(function: Run) -> Run:
+        tag = name.partition(" ")[0]
+        _COMMANDS[name] = Command(name, None, function, form, tag, is_for_all, usage)
         return function
 
     return register
 
 
 def table(
-    name: str, columns: tuple[Column[S], ...]
+    name: str,
+    columns: tuple[Column[S], ...],
+    form: Form = nothing,
+    *,
+    among: dict[str, Command] = _COMMANDS,
 ) -> Callable[
     [Callable[[Console, Words], Iterable[S]]], Callable[[Console, Words], Iterable[S]]
 ]:
@@ -171,14 +74,17 @@ def table(
         def run(console: Console, words: Words) -> Reply:
             return Reply(show.rows(columns, function(console, words)))
 
-        _COMMANDS[name] = Command(name, show.headings(columns), run)
+        tag = name.partition(" ")[0]
+        among[name] = Command(
+            name, show.headings(columns), run, form, tag, is_for_all=tag == "SHOW"
+        )
         return function
 
     return register
 
 
-def find(statement: Statement) -> Order:
-    """What a statement asks for.
+def find(statement: Statement, database: str = "pgcat") -> Order:
+    """What a statement asks for, in one of the two admin databases.
 
     Raises:
         ClientError: it is no command, or not in the form of it.
@@ -188,9 +94,16 @@ def find(statement: Statement) -> Order:
     if command_name == "SHOW" and rest:
         command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
     found = _COMMANDS.get(command_name)
-    if found is None or not found.form(tuple(rest)):
+    if database == "pgbouncer":
+        found = _BOUNCER.get(command_name, found)
+    if found is not None and found.form(tuple(rest)):
+        return Order(found, tuple(rest))
+    if found is not None and found.usage:
+        raise ClientError(f"usage: {found.usage}", hint="SHOW HELP lists the commands.")
+    order = courtesy(statement)
+    if order is None:
         raise statement.invalid()
-    return Order(found, tuple(rest))
+    return order
 
 
 def all_commands() -> list[Command]:
@@ -198,18 +111,34 @@ def all_commands() -> list[Command]:
     return list(_COMMANDS.values())
 
 
+def bouncer_commands() -> list[Command]:
+    """Those that are others in the database `pgbouncer`."""
+    return list(_BOUNCER.values())
+
+
 # --- looking
 
 
-@command("SHOW HELP")
+@command("SHOW HELP", is_for_all=True)
 def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|ROUTING|SHARDED_TABLES",
-        "SHOW STATS",
+        "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
+        "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
+        "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
         "SET key = arg",
         "RELOAD",
+        "PAUSE [database [, user]]",
+        "RESUME [database [, user]]",
+        "RECONNECT [database [, user]]",
+        "WAIT_CLOSE [database [, user]]",
+        "KILL [database [, user]]",
+        "KILL_CLIENT client_id",
+        "DISABLE database",
+        "ENABLE database",
+        "RESET STATS",
         "SHUTDOWN",
     )
     detail = "".join(f"\n\t{line}" for line in usage)
@@ -263,7 +192,7 @@ def _users(console: Console, _arguments: Words) -> list[PoolSnapshot]:
 
 @table("SHOW VERSION", show.VERSION)
 def _version(_console: Console, _arguments: Words) -> list[str]:
-    return [f"PgCat {__version__}"]
+    return [show.PRODUCT]
 
 
 @table("SHOW LISTS", show.LISTS)
@@ -277,10 +206,83 @@ def _stats(console: Console, _arguments: Words) -> list[AddressSnapshot]:
     return console.view.addresses()
 
 
+# --- looking, as in PgBouncer
+
+
+@table("SHOW STATS", bouncer.STATS, among=_BOUNCER)
+@table("SHOW STATS_TOTALS", bouncer.STATS_TOTALS)
+@table("SHOW STATS_AVERAGES", bouncer.STATS_AVERAGES)
+def _bouncer_stats(console: Console, _arguments: Words) -> list[bouncer.Stats]:
+    return bouncer.stats(console.view)
+
+
+@table("SHOW TOTALS", bouncer.TOTALS)
+def _totals(console: Console, _arguments: Words) -> list[bouncer.Figure]:
+    return bouncer.totals(console.view)
+
+
+@table("SHOW POOLS", bouncer.POOLS, among=_BOUNCER)
+def _bouncer_pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
+    return console.view.pools()
+
+
+@table("SHOW DATABASES", bouncer.DATABASES, among=_BOUNCER)
+def _bouncer_databases(console: Console, _arguments: Words) -> list[bouncer.Database]:
+    return bouncer.databases(console.view, console.actions.verbs.control.is_disabled)
+
+
+@table("SHOW USERS", bouncer.USERS, among=_BOUNCER)
+def _bouncer_users(console: Console, _arguments: Words) -> list[bouncer.User]:
+    return bouncer.users(console.view)
+
+
+@table("SHOW LISTS", show.LISTS, among=_BOUNCER)
+def _bouncer_lists(console: Console, _arguments: Words) -> list[ListRow]:
+    return bouncer.lists(console.view)
+
+
+@table("SHOW CLIENTS", bouncer.SOCKETS, among=_BOUNCER)
+def _bouncer_clients(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return [bouncer.client_socket(client) for client in console.view.clients()]
+
+
+@table("SHOW SERVERS", bouncer.SOCKETS, among=_BOUNCER)
+def _bouncer_servers(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return [bouncer.server_socket(server) for server in console.view.servers()]
+
+
+@table("SHOW SOCKETS", bouncer.SOCKETS)
+def _sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return bouncer.sockets(console.view)
+
+
+@table("SHOW ACTIVE_SOCKETS", bouncer.SOCKETS)
+def _active_sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+    return bouncer.sockets(console.view, active=True)
+
+
+@table("SHOW STATE", bouncer.STATE)
+def _state(console: Console, _arguments: Words) -> list[bouncer.Setting]:
+    return bouncer.state(console.view.pools())
+
+
+@table("SHOW MEM", bouncer.MEM)
+def _mem(console: Console, _arguments: Words) -> list[bouncer.Memory]:
+    return bouncer.memory(console.view)
+
+
+@table("SHOW PEERS", bouncer.PEERS)
+@table("SHOW PEER_POOLS", bouncer.PEER_POOLS)
+@table("SHOW DNS_HOSTS", bouncer.DNS_HOSTS)
+@table("SHOW DNS_ZONES", bouncer.DNS_ZONES)
+def _none(_console: Console, _arguments: Words) -> list[None]:
+    return []
+
+
 # --- doing
 
 
-@command("SET", assignments.is_assignment)
+@command("SET", assignments.is_assignment, is_for_all=True)
 def _set(_console: Console, arguments: Words) -> Reply:
     assignments.check(arguments)
     return Reply([], messages.notice_response("SET ignored"))
@@ -305,10 +307,125 @@ def _shutdown(console: Console, _arguments: Words) -> list[bool]:
 
 
 def _not_yet(future: str) -> None:
-    @command(future, anything)
+    @command(future, lambda _arguments: True)
     def refuse(_console: Console, _arguments: Words) -> Reply:
         raise RouterError(f"{future} is not supported yet", sqlstate="0A000")
 
 
-for _name in ("PAUSE", "RESUME", "BAN", "UNBAN", "SHOW BANS"):
+for _name in ("BAN", "UNBAN", "SHOW BANS"):
     _not_yet(_name)
+
+
+# --- pools, clients and servers
+
+
+def _is_selection(arguments: Words) -> bool:
+    """Whether it is nothing, a database, or a database and a user."""
+    return not arguments or _is_database(arguments) or _is_pool(arguments)
+
+
+def _is_database(arguments: Words) -> bool:
+    return len(arguments) == 1 and name(arguments[0]) is not None
+
+
+def _is_pool(arguments: Words) -> bool:
+    match arguments:
+        case (database, ",", user):
+            return name(database) is not None and name(user) is not None
+    return False
+
+
+def _selection(arguments: Words) -> Selection:
+    return Selection(*(name(word) for word in arguments if word != ","))
+
+
+def _told(text: str) -> bytes:
+    return messages.notice_response(text)
+
+
+@command("PAUSE", _is_selection, usage="PAUSE [database [, user]]")
+def _pause(console: Console, arguments: Words) -> Reply:
+    control, selection = console.actions.verbs.control, _selection(arguments)
+    pools = listed(control.pause(selection))
+    log.info("%s: PAUSE of %s", console.who, pools)
+    return Reply([], _told(f"paused now: {pools}"), lambda: control.is_drained(selection))
+
+
+@command("RESUME", _is_selection, usage="RESUME [database [, user]]")
+def _resume(console: Console, arguments: Words) -> Reply:
+    pools = listed(console.actions.verbs.control.resume(_selection(arguments)))
+    log.info("%s: RESUME of %s", console.who, pools)
+    return Reply([], _told(f"resumed now: {pools}"))
+
+
+@command("RECONNECT", _is_selection, usage="RECONNECT [database [, user]]")
+def _reconnect(console: Console, arguments: Words) -> Reply:
+    pools = listed(console.actions.verbs.control.reconnect(_selection(arguments)))
+    log.info("%s: RECONNECT of %s", console.who, pools)
+    return Reply([], _told(f"connections are replaced: {pools}"))
+
+
+@command("WAIT_CLOSE", _is_selection, usage="WAIT_CLOSE [database [, user]]", is_for_all=True)
+def _wait_close(console: Console, arguments: Words) -> Reply:
+    control, selection = console.actions.verbs.control, _selection(arguments)
+    control.select(selection)
+    return Reply([], until=lambda: control.is_renewed(selection))
+
+
+@command("KILL", _is_selection, usage="KILL [database [, user]]")
+def _kill(console: Console, arguments: Words) -> Reply:
+    selection = _selection(arguments)
+    clients, servers = console.actions.verbs.kill(selection)
+    log.warning(
+        "%s: KILL ended %d clients, %d connections to servers", console.who, clients, servers
+    )
+    return Reply([], _told(f"ended: {clients} clients, {servers} connections to servers"))
+
+
+def _is_client(arguments: Words) -> bool:
+    return len(arguments) == 1 and _client_id(arguments) is not None
+
+
+def _client_id(arguments: Words) -> int | None:
+    """The number of a client, as SHOW CLIENTS has it, or in decimal."""
+    text = arguments[0].strip("'")
+    try:
+        return int(text, 16 if text[:2] in ("0x", "0X") else 10)
+    except ValueError:
+        return None
+
+
+@command("KILL_CLIENT", _is_client, usage="KILL_CLIENT client_id")
+def _kill_client(console: Console, arguments: Words) -> Reply:
+    number = _client_id(arguments)
+    assert number is not None
+    console.actions.verbs.kill_client(number)
+    log.warning("%s: KILL_CLIENT 0x%08X", console.who, number)
+    return Reply([])
+
+
+@command("DISABLE", _is_database, usage="DISABLE database")
+def _disable(console: Console, arguments: Words) -> Reply:
+    database = name(arguments[0]) or ""
+    is_news = console.actions.verbs.control.disable(database)
+    log.info("%s: DISABLE of %s", console.who, database)
+    return Reply([], b"" if is_news else _told(f"database {database} is disabled already"))
+
+
+@command("ENABLE", _is_database, usage="ENABLE database")
+def _enable(console: Console, arguments: Words) -> Reply:
+    database = name(arguments[0]) or ""
+    is_news = console.actions.verbs.control.enable(database)
+    log.info("%s: ENABLE of %s", console.who, database)
+    return Reply([], b"" if is_news else _told(f"database {database} is not disabled"))
+
+
+def _is_stats(arguments: Words) -> bool:
+    return len(arguments) == 1 and keyword(arguments[0]) == "STATS"
+
+
+@command("RESET", _is_stats)
+def _reset(console: Console, _arguments: Words) -> Reply:
+    console.actions.verbs.reset_stats()
+    log.info("%s: RESET STATS", console.who)
+    return Reply([])

@@ -1,7 +1,8 @@
 """The virtual admin database: one administrator's session, from bytes to bytes.
 
-It speaks the simple and the extended protocol, has no transactions, and answers at once:
-nothing here waits. Output that the client does not take stops the work until it does.
+It speaks the simple and the extended protocol. Most is answered at once; an answer that has to
+wait is held, and all that comes behind it. Output that the client does not take stops the work
+until it does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from ..errors import ClientError, ClientProtocolError, RouterError, ShuttingDown
 from ..printable import printable
 from ..protocol import binds, codes, framing, messages
 from ..stats import ClientSnapshot, View
-from . import encoding
-from .commands import AdminActions, Console, Order, find
+from . import courtesies, encoding
+from .commands import find
 from .extended import Extended
+from .replies import AdminActions, Console, Order, State
 from .statements import split
 
 if TYPE_CHECKING:
@@ -36,18 +38,18 @@ _MAY_BE_LONG: Final = _COPY | {codes.QUERY, codes.PARSE, codes.BIND, codes.FUNCT
 
 
 def parameters(application_name: str) -> dict[str, str]:
-    """The ParameterStatus set of admin connections, as PgCat has it.
-
-    server_version is PgCat's own, for drivers expect a number there and tools know this one.
-    """
+    """The ParameterStatus set of admin connections, as PgCat has it."""
+    told = (
+        "client_encoding",
+        "server_encoding",
+        "DateStyle",
+        "TimeZone",
+        "standard_conforming_strings",
+        "server_version",
+    )
     return {
         "application_name": application_name,
-        "client_encoding": "UTF8",
-        "server_encoding": "UTF8",
-        "DateStyle": "ISO, MDY",
-        "TimeZone": "Etc/UTC",
-        "standard_conforming_strings": "on",
-        "server_version": "1.3.0",
+        **{name: courtesies.PARAMETERS[name] for name in told},
     }
 
 
@@ -65,6 +67,7 @@ class AdminSession:
         user: str,
         database: str,
         application_name: str,
+        may_act: bool,
         on_end: Callable[[AdminSession, str], None],
     ) -> None:
         self.link: Output | None = None
@@ -74,8 +77,16 @@ class AdminSession:
         self.database: Final = database
         self.application_name: Final = application_name
         self._on_end: Final = on_end
+        self._state: Final = State()
         self._console: Final = Console(
-            f"admin {printable(user)} at {peer}", view, actions, settings
+            f"admin {printable(user)} at {peer}",
+            user,
+            database,
+            may_act,
+            self._state,
+            view,
+            actions,
+            settings,
         )
         self._extended: Final = Extended(self._console)
         self._input = bytearray()
@@ -83,6 +94,10 @@ class AdminSession:
         self._too_long = 0  # the kind of the message that is being skipped
         self._missing = 0  # bytes of it that are still to come
         self._skips_to_sync = False
+        self._actions: Final = actions
+        # An answer that waits, and what for.
+        self._held = b""
+        self._until: Callable[[], bool] | None = None
         self._ended = False
         self._opened_at: Final = time.monotonic()
         self._query_count = 0
@@ -140,6 +155,10 @@ class AdminSession:
         for _ in range(TURN):
             if link is None or self._ended:
                 return
+            if self._until is not None:
+                if len(self._input) > MESSAGE_LIMIT:
+                    link.pause()
+                return
             if link.congested:
                 link.pause()
                 return
@@ -196,7 +215,7 @@ class AdminSession:
             )
         )
         if kind in (codes.QUERY, codes.FUNCTION_CALL):
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
         else:
             self._skips_to_sync = True
 
@@ -206,7 +225,7 @@ class AdminSession:
         elif kind == codes.SYNC:
             self._skips_to_sync = False
             self._extended.sync()
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
         elif self._skips_to_sync or kind in _COPY or kind == codes.FLUSH:
             # Nothing is ever held back, so there is nothing to flush; and copy messages outside
             # of a COPY are to be ignored, says the manual.
@@ -215,7 +234,7 @@ class AdminSession:
             self._query(message)
         elif kind == codes.FUNCTION_CALL:
             self._refuse(RouterError("function calls are not supported", sqlstate="0A000"))
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
         else:
             self._answer(kind, message)
 
@@ -225,23 +244,23 @@ class AdminSession:
         try:
             text = binds.query_text(message, 0, len(message)).decode("utf-8", "replace")
             # As in PostgreSQL, nothing is done unless all of the text can be understood.
-            self._orders.extend([find(statement) for statement in split(text)])
+            self._orders.extend([find(each, self.database) for each in split(text)])
         except RouterError as error:
             self._refuse(error)
-            self._write(messages.READY_IDLE)
+            self._write(self._ready)
             return
         if not self._orders:
-            self._write(messages.EMPTY_QUERY_RESPONSE + messages.READY_IDLE)
+            self._write(messages.EMPTY_QUERY_RESPONSE + self._ready)
 
     def _run_next(self) -> None:
         order = self._orders.popleft()
         try:
-            self._write(self._run(order))
+            answer = self._run(order)
         except RouterError as error:
             self._orders.clear()
             self._refuse(error)
-        if not self._orders:
-            self._write(messages.READY_IDLE)
+            answer = b""
+        self._write_in_time(answer if self._orders else answer + self._ready)
 
     def _run(self, order: Order) -> bytes:
         """Run one statement of a simple query; returns its whole answer."""
@@ -256,12 +275,40 @@ class AdminSession:
         if kind == codes.EXECUTE:
             self._query_count += 1
         try:
-            self._write(self._extended.answer(kind, message))
+            self._write_in_time(self._extended.answer(kind, message))
         except RouterError as error:
             self._refuse(error)
             self._skips_to_sync = True
 
     # --- answers
+
+    def _write_in_time(self, data: bytes) -> None:
+        """Send an answer, or hold it until what its command waits for has come to pass."""
+        until, self._state.until = self._state.until, None
+        if until is None or until():
+            self._write(data)
+            return
+        self._held, self._until = data, until
+        self._actions.verbs.look_later(self._look)
+
+    def _look(self) -> None:
+        """Whether the answer that is held may be given now."""
+        if self._ended or self._until is None:
+            return
+        if not self._until():
+            self._actions.verbs.look_later(self._look)
+            return
+        data, self._held, self._until = self._held, b"", None
+        self._write(data)
+        if self.link is not None:
+            self.link.resume()
+        self._work()
+
+    @property
+    def _ready(self) -> bytes:
+        """ReadyForQuery; an error does not make a transaction fail, for there is none."""
+        status = codes.IN_TRANSACTION if self._state.in_block else codes.IDLE
+        return messages.ready_for_query(status)
 
     def _write(self, data: bytes) -> None:
         if self.link is not None:

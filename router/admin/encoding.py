@@ -13,7 +13,7 @@ from ..protocol import codes, messages
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .show import Heading, Row, Value
+    from .show import Heading, Row
 
 TEXT: Final = 0
 BINARY: Final = 1
@@ -32,14 +32,19 @@ def data_row(row: Row, headings: Sequence[Heading], formats: Sequence[int]) -> b
     """One row, with a format code for each value."""
     parts = [_INT16.pack(len(row))]
     for value, heading, fmt in zip(row, headings, formats, strict=True):
+        if value is None:
+            parts.append(_INT32.pack(-1))
+            continue
         data = _encode(value, heading.oid, fmt)
         parts.append(_INT32.pack(len(data)) + data)
     return messages.message(codes.DATA_ROW, b"".join(parts))
 
 
-def _encode(value: Value, oid: int, fmt: int) -> bytes:
+def _encode(value: str | int, oid: int, fmt: int) -> bytes:
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-8", "replace")
+    if oid == messages.BOOL_OID:
+        return (b"t" if value else b"f") if fmt == TEXT else bytes((bool(value),))
     # A bool, which formats as a word, is the number it stands for; and what the file may set
     # to more than an int4 holds must not break the driver that reads it.
     number = min(int(value), _INT4_MAX) if oid == messages.INT4_OID else int(value)

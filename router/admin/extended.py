@@ -1,6 +1,6 @@
 """The extended query protocol of the admin database: prepared statements and portals.
 
-No command takes parameters. There are no transactions either, so a Sync ends all portals.
+No command takes parameters. A Sync ends all portals unless the client has opened a transaction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from ..errors import ClientError
 from ..protocol import binds, codes, messages
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.portals import Portals, bound, described_statement
-from .commands import EMPTY, Console, Order, find
+from .commands import find
+from .replies import EMPTY, Console, Order
 from .statements import split
 
 if TYPE_CHECKING:
@@ -45,13 +46,14 @@ class Extended:
         return self._answers[kind](message)
 
     def sync(self) -> None:
-        """End the portals."""
-        self._portals.clear()
+        """End the portals, which end with their transaction."""
+        if not self._console.state.in_block:
+            self._portals.clear()
 
     def forget_unnamed(self) -> None:
-        """A simple query ends the unnamed statement and all portals."""
+        """A simple query ends the unnamed statement, and portals as a Sync does."""
         self._statements.pop(b"", None)
-        self._portals.clear()
+        self.sync()
 
     def _parse(self, message: bytes) -> bytes:
         name_end, text_end = binds.parse_ends(message, 0, len(message))
@@ -65,7 +67,7 @@ class Extended:
             raise ClientError(
                 "cannot insert multiple commands into a prepared statement", sqlstate="42601"
             )
-        order = find(found[0]) if found else EMPTY
+        order = find(found[0], self._console.database) if found else EMPTY
         if name in self._statements:
             raise ClientError(
                 f'prepared statement "{_shown(name)}" already exists', sqlstate="42P05"

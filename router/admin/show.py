@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
+from .. import __version__
 from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 from ..routing.tallies import NAMES
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 
-Value = str | int
+PRODUCT: Final = f"PgCat {__version__}"
+"""What SHOW VERSION says."""
+
+Value = str | int | None
 Row = tuple[Value, ...]
 
 _SECOND: Final = 1_000_000
@@ -68,17 +72,17 @@ class ListRow:
     items: int
 
 
-def text(name: str, value: Callable[[S], str]) -> Column[S]:
+def text(name: str, value: Callable[[S], str | None]) -> Column[S]:
     """A column of type text."""
     return Column(Heading(name, TEXT_OID), value)
 
 
-def int4(name: str, value: Callable[[S], int]) -> Column[S]:
+def int4(name: str, value: Callable[[S], int | None]) -> Column[S]:
     """A column of type int4."""
     return Column(Heading(name, INT4_OID), value)
 
 
-def numeric(name: str, value: Callable[[S], int]) -> Column[S]:
+def numeric(name: str, value: Callable[[S], int | None]) -> Column[S]:
     """A column of type numeric, whose values are whole all the same."""
     return Column(Heading(name, NUMERIC_OID), value)
 
@@ -95,6 +99,10 @@ def rows(columns: Sequence[Column[S]], snapshots: Iterable[S]) -> list[Row]:
 
 def _identifier(number: int) -> str:
     return f"0x{number:08X}"
+
+
+def _linked(number: int | None) -> str | None:
+    return None if number is None else _identifier(number)
 
 
 POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
@@ -174,6 +182,12 @@ CLIENTS: Final[tuple[Column[ClientSnapshot], ...]] = (
     numeric("maxwait_us", lambda client: client.maxwait_us % _SECOND),
     text("addr", lambda client: client.addr),
     text("tls", lambda client: client.tls),
+    text("activity", lambda client: client.activity),
+    numeric("xact_us", lambda client: client.xact_us),
+    numeric("wait_us", lambda client: client.wait_us),
+    text("server_id", lambda client: _linked(client.server_id)),
+    int4("server_pid", lambda client: client.server_pid),
+    numeric("prepared_statements", lambda client: client.statements),
 )
 
 SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
@@ -194,6 +208,10 @@ SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
     numeric("prepare_cache_size", lambda server: server.prepare_cache_size),
     int4("remote_pid", lambda server: server.pid),
     text("tls", lambda server: server.tls),
+    text("activity", lambda server: server.activity),
+    numeric("xact_us", lambda server: server.xact_us),
+    text("client_id", lambda server: _linked(server.client_id)),
+    int4("close_needed", lambda server: server.close_needed),
 )
 
 

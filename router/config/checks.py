@@ -89,6 +89,24 @@ def _check_general(general: General) -> Iterator[Finding]:
                 yield Finding(
                     (*base, key), "is required with auth_query", ((*base, "auth_query"),)
                 )
+    if general.stats_password and not general.stats_username:
+        yield _idle((*base, "stats_password"), (*base, "stats_username"))
+    if general.stats_username == general.admin_username:
+        yield Finding(
+            (*base, "stats_username"),
+            "must be another one than admin_username, who may do everything",
+            ((*base, "admin_username"),),
+        )
+    elif (
+        general.stats_username
+        and not general.stats_password
+        and general.admin_auth_type is not AuthType.TRUST
+    ):
+        yield Finding(
+            (*base, "stats_password"),
+            "is required with stats_username",
+            ((*base, "stats_username"),),
+        )
     if general.verify_server_certificate and not general.server_tls:
         yield _idle((*base, "verify_server_certificate"), (*base, "server_tls"))
     if general.server_tls_ca_file and not general.verify_server_certificate:

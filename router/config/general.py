@@ -56,6 +56,15 @@ class General(Section):
     admin_auth_type: Annotated[
         AuthType, Key("How the admin proves to be the admin.", Reload.CONNECTIONS)
     ] = AuthType.MD5
+    stats_username: Annotated[
+        Name | None,
+        Key(
+            "User of the admin database who may only look.", Reload.CONNECTIONS, unset="nobody"
+        ),
+    ] = None
+    stats_password: Annotated[
+        SecretStr | None, Key("Password of that user.", Reload.CONNECTIONS, unset="none")
+    ] = None
     enable_prometheus_exporter: Annotated[
         Flag, Key("Serve metrics over HTTP.", Reload.RESTART)
     ] = False

@@ -22,7 +22,6 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError, ServerLost
 from ..stats import Counters
 from . import cleaning, refusals
 from .health import Ban, ServerHealth
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine, Timer
+    from ..errors import RouterError
     from ..protocol.passwords import UserSecret
     from .address import Address
     from .catalogue import Catalogue
@@ -77,6 +77,8 @@ class AddressPool:
         on_change: told when `is_ready` may have changed.
         on_told: told when the server has been asked how far it is.
         on_schema_change: told when prepared statements may have other columns than before.
+        paused: nobody gets a connection, and what is released is closed.
+        generation: of the connections; those of earlier ones are to be replaced.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
         complaints: what has been logged of new connections, so that it is logged once.
@@ -112,6 +114,8 @@ class AddressPool:
         self.waiters: Final[deque[Waiter]] = deque()
         self.counters = Counters()
         self.retired = False
+        self.paused = False
+        self.generation = 0
         self.oversized = False
         self.catalogue: Catalogue | None = None
         self.complaints: Final[set[str]] = set()
@@ -141,7 +145,7 @@ class AddressPool:
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.size < self.settings.pool_size and not self.retired and self.is_open
+        return self.size < self.settings.pool_size and not self.is_closing and self.is_open
 
     @property
     def serves_at_once(self) -> bool:
@@ -186,6 +190,11 @@ class AddressPool:
     def owes_answers(self) -> bool:
         """Whether the server has been sent something that it has not answered."""
         return any(server.queue for server in self.active)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether connections are closed and not opened."""
+        return self.retired or self.paused
 
     def servers(self) -> list[ServerConnection]:
         """All connections that are logged in."""
@@ -254,6 +263,8 @@ class AddressPool:
 
     def _expire_waiters(self) -> None:
         self._expiry = None
+        if self.paused:
+            return
         now = self._engine.now
         while self.waiters and self.waiters[0].deadline <= now:
             waiter = self.waiters.popleft()
@@ -298,7 +309,7 @@ class AddressPool:
 
     def open_spare(self) -> None:
         """Open a connection that nobody waits for, if there is none at all."""
-        if self.size == 0 and not self.retired and self.is_open:
+        if self.size == 0 and not self.is_closing and self.is_open:
             self._open()
 
     def fill(self) -> None:
@@ -306,18 +317,19 @@ class AddressPool:
         while self.size < self.settings.min_pool_size and self._may_open:
             self._open()
 
-    def opened(self, server: ServerConnection) -> None:
-        """A connection that was asked for is there."""
+    def opened(self, server: ServerConnection, generation: int | None = None) -> None:
+        """A connection that was asked for, in that generation, is there."""
         self.connecting -= 1
         self.last_error = None
         if self.on_reached is not None:
             self.on_reached(self, server)
         self._retry.reset()
-        if self.retired:
+        if self.is_closing or generation not in (None, self.generation):
             self.health.reached()
             link, server.link = server.link, None
             if link is not None:
                 link.close()
+            self._try_again()
             return
         lifetime = self.settings.server_lifetime
         server.expires_at = server.opened_at + lifetime * (
@@ -343,6 +355,8 @@ class AddressPool:
             self._set_refused(Ban(error.message, now, until, is_firm=False))
         if self.on_unreachable is not None:
             self.on_unreachable(self, error)
+        if self.paused:
+            return  # who waits does so until it is resumed
         if self.size == 0 or not self.waiters:
             self._disappoint(None if refusals.is_temporary(error) else error)
         if self.waiters or self.settings.min_pool_size:
@@ -394,22 +408,6 @@ class AddressPool:
         """See whether those that are idle still lead to somebody."""
         for server in list(self.idle):
             self._check(server)
-
-    def fence(self, error: RouterError) -> None:
-        """The server is silent: give up what waits for it, and what nobody has.
-
-        A client that is in a transaction and asks for nothing keeps its connection.
-        """
-        lost = ServerLost(
-            f"server connection to {self.address.label} was given up: {error.message}",
-            hint="The server accepts connections and does not answer, or its network is cut.",
-        )
-        for server in self.servers():
-            client = server.client
-            if client is None:
-                server.close()
-            elif server.queue and not client.congested:
-                server.fail(lost)
 
     def expel(self, error: RouterError) -> None:
         """Give up all connections: the server is not what their clients take it for."""
@@ -490,7 +488,7 @@ class AddressPool:
         if server.is_clean:
             if (
                 self.waiters
-                or self.retired
+                or self.is_closing
                 or self.oversized
                 or server.expires_at <= server.used_at
             ):
@@ -503,7 +501,7 @@ class AddressPool:
     def give_on(self, server: ServerConnection) -> None:
         """Give a clean connection to whoever waits, or keep it idle, or close it."""
         if (
-            self.retired
+            self.is_closing
             or server.expires_at <= self._engine.now
             or (self.oversized and self.size > self.settings.pool_size)
         ):
@@ -575,6 +573,15 @@ class AddressPool:
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()
+
+    def go_on(self) -> None:
+        """Open what is wanted at once, and count the time of those who wait anew."""
+        deadline = self._engine.now + self.settings.connect_timeout
+        for waiter in self.waiters:
+            waiter.deadline = deadline
+        self._watch_waiters()
+        self._retry.reset()
+        self._try_again()
 
     def retire(self) -> None:
         """Close what is idle; what is in use is closed when it is released."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..errors import ServerTimeout
+from ..errors import ServerLost, ServerTimeout
 from .lag import Positions
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class ServerHealth:
             return
         self._fail(Condition.DOWN, error)
         for part in list(self.parts):
-            part.fence(error)
+            _fence(part, error)
 
     def _end_check(self, took: float) -> None:
         self.checks += 1
@@ -433,3 +433,20 @@ class Healths:
     def _tell(self) -> None:
         self.news.set()
         self.news = trio.Event()
+
+
+def _fence(part: AddressPool, error: RouterError) -> None:
+    """A server is silent: give up what waits for it, and what nobody has.
+
+    A client that is in a transaction and asks for nothing keeps its connection.
+    """
+    lost = ServerLost(
+        f"server connection to {part.address.label} was given up: {error.message}",
+        hint="The server accepts connections and does not answer, or its network is cut.",
+    )
+    for server in part.servers():
+        client = server.client
+        if client is None:
+            server.close()
+        elif server.queue and not client.congested:
+            server.fail(lost)

@@ -94,6 +94,7 @@ class Pool:
         )
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
+        self._resumed: trio.Event | None = None  # set by `resume`; None unless paused
         self.retired = False
         self.inspector: Inspector | None = None
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
@@ -255,6 +256,7 @@ class Pool:
             nowhere = Address(self.database, shard, -1, 0, False, "", 0, "", is_auto=True)
             lobby = self._new_lobby(nowhere, self.settings)
             lobby.is_open = False
+            lobby.paused = self.paused
             self._lobbies[shard] = lobby
         why = roles.unknown(shard, self._autos(shard))
         lobby.last_error = ServerUnavailable(why, hint="SHOW HEALTH has what servers say.")
@@ -330,6 +332,8 @@ class Pool:
             ServerUnavailable: no server can be reached; the cause of the last attempt is in it.
         """
         pools, is_first = self.address_pools(), False
+        while self._resumed is not None and not self.parameters:
+            await self._resumed.wait()
         if not self.parameters:
             for address_pool in pools:
                 address_pool.open_spare()
@@ -413,6 +417,28 @@ class Pool:
         """Nothing is left of it: the health of its servers is others' affair."""
         for address_pool in self.address_pools():
             address_pool.health.leave(address_pool)
+
+    @property
+    def paused(self) -> bool:
+        """Whether clients have to wait until it is resumed."""
+        return self._resumed is not None
+
+    def pause(self) -> None:
+        """Give no servers to clients, and close them as they come back."""
+        self._resumed = trio.Event()
+        for address_pool in (*self.address_pools(), *self._lobbies.values()):
+            address_pool.paused = True
+            for server in list(address_pool.idle):
+                server.close()
+
+    def resume(self) -> None:
+        """Give servers to clients again."""
+        resumed, self._resumed = self._resumed, None
+        for address_pool in (*self.address_pools(), *self._lobbies.values()):
+            address_pool.paused = False
+            address_pool.go_on()
+        if resumed is not None:
+            resumed.set()
 
     def retire(self) -> None:
         """Make room for another pool; clients in a transaction finish here."""

@@ -11,6 +11,7 @@ from ..config.values import ServerRole
 from ..routing.router import QueryRouter
 from ..stats import AVERAGE_WINDOW
 from .address import Address
+from .control import Control
 from .database import Database
 from .health import Healths
 from .pool import Pool
@@ -34,6 +35,7 @@ class PoolRegistry:
 
     Attributes:
         healths: what is known about their servers.
+        control: what an administrator has done to them.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PoolRegistry:
         # Replaced pools whose clients are still in a transaction.
         self._retired: list[Pool] = []
         self._window_started = engine.now
+        self.control: Final = Control(self)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools.values())
@@ -59,6 +62,10 @@ class PoolRegistry:
     def get(self, database: str, user: str) -> Pool | None:
         """The pool for what a client asked for."""
         return self._pools.get((database, user))
+
+    def retired(self) -> list[Pool]:
+        """Those that have been replaced, with connections that are not closed yet."""
+        return list(self._retired)
 
     def apply(self, config: Config) -> None:
         """Make the pools what the configuration says.
@@ -122,7 +129,7 @@ class PoolRegistry:
         activity = database.activity_for(settings, lambda: self._engine.now)
         router = QueryRouter(settings.routing, activity)
         catalogue = database.catalogue_for(addresses, router, settings)
-        return Pool(
+        pool = Pool(
             self._engine,
             *key,
             addresses,
@@ -132,6 +139,9 @@ class PoolRegistry:
             catalogue,
             self.healths,
         )
+        if self.control.is_paused(*key):
+            pool.pause()
+        return pool
 
     def open_spares(self) -> None:
         """Open a connection to each server that has none: a bad one is found out early."""

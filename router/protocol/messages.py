@@ -22,8 +22,10 @@ _FIELD = struct.Struct("!IhIhih")
 
 # Type oids of pg_type for the columns that the router makes up.
 TEXT_OID: Final = 25
+BOOL_OID: Final = 16
 INT4_OID: Final = 23
 NUMERIC_OID: Final = 1700
+VOID_OID: Final = 2278
 
 # Bytes of a value of those types that have a fixed length: bool, int8, int2, int4, oid, float4,
 # float8 and uuid.
@@ -135,10 +137,12 @@ def error_from(error: RouterError, *, severity: str = "ERROR") -> bytes:
     )
 
 
-def notice_response(text: str, sqlstate: str = "00000", *, detail: str = "") -> bytes:
-    """A NoticeResponse of severity NOTICE."""
+def notice_response(
+    text: str, sqlstate: str = "00000", *, severity: str = "NOTICE", detail: str = ""
+) -> bytes:
+    """A NoticeResponse with severity, code and text, and what else is given."""
     return message(
-        codes.NOTICE_RESPONSE, _notice_body(text, sqlstate, "NOTICE", hint="", detail=detail)
+        codes.NOTICE_RESPONSE, _notice_body(text, sqlstate, severity, hint="", detail=detail)
     )
 
 

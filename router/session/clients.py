@@ -6,7 +6,7 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from ..stats import ClientSnapshot
+from ..stats import ClientSnapshot, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,10 @@ class Clients:
         """Forget a session."""
         self._sessions.pop(session.client.pid, None)
 
+    def find(self, pid: int) -> Session | None:
+        """The session of that process id."""
+        return self._sessions.get(pid)
+
     def cancel(self, pid: int, secret: bytes) -> bool:
         """Act on a cancel request; returns whether its key is right."""
         session = self._sessions.get(pid)
@@ -78,6 +82,19 @@ class Clients:
                 error_count=session.client.error_count,
                 age_seconds=int(now - session.client.opened_at),
                 maxwait_us=int(session.lease.longest_wait(now) * 1e6),
+                activity=session.lease.activity.value,
+                server_id=None if server is None else server.serial,
+                server_pid=None if server is None else server.pid,
+                xact_us=microseconds(session.lease.transaction_age(now)),
+                wait_us=_wait(session, now),
+                statements=len(session.batch.names.statements),
             )
             for session in self._sessions.values()
+            for server in (session.lease.server,)
         ]
+
+
+def _wait(session: Session, now: float) -> int:
+    """How long it has been waiting for a server, in microseconds."""
+    since = session.lease.waiting_since
+    return 0 if since is None else microseconds(now - since)

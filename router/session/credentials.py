@@ -55,6 +55,13 @@ class Credentials:
                 general.admin_username, general.admin_password, general.admin_auth_type
             )
         }
+        if general.stats_username is not None:
+            self._admins.setdefault(
+                general.stats_username,
+                self._known(
+                    general.stats_username, general.stats_password, general.admin_auth_type
+                ),
+            )
         self._trusts_admins: Final = general.admin_auth_type is AuthType.TRUST
         self._databases: Final = {
             pool.name: {

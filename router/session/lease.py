@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..pool.contracts import PoolClient, Waiter
     from ..pool.pool import Pool
+    from ..protocol.segments import Segment
     from ..routing.types import Route
     from .client_settings import ClientSettings
 
@@ -26,6 +27,22 @@ class ClientState(Enum):
     IDLE = "idle"
     WAITING = "waiting"
     ACTIVE = "active"
+
+
+class Activity(Enum):
+    """What PostgreSQL calls the state of a session."""
+
+    IDLE = "idle"
+    WAITING = "waiting"
+    ACTIVE = "active"
+    IN_TRANSACTION = "idle in transaction"
+    IN_FAILED_TRANSACTION = "idle in transaction (aborted)"
+
+
+_BY_STATUS: Final = {
+    codes.IN_TRANSACTION: Activity.IN_TRANSACTION,
+    codes.IN_FAILED_TRANSACTION: Activity.IN_FAILED_TRANSACTION,
+}
 
 
 class Lease:
@@ -46,6 +63,8 @@ class Lease:
         has_come: the server has come for a message that waited for it, and has its place.
         awaits_settings: the server has been sent the settings, and may not accept them.
         pinned: it keeps its server until the client leaves.
+        xact_started: when the transaction began, or the last one ended.
+        xact_open: the last answer came from within a transaction.
         mid_message: the server waits for the rest of a long message.
         draining: the router is going away: the server is not kept for another transaction.
         max_wait: the longest time that it waited for a server, in seconds.
@@ -69,6 +88,7 @@ class Lease:
         "settings",
         "waiter",
         "writes",
+        "xact_open",
         "xact_started",
     )
 
@@ -97,6 +117,7 @@ class Lease:
         self.max_wait = 0.0
         self._queued_since = 0.0
         self.xact_started = 0.0
+        self.xact_open = False
 
     # --- facts
 
@@ -127,6 +148,35 @@ class Lease:
         if self.waiter is None:
             return self.max_wait
         return max(self.max_wait, now - self._queued_since)
+
+    def transaction_time(self, segment: Segment, status: int) -> float:
+        """A segment has been answered: how long the transaction took that has ended with it."""
+        if not self.xact_open:
+            self.xact_started = max(self.xact_started, segment.started)
+        self.xact_open = status != codes.IDLE
+        if self.xact_open:
+            return 0.0
+        began, self.xact_started = self.xact_started, self.engine.now
+        return self.xact_started - began
+
+    @property
+    def activity(self) -> Activity:
+        """What the client is doing, as PostgreSQL would say."""
+        server = self.server
+        if server is None:
+            return Activity.IDLE if self.waiter is None else Activity.WAITING
+        if server.queue:
+            return Activity.ACTIVE
+        return _BY_STATUS.get(server.status, Activity.IDLE)
+
+    def transaction_age(self, now: float) -> float:
+        """For how long the transaction has been open, in seconds; 0 without one."""
+        server = self.server
+        if self.xact_open:
+            return now - self.xact_started
+        if server is None or not server.queue:
+            return 0.0
+        return max(now - server.queue[0].started, 0.0)
 
     @property
     def keeps_server(self) -> bool:
@@ -197,6 +247,7 @@ class Lease:
         self.server = server
         server.attach(self.holder)
         self.xact_started = self.engine.now
+        self.xact_open = False
         settings = self.settings.variables
         if settings is not server.variables:
             self.awaits_settings = server.apply(settings)

@@ -275,6 +275,7 @@ class Login:
             raise AuthenticationError(
                 f'password authentication failed for user "{packet.user}"'
             )
+        self._pools.control.check_enabled(packet.database)
         settings = _settings(packet)
         await pool.wait_ready()
         pid, secret = self._clients.new_key()

@@ -405,6 +405,7 @@ class Session(PoolClient):
         server.query_count += 1
         counters.query_count += 1
         counters.query_time += now - segment.started
+        counters.xact_time += lease.transaction_time(segment, status)
         if segment.failed:
             client.error_count += 1
             self.batch.names.parse_failed(segment.opening)
@@ -418,8 +419,6 @@ class Session(PoolClient):
             client.transaction_count += 1
             server.transaction_count += 1
             counters.xact_count += 1
-            counters.xact_time += now - lease.xact_started
-            lease.xact_started = now
             lease.route = None
             routing = self.routing
             if routing.is_moving or routing.state.has_local or lease.writes is not None:

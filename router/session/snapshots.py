@@ -60,7 +60,7 @@ def _pool_snapshot(pool: Pool, sessions: list[Session], now: float) -> PoolSnaps
         sv_tested=sum(len(part.tested_set) for part in parts),
         sv_login=sum(part.connecting for part in parts),
         maxwait_us=int(max(waits, default=0.0) * 1e6),
-        paused=False,
+        paused=pool.paused,
     )
 
 
@@ -91,7 +91,7 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         sv_active=len(part.active),
         sv_tested=len(part.tested_set),
         sv_login=part.connecting,
-        paused=False,
+        paused=pool.paused,
         banned=part.is_banned,
         xact_count=counters.xact_count,
         query_count=counters.query_count,
@@ -135,8 +135,15 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
     )
 
 
-def server_snapshots(pools: Iterable[Pool], now: float) -> list[ServerSnapshot]:
+def server_snapshots(
+    pools: Iterable[Pool], sessions: Iterable[Session], now: float
+) -> list[ServerSnapshot]:
     """The rows of SHOW SERVERS."""
+    holders = {
+        session.lease.server: session
+        for session in sessions
+        if session.lease.server is not None
+    }
     return [
         ServerSnapshot(
             server_id=server.serial,
@@ -156,10 +163,17 @@ def server_snapshots(pools: Iterable[Pool], now: float) -> list[ServerSnapshot]:
             prepare_cache_miss=server.statements.misses,
             prepare_cache_eviction=server.statements.evictions,
             prepare_cache_size=len(server.statements),
+            host=part.address.host,
+            port=part.address.port,
+            activity="idle" if holder is None else holder.lease.activity.value,
+            client_id=None if holder is None else holder.client.pid,
+            xact_us=0 if holder is None else microseconds(holder.lease.transaction_age(now)),
+            close_needed=server.expires_at <= now or part.is_closing,
         )
         for pool in pools
         for part in pool.address_pools()
         for server in part.servers()
+        for holder in (holders.get(server),)
     ]
 
 

@@ -53,7 +53,7 @@ class RouterView:
 
     def servers(self) -> list[ServerSnapshot]:
         """The rows of SHOW SERVERS."""
-        return server_snapshots(self._registry, time.monotonic())
+        return server_snapshots(self._registry, self._clients, time.monotonic())
 
     def health(self) -> list[HealthSnapshot]:
         """The rows of SHOW HEALTH."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from router.admin.console import AdminSession
+from router.admin.verbs import Verbs
 from router.engine.link import Output
+from router.pool.registry import PoolRegistry
 from router.protocol import messages
 from router.protocol.messages import parse_error_fields
+from router.session.clients import Clients
 from router.stats import (
     AddressSnapshot,
     Averages,
@@ -20,10 +23,13 @@ from router.stats import (
     ServerSnapshot,
     ShardedSnapshot,
 )
+from tests.support.harness import FakeEngine
 
 if TYPE_CHECKING:
     from router.admin.show import ConfigRow
     from router.errors import RouterError
+    from router.pool.address_pool import AddressPool
+    from router.pool.server import ServerConnection
 
 POOL = PoolSnapshot(
     database="app",
@@ -95,6 +101,12 @@ CLIENT = ClientSnapshot(
     error_count=1,
     age_seconds=61,
     maxwait_us=1_500_000,
+    activity="idle in transaction",
+    server_id=0x1A,
+    server_pid=4242,
+    xact_us=5,
+    wait_us=6,
+    statements=7,
 )
 
 SERVER = ServerSnapshot(
@@ -115,6 +127,12 @@ SERVER = ServerSnapshot(
     prepare_cache_miss=15,
     prepare_cache_eviction=16,
     prepare_cache_size=17,
+    host="db1",
+    port=5433,
+    activity="idle in transaction",
+    client_id=0xBEEF,
+    xact_us=5,
+    close_needed=True,
 )
 
 
@@ -202,11 +220,28 @@ def many_clients(count: int) -> FakeView:
     return FakeView(client_rows=[replace(CLIENT, client_id=number) for number in range(count)])
 
 
+class NoServers:
+    """A connector that nobody needs."""
+
+    def open(self, pool: AddressPool) -> None:
+        """Nothing is opened."""
+
+    def cancel(self, server: ServerConnection) -> None:
+        """Nothing is cancelled."""
+
+
+def _verbs() -> Verbs:
+    """What can be done to no pools and no clients."""
+    engine = FakeEngine()
+    return Verbs(engine, PoolRegistry(engine, NoServers(), lambda *_: None), Clients())
+
+
 @dataclass
 class FakeActions:
     """Notes what it was asked for; `reload_error` makes a reload fail."""
 
     done: list[str] = field(default_factory=list)
+    verbs: Verbs = field(default_factory=_verbs)
     reload_error: RouterError | None = None
 
     def reload(self) -> None:
@@ -328,8 +363,8 @@ def _values(body: bytes) -> list[bytes]:
     position = 2
     for _ in range(count):
         [size] = struct.unpack_from("!i", body, position)
-        values.append(body[position + 4 : position + 4 + size])
-        position += 4 + size
+        values.append(body[position + 4 : position + 4 + max(size, 0)])
+        position += 4 + max(size, 0)
     assert position == len(body)
     return values
 
@@ -356,6 +391,8 @@ class AdminClient:
         *,
         settings: list[ConfigRow] | None = None,
         room: int = 1 << 30,
+        may_act: bool = True,
+        database: str = "pgcat",
     ) -> None:
         self.actions = FakeActions()
         self.link = FakeLink(room)
@@ -367,8 +404,9 @@ class AdminClient:
             peer="10.0.0.9:5000",
             tls="TLSv1.3",
             user="admin",
-            database="pgcat",
+            database=database,
             application_name="psql",
+            may_act=may_act,
             on_end=lambda _session, reason: self.ends.append(reason),
         )
         self.session.link = self.link

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.admin.commands import all_commands, nothing
+from router.admin.commands import all_commands
 from router.admin.console import MESSAGE_LIMIT, TURN, parameters
+from router.admin.replies import nothing
 from router.errors import ConfigError
 from router.protocol import codes, messages
 from router.protocol.framing import CLIENT_KINDS
@@ -56,14 +57,14 @@ def test_several_statements_run_in_order() -> None:
 
 def test_an_error_ends_the_statements_of_its_query_but_not_the_session() -> None:
     client = AdminClient()
-    answer = client.ask("RELOAD; PAUSE; SHUTDOWN")
+    answer = client.ask("RELOAD; BAN h 5; SHUTDOWN")
     assert answer.kinds == "CEZ"
     assert client.actions.done == ["reload"]
     assert client.ask("SHOW VERSION").kinds == "TDCZ"
     assert not client.link.closed
 
 
-@pytest.mark.parametrize("bad", ["SELECT 1", "SHUTDOWN nope", "RELOAD x", "'", "/*"])
+@pytest.mark.parametrize("bad", ["SELECT 1 + 1", "SHUTDOWN nope", "RELOAD x", "'", "/*"])
 def test_nothing_is_done_if_not_all_of_a_text_is_understood(bad: str) -> None:
     client = AdminClient()
     assert client.ask(f"RELOAD; SHUTDOWN; {bad}").kinds == "EZ"
@@ -82,8 +83,8 @@ BAD_SHOWS = [
 BAD_COMMANDS = [
     "SHOWTIME",
     "HAMMER TIME",
-    "SELECT 1",
-    "BEGIN",
+    "SELECT 1 + 1",
+    "BEGIN LATER",
     ";;;;;",
     "'",
     '"',
@@ -155,7 +156,7 @@ def test_a_query_for_nothing_gets_an_empty_response(sql: str) -> None:
     assert AdminClient().ask(sql).kinds == "IZ"
 
 
-@pytest.mark.parametrize("sql", ["PAUSE", "PAUSE app,ann", "RESUME", "BAN h 5", "UNBAN h"])
+@pytest.mark.parametrize("sql", ["BAN h 5", "UNBAN h"])
 def test_commands_to_come_are_named_in_their_refusal(sql: str) -> None:
     error = AdminClient().ask(sql).error
     assert error["C"] == "0A000"

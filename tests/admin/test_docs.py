@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from router.admin.commands import all_commands
+from router.admin.commands import all_commands, bouncer_commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
 COMMANDS = all_commands()
+
+
+BOUNCER = bouncer_commands()
 
 
 def section(title: str) -> str:
@@ -27,6 +30,15 @@ def test_every_column_of_a_table_is_explained(name: str) -> None:
     [headings] = [command.headings for command in COMMANDS if command.name == name]
     assert headings is not None
     explained = re.findall(r"^\| `(\w+)` \| .+ \|$", section(name), re.MULTILINE)
+    assert explained == [heading.name for heading in headings]
+
+
+@pytest.mark.parametrize("name", [command.name for command in BOUNCER])
+def test_every_column_of_a_table_of_pgbouncer_is_explained(name: str) -> None:
+    [headings] = [command.headings for command in BOUNCER if command.name == name]
+    assert headings is not None
+    text = section(f"{name} in pgbouncer")
+    explained = re.findall(r"^\| `(\w+)` \| .+ \|$", text, re.MULTILINE)
     assert explained == [heading.name for heading in headings]
 
 

@@ -106,7 +106,7 @@ def test_a_command_without_rows_runs_only_once_in_a_portal() -> None:
 def test_an_error_skips_everything_up_to_sync() -> None:
     client = AdminClient()
     answer = client.send(
-        parse("SELECT 1"), bind(), execute(), messages.query(b"RELOAD"), messages.FLUSH, SYNC
+        parse("SELECT x"), bind(), execute(), messages.query(b"RELOAD"), messages.FLUSH, SYNC
     )
     assert answer.kinds == "EZ"
     assert answer.error["C"] == "08P01"
@@ -121,7 +121,7 @@ def test_answers_do_not_wait_for_flush_or_sync() -> None:
 
 
 def test_a_command_that_fails_at_execute_skips_to_sync() -> None:
-    answer = AdminClient().prepare("PAUSE")
+    answer = AdminClient().prepare("BAN a 5")
     assert answer.kinds == "12nEZ"
     assert answer.error["C"] == "0A000"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from router.config.regexes import Regex
+from router.config.values import PoolMode
 from router.errors import NoSingleShard
 from router.routing.derived import Relation
 from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
+from router.session.lease import Activity
 from router.session.snapshots import routing_snapshots, sharded_snapshots
 from router.stats import RoutingSnapshot
 from tests.support.harness import Harness
@@ -141,3 +143,24 @@ def test_what_is_sharded_is_listed() -> None:
         ("public", "events", "table", "id"),
         ("public", "part", "table", "id"),
     ]
+
+
+def test_a_transaction_is_as_old_as_its_first_statement() -> None:
+    for mode in (PoolMode.SESSION, PoolMode.TRANSACTION):
+        harness = Harness(pool_mode=mode)
+        client = harness.connect()
+        lease = client.session.lease
+        harness.ask(client, query("SELECT 1"))
+        harness.engine.advance(100)
+        assert lease.transaction_age(harness.engine.now) == 0
+        harness.ask(client, query("BEGIN"))
+        harness.engine.advance(5)
+        harness.ask(client, query("SELECT 1"))
+        harness.engine.advance(2)
+        assert lease.transaction_age(harness.engine.now) == 7
+        found = [lease.activity]
+        harness.ask(client, query("COMMIT"))
+        assert lease.transaction_age(harness.engine.now) == 0
+        found.append(lease.activity)
+        assert found == [Activity.IN_TRANSACTION, Activity.IDLE]
+        assert harness.part.counters.xact_time == 7, "and not the time between"

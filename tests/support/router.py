@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 ADMIN = "admin"
 ADMIN_PASSWORD = "admin_secret"
+WATCHER = "watcher"
+WATCHER_PASSWORD = "watcher_secret"
 # How long anything that is bound to happen may take on a machine that is busy, in seconds.
 PATIENCE = 120.0
 
@@ -107,6 +109,8 @@ host = "{HOST}"
 port = {port}
 admin_username = "{ADMIN}"
 admin_password = "{ADMIN_PASSWORD}"
+stats_username = "{WATCHER}"
+stats_password = "{WATCHER_PASSWORD}"
 connect_timeout = 10000
 {general}
 """

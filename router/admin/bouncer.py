@@ -1,0 +1,474 @@
+"""The tables of PgBouncer, with its columns and units, for those who log in to `pgbouncer`.
+
+What is not counted here is NULL. What PgBouncer measures at clients is measured at servers: it
+is the same traffic, from the other side.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from .show import ListRow, int4, numeric, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ..stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot, View
+    from .show import Column
+
+S = TypeVar("S")
+
+_SECOND: Final = 1_000_000
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+# --- SHOW STATS and its kin
+
+_COUNTS: Final = (
+    "server_assignment_count",
+    "xact_count",
+    "query_count",
+    "received",
+    "sent",
+    "xact_time",
+    "query_time",
+    "wait_time",
+    "client_parse_count",
+    "server_parse_count",
+    "bind_count",
+)
+# Short forms in the names of the averages.
+_SHORT: Final = {"received": "recv"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The figures of a database, or of all of them.
+
+    Attributes:
+        totals: since the start, by name; None is not counted.
+        averages: of the last window.
+    """
+
+    database: str
+    totals: dict[str, int | None]
+    averages: dict[str, int | None]
+
+
+def _stats(database: str, addresses: Sequence[AddressSnapshot]) -> Stats:
+    xacts = sum(address.average.xact_count for address in addresses)
+    queries = sum(address.average.query_count for address in addresses)
+
+    def total(name: str) -> int:
+        return sum(getattr(address, name) for address in addresses)
+
+    def average(name: str) -> int:
+        return sum(getattr(address.average, name) for address in addresses)
+
+    def each(name: str, count: str, counts: int) -> int:
+        """A time for each piece: those of addresses count as much as there were pieces."""
+        weighed: int = sum(
+            getattr(address.average, name) * getattr(address.average, count)
+            for address in addresses
+        )
+        return weighed // max(counts, 1)
+
+    # Received is what came from clients, and so went to servers.
+    totals: dict[str, int | None] = {
+        "xact_count": total("xact_count"),
+        "query_count": total("query_count"),
+        "received": total("sent"),
+        "sent": total("received"),
+        "xact_time": total("xact_time"),
+        "query_time": total("query_time"),
+        "wait_time": total("wait_time"),
+    }
+    averages: dict[str, int | None] = {
+        "xact_count": xacts,
+        "query_count": queries,
+        "received": average("sent"),
+        "sent": average("received"),
+        "xact_time": each("xact_time", "xact_count", xacts),
+        "query_time": each("query_time", "query_count", queries),
+    }
+    return Stats(database, totals, averages)
+
+
+def stats(view: View) -> list[Stats]:
+    """The figures of each database."""
+    addresses = view.addresses()
+    return [
+        _stats(name, [address for address in addresses if address.pool == name])
+        for name in dict.fromkeys(address.pool for address in addresses)
+    ]
+
+
+def _total(name: str) -> Column[Stats]:
+    return numeric(f"total_{name}", lambda stats: stats.totals.get(name))
+
+
+def _average(name: str) -> Column[Stats]:
+    return numeric(f"avg_{_SHORT.get(name, name)}", lambda stats: stats.averages.get(name))
+
+
+_DATABASE: Final[Column[Stats]] = text("database", lambda stats: stats.database)
+STATS_TOTALS: Final = (_DATABASE, *map(_total, _COUNTS))
+STATS_AVERAGES: Final = (_DATABASE, *map(_average, _COUNTS))
+STATS: Final = (*STATS_TOTALS, *STATS_AVERAGES[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A row of SHOW TOTALS."""
+
+    name: str
+    value: int | None
+
+
+TOTALS: Final[tuple[Column[Figure], ...]] = (
+    text("name", lambda row: row.name),
+    numeric("value", lambda row: row.value),
+)
+
+
+def totals(view: View) -> list[Figure]:
+    """The figures of all databases together."""
+    found = _stats("", view.addresses())
+    return [
+        *(Figure(f"total_{name}", found.totals.get(name)) for name in _COUNTS),
+        *(
+            Figure(f"avg_{_SHORT.get(name, name)}", found.averages.get(name))
+            for name in _COUNTS
+        ),
+    ]
+
+
+# --- SHOW POOLS, DATABASES, USERS, LISTS
+
+POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
+    text("database", lambda pool: pool.database),
+    text("user", lambda pool: pool.user),
+    int4("cl_active", lambda pool: pool.cl_active + pool.cl_idle),
+    int4("cl_waiting", lambda pool: pool.cl_waiting),
+    int4("cl_active_cancel_req", lambda pool: pool.cl_cancel_req),
+    int4("cl_waiting_cancel_req", lambda _: 0),
+    int4("sv_active", lambda pool: pool.sv_active),
+    int4("sv_active_cancel", lambda pool: pool.cl_cancel_req),
+    int4("sv_being_canceled", lambda _: None),
+    int4("sv_idle", lambda pool: pool.sv_idle),
+    int4("sv_used", lambda pool: pool.sv_used),
+    int4("sv_tested", lambda pool: pool.sv_tested),
+    int4("sv_login", lambda pool: pool.sv_login),
+    int4("maxwait", lambda pool: pool.maxwait_us // _SECOND),
+    int4("maxwait_us", lambda pool: pool.maxwait_us % _SECOND),
+    text("pool_mode", lambda pool: pool.pool_mode),
+    text("load_balance_hosts", lambda _: None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A server of a database, with the connections of all users."""
+
+    address: AddressSnapshot
+    clients: int
+    is_disabled: bool
+
+
+DATABASES: Final[tuple[Column[Database], ...]] = (
+    text("name", lambda row: row.address.pool),
+    text("host", lambda row: row.address.host),
+    int4("port", lambda row: row.address.port),
+    text("database", lambda row: row.address.database),
+    text("force_user", lambda _: None),
+    int4("pool_size", lambda row: row.address.pool_size),
+    int4("min_pool_size", lambda row: row.address.min_pool_size),
+    int4("reserve_pool_size", lambda _: 0),
+    int4("server_lifetime", lambda _: None),
+    text("pool_mode", lambda row: row.address.pool_mode),
+    text("load_balance_hosts", lambda _: None),
+    int4("max_connections", lambda _: 0),
+    int4("current_connections", lambda row: row.address.current_connections),
+    int4("max_client_connections", lambda _: 0),
+    int4("current_client_connections", lambda row: row.clients),
+    int4("paused", lambda row: row.address.paused),
+    int4("disabled", lambda row: row.is_disabled),
+)
+
+
+def databases(view: View, is_disabled: Callable[[str], bool]) -> list[Database]:
+    """Each server of each database once, its users taken together."""
+    clients = [client.database for client in view.clients()]
+    found: dict[str, AddressSnapshot] = {}
+    for address in view.addresses():
+        known = found.get(address.name)
+        if known is not None:
+            address = replace(
+                address,
+                pool_size=known.pool_size + address.pool_size,
+                min_pool_size=known.min_pool_size + address.min_pool_size,
+                current_connections=known.current_connections + address.current_connections,
+                paused=known.paused and address.paused,
+            )
+        found[address.name] = address
+    return [
+        Database(address, clients.count(address.pool), is_disabled(address.pool))
+        for address in found.values()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user, in all databases."""
+
+    name: str
+    connections: int
+    clients: int
+
+
+USERS: Final[tuple[Column[User], ...]] = (
+    text("name", lambda user: user.name),
+    text("pool_size", lambda _: None),
+    text("reserve_pool_size", lambda _: None),
+    text("pool_mode", lambda _: None),
+    int4("max_user_connections", lambda _: 0),
+    int4("current_connections", lambda user: user.connections),
+    int4("max_user_client_connections", lambda _: 0),
+    int4("current_client_connections", lambda user: user.clients),
+)
+
+
+def users(view: View) -> list[User]:
+    """The users of all pools."""
+    addresses, clients = view.addresses(), view.clients()
+    return [
+        User(
+            name,
+            sum(each.current_connections for each in addresses if each.user == name),
+            sum(each.user == name for each in clients),
+        )
+        for name in dict.fromkeys(pool.user for pool in view.pools())
+    ]
+
+
+def lists(view: View) -> list[ListRow]:
+    """How much there is of everything."""
+    pools, servers = view.pools(), view.servers()
+    return [
+        ListRow("databases", len({pool.database for pool in pools})),
+        ListRow("users", len({pool.user for pool in pools})),
+        ListRow("peers", 0),
+        ListRow("pools", len(pools)),
+        ListRow("peer_pools", 0),
+        ListRow("free_clients", 0),
+        ListRow("used_clients", len(view.clients())),
+        ListRow("login_clients", 0),
+        ListRow("free_servers", 0),
+        ListRow("used_servers", len(servers)),
+        ListRow("dns_names", 0),
+        ListRow("dns_zones", 0),
+        ListRow("dns_queries", 0),
+        ListRow("dns_pending", 0),
+    ]
+
+
+# --- SHOW CLIENTS, SERVERS, SOCKETS, ACTIVE_SOCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A connection, of a client or to a server."""
+
+    type: str
+    user: str
+    database: str
+    state: str
+    addr: str
+    port: int
+    age_seconds: int
+    wait_us: int
+    close_needed: bool
+    id: int
+    link: int | None
+    remote_pid: int
+    tls: str
+    application_name: str
+    statements: int
+
+
+SOCKETS: Final[tuple[Column[Socket], ...]] = (
+    text("type", lambda row: row.type),
+    text("user", lambda row: row.user),
+    text("database", lambda row: row.database),
+    text("replication", lambda _: "none"),
+    text("state", lambda row: row.state),
+    text("addr", lambda row: row.addr),
+    int4("port", lambda row: row.port),
+    text("local_addr", lambda _: None),
+    int4("local_port", lambda _: None),
+    text("connect_time", lambda row: _time(row.age_seconds)),
+    text("request_time", lambda _: None),
+    int4("wait", lambda row: row.wait_us // _SECOND),
+    int4("wait_us", lambda row: row.wait_us % _SECOND),
+    int4("close_needed", lambda row: row.close_needed),
+    text("ptr", lambda row: _pointer(row.type, row.id)),
+    text("link", lambda row: _pointer("S" if row.type == "C" else "C", row.link)),
+    int4("remote_pid", lambda row: row.remote_pid),
+    text("tls", lambda row: row.tls),
+    text("application_name", lambda row: row.application_name),
+    int4("prepared_statements", lambda row: row.statements),
+    int4("id", lambda row: row.id),
+)
+
+
+def _time(age_seconds: int) -> str:
+    began = datetime.now(UTC) - timedelta(seconds=age_seconds)
+    return began.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _pointer(kind: str, number: int | None) -> str:
+    return "" if number is None else f"{kind}0x{number:08X}"
+
+
+def client_socket(client: ClientSnapshot) -> Socket:
+    """The row of a client."""
+    host, _, port = client.addr.rpartition(":")
+    return Socket(
+        type="C",
+        user=client.user,
+        database=client.database,
+        state=client.state,
+        addr=host.strip("[]"),
+        port=int(port) if port.isdecimal() else 0,
+        age_seconds=client.age_seconds,
+        wait_us=client.wait_us,
+        close_needed=False,
+        id=client.client_id,
+        link=client.server_id,
+        remote_pid=0,
+        tls=client.tls,
+        application_name=client.application_name,
+        statements=client.statements,
+    )
+
+
+def server_socket(server: ServerSnapshot) -> Socket:
+    """The row of a connection to a server."""
+    return Socket(
+        type="S",
+        user=server.user,
+        database=server.pool,
+        state=server.state,
+        addr=server.host,
+        port=server.port,
+        age_seconds=server.age_seconds,
+        wait_us=0,
+        close_needed=server.close_needed,
+        id=server.server_id,
+        link=server.client_id,
+        remote_pid=server.pid,
+        tls=server.tls,
+        application_name=server.application_name,
+        statements=server.prepare_cache_size,
+    )
+
+
+def sockets(view: View, *, active: bool = False) -> list[Socket]:
+    """All connections, or those that are at work."""
+    clients = [client_socket(client) for client in view.clients()]
+    servers = [server_socket(server) for server in view.servers()]
+    return [
+        replace(row, state=f"{prefix}_{row.state}")
+        for prefix, rows in (("cl", clients), ("sv", servers))
+        for row in rows
+        if not active or row.state != "idle"
+    ]
+
+
+# --- the rest
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of SHOW STATE."""
+
+    key: str
+    is_so: bool
+
+
+STATE: Final[tuple[Column[Setting], ...]] = (
+    text("key", lambda row: row.key),
+    text("value", lambda row: "yes" if row.is_so else "no"),
+)
+
+
+def state(pools: Iterable[PoolSnapshot]) -> list[Setting]:
+    """Whether all of it is paused."""
+    is_paused = [pool.paused for pool in pools]
+    paused = bool(is_paused) and all(is_paused)
+    return [
+        Setting("active", not paused),
+        Setting("paused", paused),
+        Setting("suspended", False),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A row of SHOW MEM."""
+
+    name: str
+    used: int | None
+    bytes: int
+
+
+MEM: Final[tuple[Column[Memory], ...]] = (
+    text("name", lambda row: row.name),
+    int4("size", lambda _: None),
+    int4("used", lambda row: row.used),
+    int4("free", lambda _: None),
+    numeric("memtotal", lambda row: row.bytes),
+)
+
+
+def memory(view: View) -> list[Memory]:
+    """What the routers of the pools remember, and the whole process."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        resident = int(file.read().split()[1])
+    routing = view.routing()
+    return [
+        Memory(
+            "routing_cache",
+            sum(row.texts + row.shapes for row in routing),
+            sum(row.bytes for row in routing),
+        ),
+        Memory("process", None, resident * _PAGE),
+    ]
+
+
+# There are no peers, and names are looked up by each connection: these have no rows.
+PEERS: Final[tuple[Column[None], ...]] = (
+    int4("peer_id", lambda _: 0),
+    text("host", lambda _: ""),
+    int4("port", lambda _: 0),
+    int4("pool_size", lambda _: 0),
+)
+PEER_POOLS: Final[tuple[Column[None], ...]] = (
+    int4("peer_id", lambda _: 0),
+    int4("cl_active_cancel_req", lambda _: 0),
+    int4("cl_waiting_cancel_req", lambda _: 0),
+    int4("sv_active_cancel", lambda _: 0),
+    int4("sv_login", lambda _: 0),
+)
+DNS_HOSTS: Final[tuple[Column[None], ...]] = (
+    text("hostname", lambda _: ""),
+    numeric("ttl", lambda _: 0),
+    text("addrs", lambda _: ""),
+)
+DNS_ZONES: Final[tuple[Column[None], ...]] = (
+    text("zonename", lambda _: ""),
+    numeric("serial", lambda _: 0),
+    int4("count", lambda _: 0),
+)

@@ -1,0 +1,89 @@
+"""What administrators do to pools, clients and servers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..engine.loop import Engine
+    from ..pool.control import Selection
+    from ..pool.pool import Pool
+    from ..pool.registry import PoolRegistry
+    from ..session.clients import Clients
+    from ..session.session import Session
+
+log = logging.getLogger("router.admin")
+
+# How often to look whether what a command waits for has come to pass, in seconds.
+_PATIENCE: Final = 0.02
+
+
+class Verbs:
+    """The commands that change what runs; call it inside a round of the engine.
+
+    Attributes:
+        control: what they have done to pools.
+    """
+
+    def __init__(self, engine: Engine, registry: PoolRegistry, clients: Clients) -> None:
+        self._engine: Final = engine
+        self._registry: Final = registry
+        self._clients: Final = clients
+        self.control: Final = registry.control
+
+    def look_later(self, callback: Callable[[], None]) -> None:
+        """Call something in a moment."""
+        self._engine.call_later(_PATIENCE, callback)
+
+    def kill(self, selection: Selection) -> tuple[int, int]:
+        """End all clients and all connections, and let nobody on until RESUME.
+
+        Returns:
+            How many clients and how many connections there were.
+        """
+        pools = self.control.with_retired(selection)
+        self.control.pause(selection)
+        sessions = [
+            session
+            for session in self._clients
+            if selection.has(session.lease.pool.database, session.lease.pool.user)
+        ]
+        self._end(sessions)
+        return len(sessions), self.control.close_servers(pools)
+
+    def kill_client(self, pid: int) -> None:
+        """End one client; what its server is doing is cancelled, and rolled back.
+
+        Raises:
+            ClientError: there is no such client.
+        """
+        session = self._clients.find(pid)
+        if session is None:
+            raise ClientError(
+                f"client not found: {pid}",
+                sqlstate="22023",
+                hint="SHOW CLIENTS has the column client_id.",
+            )
+        self._end([session])
+
+    @staticmethod
+    def _end(sessions: Iterable[Session]) -> None:
+        for session in list(sessions):
+            log.info("client %s: ended by an administrator", session.client.peer)
+            session.expel()
+
+    def reset_stats(self) -> None:
+        """Begin to count anew."""
+        for pool in self._registry:
+            for part in pool.address_pools():
+                part.counters.reset()
+
+
+def listed(pools: Iterable[Pool]) -> str:
+    """Names of pools, for people."""
+    return ", ".join(f"{pool.database}/{pool.user}" for pool in pools) or "none"
