@@ -71,7 +71,7 @@ class AddressPool:
         is_open: whether connections may be opened.
         health: of its server, shared with the pools of other users.
         refused: the server is well and does not want this user now, which concerns no other.
-        checked: those of `tested_set` that nobody has had for long, and that are asked whether
+        checked: those of `tested` that nobody has had for long, and that are asked whether
             they are still there before somebody gets them.
         on_reached, on_unreachable: told of the outcome of opening a connection.
         on_change: told when `is_ready` may have changed.
@@ -109,7 +109,7 @@ class AddressPool:
         self.connecting = 0
         self.idle: Final[deque[ServerConnection]] = deque()
         self.active: Final[set[ServerConnection]] = set()
-        self.tested_set: Final[set[ServerConnection]] = set()
+        self.tested: Final[set[ServerConnection]] = set()
         self.checked: Final[set[ServerConnection]] = set()
         self.waiters: Final[deque[Waiter]] = deque()
         self.counters = Counters()
@@ -133,14 +133,14 @@ class AddressPool:
         return (
             f"<AddressPool {self.address.name} ["
             f"{len(self.idle)} idle, {len(self.active)} active, "
-            f"{len(self.tested_set)} tested, {self.connecting} connecting, "
+            f"{len(self.tested)} tested, {self.connecting} connecting, "
             f"{len(self.waiters)} waiting]>"
         )
 
     @property
     def size(self) -> int:
         """Connections that exist or are being opened."""
-        return self.connecting + len(self.idle) + len(self.active) + len(self.tested_set)
+        return self.connecting + len(self.idle) + len(self.active) + len(self.tested)
 
     @property
     def has_room(self) -> bool:
@@ -155,7 +155,7 @@ class AddressPool:
     @property
     def load(self) -> int:
         """How many connections are at work, or will be."""
-        return len(self.active) + len(self.tested_set) + len(self.waiters)
+        return len(self.active) + len(self.tested) + len(self.waiters)
 
     @property
     def is_ready(self) -> bool:
@@ -198,7 +198,7 @@ class AddressPool:
 
     def servers(self) -> list[ServerConnection]:
         """All connections that are logged in."""
-        return [*self.idle, *self.active, *self.tested_set]
+        return [*self.idle, *self.active, *self.tested]
 
     # --- states
 
@@ -219,7 +219,7 @@ class AddressPool:
             else:
                 self.idle.remove(server)
         elif was is _TESTED:
-            self.tested_set.remove(server)
+            self.tested.remove(server)
             self.checked.discard(server)
         server.state = to
         if to is _ACTIVE:
@@ -227,7 +227,7 @@ class AddressPool:
         elif to is _IDLE:
             self.idle.append(server)
         elif to is _TESTED:
-            self.tested_set.add(server)
+            self.tested.add(server)
 
     # --- checkout
 
@@ -513,7 +513,7 @@ class AddressPool:
                 server.client = None
                 self.move(server, ServerState.IDLE)
 
-    def tested(self, server: ServerConnection) -> None:
+    def settled(self, server: ServerConnection) -> None:
         """A clean-up that was sent, or what an abandoned connection did, is over."""
         if server.state is not ServerState.TESTED or server.queue:
             return
@@ -566,7 +566,7 @@ class AddressPool:
             idle_too_long = now - server.used_at > self.settings.idle_timeout > 0
             if server.expires_at <= now or (surplus and idle_too_long):
                 server.close()
-        for server in list(self.tested_set):
+        for server in list(self.tested):
             if now - server.used_at > _CLEANUP_TIMEOUT:
                 log.warning("%r: the clean-up took too long, closing it", server)
                 server.close()

@@ -335,7 +335,7 @@ class Catalogue:
             self.take(address, result.rows, is_whole=result.is_whole, number=number)
 
     def ask(self, server: ServerConnection) -> None:
-        """Ask on a connection that is nobody's; `AddressPool.tested` goes on with it."""
+        """Ask on a connection that is nobody's; `AddressPool.settled` goes on with it."""
         server.apply(EMPTY)  # whatever encoding a client has set
         number = self._next_number()
 
@@ -344,7 +344,7 @@ class Catalogue:
                 self.take(server.pool.address, rows, is_whole=is_whole, number=number)
             else:
                 self.fail(server.pool.address, error.get("M", "no reason given"))
-            server.pool.tested(server)
+            server.pool.settled(server)
 
         server.queue.append(Segment(Answer(learn)))
         server.unnamed = 0

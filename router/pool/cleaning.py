@@ -1,7 +1,7 @@
 """Making a server connection fit for its next client, step by step, or giving it up.
 
 Each step is a statement of the router's own, whose answer comes back here through
-`AddressPool.tested`: first the late cancel requests are waited for, then a transaction that is
+`AddressPool.settled`: first the late cancel requests are waited for, then a transaction that is
 open is rolled back, then a barrier takes the blow of a cancel that may still be on its way, and
 what the client may have left behind is removed. Last, if the client has changed the schema, the
 catalogue is read.

@@ -201,7 +201,7 @@ def reconnect(part: AddressPool) -> None:
     part.generation += 1
     for server in list(part.idle):
         server.close()
-    for server in (*part.active, *part.tested_set):
+    for server in (*part.active, *part.tested):
         server.expires_at = -math.inf
     part.go_on()
 

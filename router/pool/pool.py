@@ -383,7 +383,7 @@ class Pool:
         return any(
             server.catalogue_changed
             for part in self.shards[shard]
-            for server in (*part.active, *part.tested_set)
+            for server in (*part.active, *part.tested)
         )
 
     def ask_servers(self) -> None:

@@ -222,7 +222,7 @@ class ServerConnection(BackendStream):
         if self.client is not None:
             self.client.server_ready()
         else:
-            self.pool.tested(self)
+            self.pool.settled(self)
 
     @property
     def applying(self) -> bool:

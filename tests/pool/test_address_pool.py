@@ -56,7 +56,7 @@ def test_a_connection_is_in_the_collection_of_its_state_or_the_move_is_illegal(
     sets = {
         ServerState.IDLE: part.idle,
         ServerState.ACTIVE: part.active,
-        ServerState.TESTED: part.tested_set,
+        ServerState.TESTED: part.tested,
     }
     assert [state for state, found in sets.items() if server in found] == [
         state for state in sets if state is to

@@ -400,7 +400,7 @@ def test_idle_connections_are_checked_when_the_server_is_suspect() -> None:
     replicas = shard()
     part = replicas.parts[0]
     replicas.check(0, SILENT)
-    assert len(part.tested_set) == 1
+    assert len(part.tested) == 1
     replicas.harness.run()
     assert len(part.idle) == 1
     replicas.check(0, SILENT)

@@ -27,7 +27,7 @@ def test_a_connection_with_something_left_on_it_is_cleaned_before_the_next_clien
     server = release_with(harness, marks.SET | marks.PREPARE)
     server.connection.statements.add(b"PGCAT_1")
     client = wait(harness)
-    assert len(harness.part.tested_set) == 1
+    assert len(harness.part.tested) == 1
     assert client.server is None
     server.work()
     server.answer()

@@ -64,7 +64,7 @@ def test_the_next_client_finds_nothing_of_one_that_left(
     harness.check()
     heir.leave()
     harness.run()
-    assert len(harness.part.active) == len(harness.part.tested_set) == 0
+    assert len(harness.part.active) == len(harness.part.tested) == 0
 
 
 def test_a_client_that_breaks_off_has_its_statement_cancelled() -> None:
@@ -89,7 +89,7 @@ def test_a_client_that_says_goodbye_lets_its_statement_finish() -> None:
     assert not harness.cancelling
     harness.engine.advance(3600)
     harness.part.maintain(harness.engine.now)
-    assert len(harness.part.tested_set) == 1
+    assert len(harness.part.tested) == 1
     harness.servers[0].model.wake()
     harness.run()
     assert len(harness.part.idle) == 1
@@ -120,7 +120,7 @@ def test_a_late_cancel_request_hits_nobody(is_late: bool) -> None:
     server.work()
     # The request is still on its way, so that the server is nobody's.
     assert server.model.sleeping is None
-    assert len(harness.part.tested_set) == 1
+    assert len(harness.part.tested) == 1
     harness.deliver_cancel(is_late=is_late)
     harness.run()
     assert server.model.sleeping is not None

@@ -372,7 +372,7 @@ class Harness:
         assert self.pool is not None
         for part in self.pool.address_pools():
             assert part.size <= part.settings.pool_size
-            assert all(connection.state is ServerState.TESTED for connection in part.tested_set)
+            assert all(connection.state is ServerState.TESTED for connection in part.tested)
             for connection in part.idle:
                 assert connection.state is ServerState.IDLE
                 assert connection.is_clean
