@@ -56,8 +56,6 @@ class Candidates:
         """
         ready = self.ready
         count = len(ready)
-        if count == 1:
-            return ready[0]
         start = self._start(count)
         best: AddressPool | None = None
         least = 0

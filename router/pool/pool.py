@@ -201,7 +201,8 @@ class Pool:
         if shard is None and len(candidates.all) > 1:
             number = self._any_shard(candidates.all, elsewhere)
             candidates = self._candidates_for(number, role, is_read)
-        chosen = candidates.pick()
+        ready = candidates.ready
+        chosen = ready[0] if len(ready) == 1 else candidates.pick()
         server = chosen.take()
         if server is not None:
             return server

@@ -131,7 +131,7 @@ class SimpleProtocol:
         """PostgreSQL drops the unnamed statement when a Query comes."""
         if message[0] == codes.QUERY:
             server.unnamed = 0
-            if self._batch.names.statements:
+            if b"" in self._batch.names.statements:
                 self._batch.names.drop_unnamed()
 
     def _query_in_batch(
