@@ -127,7 +127,6 @@ def test_a_layer_does_without_trio(part: str) -> None:
 
 # Modules that know each other's types, and why: see docs/design.md.
 CIRCLES = {
-    "engine": {"link", "loop"},
     "pool": {
         "address_pool",
         "catalogue",

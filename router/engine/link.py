@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..compiling import mypyc_attr
+from .loop import Driven
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +38,7 @@ _READ: Final = 0x2001
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Output:
+class Output(Driven):
     """What those above the engine know of a link: where to write, and how to slow down.
 
     A class and not a Protocol, so that compiled code calls it directly.

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .link import Link
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,7 +56,7 @@ async def look(engine: Engine, limit: float) -> None:
     for number, link in enumerate(engine.links()):
         if number % _SLICE == _SLICE - 1:
             await trio.lowlevel.checkpoint()
-        if link.closed:
+        if not isinstance(link, Link) or link.closed:
             continue
         silence = _silence(link.sock)
         if silence >= limit:

@@ -36,7 +36,6 @@ from ..compiling import mypyc_attr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .link import Link
 
 log = logging.getLogger("router.engine")
 
@@ -68,14 +67,40 @@ class Timer:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Driven:
+    """What the engine drives: a link, as the engine knows it.
+
+    A class and not a Protocol, so that compiled code calls it directly.
+    """
+
+    __slots__ = ()
+
+    def on_ready(self, mask: int) -> None:
+        """The socket is ready for what `mask` says."""
+        raise NotImplementedError
+
+    def on_turn(self) -> None:
+        """This is the turn that was asked for by `Engine.give_turn`."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Send what can be sent without waiting."""
+        raise NotImplementedError
+
+    def abort(self, reason: str) -> None:
+        """Close at once, and tell the handler."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Engine:
     """The nested epoll, its links and its timers."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._links: dict[int, Link] = {}
-        self._dirty: list[Link] = []
-        self._turns: deque[Link] = deque()
+        self._links: dict[int, Driven] = {}
+        self._dirty: list[Driven] = []
+        self._turns: deque[Driven] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._due = math.inf  # when the first timer is
         self._timer_serial = count()
@@ -93,11 +118,11 @@ class Engine:
 
     # --- links
 
-    def links(self) -> list[Link]:
+    def links(self) -> list[Driven]:
         """Those there are now."""
         return list(self._links.values())
 
-    def register(self, link: Link, fd: int, events: int) -> None:
+    def register(self, link: Driven, fd: int, events: int) -> None:
         """Watch a link's socket."""
         self._links[fd] = link
         self._epoll.register(fd, events)
@@ -111,14 +136,14 @@ class Engine:
         del self._links[fd]
         self._epoll.unregister(fd)
 
-    def flush_soon(self, link: Link) -> None:
+    def flush_soon(self, link: Driven) -> None:
         """A link has output: send it at the end of the round, or now if there is none."""
         if self._in_round:
             self._dirty.append(link)
         else:
             self._round(link.flush)
 
-    def give_turn(self, link: Link) -> None:
+    def give_turn(self, link: Driven) -> None:
         """Call a link's `on_turn` in a round to come."""
         self._turns.append(link)
         if self._waiting is not None:

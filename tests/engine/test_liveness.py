@@ -12,7 +12,7 @@ import trio
 
 from router.engine import liveness
 from router.engine.link import Link
-from router.engine.loop import Engine
+from router.engine.loop import Driven, Engine
 from router.engine.wire import KeepAlive, configure
 from router.pool.connect import keepalive_of
 from tests.config import builders
@@ -121,7 +121,7 @@ async def test_links_are_looked_at_six_times_in_the_time_that_a_peer_has(
     times: list[float] = []
 
     class Noting(Engine):
-        def links(self) -> list[Link]:
+        def links(self) -> list[Driven]:
             times.append(trio.current_time() - begun)
             return []
 
