@@ -134,6 +134,7 @@ CIRCLES = {
         "cleaning",
         "contracts",
         "health",
+        "holders",
         "refusals",
         "server",
     },

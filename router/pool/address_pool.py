@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .address import Address
     from .catalogue import Catalogue
     from .contracts import Connector, Waiter
+    from .holders import Holders
 
 log = logging.getLogger("router.pool")
 
@@ -81,6 +82,7 @@ class AddressPool:
         generation: of the connections; those of earlier ones are to be replaced.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
+        holders: what held its connections when somebody last got none.
         complaints: what has been logged of new connections, so that it is logged once.
     """
 
@@ -125,6 +127,7 @@ class AddressPool:
         self.on_change: Callable[[AddressPool], None] | None = None
         self.on_told: Callable[[AddressPool], None] | None = None
         self.last_error: RouterError | None = None
+        self.holders: Holders | None = None
         self._retry: Final = Retry(engine, self._try_again)
         self._expiry: Timer | None = None
         health.join(self)
@@ -240,9 +243,11 @@ class AddressPool:
         if not self.idle or self.waiters:
             return None
         server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
-        if self._engine.now - server.used_at >= self.settings.healthcheck_delay:
+        now = self._engine.now
+        if now - server.used_at >= self.settings.healthcheck_delay:
             self._check(server)
             return None
+        server.used_at = now
         self.move(server, _ACTIVE)
         return server
 
@@ -277,7 +282,7 @@ class AddressPool:
             if following is not None and is_free:
                 self._move_on(waiter, following)
             else:
-                waiter.client.checkout_failed(refusals.timeout(self, now - waiter.since))
+                waiter.client.checkout_failed(refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
 
     def _hand_over(self, server: ServerConnection) -> bool:
