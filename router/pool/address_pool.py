@@ -414,14 +414,6 @@ class AddressPool:
         for server in list(self.idle):
             self._check(server)
 
-    def expel(self, error: RouterError) -> None:
-        """Give up all connections: the server is not what their clients take it for."""
-        for server in self.servers():
-            if server.client is None:
-                server.close()
-            else:
-                server.fail(error)
-
     # --- moving on
 
     def move_waiters(self) -> None:
