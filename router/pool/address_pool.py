@@ -259,8 +259,16 @@ class AddressPool:
             place -= 1  # it has waited elsewhere before
         self.waiters.insert(place, waiter)
         self._watch_waiters()
-        self._retry.hurry()
+        if not self.is_ready:
+            self._look_again(waiter)
         self._open_for_waiters()
+
+    def _look_again(self, waiter: Waiter) -> None:
+        """Somebody waits for servers that are not well, which may have changed."""
+        self._retry.hurry()
+        for part in (self, *waiter.others):
+            if not part.health.is_up:
+                part.health.doubt()
 
     def _watch_waiters(self) -> None:
         if self.waiters and self._expiry is None:
@@ -364,12 +372,15 @@ class AddressPool:
             return  # who waits does so until it is resumed
         if self.size == 0 or not self.waiters:
             self._disappoint(None if refusals.is_temporary(error) else error)
-        if self.waiters or self.settings.min_pool_size:
+        is_wanted = self.waiters or self.settings.min_pool_size
+        if is_wanted or (self.refused is not None and refusals.may_pass(error)):
             self._retry.schedule(is_wanted=bool(self.waiters))
 
     def _try_again(self) -> None:
         self._open_for_waiters()
         self.fill()
+        if self.refused is not None and self._may_open:
+            self.open_spare()
 
     # --- health
 
@@ -456,10 +467,7 @@ class AddressPool:
         return found
 
     def _move_on(self, waiter: Waiter, following: AddressPool) -> None:
-        """Let a waiter try another server, with as much time as it had for this one.
-
-        But not for ever, if they fail one after the other, nor longer than query_wait_timeout.
-        """
+        """Let a waiter try another server, with as much time again, but not for ever."""
         is_lobby = self.address.index < 0
         if self not in waiter.others and self is not waiter.fallback and not is_lobby:
             waiter.others.append(self)

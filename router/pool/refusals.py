@@ -23,6 +23,14 @@ _TEMPORARY: Final = frozenset(("57P03", "53300", "08006", "57P01"))
 _SERVER_WIDE: Final = frozenset(("57P03", "57P01", "57P02"))
 
 
+def may_pass(error: RouterError) -> bool:
+    """Whether a replica that refuses a user now may take it soon.
+
+    A database or a user that has just been made may not have come to a replica yet.
+    """
+    return is_temporary(error) or error.sqlstate in ("3D000", "28000")
+
+
 def is_of_server(error: RouterError) -> bool:
     """Whether the whole server is in trouble, and not only this user of it."""
     if isinstance(error, ServerRefused):

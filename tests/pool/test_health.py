@@ -216,6 +216,38 @@ def test_a_server_that_refuses_one_user_is_well_for_the_others() -> None:
     assert not part.is_banned
 
 
+def test_a_server_that_refuses_a_user_for_a_moment_is_asked_again() -> None:
+    harness = Harness(servers=REPLICAS, ban_time=60.0)
+    for error in (ServerRefused("no such database", sqlstate="3D000"),) * 3:
+        if not harness.opening:
+            harness.part.open_spare()
+        harness.refuse(error)
+        assert harness.part.is_banned
+        harness.engine.advance(0.2)
+        assert harness.opening == [harness.part]
+    harness.accept()
+    assert not harness.part.is_banned
+    harness.part.idle[0].close()
+    harness.part.open_spare()
+    harness.refuse(ServerRefused("wrong password", sqlstate="28P01"))
+    harness.engine.advance(59)
+    assert not harness.opening
+
+
+def test_who_comes_to_a_server_that_is_down_has_it_tried_unless_it_just_was() -> None:
+    harness = Harness()
+    wait(harness, timeout=60.0)
+    for _ in range(6):
+        harness.refuse(REFUSED)
+        harness.engine.advance(0.09)
+        wait(harness, timeout=60.0)
+        if harness.opening:
+            continue
+        harness.engine.advance(0.01)
+        wait(harness, timeout=60.0)
+        assert len(harness.opening) == 1
+
+
 def test_what_one_pool_finds_out_all_know_and_a_reload_does_not_forget_it() -> None:
     replicas = shard()
     replicas.check(0, REFUSED)
