@@ -284,14 +284,18 @@ class AddressPool:
             waiter.pool = None
             self.counters.errors += 1
             following = self._following(waiter)
-            is_free = following is not None and following.serves_at_once
-            if self.settings.query_wait_timeout:
-                is_free = following is not None and bool(following.idle)
-            if following is not None and is_free:
+            if following is not None and (following.idle or self._last_moment(waiter) > now):
                 self._move_on(waiter, following)
             else:
                 waiter.client.checkout_failed(refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
+
+    def _last_moment(self, waiter: Waiter) -> float:
+        """Until when one waits at most, whatever servers are tried."""
+        settings = self.settings
+        if settings.query_wait_timeout:
+            return waiter.since + settings.query_wait_timeout
+        return waiter.since + settings.connect_timeout * len({self, *waiter.others})
 
     def _hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""
@@ -473,11 +477,9 @@ class AddressPool:
             waiter.others.append(self)
         server = following.take()
         if server is None:
-            settings = following.settings
-            if not settings.query_wait_timeout:
-                timeout = settings.connect_timeout
-                last = waiter.since + timeout * (len(waiter.others) + 1)
-                waiter.deadline = min(self._engine.now + timeout, last)
+            last, settings = self._last_moment(waiter), self.settings
+            patience = settings.query_wait_timeout or settings.connect_timeout
+            waiter.deadline = min(self._engine.now + patience, last)
             following.enqueue(waiter)
         elif not waiter.client.take_server(server):
             following.release(server)

@@ -360,6 +360,37 @@ def test_who_waits_too_long_tries_a_server_that_has_room() -> None:
     assert client.server is server
 
 
+def test_who_waits_for_connect_timeout_has_as_much_for_each_other_server() -> None:
+    replicas = shard(pool_size=1)
+    for part in replicas.parts:
+        assert part.take() is not None
+    client = Client()
+    waiter = replicas.pool.checkout(client, 0, None)
+    assert isinstance(waiter, Waiter)
+    first = waiter.pool
+    replicas.harness.engine.advance(5)
+    assert waiter.pool is not None
+    assert waiter.pool is not first
+    assert client.error is None
+    replicas.harness.engine.advance(5)
+    assert client.error is not None
+    assert client.error.sqlstate == "53300"
+    assert "waited 10.0 s" in client.error.message
+
+
+def test_with_query_wait_timeout_that_is_all_the_time_there_is() -> None:
+    replicas = shard(pool_size=1, query_wait_timeout=7.0)
+    for part in replicas.parts:
+        assert part.take() is not None
+    client = Client()
+    replicas.pool.checkout(client, 0, None)
+    replicas.harness.engine.advance(6.9)
+    assert client.error is None
+    replicas.harness.engine.advance(0.2)
+    assert client.error is not None
+    assert "waited 7.0 s" in client.error.message
+
+
 def test_who_waited_elsewhere_keeps_its_place_and_ends_in_time() -> None:
     harness = Harness(servers=REPLICAS)
     assert harness.pool is not None
