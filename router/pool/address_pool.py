@@ -170,14 +170,6 @@ class AddressPool:
         return self.health.serves_reads and not self.lags
 
     @property
-    def check_delay(self) -> float:
-        """How long after a check of the server the next one is due; lag has to be known."""
-        settings = self.settings
-        if settings.max_replica_lag:
-            return min(settings.healthcheck_delay, settings.max_replica_lag / 2)
-        return settings.healthcheck_delay
-
-    @property
     def role(self) -> str:
         """What the server is now: "primary", "replica", or "auto" if nobody knows."""
         if not self.has_role:
@@ -188,11 +180,6 @@ class AddressPool:
     def is_banned(self) -> bool:
         """Whether it is left out, which never happens to a primary."""
         return not self.is_primary and not self.is_ready
-
-    @property
-    def owes_answers(self) -> bool:
-        """Whether the server has been sent something that it has not answered."""
-        return any(server.queue for server in self.active)
 
     @property
     def is_closing(self) -> bool:

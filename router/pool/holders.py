@@ -43,8 +43,8 @@ class Holders:
             _told(kind, servers, now)
             for kind, servers in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
         ]
-        if pool.tested_set:
-            told.append(f"{len(pool.tested_set)} being cleaned")
+        if pool.tested:
+            told.append(f"{len(pool.tested)} being cleaned")
         if pool.connecting:
             told.append(f"{pool.connecting} being opened")
         self.text = f"{pool.size} of {pool.settings.pool_size}: " + ", ".join(told or ["none"])
