@@ -22,7 +22,7 @@ from .engine.tls import server_context
 from .engine.wire import KeepAlive
 from .errors import ConfigError, RouterError
 from .plugins.inspector import inspector_of
-from .pool import checks, connect
+from .pool import checks, connect, names
 from .pool.registry import PoolRegistry
 from .protocol import backend
 from .reasons import reason
@@ -195,6 +195,11 @@ class Router:
             user_timeout=general.tcp_user_timeout,
         )
 
+    def names_interval(self) -> float | None:
+        """How often names of servers are looked up, in seconds; None is never."""
+        general = self.config.general
+        return general.dns_max_ttl if general.dns_cache_enabled else None
+
     # --- life cycle
 
     def shutdown(self) -> None:
@@ -355,6 +360,9 @@ async def serve(
                 nursery.start_soon(router.engine.run)
                 nursery.start_soon(router.upkeep)
                 nursery.start_soon(checks.watch, router.engine, router.registry.healths)
+                nursery.start_soon(
+                    names.watch, router.engine, router.registry.healths, router.names_interval
+                )
                 nursery.start_soon(router.watch_config)
                 nursery.start_soon(liveness.watch, router.engine, router.keepalive)
                 nursery.start_soon(listener.serve, listening, router.login, router.keepalive)

@@ -133,6 +133,7 @@ CIRCLES = {
         "cleaning",
         "contracts",
         "health",
+        "holders",
         "refusals",
         "server",
     },

@@ -401,9 +401,10 @@ def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     autos = sum(server.role is ServerRole.AUTO for server in shard.servers)
     if 0 < autos < len(shard.servers):
         yield Finding(path, f'must have the role "auto" all or none, got {autos} of them')
-    for index, server in enumerate(shard.servers):
-        if server in shard.servers[:index]:
-            first = shard.servers.index(server)
+    entries = [(server.host, server.port, server.role) for server in shard.servers]
+    for index, entry in enumerate(entries):
+        if entry in entries[:index]:
+            first = entries.index(entry)
             yield Finding((*path, index), f"must differ from server {first}")
     yield from _check_mirrors(shard, base)
 

@@ -30,7 +30,6 @@ KeepaliveCount = Annotated[int, Field(strict=True, ge=1, le=127)]
 UserTimeout = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), Unit.MILLISECONDS]
 
 # Why keys have no effect yet.
-_NO_DNS_CACHE: Final = "each connection looks names up"
 NO_AUTH_QUERY: Final = "users without a password cannot log in yet"
 
 Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
@@ -183,10 +182,12 @@ class General(Section):
 
     dns_cache_enabled: Annotated[
         Flag,
-        Key("Drop server connections when their host's address changes.", unused=_NO_DNS_CACHE),
+        Key(
+            "Let go of server connections when their host has other addresses.", Reload.AT_ONCE
+        ),
     ] = False
     dns_max_ttl: Annotated[
-        Seconds, Key("How often addresses are looked up for that.", unused=_NO_DNS_CACHE)
+        Seconds, Key("How often addresses are looked up for that.", Reload.AT_ONCE)
     ] = 30
 
     auth_query: Annotated[

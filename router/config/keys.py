@@ -76,6 +76,8 @@ class Section(BaseModel):
 
     array_form: ClassVar[tuple[str, ...]] = ()
     """The fields in the order of an array that may stand for the table."""
+    array_more: ClassVar[tuple[str, ...]] = ()
+    """Those that may follow in it."""
 
 
 class Word(StrEnum):

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 PoolSize = Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.BYTES]
+Weight = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
@@ -102,9 +103,10 @@ class _Listed(Section):
     def _from_array(cls, value: object) -> object:
         if not isinstance(value, list):
             return value
-        if len(value) != len(cls.array_form):
+        names = (*cls.array_form, *cls.array_more)
+        if not len(cls.array_form) <= len(value) <= len(names):
             raise ValueError(f"must be [{', '.join(cls.array_form)}]")
-        return dict(zip(cls.array_form, cast("list[object]", value), strict=True))
+        return dict(zip(names, cast("list[object]", value), strict=False))
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -112,9 +114,9 @@ class _Listed(Section):
     ) -> JsonSchemaValue:
         """Allow both forms."""
         table = handler.resolve_ref_schema(handler(core))
-        items = [table["properties"][name] for name in cls.array_form]
-        size = len(items)
-        array = {"type": "array", "prefixItems": items, "minItems": size, "maxItems": size}
+        items = [table["properties"][name] for name in (*cls.array_form, *cls.array_more)]
+        least, most = len(cls.array_form), len(items)
+        array = {"type": "array", "prefixItems": items, "minItems": least, "maxItems": most}
         return {"anyOf": [array, table]}
 
 
@@ -128,6 +130,7 @@ class Server(_Listed):
     """A PostgreSQL server of a shard."""
 
     array_form: ClassVar[tuple[str, ...]] = ("host", "port", "role")
+    array_more: ClassVar[tuple[str, ...]] = ("weight",)
 
     host: Annotated[Host, Key("Host name or address.")]
     port: Annotated[Port, Key("Port.")]
@@ -136,6 +139,10 @@ class Server(_Listed):
         BeforeValidator(_no_mirror),
         Key("Whether it takes writes, or copies the primary; auto: the server tells."),
     ]
+    weight: Annotated[
+        Weight,
+        Key("Its share of what several servers could do; 0: nothing while there is another."),
+    ] = 1
 
 
 class Mirror(_Listed):

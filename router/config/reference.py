@@ -132,7 +132,8 @@ def _section(path: str, section: type[Section]) -> Iterator[str]:
     if section is Shard:
         for title, entry in (("A server", Server), ("A mirror", Mirror)):
             order = ", ".join(entry.array_form)
-            yield f"{title} is an array `[{order}]`, or a table with these keys:"
+            more = "".join(f", which may end with `{name}`" for name in entry.array_more)
+            yield f"{title} is an array `[{order}]`{more}, or a table with these keys:"
             yield ""
             yield from _table(entry)
 

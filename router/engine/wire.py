@@ -29,6 +29,7 @@ class Wire:
 
     Attributes:
         peer: the other side's address, for logs.
+        ip: that of a server that has been connected to by TCP, else "".
         tls: the TLS state once the handshake is done.
     """
 
@@ -38,6 +39,7 @@ class Wire:
         self._buffer = b""
         self._is_sending = False
         self.peer = peer
+        self.ip = ""
         self.tls: TlsState | None = None
 
     async def _recv_raw(self) -> bytes:
@@ -223,7 +225,9 @@ async def connect(host: str, port: int, keepalive: KeepAlive | None) -> Wire:
     sock = socket.socket(fileno=stream.socket.detach())
     try:
         configure(sock, keepalive)
+        wire = Wire(sock, f"{host}:{port}")
+        wire.ip = str(sock.getpeername()[0])
     except OSError:
         sock.close()
         raise
-    return Wire(sock, f"{host}:{port}")
+    return wire

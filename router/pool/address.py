@@ -13,6 +13,7 @@ class Address:
         pool: name of the pool, which is the database that clients ask for.
         database: the database on the server.
         index: position in the shard's list of servers.
+        weight: its share of what several servers could do.
         number: counts the servers of the shard that have the same role from 0.
         is_primary: or else a replica; False as well if it `is_auto`, that is, tells by itself.
     """
@@ -26,6 +27,7 @@ class Address:
     port: int
     database: str
     is_auto: bool = False
+    weight: int = 1
 
     @property
     def role(self) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .address import Address
     from .catalogue import Catalogue
     from .contracts import Connector, Waiter
+    from .holders import Holders
 
 log = logging.getLogger("router.pool")
 
@@ -81,6 +82,7 @@ class AddressPool:
         generation: of the connections; those of earlier ones are to be replaced.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
+        holders: what held its connections when somebody last got none.
         complaints: what has been logged of new connections, so that it is logged once.
     """
 
@@ -125,6 +127,7 @@ class AddressPool:
         self.on_change: Callable[[AddressPool], None] | None = None
         self.on_told: Callable[[AddressPool], None] | None = None
         self.last_error: RouterError | None = None
+        self.holders: Holders | None = None
         self._retry: Final = Retry(engine, self._try_again)
         self._expiry: Timer | None = None
         health.join(self)
@@ -167,14 +170,6 @@ class AddressPool:
         return self.health.serves_reads and not self.lags
 
     @property
-    def check_delay(self) -> float:
-        """How long after a check of the server the next one is due; lag has to be known."""
-        settings = self.settings
-        if settings.max_replica_lag:
-            return min(settings.healthcheck_delay, settings.max_replica_lag / 2)
-        return settings.healthcheck_delay
-
-    @property
     def role(self) -> str:
         """What the server is now: "primary", "replica", or "auto" if nobody knows."""
         if not self.has_role:
@@ -185,11 +180,6 @@ class AddressPool:
     def is_banned(self) -> bool:
         """Whether it is left out, which never happens to a primary."""
         return not self.is_primary and not self.is_ready
-
-    @property
-    def owes_answers(self) -> bool:
-        """Whether the server has been sent something that it has not answered."""
-        return any(server.queue for server in self.active)
 
     @property
     def is_closing(self) -> bool:
@@ -240,9 +230,11 @@ class AddressPool:
         if not self.idle or self.waiters:
             return None
         server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
-        if self._engine.now - server.used_at >= self.settings.healthcheck_delay:
+        now = self._engine.now
+        if now - server.used_at >= self.settings.healthcheck_delay:
             self._check(server)
             return None
+        server.used_at = now
         self.move(server, _ACTIVE)
         return server
 
@@ -254,8 +246,16 @@ class AddressPool:
             place -= 1  # it has waited elsewhere before
         self.waiters.insert(place, waiter)
         self._watch_waiters()
-        self._retry.hurry()
+        if not self.is_ready:
+            self._look_again(waiter)
         self._open_for_waiters()
+
+    def _look_again(self, waiter: Waiter) -> None:
+        """Somebody waits for servers that are not well, which may have changed."""
+        self._retry.hurry()
+        for part in (self, *waiter.others):
+            if not part.health.is_up:
+                part.health.doubt()
 
     def _watch_waiters(self) -> None:
         if self.waiters and self._expiry is None:
@@ -271,14 +271,18 @@ class AddressPool:
             waiter.pool = None
             self.counters.errors += 1
             following = self._following(waiter)
-            is_free = following is not None and following.serves_at_once
-            if self.settings.query_wait_timeout:
-                is_free = following is not None and bool(following.idle)
-            if following is not None and is_free:
+            if following is not None and (following.idle or self._last_moment(waiter) > now):
                 self._move_on(waiter, following)
             else:
-                waiter.client.checkout_failed(refusals.timeout(self, now - waiter.since))
+                waiter.client.checkout_failed(refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
+
+    def _last_moment(self, waiter: Waiter) -> float:
+        """Until when one waits at most, whatever servers are tried."""
+        settings = self.settings
+        if settings.query_wait_timeout:
+            return waiter.since + settings.query_wait_timeout
+        return waiter.since + settings.connect_timeout * len({self, *waiter.others})
 
     def _hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""
@@ -359,12 +363,15 @@ class AddressPool:
             return  # who waits does so until it is resumed
         if self.size == 0 or not self.waiters:
             self._disappoint(None if refusals.is_temporary(error) else error)
-        if self.waiters or self.settings.min_pool_size:
+        is_wanted = self.waiters or self.settings.min_pool_size
+        if is_wanted or (self.refused is not None and refusals.may_pass(error)):
             self._retry.schedule(is_wanted=bool(self.waiters))
 
     def _try_again(self) -> None:
         self._open_for_waiters()
         self.fill()
+        if self.refused is not None and self._may_open:
+            self.open_spare()
 
     # --- health
 
@@ -409,14 +416,6 @@ class AddressPool:
         for server in list(self.idle):
             self._check(server)
 
-    def expel(self, error: RouterError) -> None:
-        """Give up all connections: the server is not what their clients take it for."""
-        for server in self.servers():
-            if server.client is None:
-                server.close()
-            else:
-                server.fail(error)
-
     # --- moving on
 
     def move_waiters(self) -> None:
@@ -459,20 +458,15 @@ class AddressPool:
         return found
 
     def _move_on(self, waiter: Waiter, following: AddressPool) -> None:
-        """Let a waiter try another server, with as much time as it had for this one.
-
-        But not for ever, if they fail one after the other, nor longer than query_wait_timeout.
-        """
+        """Let a waiter try another server, with as much time again, but not for ever."""
         is_lobby = self.address.index < 0
         if self not in waiter.others and self is not waiter.fallback and not is_lobby:
             waiter.others.append(self)
         server = following.take()
         if server is None:
-            settings = following.settings
-            if not settings.query_wait_timeout:
-                timeout = settings.connect_timeout
-                last = waiter.since + timeout * (len(waiter.others) + 1)
-                waiter.deadline = min(self._engine.now + timeout, last)
+            last, settings = self._last_moment(waiter), self.settings
+            patience = settings.query_wait_timeout or settings.connect_timeout
+            waiter.deadline = min(self._engine.now + patience, last)
             following.enqueue(waiter)
         elif not waiter.client.take_server(server):
             following.release(server)

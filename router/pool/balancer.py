@@ -25,7 +25,7 @@ class Candidates:
         fallback: who else would do if none of these is well, or None.
     """
 
-    __slots__ = ("_seed", "all", "fallback", "least_busy", "ready")
+    __slots__ = ("_seed", "_total", "all", "fallback", "least_busy", "ready")
 
     def __init__(
         self,
@@ -35,16 +35,35 @@ class Candidates:
         *,
         least_busy: bool = False,
     ) -> None:
-        self.ready: Final = list(ready)
-        self.all: Final = [*ready, *(each for each in others if each not in ready)]
+        # Whose weight is 0 stands in for others only.
+        weighty = [part for part in ready if part.address.weight]
+        self.ready: Final = weighty or list(ready)
+        self.all: Final = [
+            *self.ready,
+            *(each for each in (*ready, *others) if each not in self.ready),
+        ]
+        weights = {part.address.weight for part in weighty}
+        self._total: Final = (
+            sum(part.address.weight for part in weighty) if len(weights) > 1 else 0
+        )
         self.fallback: Final = fallback
         self.least_busy: Final = least_busy
         self._seed = random.getrandbits(32)
 
     def _start(self, count: int) -> int:
-        """A number below `count`, another one each time."""
+        """The place of one of `count`, another one each time, by their weights."""
         self._seed = (self._seed * _FACTOR + _ADDEND) & _MASK
-        return (self._seed >> 8) % count
+        number = self._seed >> 8
+        if not self._total:
+            return number % count
+        ticket = number % self._total
+        place = 0
+        for part in self.ready:
+            ticket -= part.address.weight
+            if ticket < 0:
+                break
+            place += 1
+        return place
 
     def pick(self) -> AddressPool:
         """The one to take a connection from, or to wait for.
@@ -52,20 +71,20 @@ class Candidates:
         Beginning anywhere, the first that can serve without waiting for another client, be it
         by opening a connection, so that all servers get their share; else the one with the
         fewest waiters. With `least_busy` (load_balancing_mode "loc") the one with the fewest
-        connections at work.
+        connections at work for its weight.
         """
         ready = self.ready
         count = len(ready)
         start = self._start(count)
         best: AddressPool | None = None
-        least = 0
+        least = 0.0
         for place in range(start, start + count):
             part = ready[place if place < count else place - count]
             if not part.serves_at_once:
                 continue
             if not self.least_busy:
                 return part
-            load = part.load
+            load = (part.load + 1) / max(part.address.weight, 1)
             if best is None or load < least:
                 best, least = part, load
         return self._shortest_queue() if best is None else best

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..engine.wire import connect
-from ..errors import RouterError, ServerRefused
+from ..errors import RouterError
 from ..protocol import messages
 from . import refusals
 from .connect import deliver_cancel, explained, keepalive_of, log_in
@@ -61,21 +61,18 @@ async def _watch(engine: Engine, health: ServerHealth, watched: set[ServerHealth
 
 async def check(engine: Engine, health: ServerHealth) -> None:
     """Ask a server once, and tell its health what came of it."""
-    part = next((part for part in health.parts if part.address.is_auto), health.parts[-1])
+    part = _spokesman(health)
     heard, began = health.begin_check(), engine.now
     failure: RouterError | None = None
     facts: Facts | None = None
     try:
         facts = await _ask(part)
-    except ServerRefused as error:
+    except RouterError as error:
         if refusals.is_of_server(error):
             failure = error
-        # Else it has said no to this user, which is an answer.
-    except RouterError as error:
-        failure = error
+        # Else it wants nothing of this user, which is an answer.
     except Exception:
         log.exception("cannot check %s", health.name)
-        failure = RouterError("internal error", hint="The log of the router has more.")
     took = engine.now - began
 
     def tell() -> None:
@@ -85,6 +82,13 @@ async def check(engine: Engine, health: ServerHealth) -> None:
             health.unanswered(failure, heard, took)
 
     engine.run_in_round(tell)
+
+
+def _spokesman(health: ServerHealth) -> AddressPool:
+    """Whose credentials to use: those that work, else others each time."""
+    parts = [part for part in health.parts if not part.retired] or health.parts
+    known = next((part for part in parts if part.servers()), None)
+    return known or parts[health.checks % len(parts)]
 
 
 async def _ask(part: AddressPool) -> Facts | None:

@@ -199,6 +199,7 @@ def _hand_to_engine(
         statement_capacity=max(pool.settings.prepared_statements_cache_size, 1),
         now=engine.now,
     )
+    server.ip = wire.ip
     server.tls = wire.tls.version if wire.tls is not None else ""
     server.link = wire.into_link(engine, server, patient=True)
     return server

@@ -210,7 +210,9 @@ class ServerHealth:
         elif not self.is_up:
             due = self.checked_at + self._pause
         else:
-            due = self.checked_at + min((part.check_delay for part in self.parts), default=0.0)
+            due = self.checked_at + min(
+                (_delay(part.settings) for part in self.parts), default=0.0
+            )
             if self.ban is not None:
                 due = min(due, self.ban.until)
             if self.admin_ban is not None:
@@ -319,7 +321,7 @@ class ServerHealth:
             self.ban = None
             self._try_out()
         heard = self._received()
-        if heard != self._heard or not any(part.owes_answers for part in self.parts):
+        if heard != self._heard or not any(_owes_answers(part) for part in self.parts):
             self._heard = heard
             self._silent_since = now
             self._patience = _SILENCE
@@ -397,6 +399,18 @@ class ServerHealth:
     def _changed(self) -> None:
         for part in list(self.parts):
             part.on_health()
+
+
+def _delay(settings: PoolSettings) -> float:
+    """How long after a check the next one is due: lag has to be known in time."""
+    if settings.max_replica_lag:
+        return min(settings.healthcheck_delay, settings.max_replica_lag / 2)
+    return settings.healthcheck_delay
+
+
+def _owes_answers(part: AddressPool) -> bool:
+    """Whether the server has been sent something that it has not answered."""
+    return any(server.queue for server in part.active)
 
 
 def _role(facts: Facts | None) -> tuple[bool, int] | None:

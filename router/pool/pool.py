@@ -277,12 +277,11 @@ class Pool:
             return
         for part in lost:
             problem = part.health.role_problem or "it is a primary no more"
-            part.expel(
-                ServerLost(
-                    f"server connection to {part.address.label} was given up: {problem}",
-                    hint="Connect again: another server is the primary, or will be.",
-                )
+            lost_role = ServerLost(
+                f"server connection to {part.address.label} was given up: {problem}",
+                hint="Connect again: another server is the primary, or will be.",
             )
+            roles.expel(part, lost_role)
         for part in (*parts, *self._lobbies.values()):
             for waiter in list(part.waiters):
                 if part.address.index < 0 or not _has_role(part, waiter.role):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import PoolTimeout, RouterError, ServerRefused, ServerUnavailable
+from .holders import holders
 
 if TYPE_CHECKING:
     from ..routing.types import Role
     from .address_pool import AddressPool
+
+log = logging.getLogger("router.pool")
 
 # Refusals of a server that pass by themselves: 57P03 starting up or in recovery, 53300 too many
 # connections, 08006 the connection broke.
@@ -17,6 +21,14 @@ _TEMPORARY: Final = frozenset(("57P03", "53300", "08006", "57P01"))
 
 # Those of them with which a server refuses everybody.
 _SERVER_WIDE: Final = frozenset(("57P03", "57P01", "57P02"))
+
+
+def may_pass(error: RouterError) -> bool:
+    """Whether a replica that refuses a user now may take it soon.
+
+    A database or a user that has just been made may not have come to a replica yet.
+    """
+    return is_temporary(error) or error.sqlstate in ("3D000", "28000")
 
 
 def is_of_server(error: RouterError) -> bool:
@@ -31,8 +43,9 @@ def is_temporary(error: RouterError) -> bool:
     return not isinstance(error, ServerRefused) or error.sqlstate in _TEMPORARY
 
 
-def timeout(pool: AddressPool, waited: float) -> RouterError:
+def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
     """No connection became free in time, and why."""
+    waited = now - since
     settings, health = pool.settings, pool.health
     head = (
         f'could not get connection from the pool "{settings.pool}" of user "{settings.user}" - '
@@ -47,9 +60,19 @@ def timeout(pool: AddressPool, waited: float) -> RouterError:
             hint=cause.hint
             or "Look at that server and the network between; raising pool_size does not help.",
         )
+    found = holders(pool, now)
+    if found.is_new:
+        log.warning(
+            "[%s/%s] no connection to %s is free, in use are %s",
+            settings.pool,
+            settings.user,
+            pool.address.label,
+            found.text,
+        )
     return PoolTimeout(
         f"{head}one of {settings.pool_size} connections to {pool.address.label}",
-        hint="Raise pool_size or connect_timeout, or shorten the transactions.",
+        hint=found.hint,
+        detail=f"In use are {found.text}.",
     )
 
 

@@ -222,6 +222,7 @@ def addresses_of(pool: PoolConfig) -> list[list[Address]]:
                     port=server.port,
                     database=shard.database,
                     is_auto=server.role is ServerRole.AUTO,
+                    weight=server.weight,
                 )
             )
             counts[server.role] += 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..errors import RouterError
     from .address_pool import AddressPool
 
 log = logging.getLogger("router.pool")
@@ -85,3 +86,12 @@ def unknown(shard: int, parts: Sequence[AddressPool]) -> str:
         else:
             told.append(f"{health.name} is a {health.facts.role}")
     return f"no server of shard {shard} has that role now; " + "; ".join(told)
+
+
+def expel(part: AddressPool, error: RouterError) -> None:
+    """Give up all connections to a server that is not what their clients take it for."""
+    for server in part.servers():
+        if server.client is None:
+            server.close()
+        else:
+            server.fail(error)

@@ -65,6 +65,7 @@ class ServerConnection(BackendStream):
         catalogue_changed: tables and functions may be other ones than before.
         cancels: cancel requests that are on their way to it.
         doomed: it may not serve another client.
+        ip: the address that it is connected to; "" for a Unix socket.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ServerConnection(BackendStream):
         self.transaction_count = 0
         self.query_count = 0
         self.tls = ""
+        self.ip = ""
         self._applying: Variables | None = None
         self._paused = False
 

@@ -124,6 +124,14 @@ def test_a_server_is_an_array_or_a_table() -> None:
     )
 
 
+def test_a_server_may_have_a_weight_in_either_form() -> None:
+    table = {"host": "two", "port": 5433, "role": "replica", "weight": 0}
+    [shard] = (
+        config({f"{SHARD}/servers": [["one", 5432, "primary", 3], table]}).pools["app"].shards
+    )
+    assert [server.weight for server in shard.servers] == [3, 0]
+
+
 def test_a_mirror_is_an_array_of_host_port_and_target() -> None:
     [shard] = config({f"{SHARD}/mirrors": [["m", 1, 0]]}).pools["app"].shards
     assert shard.mirrors == (Mirror(host="m", port=1, mirroring_target_index=0),)

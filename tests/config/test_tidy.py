@@ -40,9 +40,9 @@ def test_an_unknown_key_is_a_warning_with_its_path_and_the_nearest_name(
 
 
 def test_an_unknown_key_of_a_server_table_is_a_warning() -> None:
-    server = {"host": "one", "port": 1, "role": "primary", "weight": 2}
+    server = {"host": "one", "port": 1, "role": "primary", "tier": 2}
     assert warnings({"pools/app/shards/0/servers": [server]}) == (
-        "pools.app.shards.0.servers.0.weight: unknown key, ignored",
+        "pools.app.shards.0.servers.0.tier: unknown key, ignored",
     )
 
 

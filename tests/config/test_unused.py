@@ -46,8 +46,6 @@ def test_each_is_told_with_its_place_in_the_file_and_why() -> None:
     found = warnings(
         general="""
             worker_threads = 8
-            dns_cache_enabled = true
-            dns_max_ttl = 30
         """,
         pool="""
             auth_query = "SELECT 1"
@@ -59,8 +57,6 @@ def test_each_is_told_with_its_place_in_the_file_and_why() -> None:
     # Defaults are told as well, because a default that is written down is asked for.
     assert found == [
         "general.worker_threads: has no effect: there is one thread",
-        "general.dns_cache_enabled: has no effect: each connection looks names up",
-        "general.dns_max_ttl: has no effect: each connection looks names up",
         f"pools.db.auth_query: {NO_LOGIN}",
         f"pools.db.auth_query_user: {NO_LOGIN}",
         f"pools.db.auth_query_password: {NO_LOGIN}",
@@ -69,4 +65,4 @@ def test_each_is_told_with_its_place_in_the_file_and_why() -> None:
 
 
 def test_to_turn_off_what_is_not_there_is_no_promise() -> None:
-    assert warnings(general="dns_cache_enabled = false", rest="mirrors = []") == []
+    assert warnings(rest="mirrors = []") == []

@@ -216,6 +216,38 @@ def test_a_server_that_refuses_one_user_is_well_for_the_others() -> None:
     assert not part.is_banned
 
 
+def test_a_server_that_refuses_a_user_for_a_moment_is_asked_again() -> None:
+    harness = Harness(servers=REPLICAS, ban_time=60.0)
+    for error in (ServerRefused("no such database", sqlstate="3D000"),) * 3:
+        if not harness.opening:
+            harness.part.open_spare()
+        harness.refuse(error)
+        assert harness.part.is_banned
+        harness.engine.advance(0.2)
+        assert harness.opening == [harness.part]
+    harness.accept()
+    assert not harness.part.is_banned
+    harness.part.idle[0].close()
+    harness.part.open_spare()
+    harness.refuse(ServerRefused("wrong password", sqlstate="28P01"))
+    harness.engine.advance(59)
+    assert not harness.opening
+
+
+def test_who_comes_to_a_server_that_is_down_has_it_tried_unless_it_just_was() -> None:
+    harness = Harness()
+    wait(harness, timeout=60.0)
+    for _ in range(6):
+        harness.refuse(REFUSED)
+        harness.engine.advance(0.09)
+        wait(harness, timeout=60.0)
+        if harness.opening:
+            continue
+        harness.engine.advance(0.01)
+        wait(harness, timeout=60.0)
+        assert len(harness.opening) == 1
+
+
 def test_what_one_pool_finds_out_all_know_and_a_reload_does_not_forget_it() -> None:
     replicas = shard()
     replicas.check(0, REFUSED)
@@ -326,6 +358,37 @@ def test_who_waits_too_long_tries_a_server_that_has_room() -> None:
     replicas.parts[other].release(server)
     replicas.harness.engine.advance(5)
     assert client.server is server
+
+
+def test_who_waits_for_connect_timeout_has_as_much_for_each_other_server() -> None:
+    replicas = shard(pool_size=1)
+    for part in replicas.parts:
+        assert part.take() is not None
+    client = Client()
+    waiter = replicas.pool.checkout(client, 0, None)
+    assert isinstance(waiter, Waiter)
+    first = waiter.pool
+    replicas.harness.engine.advance(5)
+    assert waiter.pool is not None
+    assert waiter.pool is not first
+    assert client.error is None
+    replicas.harness.engine.advance(5)
+    assert client.error is not None
+    assert client.error.sqlstate == "53300"
+    assert "waited 10.0 s" in client.error.message
+
+
+def test_with_query_wait_timeout_that_is_all_the_time_there_is() -> None:
+    replicas = shard(pool_size=1, query_wait_timeout=7.0)
+    for part in replicas.parts:
+        assert part.take() is not None
+    client = Client()
+    replicas.pool.checkout(client, 0, None)
+    replicas.harness.engine.advance(6.9)
+    assert client.error is None
+    replicas.harness.engine.advance(0.2)
+    assert client.error is not None
+    assert "waited 7.0 s" in client.error.message
 
 
 def test_who_waited_elsewhere_keeps_its_place_and_ends_in_time() -> None:

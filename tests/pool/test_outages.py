@@ -128,7 +128,8 @@ def test_clients_without_a_server_are_a_line_a_second(lines: Lines) -> None:
     harness.run()
     for client in clients:
         assert sqlstates(read_messages(client.got)) == ["53300"]
-    [line] = lines.take()
+    why, line = lines.take()
+    assert why.endswith("is free, in use are 1 of 1: 1 being opened")
     assert "could not get connection from the pool" in line
     harness.engine.advance(INTERVAL)
     clients[0].session._log_failure(PoolTimeout("none"))

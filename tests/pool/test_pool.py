@@ -12,6 +12,7 @@ import trio.testing
 
 from router.config.values import LoadBalancingMode
 from router.errors import InvalidShard, ServerUnavailable
+from router.pool.address_pool import AddressPool
 from router.pool.balancer import Candidates
 from router.pool.contracts import Waiter
 from router.pool.server import ServerConnection
@@ -23,7 +24,6 @@ from .builders import Client
 
 if TYPE_CHECKING:
     from router.pool.address import Address
-    from router.pool.address_pool import AddressPool
 
 PRIMARY_AND_REPLICAS = ((True, False, False),)
 
@@ -214,6 +214,49 @@ def test_each_gets_its_share() -> None:
     candidates = Candidates(parts)
     counts = Counter(candidates.pick() for _ in range(3000))
     assert all(900 < counts[part] < 1100 for part in parts)
+
+
+def weighted(*weights: int) -> list[AddressPool]:
+    """Servers of such weights."""
+    harness = Harness(servers=((False,) * len(weights),), pool_size=1000)
+    assert harness.pool is not None
+    parts = harness.pool.address_pools()
+    return [
+        AddressPool(
+            harness.engine,
+            replace(part.address, weight=weight),
+            part.settings,
+            part.secret,
+            harness,
+        )
+        for part, weight in zip(parts, weights, strict=True)
+    ]
+
+
+def test_who_weighs_more_gets_more() -> None:
+    parts = weighted(1, 3, 2)
+    candidates = Candidates(parts)
+    counts = Counter(candidates.pick() for _ in range(6000))
+    for part in parts:
+        share = 1000 * part.address.weight
+        assert 0.9 * share < counts[part] < 1.1 * share
+
+
+def test_who_weighs_more_may_be_busier() -> None:
+    parts = weighted(1, 3)
+    candidates = Candidates(parts, least_busy=True)
+    now = parts[0].health.since
+    for _ in range(40):
+        candidates.pick().enqueue(Waiter(Client(), [], now, now + 5))
+    assert [len(part.waiters) for part in parts] == [10, 30]
+
+
+def test_who_weighs_nothing_stands_in_for_others() -> None:
+    reserve, *others = weighted(0, 1, 1)
+    candidates = Candidates([reserve, *others])
+    assert {candidates.pick() for _ in range(60)} == set(others)
+    assert reserve in candidates.all
+    assert Candidates([reserve]).pick() is reserve
 
 
 # --- what servers report

@@ -1,0 +1,89 @@
+"""What holds the connections of a pool that has none left, in words.
+
+Looked at once a second at most, however many clients get none: it goes through all connections.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from ..printable import printable
+from ..protocol import codes
+
+if TYPE_CHECKING:
+    from .address_pool import AddressPool
+    from .server import ServerConnection
+
+# For so long an answer is good, in seconds.
+_GOOD_FOR: Final = 1.0
+# So many names are told of each kind, and so much of each.
+_MOST_NAMES: Final = 3
+_NAME_LIMIT: Final = 40
+
+_IDLE_IN_TRANSACTION: Final = "idle in transaction"
+
+
+class Holders:
+    """The answer for one pool of connections.
+
+    Attributes:
+        text: how many connections are at what, for how long at most, and for whom.
+        hint: what to do about it.
+        is_new: it has been found now, and is not that of a moment ago.
+    """
+
+    def __init__(self, pool: AddressPool, now: float) -> None:
+        self._at = now
+        self.is_new = True
+        kinds: dict[str, list[ServerConnection]] = {}
+        for server in pool.active:
+            kinds.setdefault(_kind(server), []).append(server)
+        told = [
+            _told(kind, servers, now)
+            for kind, servers in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+        ]
+        if pool.tested:
+            told.append(f"{len(pool.tested)} being cleaned")
+        if pool.connecting:
+            told.append(f"{pool.connecting} being opened")
+        self.text = f"{pool.size} of {pool.settings.pool_size}: " + ", ".join(told or ["none"])
+        idle = len(kinds.get(_IDLE_IN_TRANSACTION, ()))
+        self.hint = "Raise pool_size or connect_timeout, or shorten the transactions."
+        if idle * 2 > pool.size:
+            self.hint = (
+                "Look why these clients leave their transactions open; "
+                "idle_client_in_transaction_timeout ends them."
+            )
+
+    def is_good(self, now: float) -> bool:
+        """Whether it can be told once more."""
+        return now - self._at < _GOOD_FOR
+
+
+def holders(pool: AddressPool, now: float) -> Holders:
+    """What holds the connections of a pool, as of a moment ago."""
+    found = pool.holders
+    if found is not None and found.is_good(now):
+        found.is_new = False
+        return found
+    found = pool.holders = Holders(pool, now)
+    return found
+
+
+def _kind(server: ServerConnection) -> str:
+    if server.queue:
+        return "running"
+    return "idle in session" if server.status == codes.IDLE else _IDLE_IN_TRANSACTION
+
+
+def _told(kind: str, servers: list[ServerConnection], now: float) -> str:
+    longest = max(now - server.used_at for server in servers)
+    names = Counter("" if server.client is None else server.client.label for server in servers)
+    told = [
+        f'{count} "{printable(name, _NAME_LIMIT)}"'
+        for name, count in names.most_common(_MOST_NAMES)
+    ]
+    if len(names) > _MOST_NAMES:
+        told.append("...")
+    return f"{len(servers)} {kind} (held for up to {longest:.0f} s; {', '.join(told)})"

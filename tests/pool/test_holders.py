@@ -1,0 +1,87 @@
+"""A pool that has no connection left says what holds them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tests.support.harness import Harness, read_messages
+from tests.support.wire import query
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def exhausted(harness: Harness) -> dict[str, str]:
+    """What the next client is told."""
+    client = harness.connect()
+    client.send(query("SELECT 1"))
+    harness.engine.advance(harness.part.settings.connect_timeout)
+    client.receive()
+    [error] = [each for each in read_messages(client.got) if each.kind == "E"]
+    return error.fields
+
+
+def test_clients_that_idle_in_their_transactions_are_told_by_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    harness = Harness(pool_size=4, connect_timeout=1.0)
+    for name in ("billing", "billing", "web"):
+        client = harness.connect(application_name=name)
+        harness.ask(client, query("BEGIN"))
+    harness.engine.advance(40)
+    busy = harness.connect(application_name="report")
+    busy.send(query("SELECT long"))
+    harness.accept()
+    told = exhausted(harness)
+    assert told["C"] == "53300"
+    expected = (
+        '4 of 4: 3 idle in transaction (held for up to 41 s; 2 "billing", 1 "web"), '
+        '1 running (held for up to 1 s; 1 "report")'
+    )
+    assert told["D"] == f"In use are {expected}."
+    assert "idle_client_in_transaction_timeout" in told["H"]
+    assert caplog.messages == [
+        "[app/ann] no connection to primary host00:5432 of shard 0 is free, in use are "
+        + expected
+    ]
+
+
+def test_a_busy_pool_is_too_small() -> None:
+    harness = Harness(pool_size=1, connect_timeout=1.0)
+    busy = harness.connect(application_name="psql")
+    busy.send(query("SELECT long"))
+    harness.accept()
+    told = exhausted(harness)
+    assert told["D"] == 'In use are 1 of 1: 1 running (held for up to 1 s; 1 "psql").'
+    assert told["H"].startswith("Raise pool_size")
+
+
+def test_many_clients_without_a_connection_are_one_look(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    harness = Harness(pool_size=1, connect_timeout=1.0)
+    holder = harness.connect()
+    harness.ask(holder, query("BEGIN"))
+    clients = [harness.connect() for _ in range(50)]
+    for client in clients:
+        client.send(query("SELECT 1"))
+    harness.engine.advance(1.0)
+    found = harness.part.holders
+    assert found is not None
+    assert not found.is_new
+    assert len(caplog.messages) == 1
+    assert all(b"In use are 1 of 1: 1 idle in transaction" in c.link.written for c in clients)
+
+
+def test_more_names_than_can_be_told_are_left_out() -> None:
+    harness = Harness(pool_size=5, connect_timeout=1.0)
+    for number in range(5):
+        client = harness.connect(application_name=f"app{number}" + "x" * 100)
+        harness.ask(client, query("BEGIN"))
+    told = exhausted(harness)["D"]
+    assert told.count("app") == 3
+    assert told.endswith(", ...).")
+    assert len(told) < 300
