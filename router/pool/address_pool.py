@@ -47,6 +47,8 @@ _LIFETIME_JITTER: Final = 0.1
 
 # How long a clean-up may take, in seconds.
 _CLEANUP_TIMEOUT: Final = 10.0
+# After how many seconds an abandoned connection that is still at work is cancelled again.
+_CANCEL_AGAIN: Final = 1.0
 
 # Members of an Enum are slow to look up.
 _IDLE: Final = ServerState.IDLE
@@ -564,6 +566,13 @@ class AddressPool:
             if now - server.used_at > _CLEANUP_TIMEOUT:
                 log.warning("%r: the clean-up took too long, closing it", server)
                 server.close()
+            elif (
+                now - server.used_at > _CANCEL_AGAIN
+                and server.queue
+                and server.queue[0].orphaned
+                and not server.cancels
+            ):
+                self.cancel(server)  # the last one came before what it was meant for
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()

@@ -67,6 +67,26 @@ def test_the_next_client_finds_nothing_of_one_that_left(
     assert len(harness.part.active) == len(harness.part.tested) == 0
 
 
+def test_a_cancel_request_that_came_too_early_is_sent_again() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, query("SLEEP"))
+    client.leave()
+    connection = harness.cancelling.pop()
+    assert harness.pool is not None
+    harness.pool.maintain(harness.engine.now)
+    harness.part.cancel_done(connection)  # the server had not begun, and took no notice
+    harness.pool.maintain(harness.engine.now + 0.5)
+    assert not harness.cancelling
+    for again in (1.5, 2.5):
+        harness.pool.maintain(harness.engine.now + again)
+        assert harness.cancelling == [connection]
+    harness.run()
+    assert harness.servers[0].model.sleeping is None
+    assert len(harness.part.idle) == 1
+    harness.check()
+
+
 def test_a_client_that_breaks_off_has_its_statement_cancelled() -> None:
     harness = Harness(pool_size=1)
     client = harness.connect()
