@@ -36,9 +36,6 @@ class Client(PoolClient):
     def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
         self.lost = error
 
-    def server_drained(self) -> None:
-        pass
-
     def checkout_failed(self, error: RouterError) -> None:
         self.error = error
 

@@ -67,6 +67,19 @@ def test_the_next_client_finds_nothing_of_one_that_left(
     assert len(harness.part.active) == len(harness.part.tested) == 0
 
 
+def test_a_connection_whose_settings_are_not_accepted_yet_serves_nobody_else() -> None:
+    harness = Harness(pool_size=1)
+    client, heir = harness.connect(TimeZone="nobody knows"), harness.connect()
+    client.send(query("SELECT x"))
+    harness.accept()
+    assert client.session.lease.awaits_settings
+    client.leave()
+    [server] = harness.servers
+    assert server.link.closed
+    assert rows(harness.ask(heir, query("SELECT y"))) == [[b"SELECT y"]]
+    harness.check()
+
+
 def test_a_cancel_request_that_came_too_early_is_sent_again() -> None:
     harness = Harness(pool_size=1)
     client = harness.connect()
