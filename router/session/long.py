@@ -130,7 +130,8 @@ class LongMessages:
 
     def _pass_on(self, server: ServerConnection, kind: int, head: bytes, missing: int) -> bool:
         script = self._batch.script
-        if script.segment is not None and script.segment.failed:
+        segment = script.open_segment(server)
+        if segment is not None and segment.failed:
             self.refused = True
             return True
         if not script.admits(server):

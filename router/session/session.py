@@ -473,9 +473,6 @@ class Session(PoolClient):
 
     def batch_answered(self) -> None:
         """All that was sent of an open batch has been answered."""
-        segment = self.batch.script.segment
-        if segment is not None and not segment.is_open:
-            self.batch.script.reset()  # by a Sync that was held back in COPY
         if self.stream.has_declined:
             self._go_on()
 

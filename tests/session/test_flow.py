@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from router.protocol import messages
 from router.protocol.framing import TEXT_LIMIT
 from router.protocol.frontend import HOLD_LIMIT
+from router.routing.types import Role, RouterOptions
+from router.session.session import _MAX_PIPELINE
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import (
     COPY_DONE,
@@ -18,6 +21,7 @@ from tests.support.wire import (
     parse,
     query,
     rows,
+    run,
 )
 
 LONG = "SELECT " + "x" * TEXT_LIMIT
@@ -102,3 +106,57 @@ def test_a_long_message_goes_through_in_pieces(data: bytes, answer: str) -> None
     assert longest <= 128 * 1024
     assert client.session.lease.server is None
     harness.check()
+
+
+def test_a_batch_that_no_server_can_have_is_answered_once() -> None:
+    options = RouterOptions(shard_count=2, default_role=Role.REPLICA)
+    harness = Harness(servers=((True,), (True,)), options=options)
+    client = harness.connect()
+    for batch in (
+        run("SELECT x") + SYNC,
+        parse("SELECT x", "s") + SYNC + run("SELECT x") + SYNC,
+    ):
+        assert kinds(harness.ask(client, batch)) == "EZ" * batch.count(SYNC)
+    harness.check()
+
+
+def test_a_client_has_so_many_segments_on_their_way() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, query("SELECT x"))
+    [server] = harness.servers
+    client.send(query("SLEEP"))
+    server.work()
+    client.send(query("SELECT y") * (_MAX_PIPELINE + 500))
+    while client.deliver():
+        pass
+    assert len(server.connection.queue) <= _MAX_PIPELINE + 1
+    server.model.wake()
+    assert kinds(harness.read(client)).count("Z") == _MAX_PIPELINE + 501
+    harness.check()
+
+
+def test_a_sync_in_a_copy_counts_as_soon_as_the_copy_has_failed() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, run("COPY t") + SYNC)
+    [server] = harness.servers
+    client.send(copy_data(b"x\n") + SYNC)
+    server.work()
+    assert server.link.written == b""
+    assert harness.read(client) == []
+    server.connection.on_data(messages.error_response("bad row", "22P02"))
+    assert server.link.written == SYNC
+    server.link.take()
+    server.connection.on_data(messages.READY_IDLE)
+    assert kinds(read_messages(client.receive())) == "EZ"
+    assert len(harness.part.idle) == 1
+
+
+def test_statements_that_a_server_is_about_to_drop_are_prepared_anew() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    again = parse("SELECT x", "s") + bind(name="s") + execute() + SYNC
+    harness.ask(client, query("BEGIN"), again)
+    answers = harness.ask(client, query("DEALLOCATE ALL") + again + query("COMMIT"))
+    assert kinds(answers) == "CZ12DCZCZ"

@@ -1,4 +1,4 @@
-"""A Query that ends a batch without a Sync, and what PostgreSQL makes the next one pay for it."""
+"""A Query that ends a batch without a Sync, and who pays for it."""
 
 from __future__ import annotations
 
