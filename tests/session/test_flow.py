@@ -157,6 +157,6 @@ def test_statements_that_a_server_is_about_to_drop_are_prepared_anew() -> None:
     harness = Harness(pool_size=1)
     client = harness.connect()
     again = parse("SELECT x", "s") + bind(name="s") + execute() + SYNC
-    harness.ask(client, query("BEGIN"), again)
+    harness.ask(client, query("BEGIN"), again, bind(name="s") + execute() + SYNC)
     answers = harness.ask(client, query("DEALLOCATE ALL") + again + query("COMMIT"))
     assert kinds(answers) == "CZ12DCZCZ"
