@@ -45,11 +45,6 @@ log = logging.getLogger("router.pool")
 # A connection lives up to so much shorter than server_lifetime, so that not all end together.
 _LIFETIME_JITTER: Final = 0.1
 
-# How long a clean-up may take, in seconds.
-_CLEANUP_TIMEOUT: Final = 10.0
-# After how many seconds an abandoned connection that is still at work is cancelled again.
-_CANCEL_AGAIN: Final = 1.0
-
 # Members of an Enum are slow to look up.
 _IDLE: Final = ServerState.IDLE
 _ACTIVE: Final = ServerState.ACTIVE
@@ -563,16 +558,7 @@ class AddressPool:
             if server.expires_at <= now or (surplus and idle_too_long):
                 server.close()
         for server in list(self.tested):
-            if now - server.used_at > _CLEANUP_TIMEOUT:
-                log.warning("%r: the clean-up took too long, closing it", server)
-                server.close()
-            elif (
-                now - server.used_at > _CANCEL_AGAIN
-                and server.queue
-                and server.queue[0].orphaned
-                and not server.cancels
-            ):
-                self.cancel(server)  # the last one came before what it was meant for
+            cleaning.hurry(self, server, now)
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()

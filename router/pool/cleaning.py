@@ -9,7 +9,8 @@ catalogue is read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, marks
 from .server import ServerState
@@ -17,6 +18,13 @@ from .server import ServerState
 if TYPE_CHECKING:
     from .address_pool import AddressPool
     from .server import ServerConnection
+
+log = logging.getLogger("router.pool")
+
+# How long a clean-up may take, in seconds.
+_TIMEOUT: Final = 10.0
+# After how many seconds an abandoned connection that is still at work is cancelled again.
+_CANCEL_AGAIN: Final = 1.0
 
 
 def clean(pool: AddressPool, server: ServerConnection) -> None:
@@ -53,3 +61,14 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
         pool.catalogue.ask(server)
     else:
         pool.give_on(server)
+
+
+def hurry(pool: AddressPool, server: ServerConnection, now: float) -> None:
+    """See that the clean-up of a connection comes to an end."""
+    lasted = now - server.used_at
+    if lasted > _TIMEOUT:
+        log.warning("%r: the clean-up took too long, closing it", server)
+        server.close()
+    elif lasted > _CANCEL_AGAIN and server.queue and server.queue[0].orphaned:
+        if not server.cancels:  # else one is on its way
+            pool.cancel(server)  # the last one came before what it was meant for
