@@ -69,6 +69,10 @@ def hurry(pool: AddressPool, server: ServerConnection, now: float) -> None:
     if lasted > _TIMEOUT:
         log.warning("%r: the clean-up took too long, closing it", server)
         server.close()
-    elif lasted > _CANCEL_AGAIN and server.queue and server.queue[0].orphaned:
-        if not server.cancels:  # else one is on its way
-            pool.cancel(server)  # the last one came before what it was meant for
+    elif (
+        lasted > _CANCEL_AGAIN
+        and server.queue
+        and server.queue[0].orphaned
+        and not server.cancels
+    ):
+        pool.cancel(server)  # the last one came before what it was meant for
