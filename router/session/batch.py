@@ -303,6 +303,8 @@ class Batch:
             if state.is_default:
                 return router.static_route
             return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
+        if state.choice is ServerRole.AUTO and not router.options.parser_enabled:
+            return None  # Parse has not looked at the text
         analysis = found.statement.analysis
         if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
             return None

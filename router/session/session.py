@@ -320,9 +320,7 @@ class Session(PoolClient):
             return long.refused or self.simple.copy(head)
         server = lease.server
         if server is not None and server.queue and server.queue[-1].copying:
-            long.refused = True
             self.simple.interrupt_copy(server, kind)
-            return True
         if batch.skipping:
             long.refused = True
             return True

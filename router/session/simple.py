@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RoutingError
+from ..errors import ClientProtocolError, RoutingError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
@@ -218,16 +218,20 @@ class SimpleProtocol:
         """A message that has no place there comes while the server reads CopyData.
 
         None of these is passed on, for the COPY may have failed by itself already. PostgreSQL
-        ignores Sync and Flush. Any other makes it fail the COPY, and end the connection, for it
-        cannot tell where the next message begins; that of a pool is too good for it.
+        ignores Sync and Flush; any other makes it end the connection, because it does not read
+        it to its end. That of the pool is kept from it.
+
+        Raises:
+            ClientProtocolError: the connection cannot go on.
         """
-        last = server.queue[-1]
         if kind == codes.SYNC:
-            last.hold_sync()
+            server.queue[-1].hold_sync()
         elif kind != codes.FLUSH:
-            last.end_copy()
-            reason = f"unexpected message type 0x{kind:02X} during COPY from stdin"
-            server.send(messages.copy_fail(reason))
+            what = f"unexpected message type 0x{kind:02X} during COPY from stdin"
+            self._client.refuse(ClientProtocolError(what))
+            raise ClientProtocolError(
+                "terminating connection because protocol synchronization was lost"
+            )
 
     def long_query(self, kind: int, head: bytes) -> bool:
         batch, routing = self._batch, self._routing

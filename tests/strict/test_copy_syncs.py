@@ -13,6 +13,7 @@ from tests.support.wire import (
     COPY_DONE,
     FLUSH,
     SYNC,
+    Ended,
     Message,
     WireClient,
     bind,
@@ -117,14 +118,28 @@ def test_nobody_else_gets_an_answer_of_a_copy(
         client.send(beginning)
         client.read_until("G")
         client.send(b"".join(within))
+        is_there = True
         for _ in range(2):
             mine = f"mine {next(numbers)}"
             other.send(query(f"SELECT '{mine}'"))
-            client.send(END)
-            # A Query without a Sync before it makes PostgreSQL fail the next one: XX000.
-            last: list[Message] = []
-            while rows(last) != [[b"end"]] and sqlstates(last) != ["XX000"]:
-                last = [client.read_message()]
+            is_there = is_there and reads_to_the_end(client)
             answers = other.read_until("Z")
             assert kinds(answers) == "TDCZ", answers
             assert rows(answers) == [[mine.encode()]]
+
+
+def reads_to_the_end(client: WireClient) -> bool:
+    """Read until the last of what was sent is answered, or the connection has ended: False.
+
+    It does after what PostgreSQL does not expect in a COPY. And a Query without a Sync before
+    it makes PostgreSQL fail the next one: XX000.
+    """
+    last: list[Message] = []
+    try:
+        client.send(END)
+        while rows(last) != [[b"end"]] and sqlstates(last) != ["XX000"]:
+            last = [client.read_message()]
+    except (Ended, ConnectionError):
+        assert sqlstates(last) in (["08P01"], [])
+        return False
+    return True
