@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ..errors import ClientError, ConfigError, RouterError
+from ..errors import ClientError, ConfigError
 from ..pool.control import Selection
+from ..printable import printable
 from ..protocol import messages
-from . import assignments, bouncer, show
+from . import assignments, bans, bouncer, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
@@ -21,8 +22,10 @@ from .verbs import listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..pool.health import ServerHealth
     from ..stats import (
         AddressSnapshot,
+        BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
         PoolSnapshot,
@@ -45,13 +48,19 @@ _BOUNCER: Final[dict[str, Command]] = {}
 
 
 def command(
-    name: str, form: Form = nothing, *, is_for_all: bool = False, usage: str = ""
+    name: str,
+    form: Form = nothing,
+    *,
+    is_for_all: bool = False,
+    usage: str = "",
+    columns: tuple[Column[S], ...] | None = None,
 ) -> Callable[[Run], Run]:
-    """Make a function the command `name`, which returns no rows."""
+    """Make a function the command `name`; its rows have the `columns`, if it returns any."""
+    described = None if columns is None else show.headings(columns)
 
     def register(function: Run) -> Run:
         tag = name.partition(" ")[0]
-        _COMMANDS[name] = Command(name, None, function, form, tag, is_for_all, usage)
+        _COMMANDS[name] = Command(name, described, function, form, tag, is_for_all, usage)
         return function
 
     return register
@@ -124,7 +133,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW HEALTH|ROUTING|SHARDED_TABLES",
+        "SHOW HEALTH|BANS|ROUTING|SHARDED_TABLES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -136,6 +145,8 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "WAIT_CLOSE [database [, user]]",
         "KILL [database [, user]]",
         "KILL_CLIENT client_id",
+        "BAN host[:port] seconds|FOREVER",
+        "UNBAN host[:port]",
         "DISABLE database",
         "ENABLE database",
         "RESET STATS",
@@ -173,6 +184,11 @@ def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
 @table("SHOW HEALTH", show.HEALTH)
 def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
     return console.view.health()
+
+
+@table("SHOW BANS", bans.BANS)
+def _show_bans(console: Console, _arguments: Words) -> list[BanSnapshot]:
+    return console.view.bans()
 
 
 @table("SHOW ROUTING", show.ROUTING)
@@ -306,14 +322,31 @@ def _shutdown(console: Console, _arguments: Words) -> list[bool]:
     return [True]
 
 
-def _not_yet(future: str) -> None:
-    @command(future, lambda _arguments: True)
-    def refuse(_console: Console, _arguments: Words) -> Reply:
-        raise RouterError(f"{future} is not supported yet", sqlstate="0A000")
+# --- servers
 
 
-for _name in ("BAN", "UNBAN", "SHOW BANS"):
-    _not_yet(_name)
+@command("BAN", bans.is_ban, usage=bans.BAN_USAGE, columns=bans.ADDRESSES)
+def _ban(console: Console, arguments: Words) -> Reply:
+    server, seconds = bans.server(arguments), bans.duration(arguments)
+    news = console.actions.verbs.ban(server, seconds)
+    log.info("%s: BAN of %s for %g s", console.who, printable(server), seconds)
+    told = b"" if news else _told("it was banned already; the ban counts from now on")
+    return Reply(show.rows(bans.ADDRESSES, _bans_of(console, news)), told)
+
+
+@command("UNBAN", bans.is_server, usage=bans.UNBAN_USAGE, columns=bans.ADDRESSES)
+def _unban(console: Console, arguments: Words) -> Reply:
+    server, verbs = bans.server(arguments), console.actions.verbs
+    found = _bans_of(console, verbs.banned(server))
+    verbs.unban(server)
+    log.info("%s: UNBAN of %s", console.who, printable(server))
+    told = b"" if found else _told("it was not banned")
+    return Reply(show.rows(bans.ADDRESSES, found), told)
+
+
+def _bans_of(console: Console, servers: list[ServerHealth]) -> list[BanSnapshot]:
+    names = {(server.host, server.port) for server in servers}
+    return [ban for ban in console.view.bans() if (ban.host, ban.port) in names]
 
 
 # --- pools, clients and servers

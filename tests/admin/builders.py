@@ -16,6 +16,7 @@ from router.session.clients import Clients
 from router.stats import (
     AddressSnapshot,
     Averages,
+    BanSnapshot,
     ClientSnapshot,
     HealthSnapshot,
     PoolSnapshot,
@@ -174,6 +175,20 @@ HEALTH = HealthSnapshot(
 SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")
 
 
+BAN = BanSnapshot(
+    pool="app",
+    user="ann",
+    role="replica",
+    host="db2",
+    port=5432,
+    kind="admin",
+    reason="AdminBan(60)",
+    since=1_767_225_600.25,
+    duration=60.0,
+    remaining=47.1,
+)
+
+
 @dataclass
 class FakeView:
     """Snapshots that a test has put together."""
@@ -184,6 +199,7 @@ class FakeView:
     server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
     routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
     health_rows: list[HealthSnapshot] = field(default_factory=lambda: [HEALTH])
+    ban_rows: list[BanSnapshot] = field(default_factory=lambda: [BAN])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
 
     def pools(self) -> list[PoolSnapshot]:
@@ -201,6 +217,10 @@ class FakeView:
     def health(self) -> list[HealthSnapshot]:
         """How the servers are."""
         return self.health_rows
+
+    def bans(self) -> list[BanSnapshot]:
+        """The bans."""
+        return self.ban_rows
 
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
