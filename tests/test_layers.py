@@ -34,6 +34,7 @@ LAYERS = (
     "app",
     "demo",
     "route_command",
+    "check_command",
     "cli",
     "__main__",
 )
