@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # EX_CONFIG of sysexits.h, as PgCat.
 EXIT_CONFIG: Final = 78
 
-_COMMANDS: Final = ("check", "schema", "route")
+_COMMANDS: Final = ("check", "schema", "route", "import")
 
 _EPILOG: Final = """\
 examples:
@@ -29,6 +29,7 @@ examples:
   pgcat -l debug -F structured  log more, as JSON lines
   pgcat check pgcat.toml        whether a file is in order; --connect: and its servers
   pgcat schema                  a JSON schema of the file, for editors
+  pgcat import pgbouncer.ini    make a file of PgBouncer's
   pgcat route --help            where statements would go, and why
   pgcat demo                    three shards with replicas, the router in front, a tour
   pgcat demo --run-tour         run the tour instead of printing it
@@ -142,6 +143,10 @@ def _run(command: str, words: list[str]) -> int:
         from . import route_command
 
         return route_command.run(words)
+    if command == "import":
+        from . import import_command
+
+        return import_command.run(words)
     from . import check_command
 
     return check_command.run_schema(words) if command == "schema" else check_command.run(words)

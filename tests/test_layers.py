@@ -35,6 +35,7 @@ LAYERS = (
     "demo",
     "route_command",
     "check_command",
+    "import_command",
     "cli",
     "__main__",
 )
