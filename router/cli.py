@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # EX_CONFIG of sysexits.h, as PgCat.
 EXIT_CONFIG: Final = 78
 
-_COMMANDS: Final = ("check", "schema", "route", "import")
+_COMMANDS: Final = ("check", "schema", "plan", "route", "import")
 
 _EPILOG: Final = """\
 examples:
@@ -29,6 +29,7 @@ examples:
   pgcat -l debug -F structured  log more, as JSON lines
   pgcat check pgcat.toml        whether a file is in order; --connect: and its servers
   pgcat schema                  a JSON schema of the file, for editors
+  pgcat plan OLD NEW            what a reload would do
   pgcat import pgbouncer.ini    make a file of PgBouncer's
   pgcat route --help            where statements would go, and why
   pgcat demo                    three shards with replicas, the router in front, a tour
@@ -143,6 +144,10 @@ def _run(command: str, words: list[str]) -> int:
         from . import route_command
 
         return route_command.run(words)
+    if command == "plan":
+        from . import plan_command
+
+        return plan_command.run(words)
     if command == "import":
         from . import import_command
 

@@ -36,6 +36,7 @@ LAYERS = (
     "route_command",
     "check_command",
     "import_command",
+    "plan_command",
     "cli",
     "__main__",
 )

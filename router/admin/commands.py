@@ -13,7 +13,7 @@ from ..errors import ClientError, ConfigError
 from ..pool.control import Selection
 from ..printable import printable
 from ..protocol import messages
-from . import assignments, bans, bouncer, show
+from . import assignments, bans, bouncer, plans, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
@@ -72,6 +72,7 @@ def table(
     form: Form = nothing,
     *,
     among: dict[str, Command] = _COMMANDS,
+    is_for_all: bool | None = None,
 ) -> Callable[
     [Callable[[Console, Words], Iterable[S]]], Callable[[Console, Words], Iterable[S]]
 ]:
@@ -84,9 +85,8 @@ def table(
             return Reply(show.rows(columns, function(console, words)))
 
         tag = name.partition(" ")[0]
-        among[name] = Command(
-            name, show.headings(columns), run, form, tag, is_for_all=tag == "SHOW"
-        )
+        for_all = tag == "SHOW" if is_for_all is None else is_for_all
+        among[name] = Command(name, show.headings(columns), run, form, tag, for_all)
         return function
 
     return register
@@ -100,6 +100,8 @@ def find(statement: Statement, database: str = "pgcat") -> Order:
     """
     first, *rest = statement.words
     command_name = keyword(first)
+    if [keyword(word) for word in rest] == ["DRY", "RUN"]:
+        command_name, rest = f"{command_name} DRY RUN", []
     if command_name == "SHOW" and rest:
         command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
     found = _COMMANDS.get(command_name)
@@ -138,7 +140,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
         "SET key = arg",
-        "RELOAD",
+        "RELOAD [DRY RUN]",
         "PAUSE [database [, user]]",
         "RESUME [database [, user]]",
         "RECONNECT [database [, user]]",
@@ -313,6 +315,11 @@ def _reload(console: Console, _arguments: Words) -> Reply:
         log.error("reload failed, the old configuration stays: %s", error.line)
         raise
     return Reply([])
+
+
+@table("RELOAD DRY RUN", plans.COLUMNS, is_for_all=True)
+def _dry_run(console: Console, _arguments: Words) -> list[plans.PlanRow]:
+    return plans.rows(console.actions.plan(), console.view)
 
 
 @table("SHUTDOWN", show.SHUTDOWN)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from router.admin.console import AdminSession
 from router.admin.verbs import Verbs
 from router.engine.link import Output
+from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
 from router.protocol.messages import parse_error_fields
@@ -269,6 +270,12 @@ class FakeActions:
         if self.reload_error is not None:
             raise self.reload_error
         self.done.append("reload")
+
+    def plan(self) -> ReloadPlan:
+        """Nothing would happen."""
+        if self.reload_error is not None:
+            raise self.reload_error
+        return ReloadPlan((), (), ())
 
     def shutdown(self) -> None:
         """Note it."""
