@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import ssl
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,9 @@ from .engine.wire import KeepAlive
 from .errors import ConfigError, RouterError
 from .plugins.inspector import inspector_of
 from .pool import checks, connect, names
+from .pool.planning import Action, plan_reload
 from .pool.registry import PoolRegistry
+from .printable import printable
 from .protocol import backend
 from .reasons import reason
 from .session.clients import Clients
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from .config.general import General
     from .config.model import Config
     from .pool.address_pool import AddressPool
+    from .pool.planning import PoolPlan, ReloadPlan
     from .pool.server import ServerConnection
     from .stats import ClientSnapshot
 
@@ -152,8 +156,8 @@ class Router:
 
     # --- configuration
 
-    def apply(self, config: Config) -> None:
-        """Make everything what the configuration says.
+    def apply(self, config: Config) -> list[PoolPlan]:
+        """Make everything what the configuration says; returns what became of each pool.
 
         Raises:
             ConfigError: the TLS files cannot be used; nothing has changed then.
@@ -167,10 +171,12 @@ class Router:
         self.config = config
         self.login.use(config, context)
         self._nursery.start_soon(self.login.derive_keys)
-        self.engine.run_in_round(lambda: self.registry.apply(config))
+        plans: list[PoolPlan] = []
+        self.engine.run_in_round(lambda: plans.extend(self.registry.apply(config)))
         if config.general.validate_config:
             self.engine.run_in_round(self.registry.open_spares)
         self.engine.run_in_round(self.registry.maintain)
+        return plans
 
     def reload(self) -> None:
         """Read the configuration file again; on an error everything stays as it is.
@@ -178,12 +184,31 @@ class Router:
         Raises:
             ConfigError: the file cannot be used.
         """
+        loaded = self._load()
+        log_warnings(loaded)
+        general = plan_reload(self.config, loaded.config).general
+        plans = self.apply(loaded.config)
+        for change in general:
+            log.info("general.%s", printable(change))
+        for plan in plans:
+            if plan.action is not Action.KEEP:
+                log.info("[%s] pool is %s", printable(plan.name), printable(plan.line))
+        counts = Counter(plan.action for plan in plans)
+        told = ", ".join(f"{counts[action]} {action.value}" for action in Action)
+        log.info("configuration reloaded from %s; pools: %s", self._config_path, told)
+
+    def plan(self) -> ReloadPlan:
+        """What a reload would do now.
+
+        Raises:
+            ConfigError: the file cannot be used.
+        """
+        return plan_reload(self.config, self._load().config)
+
+    def _load(self) -> loader.Loaded:
         if self._config_path is None:
             raise ConfigError("the router was started without a configuration file")
-        loaded = loader.load(self._config_path)
-        log_warnings(loaded)
-        self.apply(loaded.config)
-        log.info("configuration reloaded from %s", self._config_path)
+        return loader.load(self._config_path)
 
     def keepalive(self) -> KeepAlive:
         """The TCP settings of clients."""

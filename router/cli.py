@@ -1,4 +1,4 @@
-"""The command line: `pgcat [CONFIG]`, `pgcat route` and `pgcat demo`."""
+"""The command line: `pgcat [CONFIG]`, and the words that stand for something else."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 # EX_CONFIG of sysexits.h, as PgCat.
 EXIT_CONFIG: Final = 78
 
+_COMMANDS: Final = ("check", "schema", "plan", "route", "import")
+
 _EPILOG: Final = """\
 examples:
   pgcat                         serve what ./pgcat.toml says
   pgcat /etc/pgcat.toml         serve another file
   pgcat -l debug -F structured  log more, as JSON lines
+  pgcat check pgcat.toml        whether a file is in order; --connect: and its servers
+  pgcat schema                  a JSON schema of the file, for editors
+  pgcat plan OLD NEW            what a reload would do
+  pgcat import pgbouncer.ini    make a file of PgBouncer's
   pgcat route --help            where statements would go, and why
   pgcat demo                    three shards with replicas, the router in front, a tour
   pgcat demo --run-tour         run the tour instead of printing it
@@ -85,7 +91,8 @@ def _serve_parser() -> argparse.ArgumentParser:
         nargs="?",
         metavar="CONFIG",
         default=os.environ.get("CONFIG_FILE", "pgcat.toml"),
-        help="the configuration file (default: pgcat.toml), or one of the words route and demo",
+        help="the configuration file (default: pgcat.toml), or one of the words "
+        + ", ".join((*_COMMANDS, "demo")),
     )
     _log_options(parser)
     parser.add_argument("-V", "--version", action="version", version=f"pgcat {__version__}")
@@ -118,10 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["demo"]:
         options = _demo_parser().parse_args(words[1:])
         return _demo(run_tour=options.run_tour, port=options.port)
-    if words[:1] == ["route"]:
-        from . import route_command  # what draws tables is not needed to serve
-
-        return route_command.run(words[1:])
+    if words[:1] and words[0] in _COMMANDS:
+        return _run(words[0], words[1:])
     options = _serve_parser().parse_args(words)
     # Argparse has looked at the options, but not at what stands in for them.
     for name, allowed in (("LOG_LEVEL", tuple(logs.LEVELS)), ("LOG_FORMAT", logs.FORMATS)):
@@ -131,6 +136,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     color = not options.no_color and sys.stdout.isatty()
     logs.configure(level=options.log_level, style=options.log_format, color=color)
     return _serve(Path(options.config))
+
+
+def _run(command: str, words: list[str]) -> int:
+    """Run one of the words that may stand for the file; what it needs serving does not."""
+    if command == "route":
+        from . import route_command
+
+        return route_command.run(words)
+    if command == "plan":
+        from . import plan_command
+
+        return plan_command.run(words)
+    if command == "import":
+        from . import import_command
+
+        return import_command.run(words)
+    from . import check_command
+
+    return check_command.run_schema(words) if command == "schema" else check_command.run(words)
 
 
 def _serve(path: Path) -> int:

@@ -307,6 +307,28 @@ class HealthSnapshot:
     lag_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class BanSnapshot:
+    """A row of SHOW BANS: a server that is left out as a replica, for one pool.
+
+    Attributes:
+        kind: "admin"; "failed": the server has; "refused": it does not want the user.
+        since: when it began, in seconds of the Unix epoch.
+        duration, remaining: in seconds, which may be math.inf.
+    """
+
+    pool: str
+    user: str
+    role: str
+    host: str
+    port: int
+    kind: str
+    reason: str
+    since: float
+    duration: float
+    remaining: float
+
+
 class View(Protocol):
     """Where the admin database and the metrics read from."""
 
@@ -324,6 +346,9 @@ class View(Protocol):
 
     def health(self) -> list[HealthSnapshot]:
         """How all servers are."""
+
+    def bans(self) -> list[BanSnapshot]:
+        """Which servers are left out, pool by pool."""
 
     def sharded(self) -> list[ShardedSnapshot]:
         """What the routers of all pools take for sharded."""

@@ -34,6 +34,9 @@ LAYERS = (
     "app",
     "demo",
     "route_command",
+    "check_command",
+    "import_command",
+    "plan_command",
     "cli",
     "__main__",
 )

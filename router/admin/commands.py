@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ..errors import ClientError, ConfigError, RouterError
+from ..errors import ClientError, ConfigError
 from ..pool.control import Selection
+from ..printable import printable
 from ..protocol import messages
-from . import assignments, bouncer, show
+from . import assignments, bans, bouncer, plans, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
@@ -21,8 +22,10 @@ from .verbs import listed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..pool.health import ServerHealth
     from ..stats import (
         AddressSnapshot,
+        BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
         PoolSnapshot,
@@ -45,13 +48,19 @@ _BOUNCER: Final[dict[str, Command]] = {}
 
 
 def command(
-    name: str, form: Form = nothing, *, is_for_all: bool = False, usage: str = ""
+    name: str,
+    form: Form = nothing,
+    *,
+    is_for_all: bool = False,
+    usage: str = "",
+    columns: tuple[Column[S], ...] | None = None,
 ) -> Callable[[Run], Run]:
-    """Make a function the command `name`, which returns no rows."""
+    """Make a function the command `name`; its rows have the `columns`, if it returns any."""
+    described = None if columns is None else show.headings(columns)
 
     def register(function: Run) -> Run:
         tag = name.partition(" ")[0]
-        _COMMANDS[name] = Command(name, None, function, form, tag, is_for_all, usage)
+        _COMMANDS[name] = Command(name, described, function, form, tag, is_for_all, usage)
         return function
 
     return register
@@ -63,6 +72,7 @@ def table(
     form: Form = nothing,
     *,
     among: dict[str, Command] = _COMMANDS,
+    is_for_all: bool | None = None,
 ) -> Callable[
     [Callable[[Console, Words], Iterable[S]]], Callable[[Console, Words], Iterable[S]]
 ]:
@@ -75,9 +85,8 @@ def table(
             return Reply(show.rows(columns, function(console, words)))
 
         tag = name.partition(" ")[0]
-        among[name] = Command(
-            name, show.headings(columns), run, form, tag, is_for_all=tag == "SHOW"
-        )
+        for_all = tag == "SHOW" if is_for_all is None else is_for_all
+        among[name] = Command(name, show.headings(columns), run, form, tag, for_all)
         return function
 
     return register
@@ -91,6 +100,8 @@ def find(statement: Statement, database: str = "pgcat") -> Order:
     """
     first, *rest = statement.words
     command_name = keyword(first)
+    if [keyword(word) for word in rest] == ["DRY", "RUN"]:
+        command_name, rest = f"{command_name} DRY RUN", []
     if command_name == "SHOW" and rest:
         command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
     found = _COMMANDS.get(command_name)
@@ -124,18 +135,20 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW HEALTH|ROUTING|SHARDED_TABLES",
+        "SHOW HEALTH|BANS|ROUTING|SHARDED_TABLES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
         "SET key = arg",
-        "RELOAD",
+        "RELOAD [DRY RUN]",
         "PAUSE [database [, user]]",
         "RESUME [database [, user]]",
         "RECONNECT [database [, user]]",
         "WAIT_CLOSE [database [, user]]",
         "KILL [database [, user]]",
         "KILL_CLIENT client_id",
+        "BAN host[:port] seconds|FOREVER",
+        "UNBAN host[:port]",
         "DISABLE database",
         "ENABLE database",
         "RESET STATS",
@@ -173,6 +186,11 @@ def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
 @table("SHOW HEALTH", show.HEALTH)
 def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
     return console.view.health()
+
+
+@table("SHOW BANS", bans.BANS)
+def _show_bans(console: Console, _arguments: Words) -> list[BanSnapshot]:
+    return console.view.bans()
 
 
 @table("SHOW ROUTING", show.ROUTING)
@@ -299,6 +317,11 @@ def _reload(console: Console, _arguments: Words) -> Reply:
     return Reply([])
 
 
+@table("RELOAD DRY RUN", plans.COLUMNS, is_for_all=True)
+def _dry_run(console: Console, _arguments: Words) -> list[plans.PlanRow]:
+    return plans.rows(console.actions.plan(), console.view)
+
+
 @table("SHUTDOWN", show.SHUTDOWN)
 def _shutdown(console: Console, _arguments: Words) -> list[bool]:
     log.info("%s: SHUTDOWN", console.who)
@@ -306,14 +329,31 @@ def _shutdown(console: Console, _arguments: Words) -> list[bool]:
     return [True]
 
 
-def _not_yet(future: str) -> None:
-    @command(future, lambda _arguments: True)
-    def refuse(_console: Console, _arguments: Words) -> Reply:
-        raise RouterError(f"{future} is not supported yet", sqlstate="0A000")
+# --- servers
 
 
-for _name in ("BAN", "UNBAN", "SHOW BANS"):
-    _not_yet(_name)
+@command("BAN", bans.is_ban, usage=bans.BAN_USAGE, columns=bans.ADDRESSES)
+def _ban(console: Console, arguments: Words) -> Reply:
+    server, seconds = bans.server(arguments), bans.duration(arguments)
+    news = console.actions.verbs.ban(server, seconds)
+    log.info("%s: BAN of %s for %g s", console.who, printable(server), seconds)
+    told = b"" if news else _told("it was banned already; the ban counts from now on")
+    return Reply(show.rows(bans.ADDRESSES, _bans_of(console, news)), told)
+
+
+@command("UNBAN", bans.is_server, usage=bans.UNBAN_USAGE, columns=bans.ADDRESSES)
+def _unban(console: Console, arguments: Words) -> Reply:
+    server, verbs = bans.server(arguments), console.actions.verbs
+    found = _bans_of(console, verbs.banned(server))
+    verbs.unban(server)
+    log.info("%s: UNBAN of %s", console.who, printable(server))
+    told = b"" if found else _told("it was not banned")
+    return Reply(show.rows(bans.ADDRESSES, found), told)
+
+
+def _bans_of(console: Console, servers: list[ServerHealth]) -> list[BanSnapshot]:
+    names = {(server.host, server.port) for server in servers}
+    return [ban for ban in console.view.bans() if (ban.host, ban.port) in names]
 
 
 # --- pools, clients and servers

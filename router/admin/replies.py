@@ -14,6 +14,7 @@ from .statements import Words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..pool.planning import ReloadPlan
     from ..stats import View
     from .show import ConfigRow, Heading, Row
     from .verbs import Verbs
@@ -27,6 +28,13 @@ class AdminActions(Protocol):
 
         Raises:
             ConfigError: the file cannot be used, and nothing has changed.
+        """
+
+    def plan(self) -> ReloadPlan:
+        """What a reload would do.
+
+        Raises:
+            ConfigError: the file cannot be used.
         """
 
     @property

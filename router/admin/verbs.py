@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..engine.loop import Engine
     from ..pool.control import Selection
+    from ..pool.health import ServerHealth
     from ..pool.pool import Pool
     from ..pool.registry import PoolRegistry
     from ..session.clients import Clients
@@ -77,11 +79,67 @@ class Verbs:
             log.info("client %s: ended by an administrator", session.client.peer)
             session.expel()
 
+    def ban(self, server: str, seconds: float) -> list[ServerHealth]:
+        """Leave out a server as a replica; returns those which an administrator had not.
+
+        Raises:
+            ClientError: there is no such server, or it is nobody's replica.
+        """
+        found = self._servers(server)
+        replicas = [health for health in found if health.has_replica]
+        if not replicas:
+            raise ClientError(
+                f"{found[0].name} is a primary, and those are never banned",
+                sqlstate="22023",
+                hint="PAUSE keeps clients from a database, DISABLE new ones.",
+            )
+        news = [health for health in replicas if health.admin_ban is None]
+        for health in replicas:
+            health.ban_by_admin(seconds, _ban_reason(seconds))
+        return news
+
+    def unban(self, server: str) -> list[ServerHealth]:
+        """End all bans of a server, which is checked before it is used.
+
+        Raises:
+            ClientError: there is no such server.
+        """
+        return [health for health in self._servers(server) if health.unban()]
+
+    def banned(self, server: str) -> list[ServerHealth]:
+        """The servers of that name that are banned, by whomever.
+
+        Raises:
+            ClientError: there is no such server.
+        """
+        return [health for health in self._servers(server) if health.ban or health.admin_ban]
+
+    def _servers(self, server: str) -> list[ServerHealth]:
+        """Those at a host, or the one at a host and port."""
+        known = [health for health in self._registry.healths if health.parts]
+        found = [health for health in known if server == health.host]
+        if not found:
+            host, _, port = server.rpartition(":")
+            wanted = host.removeprefix("[").removesuffix("]"), port
+            found = [health for health in known if (health.host, str(health.port)) == wanted]
+        if not found:
+            raise ClientError(
+                f"no such server: {server}",
+                sqlstate="22023",
+                hint="SHOW HEALTH has the hosts and ports as they are configured.",
+            )
+        return found
+
     def reset_stats(self) -> None:
         """Begin to count anew."""
         for pool in self._registry:
             for part in pool.address_pools():
                 part.counters.reset()
+
+
+def _ban_reason(seconds: float) -> str:
+    """In the words of PgCat."""
+    return "AdminBan(forever)" if seconds == math.inf else f"AdminBan({seconds:.0f})"
 
 
 def listed(pools: Iterable[Pool]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .declared import Declaration, Nesting, declarations
 from .general import General
@@ -107,6 +107,9 @@ _NOTES: dict[type[Section], str] = {
 }
 
 
+_Node = dict[str, object]
+
+
 def render() -> str:
     """Return the page."""
     parts = [_INTRO.format(example=EXAMPLE)]
@@ -116,9 +119,33 @@ def render() -> str:
 
 
 def json_schema() -> dict[str, object]:
-    """Return a JSON schema of the file, with the first names of the keys."""
+    """Return a JSON schema of the file, for editors: with what keys mean, and no others."""
     schema: dict[str, object] = Config.model_json_schema(by_alias=True)
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    schema["title"] = "pgcat.toml"
+    found = {Config.__name__: schema, **cast("dict[str, _Node]", schema["$defs"])}
+    sections: list[type[Section]] = [Config, Server, Mirror]
+    for section in dict.fromkeys([*sections, *(section for _, section in _SECTIONS)]):
+        _explain(found[section.__name__], section)
     return schema
+
+
+def _explain(table: _Node, section: type[Section]) -> None:
+    """Complete the schema of a section, which pydantic has made of types alone."""
+    if section.array_form:
+        # An array or a table, of the same entries.
+        table = cast("list[_Node]", table["anyOf"])[1]
+    table["additionalProperties"] = False
+    properties = cast("dict[str, _Node]", table["properties"])
+    required = cast("list[str]", table.get("required", []))
+    for declared in declarations(section).values():
+        entry = properties[declared.name]
+        entry.pop("title", None)
+        entry["description"] = _meaning(declared)
+        for alias in declared.key.aliases:
+            properties[alias] = {**entry, "deprecated": True}
+        if declared.key.aliases and declared.name in required:
+            required.remove(declared.name)
 
 
 def _section(path: str, section: type[Section]) -> Iterator[str]:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from ..config.effective import PoolSettings, pool_settings
-from ..config.values import ServerRole
 from ..routing.router import QueryRouter
 from ..stats import AVERAGE_WINDOW
-from .address import Address
 from .control import Control
 from .database import Database
 from .health import Healths
+from .planning import Action, plan_pools, pools_of
 from .pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..config.effective import PoolSettings
     from ..config.model import Config
     from ..config.plugins import Plugins
-    from ..config.pools import PoolConfig
     from ..engine.loop import Engine
+    from .address import Address
     from .contracts import Connector, Inspector
+    from .planning import Key, PoolPlan, Wanted
 
     InspectorMaker = Callable[[Plugins, str, str], Inspector | None]
 
@@ -46,6 +45,7 @@ class PoolRegistry:
         self._connector: Final = connector
         self._inspector_of: Final = inspector_of
         self._pools: dict[tuple[str, str], Pool] = {}
+        self._wanted: dict[Key, Wanted] = {}
         self._databases: dict[str, Database] = {}
         self.healths: Final = Healths(engine)
         # Replaced pools whose clients are still in a transaction.
@@ -67,38 +67,35 @@ class PoolRegistry:
         """Those that have been replaced, with connections that are not closed yet."""
         return list(self._retired)
 
-    def apply(self, config: Config) -> None:
-        """Make the pools what the configuration says.
+    def apply(self, config: Config) -> tuple[PoolPlan, ...]:
+        """Make the pools what the configuration says, as `planning` decides; returns that.
 
-        A pool that keeps its servers and its credentials keeps its connections and takes the
-        new sizes and times; any other change replaces it. Nobody is cut off: transactions
-        finish on the old one.
+        Nobody is cut off: transactions finish on a pool that is replaced or gone.
         """
-        pools: dict[tuple[str, str], Pool] = {}
-        replaced: list[Pool] = []
-        for pool_config in config.pools.values():
-            addresses = addresses_of(pool_config)
-            for user in pool_config.users:
-                key = pool_config.name, user.username
-                settings = pool_settings(config, pool_config, user)
-                old = self._pools.get(key)
-                if old is not None and _is_compatible(old, settings, addresses):
-                    if old.settings != settings:
-                        old.reconfigure(settings)
-                    pools[key] = old
-                    continue
-                if old is not None:
-                    replaced.append(old)
-                pools[key] = self._build(key, addresses, settings)
-        gone = [pool for key, pool in self._pools.items() if key not in pools]
+        wanted = pools_of(config)
+        plans = plan_pools(self._wanted, wanted)
+        self._wanted = wanted
+        pools: dict[Key, Pool] = {}
+        for plan in plans:
+            if plan.wanted is None:
+                continue
+            settings, old = plan.wanted.settings, self._pools.get(plan.key)
+            if old is None or plan.action is Action.REPLACE:
+                pools[plan.key] = self._build(plan.key, plan.wanted.addresses, settings)
+                continue
+            if old.settings != settings:
+                old.reconfigure(settings)
+            pools[plan.key] = old
+        replaced = [self._pools[plan.key] for plan in plans if plan.action is Action.REPLACE]
+        gone = [self._pools[plan.key] for plan in plans if plan.action is Action.DROP]
         self._pools = pools
         self._set_inspectors(config, replaced)
         # Clients that waited in the old ones look for their pool again: it must be there.
         for pool in (*replaced, *gone):
-            log.info("[%s/%s] pool is replaced or gone", pool.database, pool.user)
             self._retired.append(pool)
             pool.retire()
         self._ask_servers()
+        return plans
 
     def _ask_servers(self) -> None:
         """What servers have told may not be true any more."""
@@ -178,53 +175,3 @@ class PoolRegistry:
         """Close all server connections."""
         for pool in (*self._pools.values(), *self._retired):
             pool.close()
-
-
-def _is_compatible(old: Pool, new: PoolSettings, addresses: list[list[Address]]) -> bool:
-    """Whether connections and routing of a pool can stay as they are."""
-    was = old.settings
-    same = (
-        "server_username",
-        "server_password",
-        "server_tls",
-        "verify_server_certificate",
-        "server_tls_ca_file",
-        "statement_timeout",
-        "pool_mode",
-        "prepared_statements_cache_size",
-        "learn_functions",
-        "db_activity_based_routing",
-        "db_activity_init_delay",
-        "db_activity_ttl",
-        "table_mutation_cache_ttl",
-        "routing",
-    )
-    return [[part.address for part in shard] for shard in old.shards] == addresses and all(
-        getattr(was, name) == getattr(new, name) for name in same
-    )
-
-
-def addresses_of(pool: PoolConfig) -> list[list[Address]]:
-    """The servers of each shard."""
-    found = []
-    for number, shard in enumerate(pool.shards):
-        counts: Counter[ServerRole] = Counter()
-        servers = []
-        for index, server in enumerate(shard.servers):
-            servers.append(
-                Address(
-                    pool=pool.name,
-                    shard=number,
-                    index=index,
-                    number=counts[server.role],
-                    is_primary=server.role is ServerRole.PRIMARY,
-                    host=server.host,
-                    port=server.port,
-                    database=shard.database,
-                    is_auto=server.role is ServerRole.AUTO,
-                    weight=server.weight,
-                )
-            )
-            counts[server.role] += 1
-        found.append(servers)
-    return found

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from ..printable import printable
 from ..stats import (
     AddressSnapshot,
+    BanSnapshot,
     HealthSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
@@ -133,6 +135,37 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
         lag_bytes=-1 if health.lag is None else health.lag.size,
         lag_us=-1 if health.lag is None else microseconds(health.lag.seconds),
     )
+
+
+def ban_snapshots(pools: Iterable[Pool], now: float) -> list[BanSnapshot]:
+    """The rows of SHOW BANS."""
+    return [
+        snapshot
+        for pool in pools
+        for part in pool.address_pools()
+        if (snapshot := _ban_snapshot(pool, part, now)) is not None
+    ]
+
+
+def _ban_snapshot(pool: Pool, part: AddressPool, now: float) -> BanSnapshot | None:
+    health = part.health
+    bans = (("admin", health.admin_ban), ("failed", health.ban), ("refused", part.refused))
+    for kind, ban in bans:
+        if ban is not None and ban.until > now and not part.is_primary:
+            duration = ban.until - ban.since
+            return BanSnapshot(
+                pool=pool.database,
+                user=pool.user,
+                role=part.role,
+                host=part.address.host,
+                port=part.address.port,
+                kind=kind,
+                reason=printable(ban.reason),
+                since=time.time() - (now - ban.since),
+                duration=duration,
+                remaining=ban.until - now,
+            )
+    return None
 
 
 def server_snapshots(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from .snapshots import (
     address_snapshots,
+    ban_snapshots,
     health_snapshots,
     pool_snapshots,
     routing_snapshots,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..pool.registry import PoolRegistry
     from ..stats import (
         AddressSnapshot,
+        BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
         PoolSnapshot,
@@ -58,6 +60,10 @@ class RouterView:
     def health(self) -> list[HealthSnapshot]:
         """The rows of SHOW HEALTH."""
         return health_snapshots(self._registry.healths, time.monotonic())
+
+    def bans(self) -> list[BanSnapshot]:
+        """The rows of SHOW BANS."""
+        return ban_snapshots(self._registry, time.monotonic())
 
     def sharded(self) -> list[ShardedSnapshot]:
         """The rows of SHOW SHARDED_TABLES."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from router.admin.console import AdminSession
 from router.admin.verbs import Verbs
 from router.engine.link import Output
+from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
 from router.protocol.messages import parse_error_fields
@@ -16,6 +17,7 @@ from router.session.clients import Clients
 from router.stats import (
     AddressSnapshot,
     Averages,
+    BanSnapshot,
     ClientSnapshot,
     HealthSnapshot,
     PoolSnapshot,
@@ -174,6 +176,20 @@ HEALTH = HealthSnapshot(
 SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")
 
 
+BAN = BanSnapshot(
+    pool="app",
+    user="ann",
+    role="replica",
+    host="db2",
+    port=5432,
+    kind="admin",
+    reason="AdminBan(60)",
+    since=1_767_225_600.25,
+    duration=60.0,
+    remaining=47.1,
+)
+
+
 @dataclass
 class FakeView:
     """Snapshots that a test has put together."""
@@ -184,6 +200,7 @@ class FakeView:
     server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
     routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
     health_rows: list[HealthSnapshot] = field(default_factory=lambda: [HEALTH])
+    ban_rows: list[BanSnapshot] = field(default_factory=lambda: [BAN])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
 
     def pools(self) -> list[PoolSnapshot]:
@@ -201,6 +218,10 @@ class FakeView:
     def health(self) -> list[HealthSnapshot]:
         """How the servers are."""
         return self.health_rows
+
+    def bans(self) -> list[BanSnapshot]:
+        """The bans."""
+        return self.ban_rows
 
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
@@ -249,6 +270,12 @@ class FakeActions:
         if self.reload_error is not None:
             raise self.reload_error
         self.done.append("reload")
+
+    def plan(self) -> ReloadPlan:
+        """Nothing would happen."""
+        if self.reload_error is not None:
+            raise self.reload_error
+        return ReloadPlan((), (), ())
 
     def shutdown(self) -> None:
         """Note it."""

@@ -156,17 +156,6 @@ def test_a_query_for_nothing_gets_an_empty_response(sql: str) -> None:
     assert AdminClient().ask(sql).kinds == "IZ"
 
 
-@pytest.mark.parametrize("sql", ["BAN h 5", "UNBAN h"])
-def test_commands_to_come_are_named_in_their_refusal(sql: str) -> None:
-    error = AdminClient().ask(sql).error
-    assert error["C"] == "0A000"
-    assert error["M"] == f"{sql.split()[0]} is not supported yet"
-
-
-def test_show_bans_is_a_command_to_come() -> None:
-    assert AdminClient().ask("SHOW BANS").error["M"] == "SHOW BANS is not supported yet"
-
-
 def test_help_comes_as_a_notice_without_rows() -> None:
     answer = AdminClient().ask("SHOW HELP")
     assert answer.kinds == "NCZ"

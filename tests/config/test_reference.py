@@ -66,4 +66,4 @@ def test_the_command_prints_the_page_or_the_schema(capsys: pytest.CaptureFixture
     main([])
     assert capsys.readouterr().out == render()
     main(["schema"])
-    assert json.loads(capsys.readouterr().out)["title"] == "Config"
+    assert json.loads(capsys.readouterr().out)["title"] == "pgcat.toml"

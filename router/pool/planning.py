@@ -1,0 +1,244 @@
+"""What a reload does to each pool: decided here, carried out by the registry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from ..config.declared import declarations
+from ..config.effective import PoolSettings, in_force, pool_settings, restart_keys
+from ..config.general import General
+from ..config.keys import Reload
+from ..config.values import ServerRole
+from .address import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..config.model import Config
+    from ..config.plugins import Plugins
+    from ..config.pools import PoolConfig
+
+Key = tuple[str, str]
+"""Of a pool: the database and the user."""
+
+# A pool whose settings differ in one of these is replaced.
+_FIXED: Final = (
+    "server_username",
+    "server_password",
+    "server_tls",
+    "verify_server_certificate",
+    "server_tls_ca_file",
+    "statement_timeout",
+    "pool_mode",
+    "prepared_statements_cache_size",
+    "learn_functions",
+    "db_activity_based_routing",
+    "db_activity_init_delay",
+    "db_activity_ttl",
+    "table_mutation_cache_ttl",
+    "routing",
+)
+# What is shown of a change besides its name; passwords never are.
+_SHOWN: Final = (bool, int, float, str, Enum)
+
+
+class Action(Enum):
+    """What becomes of a pool."""
+
+    KEEP = "kept"
+    CHANGE = "changed"
+    """It takes new values over, and keeps its connections."""
+    REPLACE = "replaced"
+    """By a new one; transactions end in the old one, whose connections are closed then."""
+    OPEN = "new"
+    DROP = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A pool as a configuration has it."""
+
+    settings: PoolSettings
+    addresses: list[list[Address]]
+    plugins: Plugins
+
+    def servers(self) -> list[str]:
+        """Its servers, by shard and role."""
+        return [
+            f"{address.label} ({address.database})"
+            for shard in self.addresses
+            for address in shard
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """What becomes of one pool.
+
+    Attributes:
+        wanted: what it is to be; None if it is to go.
+        changes: what differs, one line each.
+    """
+
+    key: Key
+    action: Action
+    wanted: Wanted | None
+    changes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return "/".join(self.key)
+
+    @property
+    def line(self) -> str:
+        """What becomes of it and why, for people."""
+        return (
+            f"{self.action.value}: {', '.join(self.changes)}"
+            if self.changes
+            else (self.action.value)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadPlan:
+    """What a reload does.
+
+    Attributes:
+        restart: keys of [general] whose new values need a restart.
+        general: the other changes of [general].
+        pools: those that are to be in the order of the configuration, then those that go.
+    """
+
+    restart: tuple[str, ...]
+    general: tuple[str, ...]
+    pools: tuple[PoolPlan, ...]
+
+    def names(self, action: Action) -> list[str]:
+        """The pools that an action is for."""
+        return [pool.name for pool in self.pools if pool.action is action]
+
+
+def plan_reload(running: Config, config: Config) -> ReloadPlan:
+    """Decide what a reload does to a router that runs by a configuration."""
+    restart = tuple(restart_keys(running.general, config.general))
+    general = tuple(_general(running.general, config.general))
+    pools = plan_pools(pools_of(running), pools_of(in_force(running, config)))
+    return ReloadPlan(restart, general, pools)
+
+
+def plan_pools(
+    running: Mapping[Key, Wanted], wanted: Mapping[Key, Wanted]
+) -> tuple[PoolPlan, ...]:
+    """Decide what becomes of each pool.
+
+    A pool that keeps its servers and its credentials keeps its connections and takes the new
+    sizes and times; any other change replaces it.
+    """
+    plans = [_plan(key, running.get(key), new) for key, new in wanted.items()]
+    gone = [PoolPlan(key, Action.DROP, None) for key in running if key not in wanted]
+    return (*plans, *gone)
+
+
+def _plan(key: Key, old: Wanted | None, new: Wanted) -> PoolPlan:
+    if old is None:
+        return PoolPlan(key, Action.OPEN, new)
+    differ = [
+        field.name
+        for field in fields(PoolSettings)
+        if getattr(old.settings, field.name) != getattr(new.settings, field.name)
+    ]
+    changes = [_change(name, old.settings, new.settings) for name in differ]
+    if old.plugins != new.plugins:
+        changes.append("plugins")
+    if old.addresses != new.addresses:
+        changes = [*_servers(old, new), *changes]
+        action = Action.REPLACE
+    elif not set(differ).isdisjoint(_FIXED):
+        action = Action.REPLACE
+    else:
+        action = Action.CHANGE if changes else Action.KEEP
+    return PoolPlan(key, action, new, tuple(changes))
+
+
+def _servers(old: Wanted, new: Wanted) -> list[str]:
+    """Which come and which go."""
+    before, after = old.servers(), new.servers()
+    come = [f"opens {name}" for name in after if name not in before]
+    go = [f"drains {name}" for name in before if name not in after]
+    return [*come, *go] or ["order or weight of servers"]
+
+
+def _change(name: str, old: PoolSettings, new: PoolSettings) -> str:
+    was, becomes = getattr(old, name), getattr(new, name)
+    if name == "routing":
+        differ = [
+            field.name
+            for field in fields(was)
+            if getattr(was, field.name) != getattr(becomes, field.name)
+        ]
+        return f"routing ({', '.join(differ)})"
+    return _shown(name, was, becomes)
+
+
+def _general(old: General, new: General) -> list[str]:
+    """Keys of [general] that are not about pools, and take effect without a restart."""
+    return [
+        _shown(name, getattr(old, declared.field), getattr(new, declared.field))
+        for name, declared in declarations(General).items()
+        if declared.key.reload in (Reload.AT_ONCE, Reload.CONNECTIONS)
+        and getattr(old, declared.field) != getattr(new, declared.field)
+    ]
+
+
+def _shown(name: str, was: object, becomes: object) -> str:
+    if not isinstance(was, _SHOWN) or not isinstance(becomes, _SHOWN):
+        return name
+    return f"{name} {_plain(was)} -> {_plain(becomes)}"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.value if isinstance(value, Enum) else value
+
+
+def pools_of(config: Config) -> dict[Key, Wanted]:
+    """The pools of a configuration, in its order."""
+    return {
+        (pool.name, user.username): Wanted(
+            pool_settings(config, pool, user), addresses, config.plugins_of(pool)
+        )
+        for pool in config.pools.values()
+        for addresses in (addresses_of(pool),)
+        for user in pool.users
+    }
+
+
+def addresses_of(pool: PoolConfig) -> list[list[Address]]:
+    """The servers of each shard."""
+    found = []
+    for number, shard in enumerate(pool.shards):
+        counts: Counter[ServerRole] = Counter()
+        servers = []
+        for index, server in enumerate(shard.servers):
+            servers.append(
+                Address(
+                    pool=pool.name,
+                    shard=number,
+                    index=index,
+                    number=counts[server.role],
+                    is_primary=server.role is ServerRole.PRIMARY,
+                    host=server.host,
+                    port=server.port,
+                    database=shard.database,
+                    is_auto=server.role is ServerRole.AUTO,
+                    weight=server.weight,
+                )
+            )
+            counts[server.role] += 1
+        found.append(servers)
+    return found
