@@ -198,6 +198,8 @@ class ClientSnapshot:
         xact_us: for how long its transaction has been open.
         wait_us: how long it has been waiting for a server.
         statements: that it has prepared.
+        pinned: what it keeps its server for, and for how long that has been so, in
+            microseconds.
     """
 
     client_id: int
@@ -218,6 +220,8 @@ class ClientSnapshot:
     xact_us: int = 0
     wait_us: int = 0
     statements: int = 0
+    pinned: str = ""
+    pinned_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,8 @@ CLIENTS: Final[tuple[Column[ClientSnapshot], ...]] = (
     text("server_id", lambda client: _linked(client.server_id)),
     int4("server_pid", lambda client: client.server_pid),
     numeric("prepared_statements", lambda client: client.statements),
+    text("pinned", lambda client: client.pinned),
+    numeric("pinned_us", lambda client: client.pinned_us),
 )
 
 SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (

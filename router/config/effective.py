@@ -37,6 +37,7 @@ class PoolSettings:
         pool, user: the names that clients give.
         statement_timeout, idle_client_in_transaction_timeout: 0.0 is off.
         query_wait_timeout: 0.0 is connect_timeout for each server.
+        most_pinned: max_pinned, of one server; in statement mode 0.
         checkout_failure_limit: None is off.
         tcp_user_timeout: milliseconds; 0 is none.
         server_tls_ca_file: None is the system's CA certificates.
@@ -68,6 +69,8 @@ class PoolSettings:
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int
     cleanup_server_connections: bool
+    pin_session_state: bool
+    most_pinned: int
     server_round_robin: bool
     log_client_parameter_status_changes: bool
     tcp_keepalives_idle: int
@@ -108,10 +111,17 @@ def pool_settings(config: Config, pool: PoolConfig, user: User) -> PoolSettings:
         server_username=user.server_username or user.username,
         server_password=password,
         checkout_failure_limit=pool.checkout_failure_limit or None,
+        most_pinned=_most_pinned(pool, user),
         table_mutation_cache_ttl=pool.table_mutation_cache_ms_ttl / 1000,
         prewarmer=_prewarmer(config.plugins_of(pool)),
         routing=router_options(pool),
     )
+
+
+def _most_pinned(pool: PoolConfig, user: User) -> int:
+    if (user.pool_mode or pool.pool_mode) is PoolMode.STATEMENT:
+        return 0
+    return user.pool_size - 1 if pool.max_pinned is None else pool.max_pinned
 
 
 def router_options(pool: PoolConfig) -> RouterOptions:

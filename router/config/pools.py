@@ -341,6 +341,21 @@ class PoolConfig(Section):
     cleanup_server_connections: Annotated[
         Flag, Key("Undo what a client left behind before the next one gets the connection.")
     ] = True
+    pin_session_state: Annotated[
+        Flag,
+        Key(
+            "Let settings follow their client, and what cannot (temporary tables, session "
+            "locks, LISTEN) keep it on its server. If false, all of that is undone when the "
+            "transaction ends. Not for session mode."
+        ),
+    ] = True
+    max_pinned: Annotated[
+        Count | None,
+        Key(
+            "Most connections to a server that clients may so keep.",
+            unset="pool_size - 1",
+        ),
+    ] = None
     log_client_parameter_status_changes: Annotated[
         Flag,
         Key("Log changes of the settings that servers report to clients at level info."),

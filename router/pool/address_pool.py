@@ -179,6 +179,11 @@ class AddressPool:
         return not self.is_primary and not self.is_ready
 
     @property
+    def pinned(self) -> int:
+        """How many are kept by clients for what they have there."""
+        return sum(server.is_pinned for server in self.active)
+
+    @property
     def is_closing(self) -> bool:
         """Whether connections are closed and not opened."""
         return self.retired or self.paused

@@ -24,9 +24,15 @@ _MOST_BYTES: Final = 8 << 20
 class Answer(ReplySink):
     """Gathers rows in text format, and gives them to whoever has asked."""
 
-    def __init__(self, take: Taker) -> None:
-        """`take` is given the rows, the fields of an ErrorResponse, and whether that is all."""
+    def __init__(self, take: Taker, hear: Callable[[bytes], None] | None = None) -> None:
+        """Begin with nothing.
+
+        Args:
+            take: is given the rows, the fields of an ErrorResponse, and whether that is all.
+            hear: is given the notifications that come with them.
+        """
         self._take: Final = take
+        self._hear: Final = hear
         self._data: list[bytes] = []
         self._size = 0
 
@@ -52,5 +58,7 @@ class Answer(ReplySink):
                 rows.append(messages.parse_data_row(body))
             elif kind == codes.ERROR_RESPONSE:
                 error = messages.parse_error_fields(body)
+            elif kind == codes.NOTIFICATION_RESPONSE and self._hear is not None:
+                self._hear(data[pos : pos + 1 + length])
             pos += 1 + length
         self._take(rows, error, True)

@@ -29,10 +29,7 @@ _CANCEL_AGAIN: Final = 1.0
 
 def clean(pool: AddressPool, server: ServerConnection) -> None:
     """Take the next step; a connection that is clean is given on."""
-    if server.columns_changed:
-        server.columns_changed = False
-        if pool.on_schema_change is not None:
-            pool.on_schema_change()
+    server.tell_changes()
     if server.doomed or server.queue:
         server.close()
         return
@@ -49,6 +46,9 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
         return
     found, server.marks = server.marks, 0
     server.may_reset_all = False
+    if found & marks.HIDDEN and pool.settings.cleanup_server_connections:
+        server.close()  # no command takes that away
+        return
     if found and pool.settings.cleanup_server_connections:
         if marks.drops_statements(found):
             server.statements.clear()

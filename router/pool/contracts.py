@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..errors import RouterError
     from ..routing.types import Role
     from .address_pool import AddressPool
+    from .leftovers import Leftovers
     from .server import ServerConnection
 
 
@@ -82,6 +83,10 @@ class PoolClient(ReplySink):
 
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server did not accept the client's settings; here is its ErrorResponse."""
+        raise NotImplementedError
+
+    def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
+        """The server has told what the client has left there; None: it could not."""
         raise NotImplementedError
 
 

@@ -50,6 +50,7 @@ class Pool:
         statements: prepared statements shared by its clients.
         parameters: what its servers report at login, for clients that log in.
         is_session_mode, is_statement_mode: pool_mode, quick to ask.
+        follows_state: what a client leaves behind follows it, or keeps it where it is.
         unserved: holds back lines about clients that get no server.
         retired: replaced or gone; clients look for their pool again.
         inspector: the plugins that look at statements, if there are any.
@@ -118,6 +119,11 @@ class Pool:
         self.settings = settings
         self.is_session_mode = settings.pool_mode is PoolMode.SESSION
         self.is_statement_mode = settings.pool_mode is PoolMode.STATEMENT
+        self.follows_state = (
+            settings.pin_session_state
+            and settings.cleanup_server_connections
+            and not self.is_session_mode
+        )
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
@@ -358,6 +364,10 @@ class Pool:
     def statement(self, body: bytes, context: str) -> Statement[Analysis | None]:
         """The shared statement for the body of a Parse; see `StatementRegistry.get`."""
         return self.statements.get(body, context)
+
+    def statement_apart(self, body: bytes) -> Statement[Analysis | None]:
+        """A statement for the body of a Parse that nobody else gets."""
+        return self.statements.made(body)
 
     # --- what servers know
 

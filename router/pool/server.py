@@ -14,13 +14,26 @@ from ..protocol.backend import BackendStream
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
+from . import leftovers
+from .answer import Answer
 from .contracts import PoolClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ..engine.link import Output
     from .address_pool import AddressPool
+    from .answer import Row
+    from .leftovers import Leftovers
 
 log = logging.getLogger("router.server")
+
+# A statement must not run without the settings of its client, and it may be on its way already:
+# if one of them is refused, PostgreSQL ends the connection.
+_OR_ELSE: Final = b"SET LOCAL exit_on_error TO on;"
+# A question that the client's own statement_timeout has stopped, or a cancel request that comes
+# late, is asked again, so many times in all.
+_ATTEMPTS: Final = 3
 
 
 class ServerState(Enum):
@@ -63,6 +76,7 @@ class ServerConnection(BackendStream):
         needs_barrier: a cancel request may still arrive, and must hit nobody.
         columns_changed: prepared statements may return other columns than before.
         catalogue_changed: tables and functions may be other ones than before.
+        is_pinned: its client keeps it for what is there, and can be nowhere else.
         cancels: cancel requests that are on their way to it.
         doomed: it may not serve another client.
         ip: the address that it is connected to; "" for a Unix socket.
@@ -95,6 +109,7 @@ class ServerConnection(BackendStream):
         self.needs_barrier = False
         self.columns_changed = False
         self.catalogue_changed = False
+        self.is_pinned = False
         self.cancels = 0
         self.doomed = False
         self.opened_at: Final = now
@@ -106,6 +121,8 @@ class ServerConnection(BackendStream):
         self.ip = ""
         self._applying: Variables | None = None
         self._paused = False
+        # The client wants cancelled what is behind a query of the router's own.
+        self._cancel_is_due = False
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.pool.address.name} pid={self.pid} {self.state.value}>"
@@ -131,18 +148,92 @@ class ServerConnection(BackendStream):
         if variables is self.variables:
             return False
         sql = variables.change_from(self.variables)
+        is_plain = variables.is_plain and self.variables.is_plain
         self.variables = variables
         if not sql:
             return False
-        self.send_query(sql)
         if variables.proven:
+            self.send_query(sql if is_plain else _OR_ELSE + sql)
             return False
+        self.send_query(sql)
         self._applying = variables
         return True
 
     def forget_variables(self) -> None:
         """A RESET ALL is on its way: the settings of the last client are gone."""
         self.variables = EMPTY
+
+    # --- what its client has left
+
+    def ask_leftovers(
+        self,
+        custom: Iterable[str],
+        take: Callable[[Leftovers | None], None],
+        now: float,
+        attempt: int = 1,
+    ) -> None:
+        """Ask what the client has left here, now that its transaction is over.
+
+        Args:
+            custom: names of custom settings that it may have set.
+            take: is given the answer; None if there is none.
+            now: as time.monotonic().
+            attempt: how often this has been tried, with this one.
+        """
+        found = self.marks & marks.ASKED
+        names = tuple(custom)
+        sql = leftovers.question(found, names)
+
+        def answered(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:
+            if error is not None and error.get("C") == "57014" and attempt < _ATTEMPTS:
+                self.ask_leftovers(names, take, now, attempt + 1)
+                return
+            self._end_own()
+            if error is not None or not is_whole:
+                said = "it is too long" if error is None else printable(error.get("M", ""))
+                log.warning("%r: what its client has left is not known: %s", self, said)
+                take(None)
+                return
+            login = self.baseline.get("session_authorization")
+            is_other = self.parameters.get("session_authorization") != login
+            # Of a setting that is there twice, the first is the one that is meant.
+            take(leftovers.answer(rows[::-1], found, is_other_user=is_other))
+
+        self.queue.append(Segment(Answer(answered, self.on_async), now))
+        self.unnamed = 0
+        self.send(messages.query(leftovers.unhurried(sql) if attempt > 1 else sql))
+
+    def pin(self) -> None:
+        """The client keeps it; what it has done to the schema, others can tell by now."""
+        self.is_pinned = True
+        is_due, self.catalogue_changed = self.catalogue_changed, False
+        if is_due and self.pool.catalogue is not None:
+            self.pool.catalogue.refresh(self.pool.address.shard)
+
+    def tell_changes(self) -> None:
+        """A transaction is over: what is prepared from now on may mean something else."""
+        if self.columns_changed:
+            self.columns_changed = False
+            if self.pool.on_schema_change is not None:
+                self.pool.on_schema_change()
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether its client may mean something else by a text than others do."""
+        return self.columns_changed or self.catalogue_changed or bool(self.marks & marks.TEMP)
+
+    def cancel(self) -> None:
+        """The client wants cancelled what it has sent, and not what is our own before that."""
+        if self.queue[0].sink is self.client:
+            self.pool.cancel(self)
+        else:
+            self._cancel_is_due = True
+
+    def _end_own(self) -> None:
+        """A query of the router's own has been answered."""
+        is_due, self._cancel_is_due = self._cancel_is_due, False
+        if is_due and self.queue and self.client is not None:
+            self.cancel()
 
     @property
     def congested(self) -> bool:
@@ -206,6 +297,7 @@ class ServerConnection(BackendStream):
         """A segment is over; those of the router itself are acted on here."""
         if segment.sink is not None:
             return
+        self._end_own()
         if self._applying is not None:
             applied, self._applying = self._applying, None
             if segment.error is not None:
@@ -219,12 +311,22 @@ class ServerConnection(BackendStream):
             return
         if segment.error is not None and not segment.orphaned:
             reason = printable(segment.error.get("M", ""))
-            log.warning("%r: a clean-up failed: %s", self, reason)
             self.doomed = True
+            if self.client is not None:
+                self._refuse_settings(segment.error)
+                return
+            log.warning("%r: a clean-up failed: %s", self, reason)
         if self.client is not None:
             self.client.server_ready()
         else:
             self.pool.settled(self)
+
+    def _refuse_settings(self, fields: dict[str, str]) -> None:
+        """The client's settings are not as it wants them: nothing of its may be answered."""
+        client = self.client
+        self.close()
+        if client is not None:
+            client.settings_refused(fields)
 
     @property
     def applying(self) -> bool:
@@ -269,12 +371,16 @@ class ServerConnection(BackendStream):
             sqlstate == b"0A000" and b"cached plan must not change result type" in head
         ):
             # Prepared statements are not as we thought: let them be prepared anew.
-            self.marks |= marks.PREPARE
+            self.marks |= marks.PARSE
             self.columns_changed = True
         elif sqlstate == b"25006" and self.pool.is_primary:
             self.pool.health.doubt()  # a write, and it is read-only: is it still a primary?
         elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
             self.doomed = True
+            own = self.queue[0].error if self.queue else None
+            if own is not None and self.client is not None:
+                self._refuse_settings(own)
+                return
             self.pool.health.doubt()
             if self.client is None:
                 fields = messages.parse_error_fields(head)
@@ -316,6 +422,7 @@ class ServerConnection(BackendStream):
     def detach(self) -> None:
         """Take the connection from its client."""
         self.client = None
+        self.is_pinned = self._cancel_is_due = False
         if self._paused:
             self.client_drained()
 

@@ -211,6 +211,10 @@ class BackendStream(ServerHooks):
             if end - pos < 64 and after > end:
                 return start, pos
             self._note_error(segment, data, pos, min(after, end))
+        if segment.sink is None and kind == codes.NOTIFICATION_RESPONSE:
+            if after > end:
+                return start, pos
+            self.on_async(data[pos:after])  # it answers nothing
         forward = segment.sink is not None and (segment.steps is None or segment.forwards(kind))
         if not forward:
             start = self._drop(segment, data, start, pos, min(after, end))

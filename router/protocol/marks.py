@@ -9,7 +9,10 @@ else.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SET: Final = 1
 PREPARE: Final = 2
@@ -18,6 +21,13 @@ LISTEN: Final = 8
 LOCK: Final = 16
 TEMP: Final = 32
 UNKNOWN: Final = 64
+# Statements that a client has parsed by names of its own.
+PARSE: Final = 128
+# What no catalogue shows, and nothing ends: a library, the seed of random(), a connection.
+HIDDEN: Final = 256
+
+ASKED: Final = SET | PREPARE | CURSOR | LISTEN | LOCK | TEMP | UNKNOWN | HIDDEN
+"""What may be of use to the client in its next transaction."""
 
 
 class Glance:
@@ -27,19 +37,32 @@ class Glance:
         leaves: the marks of what it may leave behind without any tag telling.
         may_copy: it may start a COPY, during which Sync means nothing.
         resets_all: it has a RESET ALL, which a tag does not tell from RESETs of one setting.
+        alters: it may give texts that are parsed after it another meaning.
+        custom: custom settings that it may set, which no catalogue lists, in lower case.
+        resets: settings that it resets, in lower case.
     """
 
-    __slots__ = ("leaves", "may_copy", "resets_all")
+    __slots__ = ("alters", "custom", "leaves", "may_copy", "resets", "resets_all")
 
     def __init__(
-        self, leaves: int = 0, *, may_copy: bool = False, resets_all: bool = False
+        self,
+        leaves: int = 0,
+        *,
+        may_copy: bool = False,
+        resets_all: bool = False,
+        alters: bool = False,
+        custom: tuple[str, ...] = (),
+        resets: tuple[str, ...] = (),
     ) -> None:
         self.leaves: Final = leaves
         self.may_copy: Final = may_copy
         self.resets_all: Final = resets_all
+        self.alters: Final = alters
+        self.custom: Final = custom
+        self.resets: Final = resets
 
     def __repr__(self) -> str:
-        return f"<Glance {self.leaves:#x} {self.may_copy=} {self.resets_all=}>"
+        return f"<Glance {self.leaves:#x} {self.may_copy=} {self.resets_all=} {self.alters=}>"
 
 
 HARMLESS: Final = Glance()
@@ -64,7 +87,7 @@ _TAGS: Final = {
     b"DISCARD PLANS": 0,
     b"DISCARD TEMP": 0,
     b"DISCARD SEQUENCES": 0,
-    b"LOAD": UNKNOWN,
+    b"LOAD": UNKNOWN | HIDDEN,
     b"DO": UNKNOWN,
     b"CALL": UNKNOWN,
     b"EXECUTE": UNKNOWN,
@@ -101,14 +124,30 @@ CHANGES_FUNCTIONS: Final = frozenset(
 
 _GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
 _RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")
+# A setting's name, whose parts may stand apart; quotes and gaps are taken out later.
+_PART: Final = r'(?:[a-z_][\w$]*+|"[^"\0]*+")'
+_RESET: Final = re.compile(rf"\breset{_GAP}++({_PART}(?:\s*+\.\s*+{_PART})*+)", re.ASCII)
+_SET_CUSTOM: Final = re.compile(
+    rf"\bset{_GAP}++(?:(?:session|local){_GAP}++)?({_PART}(?:\s*+\.\s*+{_PART})++)", re.ASCII
+)
+_SPACE: Final = re.compile(r"\s")
+_CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)++", re.ASCII | re.IGNORECASE)
+_QUOTED_CUSTOM: Final = re.compile(
+    r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)++)(?=['$])", re.ASCII
+)
+_LONGEST_NAME: Final = 200
+# The first words of statements after which the same text may mean something else.
+_ALTERS: Final = rf"{_GAP}*+(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
+_FIRST_ALTERS: Final = re.compile(_ALTERS)
+_NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
 # Each begins with a word: the regex engine skims over a text for it, and for nothing else.
 _TEXT: Final = (
     (re.compile(r"temp(?:(?<=\btemp)|(?<=\bpg_temp))(?:orary)?\b"), TEMP),
     (re.compile(r"pg_(?:try_)?advisory_lock"), LOCK),
     (re.compile(r"set_config(?<=\bset_config)\b"), SET),
     (re.compile(r"with(?<=\bwith)\s++hold\b"), CURSOR),
-    (re.compile(r"setseed(?<=\bsetseed)\b"), UNKNOWN),
-    (re.compile(r"dblink_connect(?<=\bdblink_connect)\b"), UNKNOWN),
+    (re.compile(r"setseed(?<=\bsetseed)\b"), UNKNOWN | HIDDEN),
+    (re.compile(r"dblink_connect(?<=\bdblink_connect)(?:_u)?\b"), UNKNOWN | HIDDEN),
     (re.compile(r"lo_(?<=\blo_)(?:open|creat)"), UNKNOWN),
 )
 
@@ -150,17 +189,51 @@ def of_text(sql: bytes) -> Glance:
             if pattern.search(low):
                 leaves |= mark
     may_copy = "copy" in low
-    resets_all = "reset" in low and _RESET_ALL.search(low) is not None
-    if not (leaves or may_copy or resets_all):
+    has_reset = "reset" in low
+    resets_all = has_reset and _RESET_ALL.search(low) is not None
+    resets = tuple(_names(_RESET, low)) if has_reset else ()
+    custom = _custom(low) if "." in low and ("set" in low or "execute" in low) else ()
+    alters = (
+        bool(leaves & (SET | TEMP | UNKNOWN))
+        or _FIRST_ALTERS.match(low) is not None
+        or (";" in low and _NEXT_ALTERS.search(low) is not None)
+    )
+    if not (leaves or may_copy or resets_all or custom or resets or alters):
         return HARMLESS
-    return Glance(leaves, may_copy=may_copy, resets_all=resets_all)
+    return Glance(
+        leaves,
+        may_copy=may_copy,
+        resets_all=resets_all,
+        alters=alters,
+        custom=custom,
+        resets=resets,
+    )
+
+
+def _names(pattern: re.Pattern[str], low: str) -> Iterator[str]:
+    """The names that a pattern finds, without their quotes."""
+    for found in pattern.findall(low):
+        yield _SPACE.sub("", found).replace('"', "")
+
+
+def _custom(low: str) -> tuple[str, ...]:
+    """The custom settings that a text names where it may set them."""
+    found = set(_names(_SET_CUSTOM, low))
+    if "set_config" in low or "execute" in low:
+        found.update(_QUOTED_CUSTOM.findall(low))
+    return tuple(sorted(name for name in found if _CUSTOM.fullmatch(name)))
+
+
+def is_custom(name: str) -> bool:
+    """Whether a value may be the name of a custom setting."""
+    return len(name) <= _LONGEST_NAME and _CUSTOM.fullmatch(name) is not None
 
 
 # In this order, all but the last of them allowed in one simple Query.
 _CLEANUP: Final = (
     (CURSOR, "CLOSE ALL"),
     (SET, "RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL"),
-    (PREPARE, "DEALLOCATE ALL"),
+    (PREPARE | PARSE, "DEALLOCATE ALL"),
     (LISTEN, "UNLISTEN *"),
     (LOCK, "SELECT pg_catalog.pg_advisory_unlock_all()"),
     (TEMP, "DISCARD TEMP"),
@@ -176,4 +249,4 @@ def cleanup(marks: int) -> bytes:
 
 def drops_statements(marks: int) -> bool:
     """Whether the clean-up drops the prepared statements of the connection."""
-    return bool(marks & (UNKNOWN | PREPARE))
+    return bool(marks & (UNKNOWN | PREPARE | PARSE))

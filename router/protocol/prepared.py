@@ -106,12 +106,16 @@ class StatementRegistry(Generic[A]):
         key = (body, context)
         statement = self._statements.pop(key, None)
         if statement is None:
-            analysis, glance = self._analyse(body[: body.index(b"\0")])
-            statement = Statement(body, analysis, glance)
+            statement = self.made(body)
         self._statements[key] = statement
         if len(self._statements) > self.capacity:
             del self._statements[next(iter(self._statements))]
         return statement
+
+    def made(self, body: bytes) -> Statement[A]:
+        """A new statement for a body, which is not kept here."""
+        analysis, glance = self._analyse(body[: body.index(b"\0")])
+        return Statement(body, analysis, glance)
 
     def clear(self) -> None:
         """Forget all: the schema has changed, what is parsed from now on is to be new."""

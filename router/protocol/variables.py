@@ -30,6 +30,26 @@ TRACKED: Final = {
 _interned: WeakValueDictionary[frozenset[tuple[str, str]], Variables] = WeakValueDictionary()
 
 
+ROLE: Final = "role"
+
+# What no text means anything else by: names, and beginnings and ends of names.
+_MEANINGLESS: Final = frozenset(
+    ("application_name", "client_min_messages", "jit", "row_security", "synchronous_commit")
+)
+_BEGINNINGS: Final = ("default_transaction_", "enable_", "log_", "temp_")
+_ENDS: Final = ("_timeout", "_mem", "_cost", "_delay")
+
+
+def _has_meaning(name: str) -> bool:
+    """Whether a setting may decide what a text means; custom ones are read when it runs."""
+    return not (
+        name in _MEANINGLESS
+        or "." in name
+        or name.startswith(_BEGINNINGS)
+        or name.endswith(_ENDS)
+    )
+
+
 class Variables:
     """An immutable set of settings; equal ones are the same object.
 
@@ -40,18 +60,27 @@ class Variables:
         context: those that may decide what a text means when it is parsed, as text: the time
             zone and the date style are in a literal's value for good, and so are the encoding
             and search_path.
+        is_plain: there are only such as PostgreSQL reports.
+        makes_temporary: what is created may be temporary though nobody says so.
     """
 
-    __slots__ = ("__weakref__", "context", "proven", "values")
+    __slots__ = (
+        "__weakref__",
+        "context",
+        "is_plain",
+        "makes_temporary",
+        "proven",
+        "values",
+    )
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values: Final = dict(values)
         self.proven = not values
         self.context: Final = "\0".join(
-            f"{name}={value}"
-            for name, value in sorted(values.items())
-            if name != "application_name"
+            f"{name}={value}" for name, value in sorted(values.items()) if _has_meaning(name)
         )
+        self.is_plain: Final = values.keys() <= TRACKED.keys()
+        self.makes_temporary: Final = "pg_temp" in values.get("search_path", "").lower()
 
     @staticmethod
     def of(values: Mapping[str, str]) -> Variables:
@@ -70,21 +99,36 @@ class Variables:
         return Variables.of({**self.values, name.lower(): value})
 
     def change_from(self, old: Variables) -> bytes:
-        """The SQL that brings a connection from other settings to these."""
-        parts = [
-            f"RESET {quote_identifier(name)}" for name in old.values if name not in self.values
+        """The SQL that brings a connection from other settings to these.
+
+        A role may not be allowed what is done to the others: it goes first and comes last.
+        """
+        if self.values == old.values:
+            return b""
+        values = dict(self.values)
+        role = values.pop(ROLE, None)
+        parts = [f'RESET "{ROLE}"'] if ROLE in old.values else []
+        parts += [
+            f"RESET {quote_identifier(name)}"
+            for name in old.values
+            if name not in values and name != ROLE
         ]
-        calls = [
-            f"set_config({quote_literal(name)}, {quote_literal(value)}, false)"
-            for name, value in self.values.items()
-            if old.values.get(name) != value
+        changed = [
+            (name, value) for name, value in values.items() if old.values.get(name) != value
         ]
-        if calls:
-            parts.append("SELECT " + ", ".join(calls))
+        if role is not None:
+            changed.append((ROLE, role))
+        if changed:
+            parts.append("SELECT " + ", ".join(_call(*setting) for setting in changed))
         return ";".join(parts).encode("ascii")
 
     def __repr__(self) -> str:
         return f"<Variables {self.values!r}>"
+
+
+def _call(name: str, value: str) -> str:
+    # A search_path may put others' functions before PostgreSQL's own.
+    return f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, false)"
 
 
 EMPTY: Final = Variables.of({})

@@ -201,7 +201,7 @@ class Batch:
         server = self._lease.server
         if server is None:
             self.dispatch()
-        elif not self._lease.awaits_settings:
+        elif not self._lease.is_pending:
             self.script.send(server)
 
     # --- a whole batch

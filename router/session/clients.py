@@ -88,9 +88,11 @@ class Clients:
                 xact_us=microseconds(session.lease.transaction_age(now)),
                 wait_us=_wait(session, now),
                 statements=len(session.batch.names.statements),
+                pinned="" if pin is None else str(pin),
+                pinned_us=0 if pin is None else microseconds(now - pin.since),
             )
             for session in self._sessions.values()
-            for server in (session.lease.server,)
+            for server, pin in ((session.lease.server, session.lease.pin),)
         ]
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RoutingError
+from ..config.values import PoolMode
+from ..errors import PoolError, RoutingError
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks
+from ..protocol.variables import Variables
 from .writes import Writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
+    from ..errors import RouterError
     from ..pool.contracts import PoolClient, Waiter
+    from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
+    from ..protocol.marks import Glance
     from ..protocol.segments import Segment
     from ..routing.types import Route
     from .client_settings import ClientSettings
@@ -45,6 +50,24 @@ _BY_STATUS: Final = {
 }
 
 
+class Pin:
+    """A client is bound to its server, for what it has there and nowhere else.
+
+    Attributes:
+        reasons: what that is.
+        since: as time.monotonic().
+    """
+
+    __slots__ = ("reasons", "since")
+
+    def __init__(self, reasons: tuple[str, ...], since: float) -> None:
+        self.reasons = reasons
+        self.since: Final = since
+
+    def __str__(self) -> str:
+        return ", ".join(self.reasons)
+
+
 class Lease:
     """What one client has of its pool.
 
@@ -63,6 +86,10 @@ class Lease:
         has_come: the server has come for a message that waited for it, and has its place.
         awaits_settings: the server has been sent the settings, and may not accept them.
         pinned: it keeps its server until the client leaves.
+        pin: it keeps it for what the client has there.
+        asks: the server has been asked what the client has left, and the answer decides
+            whether it is given back: until then the client's next statement has to wait.
+        loss: what the client has left could not be kept, which it is to be told.
         xact_started: when the transaction began, or the last one ended.
         xact_open: the last answer came from within a transaction.
         mid_message: the server waits for the rest of a long message.
@@ -74,13 +101,16 @@ class Lease:
     __slots__ = (
         "_find_pool",
         "_queued_since",
+        "asks",
         "awaits_settings",
         "draining",
         "engine",
         "has_come",
         "holder",
+        "loss",
         "max_wait",
         "mid_message",
+        "pin",
         "pinned",
         "pool",
         "route",
@@ -111,6 +141,9 @@ class Lease:
         self.has_come = False
         self.awaits_settings = False
         self.pinned = False
+        self.pin: Pin | None = None
+        self.asks = False
+        self.loss: RouterError | None = None
         self.mid_message = False
         self.draining = False
         self.writes = Writes.of(pool)
@@ -136,7 +169,7 @@ class Lease:
     @property
     def is_pending(self) -> bool:
         """Whether nothing can be done for the client before a server is there and ready."""
-        return self.waiter is not None or self.awaits_settings
+        return self.waiter is not None or self.awaits_settings or self.asks
 
     @property
     def waiting_since(self) -> float | None:
@@ -181,14 +214,12 @@ class Lease:
     @property
     def keeps_server(self) -> bool:
         """Whether it keeps its server between transactions."""
-        return (
-            self.pinned or self.mid_message or (self.pool.is_session_mode and not self.draining)
-        )
+        return self.mid_message or (self.is_kept_for_good and not self.draining)
 
     @property
     def is_kept_for_good(self) -> bool:
-        """Whether the client will have no other server than the one that it has."""
-        return self.pinned or self.pool.is_session_mode
+        """Whether it keeps its server, until it leaves or has nothing there any more."""
+        return self.pinned or self.pin is not None or self.pool.is_session_mode
 
     def lets_follow(self, server: ServerConnection) -> bool:
         """Whether a statement may be sent behind one that is not answered.
@@ -251,6 +282,8 @@ class Lease:
         settings = self.settings.variables
         if settings is not server.variables:
             self.awaits_settings = server.apply(settings)
+        if settings.makes_temporary:
+            server.marks |= marks.TEMP
         return not self.awaits_settings
 
     def stop_waiting(self) -> bool:
@@ -274,32 +307,127 @@ class Lease:
         settings.adopt(server.baseline, by_client=by_client)
         if settings.were_reset:
             if server.queue:
-                settings.reset()  # until nothing is on its way
+                settings.has_reports = True  # until nothing is on its way
+            elif not is_kept:
+                settings.take_resets()
             else:
-                settings.were_reset = False
-                if is_kept and server.status != codes.IN_FAILED_TRANSACTION:
+                begun_with = settings.take_resets()
+                if server.status == codes.IN_FAILED_TRANSACTION:
+                    pass  # nothing has been reset
+                elif self.pool.is_session_mode:
                     self.awaits_settings = server.apply(settings.variables)
+                elif server.status == codes.IN_TRANSACTION:
+                    self.awaits_settings = server.apply(begun_with)
         return settings.context != context
+
+    def note(self, server: ServerConnection, glance: Glance) -> None:
+        """A statement is on its way of which this is to be seen."""
+        server.marks |= glance.leaves
+        self.settings.note(glance)
 
     # --- giving it back
 
     def release(self, server: ServerConnection) -> bool:
-        """Give the server back if nothing is on its way any more; returns whether it is."""
-        if server.queue or self.keeps_server:
+        """Give the server back if nothing is on its way any more; returns whether it is.
+
+        If the client may have left something there, the server is asked first: see `told`.
+        """
+        if server.queue:
             return False
+        if server.marks and self._follows(server):
+            self._ask(server)
+            return False
+        return self._give_back(server)
+
+    def _give_back(self, server: ServerConnection) -> bool:
+        if self.keeps_server:
+            return False
+        if self.is_kept_for_good:
+            server.marks |= marks.UNKNOWN
         self.server = None
+        self.pin = None
         server.pool.release(server)
         return True
+
+    # --- what the client has left there
+
+    def _follows(self, server: ServerConnection) -> bool:
+        """Whether what the client has left is to follow it, or to keep it where it is."""
+        pool = self.pool
+        return (
+            bool(server.marks & marks.ASKED)
+            and pool.follows_state
+            and not (self.pinned or self.mid_message or self.draining or server.doomed)
+        )
+
+    def _ask(self, server: ServerConnection) -> None:
+        """Ask what the client has left; if it is pinned already, it need not wait for that."""
+        server.tell_changes()
+        self.asks = self.pin is None
+        settings = self.settings
+        names = {name: None for name in settings.variables.values if "." in name}
+
+        def take(found: Leftovers | None) -> None:
+            if self.server is server:
+                self.asks = False
+                self.holder.leftovers_told(server, found)
+            else:
+                server.pool.settled(server)
+
+        server.ask_leftovers({**names, **settings.custom}, take, self.engine.now)
+
+    def told(self, server: ServerConnection, found: Leftovers | None) -> bool:
+        """The server has told what the client has left there.
+
+        Settings are the client's from here on, wherever it goes. Anything else keeps it here,
+        unless too many are kept already. Whoever calls this gives the server back then.
+
+        Returns:
+            Whether what decides about the meaning of texts has changed.
+        """
+        if found is None:
+            return False  # the marks are there still: all of it is removed
+        is_other = found.settings is not None and self.settings.found(found.settings)
+        if not server.queue:
+            self.settings.take_resets()
+        server.marks = found.marks | (server.marks & ~marks.ASKED)
+        if not found.reasons:
+            self._unpin(server)
+        elif self.pin is not None:
+            self.pin.reasons = found.reasons
+        elif server.pool.pinned >= server.pool.settings.most_pinned:
+            self.loss = _too_many(server, found.reasons)
+        else:
+            self.pin = Pin(found.reasons, self.engine.now)
+            server.pin()
+        return is_other
+
+    def settle(self, server: ServerConnection, found: Leftovers | None) -> bool:
+        """Give the server back after that, if nothing keeps it; returns whether it is."""
+        if server.queue or self._give_back(server):
+            return self.server is None
+        if self.pin is not None and found is not None and found.settings is not None:
+            # It has what it has told; what has been reset is to be as it was at the start.
+            server.variables = Variables.of(found.settings)
+            self.awaits_settings = server.apply(self.settings.variables)
+        return False
+
+    def _unpin(self, server: ServerConnection) -> None:
+        if self.pin is not None:
+            self.pin = None
+            server.is_pinned = False
 
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Leave the server to finish what was sent, which nobody hears."""
         self.server = None
+        self.pin = None
         server.pool.abandon(server, cancel=cancel)
 
     def lose(self) -> None:
         """The server is gone."""
         self.server = None
-        self.awaits_settings = False
+        self.pin = None
+        self.awaits_settings = self.asks = False
 
     def end(self) -> ServerConnection | None:
         """The client leaves: give up all claims; returns the server that is to go back."""
@@ -309,9 +437,28 @@ class Lease:
             return None
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN
+        self.pin = None
         if self.mid_message or self.awaits_settings:
             # It waits for the rest of a message that will never come, or has not taken what
             # the next client would count on.
             server.close()
             return None
         return server
+
+
+def _too_many(server: ServerConnection, reasons: tuple[str, ...]) -> PoolError:
+    """Why what a client has left is not there any more."""
+    pool = server.pool
+    most, what = pool.settings.most_pinned, ", ".join(reasons)
+    if pool.settings.pool_mode is PoolMode.STATEMENT:
+        return PoolError(
+            f"what the last statement has left is gone: {what}",
+            sqlstate="0A000",
+            hint='In pool_mode = "statement" no client keeps a server connection.',
+        )
+    return PoolError(
+        f"what the last transaction has left is gone: {what}; clients may keep {most} of "
+        f"{pool.settings.pool_size} connections to {pool.address.name} for such things, "
+        f"and {pool.pinned} have",
+        hint="Do it in one transaction, use session mode, or raise max_pinned.",
+    )

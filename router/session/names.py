@@ -86,6 +86,8 @@ class Names:
         portals: those of statements that the router answers.
         token: what tells its unnamed statement from all others; see `protocol.prepared`.
         has_answered: there has been an operation about one of these lately.
+        is_altered: what this transaction has done may give texts another meaning than they
+            have for others.
     """
 
     __slots__ = (
@@ -93,6 +95,7 @@ class Names:
         "_lease",
         "_routing",
         "has_answered",
+        "is_altered",
         "portals",
         "renames",
         "statements",
@@ -108,6 +111,7 @@ class Names:
         self.portals: dict[bytes, AnsweredPortal] = {}
         self.token = 0
         self.has_answered = False
+        self.is_altered = False
 
     def get(self, name: bytes) -> PreparedStatement | None:
         """What a name means now."""
@@ -174,8 +178,15 @@ class Names:
         return operation
 
     def _find(self, body: bytes) -> PreparedStatement:
-        """The statement that stands for the body of a Parse, for this client."""
-        return self._lease.pool.statement(body, self._lease.settings.context)
+        """The statement that stands for the body of a Parse, for this client.
+
+        Others share it, unless they would not mean the same by it.
+        """
+        lease = self._lease
+        server = lease.server
+        if self.is_altered or (server is not None and server.is_altered):
+            return lease.pool.statement_apart(body)
+        return lease.pool.statement(body, lease.settings.context)
 
     def _inspected(self, inspector: Inspector, body: bytes) -> Canned | None:
         """Show plugins a text that is about to be prepared; returns their answer to it.
@@ -239,6 +250,7 @@ class Names:
                 self._bind_answered(operation, statement)
             else:
                 operation.token = self.token_of(name, statement)
+                self.is_altered |= statement.glance.alters
             return operation
         if self.renames and is_reserved(name):
             return Operation(codes.BIND, b"", error=mistakes.unknown_statement(name))

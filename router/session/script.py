@@ -207,7 +207,7 @@ class Script:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
             self.provide(server, statement, operation.token)
-            self._note_bind(server, segment, statement)
+            self._note_bind(server, segment, statement, operation.data)
             name = b"" if operation.token else statement.name
             head = messages.bind_head(operation.name, name, len(operation.data))
             self._add(head + operation.data, FORWARD_BIND)
@@ -222,14 +222,23 @@ class Script:
             self._special(b"", Step(EMIT, b"", messages.CLOSE_COMPLETE, undo))
 
     def _note_bind(
-        self, server: ServerConnection, segment: Segment, statement: PreparedStatement
+        self,
+        server: ServerConnection,
+        segment: Segment,
+        statement: PreparedStatement,
+        values: bytes,
     ) -> None:
-        """A statement may be executed from here on."""
+        """A statement may be executed from here on, with these values."""
         segment.has_bound = True
-        server.marks |= statement.glance.leaves
-        if statement.glance.resets_all:
+        glance = statement.glance
+        if glance is marks.HARMLESS:
+            return
+        self._routing.lease.note(server, glance)
+        if glance.leaves & marks.SET:
+            self._routing.lease.settings.note_values(values)
+        if glance.resets_all:
             self._routing.expect_reset(segment)
-        if statement.glance.may_copy:
+        if glance.may_copy:
             # Nothing behind it before it is known which Sync will end it.
             self._keep_script = self._unproven = True
 
@@ -242,7 +251,7 @@ class Script:
     ) -> None:
         """Send the head of a Bind that is too long to hold, whose values take `size` bytes."""
         self.provide(server, statement, operation.token)
-        self._note_bind(server, self.begin(server), statement)
+        self._note_bind(server, self.begin(server), statement, b"")
         name = b"" if operation.token else statement.name
         head = messages.bind_head(operation.name, name, size)
         self.forward(server, head + operation.data, FORWARD_BIND)
@@ -255,13 +264,15 @@ class Script:
         if operation.token:
             self.clear_unnamed(server)
         if operation.kind == codes.PARSE:
-            server.marks |= marks.PREPARE
+            server.marks |= marks.PARSE
             text_start = operation.data.find(b"\0", 5) + 1
             glance = marks.of_text(operation.data[text_start:])
-            server.marks |= glance.leaves
+            self._routing.lease.note(server, glance)
             server.may_reset_all |= glance.resets_all
         elif operation.kind == codes.BIND:
             self.begin(server).has_bound = True
+            if server.marks & marks.SET:
+                self._routing.lease.settings.note_bind(operation.data)
         self._add(operation.data, _RAW_STEPS[operation.kind])
 
     # --- prepared statements
@@ -428,11 +439,12 @@ class Script:
         statement, lease = answered.statement, self._routing.lease
         undo = lambda: self._names.undo(operation)  # noqa: E731
         if operation.data:  # another statement, by the name of this one
-            server.marks |= marks.PREPARE | marks.of_text(operation.data).leaves
+            server.marks |= marks.PARSE
+            self._routing.lease.note(server, marks.of_text(operation.data))
             self._special(operation.data, Step(FORWARD, b"1", undo=undo))
         elif statement.client_name and lease.pool.is_session_mode and not self._names.renames:
             statement.is_at_server = True
-            server.marks |= marks.PREPARE
+            server.marks |= marks.PARSE
             named = messages.parse(statement.client_name, EMPTY_BODY)
             self._special(named, Step(FORWARD, b"1", undo=undo))
         else:

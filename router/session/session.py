@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
+    from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
     from ..pool.server import ServerConnection
     from ..protocol.segments import Segment
@@ -219,10 +220,14 @@ class Session(PoolClient):
         stream, lease = self.stream, self.lease
         kind, data, start, end = stream.kind, stream.data, stream.start, stream.end
         if found == MESSAGE:
-            if lease.waiter is not None or lease.awaits_settings:
+            if lease.waiter is not None or lease.awaits_settings or lease.asks:
                 return False
             server = lease.server
-            if server is not None:
+            if server is None:
+                if lease.loss is not None and kind in b"QPBDEF":
+                    self._tell_loss(lease.loss, ends=kind in b"QF")
+                    return True
+            else:
                 if server.congested or len(server.queue) > _MAX_PIPELINE:
                     return False
                 if server.queue and server.queue[-1].copying and kind not in b"dcfX":
@@ -310,7 +315,7 @@ class Session(PoolClient):
     def _long_message(self, kind: int, head: bytes, missing: int) -> bool:
         """Pass on the head of a message that is too long to hold; False declines it for now."""
         lease, long, batch = self.lease, self.long, self.batch
-        if lease.waiter is not None or lease.awaits_settings:
+        if lease.is_pending:
             return False
         if long.refused:
             return True
@@ -421,6 +426,8 @@ class Session(PoolClient):
             routing = self.routing
             if routing.is_moving or routing.state.has_local or lease.writes is not None:
                 routing.end_transaction()
+            if not server.queue:
+                self.batch.names.is_altered = False
             self._let_go(server)
         elif lease.pool.is_statement_mode:
             text = "transaction blocks are not allowed in statement pooling mode"
@@ -437,6 +444,25 @@ class Session(PoolClient):
         """Give the server back if nothing is on its way any more."""
         if self.lease.release(server) and self.routing.state.prepared:
             self.routing.state.prepared.clear()  # the server drops them before its next client
+
+    def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
+        """The server has told what the client has left there."""
+        lease = self.lease
+        was_pinned = lease.pin is not None
+        if lease.told(server, found):
+            self.batch.rebind()
+        if lease.settle(server, found):
+            self.routing.state.prepared.clear()
+        if lease.pin is not None and not was_pinned:
+            log.info("client %s is pinned: %s", self.client.peer, lease.pin)
+        if self._draining:
+            self._leave_if_idle()
+        self._go_on()
+
+    def _tell_loss(self, error: RouterError, *, ends: bool) -> None:
+        """What the client has left could not be kept: its next statement fails for that."""
+        self.lease.loss = None
+        self.batch.refuse(error, ends=ends)
 
     def _end_reset(self, *, failed: bool) -> None:
         """The segment with a RESET ALL or DISCARD ALL is over: so are the client's choices."""
@@ -457,7 +483,7 @@ class Session(PoolClient):
 
     def settings_reset(self, *, everything: bool) -> None:
         """A RESET has succeeded: it brings settings, or all, to the client's defaults."""
-        self.settings.reset()
+        self.settings.reset(everything=everything)
         self._was_reset = everything
 
     def _tell(self, name: str, value: str) -> None:
@@ -507,8 +533,8 @@ class Session(PoolClient):
         if self.lease.stop_waiting():
             text = "canceling statement due to user request"
             self.checkout_failed(RoutingError(text, sqlstate="57014"))
-        elif server is not None and server.queue:
-            server.pool.cancel(server)
+        elif server is not None and server.queue and server.queue[-1].sink is self:
+            server.cancel()
 
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""

@@ -119,7 +119,9 @@ class SimpleProtocol:
         segment = Segment(lease.holder, lease.engine.now)
         server.queue.append(segment)
         if glance is not HARMLESS:
-            server.marks |= glance.leaves
+            lease.note(server, glance)
+            if glance.alters:
+                self._batch.names.is_altered = True
             if glance.resets_all:
                 self._routing.expect_reset(segment)
         self._end_unnamed(server, message)
@@ -165,7 +167,8 @@ class SimpleProtocol:
         segment.end_with_query()
         self._batch.script.reset()
         glance = of_text(message)
-        server.marks |= glance.leaves
+        self._lease.note(server, glance)
+        self._batch.names.is_altered |= glance.alters
         if glance.resets_all:
             self._routing.expect_reset(segment)
         self._end_unnamed(server, message)

@@ -57,7 +57,7 @@ def test_a_harmless_text_is_not_marked(text: str) -> None:
         (b"LISTEN", marks.LISTEN),
         (b"DECLARE CURSOR", marks.CURSOR),
         (b"DO", marks.UNKNOWN),
-        (b"LOAD", marks.UNKNOWN),
+        (b"LOAD", marks.UNKNOWN | marks.HIDDEN),
         (b"SOMETHING NEW", marks.UNKNOWN),
         (b"CREATE TABLE", 0),
         (b"VACUUM", 0),

@@ -13,7 +13,8 @@ Statements, of which a simple Query may hold several:
     COPY ...            COPY FROM STDIN
     SHOW name           the value of a setting
     BEGIN, COMMIT, ROLLBACK, SET name TO 'value', RESET ALL, DEALLOCATE, DISCARD ALL, and what
-    the router sends to clean a connection and to give it a client's settings
+    the router sends to clean a connection, to give it a client's settings and to ask what a
+    client has left there
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ _COLUMN: Final = messages.row_description([("said", TEXT_OID)])
 _SET: Final = re.compile(r"SET (\w+) TO '([^']*)'")
 _SET_CONFIG: Final = re.compile(r"set_config\('(\w+)', '([^']*)', false\)")
 _RESET: Final = re.compile(r'RESET "(\w+)"')
+_ASKED: Final = re.compile(r"SELECT 'k', '(\d+)'")
 # Those that the model takes without doing anything.
 _NOTHING: Final = {
     "CLOSE ALL": "CLOSE CURSOR",
+    "SET LOCAL exit_on_error TO on": "SET",
     "RESET SESSION AUTHORIZATION": "RESET",
     "RESET ROLE": "RESET",
     "UNLISTEN *": "UNLISTEN",
@@ -96,6 +99,8 @@ class ModelServer:
         statements: prepared statements by name.
         sleeping: the statement that waits for `wake`, or None.
         log: all statements that it has executed.
+        asked: how often it was asked what a client has left.
+        kept: what it then says there is, as marks.
         is_failing: it can analyse no text, as if all tables were gone.
         is_struck: a cancel request that came late hits the next Query, unless it is empty.
     """
@@ -107,6 +112,8 @@ class ModelServer:
         self.sleeping: Portal | None = None
         self.is_closed = False
         self.log: list[str] = []
+        self.asked = 0
+        self.kept = 0
         self.is_failing = False
         self.is_struck = False
         self.settings = dict(DEFAULTS)
@@ -287,6 +294,9 @@ class ModelServer:
             return
         self._check(sql)
         self._keep()
+        if sql.startswith(("SELECT 's', ", "SELECT 'k', ")):
+            self._tell_leftovers(sql)
+            return
         self.log.append(sql)
         if verb == "FAIL":
             raise ModelError("42601", f"syntax error: {sql}")
@@ -311,6 +321,20 @@ class ModelServer:
             self._say(message(ord("G"), b"\0\0\0"))
         else:
             self._say(messages.command_complete(self._utility(sql)))
+
+    def _tell_leftovers(self, sql: str) -> None:
+        """The router asks what its client has left."""
+        self.asked += 1
+        rows: list[tuple[str, str, str | None]] = []
+        if "pg_settings" in sql:
+            rows += [
+                ("s", name, value.encode().hex())
+                for name, value in self.settings.items()
+                if value != DEFAULTS[name]
+            ]
+        rows += [("k", mark, None) for mark in _ASKED.findall(sql) if int(mark) & self.kept]
+        self._say(_COLUMN, *(messages.data_row(row) for row in rows))
+        self._say(messages.command_complete(f"SELECT {len(rows)}"))
 
     def _check(self, sql: str) -> None:
         """In a transaction that has failed nothing is done but its end."""

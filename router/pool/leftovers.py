@@ -1,0 +1,132 @@
+"""What a client has left on its server connection: the question to the server, and its answer.
+
+Marks say what may be there, the catalogue says what is. So a server that has marks when its
+client's transaction ends is asked, before it is given back, for as much of this as the marks
+call for. PostgreSQL's own rules for transactions come for free: what was rolled back, or held
+for the transaction only, is simply not there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..protocol import marks
+from ..protocol.variables import quote_literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .answer import Row
+
+# As hexadecimal: else values come in the client's encoding.
+_HEX: Final = "pg_catalog.encode(pg_catalog.convert_to({}, 'UTF8'), 'hex')"
+
+# A client's search_path may put others' functions and operators before PostgreSQL's own. The
+# settings of a transaction keep the source of the statement that has set them, though their
+# values are gone.
+_SETTINGS: Final = f"""
+SELECT 's', s.name, {_HEX.format("s.setting")} FROM pg_catalog.pg_settings s
+ WHERE s.source OPERATOR(pg_catalog.=) 'session'
+ AND s.name OPERATOR(pg_catalog.<>) ALL (ARRAY['transaction_isolation',
+ 'transaction_read_only', 'transaction_deferrable']::pg_catalog.text[])
+UNION ALL SELECT 's', 'role', {_HEX.format("pg_catalog.current_setting('role')")}
+ WHERE pg_catalog.current_setting('role') OPERATOR(pg_catalog.<>) 'none'"""
+# Custom settings are in no catalogue.
+_CUSTOM: Final = f"""
+UNION ALL SELECT 's', c.name, {_HEX.format("pg_catalog.current_setting(c.name, true)")}
+ FROM pg_catalog.unnest(ARRAY[{{names}}]::pg_catalog.text[]) c(name)
+ WHERE pg_catalog.current_setting(c.name, true) IS NOT NULL"""
+
+# For a client whose statement_timeout is too short: without one, and what it is first.
+_TIMEOUT: Final = _HEX.format("pg_catalog.current_setting('statement_timeout')")
+_UNHURRIED: Final = f"""SELECT 's', 'statement_timeout', {_TIMEOUT};
+BEGIN; SET LOCAL statement_timeout TO 0; """.encode()
+
+# The reasons to keep a server: the marks that call for the question, and where there are rows.
+_KEPT: Final = (
+    (
+        marks.TEMP,
+        "temporary table",
+        "pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=)"
+        " 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+        " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
+    ),
+    (
+        marks.LOCK,
+        "advisory lock",
+        "pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+        " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+    ),
+    (marks.CURSOR, "cursor WITH HOLD", "pg_catalog.pg_cursors WHERE is_holdable"),
+    (marks.LISTEN, "LISTEN", "pg_catalog.pg_listening_channels()"),
+    (marks.PREPARE, "PREPARE", "pg_catalog.pg_prepared_statements WHERE from_sql"),
+)
+_HIDDEN: Final = "LOAD, setseed or dblink"
+_SESSION_USER: Final = "SET SESSION AUTHORIZATION"
+
+
+class Leftovers:
+    """What has been found.
+
+    Attributes:
+        settings: those of the session, by name; None if there was no reason to ask for them.
+        reasons: why the server has to be kept.
+        marks: what may still be there.
+    """
+
+    __slots__ = ("marks", "reasons", "settings")
+
+    def __init__(
+        self, settings: dict[str, str] | None, reasons: tuple[str, ...], left: int
+    ) -> None:
+        self.settings: Final = settings
+        self.reasons: Final = reasons
+        self.marks: Final = left
+
+
+def question(found: int, custom: Iterable[str]) -> bytes:
+    """The query for what marks may stand for, and for custom settings of these names."""
+    parts = []
+    if found & (marks.SET | marks.UNKNOWN):
+        names = ", ".join(map(quote_literal, custom))
+        parts.append(_SETTINGS + (_CUSTOM.format(names=names) if names else ""))
+    parts += [
+        f"\nSELECT 'k', '{mark}', NULL WHERE EXISTS (SELECT FROM {where})"
+        for mark, _, where in _KEPT
+        if found & (mark | marks.UNKNOWN)
+    ]
+    return "\nUNION ALL".join(parts).encode("ascii")
+
+
+def unhurried(sql: bytes) -> bytes:
+    """The same question, with as much time as it takes."""
+    return _UNHURRIED + sql + b"; COMMIT"
+
+
+def answer(rows: Sequence[Row], found: int, *, is_other_user: bool) -> Leftovers:
+    """Read the answer to that question.
+
+    Args:
+        rows: of the answer.
+        found: the marks that the question was about.
+        is_other_user: the session's user is not the one who has logged in.
+    """
+    settings: dict[str, str] | None = None
+    if found & (marks.SET | marks.UNKNOWN):
+        settings = {
+            str(name): bytes.fromhex(value or "").decode("utf-8", "surrogateescape")
+            for kind, name, value in rows
+            if kind == "s"
+        }
+    there = sum(int(name or 0) for kind, name, _ in rows if kind == "k")
+    reasons = [name for mark, name, _ in _KEPT if there & mark]
+    if found & marks.HIDDEN:
+        reasons.append(_HIDDEN)
+    if is_other_user:
+        reasons.append(_SESSION_USER)
+    left = found
+    if not found & marks.UNKNOWN:
+        for mark, _, _ in _KEPT:
+            if not there & mark:
+                left &= ~mark
+    return Leftovers(settings, tuple(reasons), left | there)
