@@ -121,7 +121,10 @@ def test_a_reload_does_what_the_dry_run_has_told(
         assert told == {
             "general": ("restart", "port"),
             "db/postgres": ("replaced", "ban_time 60.0 -> 5.0, routing (default_role)"),
-            "other/postgres": ("changed", "pool_size 5 -> 9, ban_time 60.0 -> 5.0, most_pinned 4 -> 8"),
+            "other/postgres": (
+                "changed",
+                "pool_size 5 -> 9, ban_time 60.0 -> 5.0, most_pinned 4 -> 8",
+            ),
         }
         assert rows["db/postgres"]["drained"] == "1"
         assert rows["other/postgres"]["drained"] == "0"

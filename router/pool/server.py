@@ -392,7 +392,7 @@ class ServerConnection(BackendStream):
     def on_script_done(self) -> None:
         """A client may wait for this to know how its batch goes."""
         segment = self.queue[0]
-        if segment.failed and segment.owes_sync and segment.is_open:
+        if segment.failed and segment.owes_sync:
             segment.sync(keep_script=True)
             self.send(messages.SYNC)
         listener = self._listener

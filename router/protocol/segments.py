@@ -386,7 +386,7 @@ class Segment:
         the server would answer it, and the router would not expect that. So in a batch it is
         sent as soon as the COPY is known to have failed, and means nothing if it never does.
         """
-        self.owes_sync = self.is_open
+        self.owes_sync = True
 
     def cut(self) -> None:
         """CopyFail, what is bound to fail, and Sync are sent, for a client that has left.

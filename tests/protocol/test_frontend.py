@@ -306,3 +306,26 @@ def test_copy_data_that_is_there_comes_in_one_run() -> None:
     stream.feed(message("S") + copied + message("c") + message("d", b"behind") + b"d\0")
     assert stream.whole == [message("S"), copied, message("c"), message("d", b"behind")]
     assert stream.stream.held == 2
+
+
+def test_what_is_taken_together_counts_as_many_messages_of_the_turn() -> None:
+    stream = ClientStream()
+    stream.receive(message("S") * (2 * TURN))
+    taken = 0
+    while stream.next():
+        stream.extend(stream.start + 3 * 5, 2)
+        stream.take()
+        taken += 3
+    assert stream.wants_turn
+    assert TURN <= taken < TURN + 3
+
+
+def test_nothing_is_left_of_what_is_dropped() -> None:
+    stream = ClientStream()
+    stream.receive(message("d", b"x" * 100)[:50])
+    assert stream.next() == LONG_MESSAGE
+    stream.take()
+    assert stream.passing
+    stream.drop()
+    assert not stream.passing
+    assert stream.next() == 0

@@ -10,8 +10,10 @@ from router.protocol.frontend import HOLD_LIMIT
 from router.routing.types import Role, RouterOptions
 from router.session.session import _MAX_PIPELINE
 from tests.support.harness import Harness, read_messages
+from tests.support.model import ModelServer
 from tests.support.wire import (
     COPY_DONE,
+    FLUSH,
     SYNC,
     bind,
     copy_data,
@@ -136,10 +138,11 @@ def test_a_client_has_so_many_segments_on_their_way() -> None:
     harness.check()
 
 
-def test_a_sync_in_a_copy_counts_as_soon_as_the_copy_has_failed() -> None:
+@pytest.mark.parametrize("end", [SYNC, FLUSH], ids=["Sync", "Flush"])
+def test_a_sync_in_a_copy_counts_as_soon_as_the_copy_has_failed(end: bytes) -> None:
     harness = Harness(pool_size=1)
     client = harness.connect()
-    harness.ask(client, run("COPY t") + SYNC)
+    harness.ask(client, run("COPY t") + end)
     [server] = harness.servers
     client.send(copy_data(b"x\n") + SYNC)
     server.work()
@@ -148,8 +151,11 @@ def test_a_sync_in_a_copy_counts_as_soon_as_the_copy_has_failed() -> None:
     server.connection.on_data(messages.error_response("bad row", "22P02"))
     assert server.link.written == SYNC
     server.link.take()
+    client.send(run("SELECT y") + SYNC)  # behind the Sync, which has been sent by now
     server.connection.on_data(messages.READY_IDLE)
     assert kinds(read_messages(client.receive())) == "EZ"
+    server.model = ModelServer()
+    assert kinds(harness.read(client)) == "12TDCZ"
     assert len(harness.part.idle) == 1
 
 
@@ -160,3 +166,36 @@ def test_statements_that_a_server_is_about_to_drop_are_prepared_anew() -> None:
     harness.ask(client, query("BEGIN"), again, bind(name="s") + execute() + SYNC)
     answers = harness.ask(client, query("DEALLOCATE ALL") + again + query("COMMIT"))
     assert kinds(answers) == "CZ12DCZCZ"
+
+
+def test_what_follows_in_a_batch_that_no_server_can_have_is_skipped() -> None:
+    options = RouterOptions(default_role=Role.REPLICA)
+    harness = Harness(servers=((True,),), options=options)
+    client = harness.connect()
+    assert kinds(harness.ask(client, run("SELECT x") + FLUSH)) == "E"
+    assert kinds(harness.ask(client, run("SELECT y"))) == ""
+    assert kinds(harness.ask(client, SYNC)) == "Z"
+    harness.check()
+
+
+def test_nothing_follows_a_batch_that_may_copy_before_it_is_known_which_sync_ends_it() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, parse("SELECT copy", "c") + bind(name="c") + execute() + SYNC)
+    [server] = harness.servers
+    batch = bind(name="c") + execute() + SYNC
+    client.send(batch * 2)
+    assert server.link.written.count(SYNC) == 1
+    assert kinds(harness.read(client)) == "2DCZ" * 2
+
+
+def test_a_text_that_has_failed_to_parse_is_not_taken_for_known() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, run("SELECT x") + SYNC)
+    harness.ask(client, parse("SELECT y", "y") + SYNC)
+    harness.servers[0].model.is_failing = True
+    # Not the first message of its batch, so that it has a step of its own.
+    answers = harness.ask(client, bind(name="y") + execute() + parse("SELECT x") + SYNC)
+    assert kinds(answers) == "2DCEZ"
+    assert kinds(harness.ask(client, parse("SELECT x", "named") + SYNC)) == "EZ"

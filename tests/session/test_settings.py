@@ -69,7 +69,9 @@ def test_settings_that_are_not_proven_are_waited_for() -> None:
     client.send(query("SELECT x"))
     server = harness.accept()
     server.work()
-    assert server.model.log == ["SELECT pg_catalog.set_config('timezone', 'Proven/First', false)"]
+    assert server.model.log == [
+        "SELECT pg_catalog.set_config('timezone', 'Proven/First', false)"
+    ]
     assert rows(harness.read(client)) == [[b"SELECT x"]]
     # From now on they go out together.
     second = harness.connect(TimeZone="Proven/First")
