@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass, replace
@@ -250,7 +251,7 @@ def _running(process: subprocess.Popen[bytes], port: int, log_path: Path) -> Ite
             raise BenchmarkError(_complaint(process.args, "does not listen", log_path))
         yield
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGQUIT)
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:

@@ -6,7 +6,7 @@ import logging
 import signal
 import ssl
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from .admin.show_config import config_rows
 from .admin.verbs import Verbs
 from .config import loader
 from .config.effective import in_force, restart_keys
+from .ending import Ending, Mode
 from .engine import listener, liveness
 from .engine.loop import Engine
 from .engine.tls import server_context
@@ -32,6 +33,7 @@ from .reasons import reason
 from .session.clients import Clients
 from .session.login import AdminHandler, Login
 from .session.view import RouterView
+from .supervisor import Supervisor, handed_over
 
 if TYPE_CHECKING:
     import socket
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.app")
 
+_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 # How often pools are looked after, in seconds.
 _UPKEEP: Final = 1.0
 # How long the end waits for cancel requests to be delivered, in seconds.
@@ -151,7 +154,14 @@ class Router:
         self.admins: Final = Admins()
         self.view: Final = RouterView(self.registry, self.clients, self.admins.snapshots)
         self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
-        self.drained: Final = trio.Event()
+        self.supervisor: Final = Supervisor()
+        self.ending: Final = Ending(
+            self.engine,
+            self.login,
+            self.clients,
+            self.supervisor,
+            lambda: self.config.general.shutdown_timeout / 1000,
+        )
         self._started = False
 
     # --- configuration
@@ -184,6 +194,13 @@ class Router:
         Raises:
             ConfigError: the file cannot be used.
         """
+        self.supervisor.reloading()
+        try:
+            self._reload()
+        finally:
+            self.supervisor.ready("serving" if self.ending.is_ready else "stopping")
+
+    def _reload(self) -> None:
         loaded = self._load()
         log_warnings(loaded)
         general = plan_reload(self.config, loaded.config).general
@@ -227,22 +244,12 @@ class Router:
 
     # --- life cycle
 
-    def shutdown(self) -> None:
-        """Let clients finish their transactions, then stop; at most for shutdown_timeout."""
-        if self.login.draining:
-            return
-        log.info("shutting down: waiting for %d clients", len(self.clients))
-        self.login.draining = True
-        self._nursery.start_soon(self._drain)
-
-    async def _drain(self) -> None:
-        with trio.move_on_after(self.config.general.shutdown_timeout / 1000) as scope:
-            while len(self.clients):
-                self.engine.run_in_round(self.clients.drain)
-                await trio.sleep(0.05)
-        if scope.cancelled_caught:
-            log.warning("shutdown_timeout is over, %d clients are cut off", len(self.clients))
-        self.drained.set()
+    def shutdown(self, wait_for: str = "") -> None:
+        """Stop; what is waited for is named as in SHUTDOWN."""
+        mode = {"WAIT_FOR_CLIENTS": Mode.CLIENTS, "IMMEDIATE": Mode.NOW}.get(
+            wait_for, Mode.TRANSACTIONS
+        )
+        self.ending.begin(mode, f"SHUTDOWN {wait_for}".strip())
 
     async def dismiss(self) -> None:
         """Tell everybody who is still here that it is over, and cancel their statements.
@@ -260,6 +267,7 @@ class Router:
         while True:
             await trio.sleep(_UPKEEP)
             self.engine.run_in_round(self.registry.maintain)
+            self.supervisor.alive()
 
     async def watch_config(self) -> None:
         """Reload whenever the file has changed, as `autoreload` asks."""
@@ -344,7 +352,16 @@ def _build() -> str:
 
 
 @contextmanager
-def _listening(general: General) -> Iterator[socket.socket]:
+def _listening(general: General) -> Iterator[list[socket.socket]]:
+    """The sockets that clients come in by: those that were handed over, or one of our own."""
+    given = handed_over()
+    if given:
+        log.info("general.host and general.port: not used, sockets have been handed over")
+        with ExitStack() as stack:
+            for sock in given:
+                stack.enter_context(sock)
+            yield given
+        return
     try:
         sock = listener.listen(general.host, general.port, general.listen_backlog)
     except OSError as error:
@@ -354,7 +371,7 @@ def _listening(general: General) -> Iterator[socket.socket]:
             [f"general.host, general.port: {where}: {reason(error)}"],
         ) from None
     with sock:
-        yield sock
+        yield [sock]
 
 
 async def serve(
@@ -369,7 +386,7 @@ async def serve(
     Args:
         config: what to serve.
         config_path: where a reload reads it again.
-        handle_signals: act on SIGHUP, SIGINT and SIGTERM.
+        handle_signals: act on SIGHUP, SIGINT, SIGTERM and SIGQUIT.
         task_status: told where the router listens, once it does.
 
     Raises:
@@ -390,19 +407,24 @@ async def serve(
                 )
                 nursery.start_soon(router.watch_config)
                 nursery.start_soon(liveness.watch, router.engine, router.keepalive)
-                nursery.start_soon(listener.serve, listening, router.login, router.keepalive)
+                for sock in listening:
+                    nursery.start_soon(listener.serve, sock, router.login, router.keepalive)
                 if handle_signals:
                     nursery.start_soon(_act_on_signals, router)
-                host, port = listening.getsockname()[:2]
-                log.info("listening on %s:%d (%s data plane)", host, port, _build())
+                where = [sock.getsockname()[:2] for sock in listening]
+                for host, port in where:
+                    log.info("listening on %s:%d (%s data plane)", host, port, _build())
+                host, port = where[0]
+                router.supervisor.ready(f"listening on {host}:{port}")
                 task_status.started(ServeInfo(host, port, metrics_port))
-                await router.drained.wait()
+                await router.ending.wait()
                 await router.dismiss()
                 nursery.cancel_scope.cancel()
         finally:
             # No task is left that could still want the engine.
             if router is not None:
                 router.close()
+        router.ending.tell()
 
 
 async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
@@ -413,7 +435,11 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
 
     try:
         port: int = await nursery.start(
-            http.serve, general.host, general.prometheus_exporter_port, router.view
+            http.serve,
+            general.host,
+            general.prometheus_exporter_port,
+            router.view,
+            lambda: router.ending.is_ready,
         )
     except OSError as error:
         # As PgCat: clients matter more than metrics.
@@ -428,15 +454,17 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
 
 
 async def _act_on_signals(router: Router) -> None:
-    with trio.open_signal_receiver(signal.SIGHUP, signal.SIGINT, signal.SIGTERM) as signals:
+    """SIGTERM and SIGINT let transactions end, and stop at once when they come again."""
+    seen: set[int] = set()
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
         async for number in signals:
-            if number == signal.SIGTERM:
-                log.info("SIGTERM: stopping at once")
-                router.drained.set()
-            elif number == signal.SIGINT:
-                router.shutdown()
-            else:
+            if number == signal.SIGHUP:
                 reload_logged(router.reload)
+                continue
+            again = number in seen
+            seen.add(number)
+            mode = Mode.NOW if again or number == signal.SIGQUIT else Mode.TRANSACTIONS
+            router.ending.begin(mode, signal.Signals(number).name)
 
 
 def reload_logged(reload: Callable[[], None]) -> None:

@@ -37,8 +37,9 @@ examples:
 
 signals:
   SIGHUP   reload the configuration
-  SIGINT   stop when all transactions are over, at most after shutdown_timeout
-  SIGTERM  stop at once
+  SIGTERM  stop when all transactions are over, at most after shutdown_timeout;
+  SIGINT   the same; either one a second time: stop at once
+  SIGQUIT  stop at once
 
 environment:
   CONFIG_FILE, LOG_LEVEL, LOG_FORMAT, NO_COLOR stand in for the options.

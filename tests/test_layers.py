@@ -31,6 +31,8 @@ LAYERS = (
     "metrics",
     "logwriter",
     "logs",
+    "supervisor",
+    "ending",
     "app",
     "demo",
     "route_command",

@@ -41,6 +41,9 @@ log = logging.getLogger("router.admin")
 
 S = TypeVar("S")
 
+# What SHUTDOWN may wait for.
+_WAITS: Final = ("WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS", "IMMEDIATE")
+
 
 _COMMANDS: Final[dict[str, Command]] = {}
 # Those that are others in the database `pgbouncer`.
@@ -152,7 +155,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "DISABLE database",
         "ENABLE database",
         "RESET STATS",
-        "SHUTDOWN",
+        "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS|IMMEDIATE]",
     )
     detail = "".join(f"\n\t{line}" for line in usage)
     return Reply([], messages.notice_response("Console usage", detail=detail))
@@ -322,10 +325,15 @@ def _dry_run(console: Console, _arguments: Words) -> list[plans.PlanRow]:
     return plans.rows(console.actions.plan(), console.view)
 
 
-@table("SHUTDOWN", show.SHUTDOWN)
-def _shutdown(console: Console, _arguments: Words) -> list[bool]:
-    log.info("%s: SHUTDOWN", console.who)
-    console.actions.shutdown()
+def _is_shutdown(arguments: Words) -> bool:
+    return not arguments or (len(arguments) == 1 and keyword(arguments[0]) in _WAITS)
+
+
+@table("SHUTDOWN", show.SHUTDOWN, _is_shutdown)
+def _shutdown(console: Console, arguments: Words) -> list[bool]:
+    wait_for = keyword(arguments[0]) if arguments else ""
+    log.info("%s: SHUTDOWN %s", console.who, wait_for)
+    console.actions.shutdown(wait_for)
     return [True]
 
 

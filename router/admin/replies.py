@@ -41,8 +41,8 @@ class AdminActions(Protocol):
     def verbs(self) -> Verbs:
         """What can be done to pools, clients and servers."""
 
-    def shutdown(self) -> None:
-        """Begin to stop: let clients finish what they are at. Returns at once."""
+    def shutdown(self, wait_for: str = "") -> None:
+        """Begin to stop, and wait for what the word behind SHUTDOWN says. Returns at once."""
 
 
 class State:

@@ -1,4 +1,4 @@
-"""The HTTP endpoint of the metrics: GET /metrics, and nothing else."""
+"""The HTTP endpoint: GET /metrics, /health and /ready, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ..engine import listener
 from .exporter import Exporter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypercorn.typing import (
         ASGIReceiveCallable,
         ASGISendCallable,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # Hypercorn announces itself at level info; only what goes wrong is of interest.
 log = logging.getLogger("router.metrics.http")
 
+PLAIN: Final = b"text/plain; charset=utf-8"
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4"
 
 _BACKLOG: Final = 128
@@ -34,8 +37,9 @@ _BACKLOG: Final = 128
 class MetricsApp:
     """The ASGI application."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, is_ready: Callable[[], bool]) -> None:
         self._exporter: Final = exporter
+        self._is_ready: Final = is_ready
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -49,15 +53,27 @@ class MetricsApp:
             await send({"type": "websocket.close", "code": 1000, "reason": None})
 
     async def _respond(self, scope: HTTPScope, send: ASGISendCallable) -> None:
-        found = scope["method"] == "GET" and scope["path"] == "/metrics"
-        body = self._exporter.render() if found else b""
+        status, kind, body = 404, PLAIN, b""
+        if scope["method"] in ("GET", "HEAD"):
+            status, kind, body = self._answer(scope["path"])
         headers = [(b"content-length", b"%d" % len(body))]
-        if found:
-            headers.append((b"content-type", CONTENT_TYPE))
-        await send(
-            {"type": "http.response.start", "status": 200 if found else 404, "headers": headers}
-        )
+        if status != 404:
+            headers.append((b"content-type", kind))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if scope["method"] == "HEAD":
+            body = b""
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _answer(self, path: str) -> tuple[int, bytes, bytes]:
+        """Status, type and body."""
+        if path == "/metrics":
+            return 200, CONTENT_TYPE, self._exporter.render()
+        if path == "/health":
+            return 200, PLAIN, b"ok\n"
+        if path == "/ready":
+            is_ready = self._is_ready()
+            return (200, PLAIN, b"ready\n") if is_ready else (503, PLAIN, b"stopping\n")
+        return 404, PLAIN, b""
 
 
 async def _live(
@@ -77,10 +93,17 @@ async def serve(
     host: str,
     port: int,
     view: View,
+    is_ready: Callable[[], bool] = lambda: True,
     *,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve the metrics until cancelled; reports the port, which is any free one if it was 0.
+    """Serve until cancelled; reports the port, which is any free one if it was 0.
+
+    Args:
+        host, port: where.
+        view: what the metrics are taken from.
+        is_ready: whether clients should come to this router.
+        task_status: told the port.
 
     Raises:
         OSError: the address cannot be bound.
@@ -94,7 +117,7 @@ async def serve(
     config.accesslog = None
     config.include_server_header = False
     log.setLevel(logging.WARNING)
-    app = MetricsApp(Exporter(view))
+    app = MetricsApp(Exporter(view), is_ready)
     async with trio.open_nursery() as nursery:
         await nursery.start(_serve, app, config)
         task_status.started(bound)

@@ -277,9 +277,9 @@ class FakeActions:
             raise self.reload_error
         return ReloadPlan((), (), ())
 
-    def shutdown(self) -> None:
+    def shutdown(self, wait_for: str = "") -> None:
         """Note it."""
-        self.done.append("shutdown")
+        self.done.append(f"shutdown {wait_for}".strip())
 
 
 class FakeLink(Output):

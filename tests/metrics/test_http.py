@@ -43,7 +43,14 @@ async def test_get_metrics_gives_the_snapshots_of_now() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "method"), [("/", "GET"), ("/metrics/x", "GET"), ("/metrics", "POST")]
+    ("path", "method"),
+    [
+        ("/", "GET"),
+        ("/ready/", "GET"),
+        ("/ready", "POST"),
+        ("/metrics/x", "GET"),
+        ("/metrics", "POST"),
+    ],
 )
 async def test_anything_else_is_not_found(path: str, method: str) -> None:
     async with trio.open_nursery() as nursery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import pytest
 from router.demo.server import free_port
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Iterator, Sequence
 
     from tests.support.cluster.cluster import Shard
@@ -201,7 +201,7 @@ class RouterProcess:
 
     def stop(self) -> None:
         """End it, and insist that it had no internal error."""
-        self.process.terminate()
+        self.process.send_signal(signal.SIGQUIT)
         self.process.wait(PATIENCE)
         assert "internal error" not in self.log(), self.log()
         assert "Traceback" not in self.log(), self.log()
