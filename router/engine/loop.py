@@ -208,6 +208,8 @@ class Engine:
             while True:
                 self._dispatch(events)
                 if self._turns:
+                    # What the others wait for is not to wait for these.
+                    self._flush_dirty()
                     self._give_turns()
                 self._flush_dirty()
                 if self._now - started > BUDGET:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from typing import TYPE_CHECKING
 
@@ -205,6 +206,32 @@ async def test_whoever_is_ready_comes_before_the_next_turn() -> None:
         assert brief.data == b"y"
     # It had to wait for the turns of one round, not for all that was there.
     assert log.index("brief") < 400
+
+
+async def test_what_others_wait_for_is_sent_before_the_turns() -> None:
+    log: list[str] = []
+
+    class Brief(Recorder):
+        def on_data(self, data: bytes) -> None:
+            self.data += data
+            brief_link.write(b"answer")
+
+    class Flooded(Sharing):
+        def on_data(self, data: bytes) -> None:
+            super().on_data(data)
+            if len(log) == 10:
+                os.write(brief_peer.fileno(), b"question")
+            elif brief.data and not seen:
+                seen.append(select.select([brief_peer.fileno()], [], [], 0)[0] != [])
+
+    seen: list[bool] = []
+    async with running_engine() as engine:
+        brief_link, brief, brief_peer = linked(engine, Brief())
+        flooded = Flooded("flooded", log)
+        flooded.link, _, peer = linked(engine, flooded)
+        await peer.send(b"x" * 500)
+        await flooded.wait_until(lambda r: len(r.data) == 500)
+    assert seen == [True]
 
 
 async def test_a_link_reads_nothing_before_its_turn() -> None:
