@@ -217,6 +217,15 @@ def test_the_search_for_keys_has_a_budget(text: bytes) -> None:
     assert "more queries, conditions and tables than are followed" in message
 
 
+def test_a_query_that_refers_to_itself_is_not_followed_round() -> None:
+    router = QueryRouter(KEYED)
+    for query in ("SELECT n FROM x", "SELECT n FROM x, x y", "SELECT (SELECT n FROM x) FROM t"):
+        text = f"WITH RECURSIVE x(n) AS ({query}) SELECT * FROM x".encode()
+        analysis = router.analyse(text)
+        assert analysis is not None
+        assert analysis.limit == ""
+
+
 def test_long_chains_that_say_one_thing_are_followed() -> None:
     for text in (
         FROM_USERS + b"id = 5" + b"::int" * 400,

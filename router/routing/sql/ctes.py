@@ -68,14 +68,16 @@ def referred(queries: Queries, entry: Cte) -> Columns:
     """Return the columns of a query of WITH, for one reference to it."""
     if entry.columns is not None:
         return _renamed(entry, entry.columns)
-    if entry.query in _recursive(entry):
+    if entry not in entry.made.values():
+        return _renamed(entry, queries.query(entry.query, entry.parent, entry.made))
+    if isinstance(entry.query, exp.SetOperation):
         return _repeated(queries, entry)
-    return _renamed(entry, queries.query(entry.query, entry.parent, entry.made))
-
-
-def _recursive(entry: Cte) -> tuple[Tree, ...]:
-    is_union = isinstance(entry.query, exp.SetOperation)
-    return (entry.query,) if is_union and entry in entry.made.values() else ()
+    # It may refer to itself, which PostgreSQL does not allow: it is not followed round.
+    entry.columns = Opaque()
+    try:
+        return _renamed(entry, queries.query(entry.query, entry.parent, entry.made))
+    finally:
+        entry.columns = None
 
 
 def _repeated(queries: Queries, entry: Cte) -> Columns:
