@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from socket import AF_UNIX
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,7 +19,8 @@ from .admin.verbs import Verbs
 from .config import loader
 from .config.effective import in_force, restart_keys
 from .ending import Ending, Mode
-from .engine import listener, liveness
+from .engine import listener, liveness, unix
+from .engine.gate import Gate
 from .engine.loop import Engine
 from .engine.tls import server_context
 from .engine.wire import KeepAlive
@@ -31,6 +33,7 @@ from .printable import printable
 from .protocol import backend
 from .reasons import reason
 from .session.clients import Clients
+from .session.limits import limit_snapshots
 from .session.login import AdminHandler, Login
 from .session.view import RouterView
 from .supervisor import Supervisor, handed_over
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from .pool.address_pool import AddressPool
     from .pool.planning import PoolPlan, ReloadPlan
     from .pool.server import ServerConnection
-    from .stats import ClientSnapshot
+    from .stats import ClientSnapshot, LimitSnapshot
 
 log = logging.getLogger("router.app")
 
@@ -152,8 +155,12 @@ class Router:
         self.clients: Final = Clients()
         self.verbs: Final = Verbs(self.engine, self.registry, self.clients)
         self.admins: Final = Admins()
-        self.view: Final = RouterView(self.registry, self.clients, self.admins.snapshots)
+        # Of TCP, and of the Unix socket, whose clients are let in whatever happens over TCP.
+        self._gates: Final = (Gate(self._most_logins), Gate(self._most_logins))
         self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
+        self.view: Final = RouterView(
+            self.registry, self.clients, self.admins.snapshots, self.engine, self._limits
+        )
         self.supervisor: Final = Supervisor()
         self.ending: Final = Ending(
             self.engine,
@@ -163,6 +170,20 @@ class Router:
             lambda: self.config.general.shutdown_timeout / 1000,
         )
         self._started = False
+
+    # --- limits
+
+    def gate(self, sock: socket.socket) -> Gate:
+        """The places of those who come by a socket and have not logged in yet."""
+        return self._gates[sock.family == AF_UNIX]
+
+    def _most_logins(self) -> int:
+        return self.config.general.max_logins_in_progress
+
+    def _limits(self) -> list[LimitSnapshot]:
+        return limit_snapshots(
+            self.config.general, self._gates, self.login.admission, self.registry
+        )
 
     # --- configuration
 
@@ -351,27 +372,51 @@ def _build() -> str:
     return "plain" if str(backend.__file__).endswith(".py") else "compiled"
 
 
+def _name(sock: socket.socket) -> str:
+    """Where a socket listens, as a log should call it."""
+    address = sock.getsockname()
+    return listener.peer(address) if isinstance(address, tuple) else str(address)
+
+
 @contextmanager
 def _listening(general: General) -> Iterator[list[socket.socket]]:
-    """The sockets that clients come in by: those that were handed over, or one of our own."""
+    """The sockets that clients come in by: those that were handed over, or our own."""
     given = handed_over()
     if given:
         log.info("general.host and general.port: not used, sockets have been handed over")
+        if general.unix_socket_dir is not None:
+            log.warning("general.unix_socket_dir: not used, sockets have been handed over")
         with ExitStack() as stack:
             for sock in given:
                 stack.enter_context(sock)
             yield given
         return
-    try:
-        sock = listener.listen(general.host, general.port, general.listen_backlog)
-    except OSError as error:
-        where = f"{general.host}:{general.port}"
-        raise ConfigError(
-            "cannot listen for clients",
-            [f"general.host, general.port: {where}: {reason(error)}"],
-        ) from None
-    with sock:
-        yield [sock]
+    with ExitStack() as stack:
+        where, keys = f"{general.host}:{general.port}", "host, general.port"
+        try:
+            socks = listener.listen_all(general.host, general.port, general.listen_backlog)
+            for sock in socks:
+                stack.enter_context(sock)
+            if general.unix_socket_dir is not None:
+                where, keys = (
+                    unix.path_of(general.unix_socket_dir, general.port),
+                    "unix_socket_dir",
+                )
+                socks.append(
+                    stack.enter_context(
+                        unix.listening(
+                            general.unix_socket_dir,
+                            general.port,
+                            general.listen_backlog,
+                            general.unix_socket_mode,
+                        )
+                    )
+                )
+        except OSError as error:
+            raise ConfigError(
+                "cannot listen for clients", [f"general.{keys}: {where}: {reason(error)}"]
+            ) from None
+        yield socks
 
 
 async def serve(
@@ -408,13 +453,14 @@ async def serve(
                 nursery.start_soon(router.watch_config)
                 nursery.start_soon(liveness.watch, router.engine, router.keepalive)
                 for sock in listening:
-                    nursery.start_soon(listener.serve, sock, router.login, router.keepalive)
+                    nursery.start_soon(
+                        listener.serve, sock, router.login, router.keepalive, router.gate(sock)
+                    )
                 if handle_signals:
                     nursery.start_soon(_act_on_signals, router)
-                where = [sock.getsockname()[:2] for sock in listening]
-                for host, port in where:
-                    log.info("listening on %s:%d (%s data plane)", host, port, _build())
-                host, port = where[0]
+                host, port = listening[0].getsockname()[:2]
+                for sock in listening:
+                    log.info("listening on %s (%s data plane)", _name(sock), _build())
                 router.supervisor.ready(f"listening on {host}:{port}")
                 task_status.started(ServeInfo(host, port, metrics_port))
                 await router.ending.wait()

@@ -81,6 +81,72 @@ def microseconds(seconds: float) -> int:
     return int(seconds * 1e6)
 
 
+class Timeouts:
+    """How often which time limit has ended something, since the start of the router."""
+
+    # The kinds with their keys, and what PostgreSQL's own answer to that has as its SQLSTATE.
+    KINDS: Final = (
+        ("connect", "connect_timeout", "57P03"),
+        ("server_login", "server_login_timeout", "57P03"),
+        ("client_login", "client_login_timeout", "57014"),
+        ("query_wait", "query_wait_timeout, connect_timeout", "53300"),
+        ("query", "query_timeout", "57014"),
+        ("transaction", "transaction_timeout", "25P04"),
+        ("idle_transaction", "idle_client_in_transaction_timeout", "25P03"),
+        ("client_idle", "client_idle_timeout", "57P05"),
+        ("server_idle", "idle_timeout", ""),
+        ("server_lifetime", "server_lifetime", ""),
+        ("shutdown", "shutdown_timeout", "57P01"),
+    )
+
+    def __init__(self) -> None:
+        self._counts = {kind: 0 for kind, _, _ in self.KINDS}
+
+    def note(self, kind: str, count: int = 1) -> None:
+        """It has happened."""
+        self._counts[kind] += count
+
+    def snapshots(self) -> list[TimeoutSnapshot]:
+        """The rows of SHOW TIMEOUTS."""
+        return [
+            TimeoutSnapshot(kind, key, sqlstate, self._counts[kind])
+            for kind, key, sqlstate in self.KINDS
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutSnapshot:
+    """A row of SHOW TIMEOUTS: what the clients concerned are told, and how many were."""
+
+    kind: str
+    key: str
+    sqlstate: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSnapshot:
+    """A row of SHOW LIMITS.
+
+    Attributes:
+        key: the setting.
+        name: whom or what it limits; "" for the router as a whole.
+        value: 0 is no limit.
+        used: of that, now.
+        waiting: pools, or clients, that wait for some of it.
+        refused: clients that were turned away because of it.
+        evictions: connections that were closed to make room for others.
+    """
+
+    key: str
+    name: str
+    value: int
+    used: int
+    waiting: int = 0
+    refused: int = 0
+    evictions: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Averages:
     """Per second over the last window; the times of xacts and queries are per piece, in us."""
@@ -147,6 +213,9 @@ class AddressSnapshot:
     wait_time: int
     errors: int
     average: Averages
+    reserve_pool_size: int = 0
+    max_db_connections: int = 0
+    max_db_client_connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +425,12 @@ class View(Protocol):
 
     def sharded(self) -> list[ShardedSnapshot]:
         """What the routers of all pools take for sharded."""
+
+    def timeouts(self) -> list[TimeoutSnapshot]:
+        """How often which time limit has ended something."""
+
+    def limits(self) -> list[LimitSnapshot]:
+        """What is limited, and how much of it there is."""
 
     def routing(self) -> list[RoutingSnapshot]:
         """What the routers of all pools know, in the order of the configuration."""

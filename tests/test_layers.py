@@ -139,14 +139,20 @@ CIRCLES = {
         "contracts",
         "health",
         "holders",
+        "moving",
+        "quotas",
         "refusals",
+        "reserve",
         "server",
+        "stopwatch",
+        "upkeep",
     },
     "routing/sql": {"ctes", "sources", "queries"},
 }
 # From below to above: a module of session/ imports only from those that come before it.
 SESSION = (
     "client",
+    "admission",
     "client_settings",
     "credentials",
     "mistakes",
@@ -166,6 +172,7 @@ SESSION = (
     "session",
     "clients",
     "snapshots",
+    "limits",
     "view",
     "login",
 )

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
         BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
+        LimitSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
+        TimeoutSnapshot,
     )
     from .replies import Console
     from .show import Column, ConfigRow, ListRow
@@ -138,7 +140,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW HEALTH|BANS|ROUTING|SHARDED_TABLES",
+        "SHOW HEALTH|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -194,6 +196,16 @@ def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
 @table("SHOW BANS", bans.BANS)
 def _show_bans(console: Console, _arguments: Words) -> list[BanSnapshot]:
     return console.view.bans()
+
+
+@table("SHOW LIMITS", show.LIMITS)
+def _limits(console: Console, _arguments: Words) -> list[LimitSnapshot]:
+    return console.view.limits()
+
+
+@table("SHOW TIMEOUTS", show.TIMEOUTS)
+def _timeouts(console: Console, _arguments: Words) -> list[TimeoutSnapshot]:
+    return console.view.timeouts()
 
 
 @table("SHOW ROUTING", show.ROUTING)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         AddressSnapshot,
         ClientSnapshot,
         HealthSnapshot,
+        LimitSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
+        TimeoutSnapshot,
     )
 
 S = TypeVar("S")
@@ -131,7 +133,7 @@ DATABASES: Final[tuple[Column[AddressSnapshot], ...]] = (
     text("force_user", lambda address: address.user),
     int4("pool_size", lambda address: address.pool_size),
     int4("min_pool_size", lambda address: address.min_pool_size),
-    int4("reserve_pool", lambda _: 0),
+    int4("reserve_pool", lambda address: address.reserve_pool_size),
     text("pool_mode", lambda address: address.pool_mode),
     int4("max_connections", lambda address: address.pool_size),
     int4("current_connections", lambda address: address.current_connections),
@@ -264,6 +266,23 @@ HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
     numeric("timeline", lambda server: server.timeline),
     numeric("lag_bytes", lambda server: server.lag_bytes),
     numeric("lag_us", lambda server: server.lag_us),
+)
+
+LIMITS: Final[tuple[Column[LimitSnapshot], ...]] = (
+    text("limit", lambda row: row.key),
+    text("name", lambda row: row.name),
+    numeric("value", lambda row: row.value),
+    numeric("used", lambda row: row.used),
+    numeric("waiting", lambda row: row.waiting),
+    numeric("refused", lambda row: row.refused),
+    numeric("evictions", lambda row: row.evictions),
+)
+
+TIMEOUTS: Final[tuple[Column[TimeoutSnapshot], ...]] = (
+    text("kind", lambda row: row.kind),
+    text("key", lambda row: row.key),
+    text("sqlstate", lambda row: row.sqlstate),
+    numeric("total", lambda row: row.total),
 )
 
 USERS: Final[tuple[Column[PoolSnapshot], ...]] = (

@@ -36,6 +36,8 @@ class PoolSettings:
     Attributes:
         pool, user: the names that clients give.
         statement_timeout, idle_client_in_transaction_timeout: 0.0 is off.
+        client_idle_timeout, query_timeout, transaction_timeout: 0.0 is off.
+        max_...: 0 is any number.
         query_wait_timeout: 0.0 is connect_timeout for each server.
         most_pinned: max_pinned, of one server; in statement mode 0.
         checkout_failure_limit: None is off.
@@ -52,6 +54,14 @@ class PoolSettings:
     server_password: SecretStr | None
     pool_size: int
     min_pool_size: int
+    reserve_pool_size: int
+    reserve_pool_timeout: float
+    max_db_connections: int
+    max_user_connections: int
+    max_server_connections: int
+    max_db_client_connections: int
+    max_user_client_connections: int
+    max_waiting_clients: int
     connect_timeout: float
     query_wait_timeout: float
     idle_timeout: float
@@ -59,6 +69,9 @@ class PoolSettings:
     server_login_timeout: float
     statement_timeout: float
     idle_client_in_transaction_timeout: float
+    client_idle_timeout: float
+    query_timeout: float
+    transaction_timeout: float
     healthcheck_timeout: float
     healthcheck_delay: float
     ban_time: float

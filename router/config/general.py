@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 - pydantic evaluates it
 from typing import Annotated, Final
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from .keys import (
     Count,
     Flag,
+    Form,
     Host,
     Key,
     Millis,
@@ -35,6 +36,22 @@ NO_AUTH_QUERY: Final = "users without a password cannot log in yet"
 Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
+_ONCE: Final = Reload.AT_ONCE
+
+# Those that chmod takes; PgBouncer's default lets everybody in who has a password.
+Mode = Annotated[int, Field(strict=True, ge=0, le=0o777)]
+
+
+def _directory(name: str) -> str:
+    # sun_path has room for 107 bytes; the name of the socket takes up to 15 of them.
+    if not name.startswith("/") or len(name.encode()) > 92:
+        raise ValueError("must be the path of a directory, from / on, of at most 92 bytes")
+    return name
+
+
+Directory = Annotated[Name, AfterValidator(_directory), Form("a directory")]
+
+
 class General(Section):
     """Settings of the process, and defaults for all pools."""
 
@@ -45,6 +62,17 @@ class General(Section):
     listen_backlog: Annotated[
         Backlog, Key("Connections that the kernel may hold until accepted.", Reload.RESTART)
     ] = 4096
+    unix_socket_dir: Annotated[
+        Directory | None,
+        Key(
+            "Directory for a Unix socket `.s.PGSQL.PORT` for clients, beside TCP.",
+            Reload.RESTART,
+            unset="no such socket",
+        ),
+    ] = None
+    unix_socket_mode: Annotated[
+        Mode, Key("Its permissions, such as `0o770`: who may connect.", Reload.RESTART)
+    ] = 0o777
     worker_threads: Annotated[
         Count, Key("Number of threads in PgCat.", unused="there is one thread")
     ] = 4
@@ -90,6 +118,53 @@ class General(Section):
         Millis, Key("How long a graceful shutdown waits for clients.", Reload.AT_ONCE)
     ] = 60_000
 
+    max_client_conn: Annotated[
+        Count,
+        Key("Clients that may be logged in, without administrators; 0 is any number.", _ONCE),
+    ] = 0
+    max_db_client_connections: Annotated[
+        Count, Key("Clients of each database; 0 is any number.")
+    ] = 0
+    max_user_client_connections: Annotated[
+        Count, Key("Clients of each user, in all databases together; 0 is any number.")
+    ] = 0
+    max_logins_in_progress: Annotated[
+        Count,
+        Key(
+            "Clients that may be logging in at a time; others wait to be accepted. "
+            "0 is any number.",
+            _ONCE,
+        ),
+    ] = 1000
+    max_waiting_clients: Annotated[
+        Count,
+        Key("Clients of one pool that may wait for a connection; 0 is any number."),
+    ] = 0
+    max_db_connections: Annotated[
+        Count,
+        Key(
+            "Connections to each server that all users of a database have together; "
+            "0 is any number."
+        ),
+    ] = 0
+    max_user_connections: Annotated[
+        Count,
+        Key(
+            "Connections to each server that a user has in all databases together; "
+            "0 is any number."
+        ),
+    ] = 0
+    max_server_connections: Annotated[
+        Count,
+        Key("Connections to each server that all pools have together; 0 is any number."),
+    ] = 0
+    reserve_pool_size: Annotated[
+        Count, Key("Connections above pool_size for clients that have waited for long.")
+    ] = 0
+    reserve_pool_timeout: Annotated[
+        Millis, Key("How long a client has to have waited for that.")
+    ] = 5000
+
     connect_timeout: Annotated[
         PositiveMillis,
         Key("How long a client waits for a connection to one server, and TCP for its own."),
@@ -117,6 +192,17 @@ class General(Section):
     ] = 15_000
     idle_client_in_transaction_timeout: Annotated[
         Millis, Key("A client that idles for longer in a transaction is dropped; 0 is off.")
+    ] = 0
+    client_idle_timeout: Annotated[
+        Millis,
+        Key("A client that asks for nothing for longer, outside of a transaction, is dropped."),
+    ] = 0
+    query_timeout: Annotated[
+        Millis, Key("A statement that takes longer on its server is cancelled; 0 is off.")
+    ] = 0
+    transaction_timeout: Annotated[
+        Millis,
+        Key("A transaction that takes longer is ended, and its client dropped; 0 is off."),
     ] = 0
     healthcheck_timeout: Annotated[
         PositiveMillis,

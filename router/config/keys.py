@@ -147,7 +147,12 @@ LARGEST = 2**63 - 1
 
 
 def _host(name: str) -> str:
-    """Refuse what cannot be looked up; a directory is where a Unix socket is."""
+    """Refuse what cannot be looked up; a directory is where a Unix socket is.
+
+    An IPv6 address may be in brackets, as in addresses of the web.
+    """
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
     try:
         if not name.startswith("/"):
             name.encode("idna")

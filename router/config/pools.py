@@ -61,6 +61,9 @@ Weight = Annotated[int, Field(strict=True, ge=0, le=1000)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
+_AS_POOL = Key("As in [general].", unset="the pool's")
+
+
 class User(Section):
     """Somebody who may use the pool; has server connections of their own."""
 
@@ -93,6 +96,18 @@ class User(Section):
     server_lifetime: Annotated[
         PositiveMillis | None, Key("As in [general].", unset="the pool's")
     ] = None
+    client_idle_timeout: Annotated[Millis | None, _AS_POOL] = None
+    query_timeout: Annotated[Millis | None, _AS_POOL] = None
+    transaction_timeout: Annotated[Millis | None, _AS_POOL] = None
+    max_user_client_connections: Annotated[
+        Count | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    max_user_connections: Annotated[
+        Count | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    max_waiting_clients: Annotated[Count | None, _AS_POOL] = None
+    reserve_pool_size: Annotated[Count | None, _AS_POOL] = None
+    reserve_pool_timeout: Annotated[Millis | None, _AS_POOL] = None
 
 
 class _Listed(Section):
@@ -256,6 +271,7 @@ def _tables(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _AUTH_QUERY = Key("As in [general].", unset="that of [general]", unused=NO_AUTH_QUERY)
+_AS_GENERAL = Key("As in [general].", unset="that of [general]")
 
 
 class PoolConfig(Section):
@@ -325,6 +341,14 @@ class PoolConfig(Section):
     query_wait_timeout: Annotated[
         Millis | None, Key("As in [general].", unset="that of [general]")
     ] = None
+    client_idle_timeout: Annotated[Millis | None, _AS_GENERAL] = None
+    query_timeout: Annotated[Millis | None, _AS_GENERAL] = None
+    transaction_timeout: Annotated[Millis | None, _AS_GENERAL] = None
+    max_db_client_connections: Annotated[Count | None, _AS_GENERAL] = None
+    max_waiting_clients: Annotated[Count | None, _AS_GENERAL] = None
+    max_db_connections: Annotated[Count | None, _AS_GENERAL] = None
+    reserve_pool_size: Annotated[Count | None, _AS_GENERAL] = None
+    reserve_pool_timeout: Annotated[Millis | None, _AS_GENERAL] = None
     checkout_failure_limit: Annotated[
         Count | None,
         Key(

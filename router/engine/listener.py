@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from .gate import Gate, attend
 from .wire import KeepAlive, Wire, configure
 
 if TYPE_CHECKING:
@@ -18,21 +19,56 @@ log = logging.getLogger("router.listener")
 
 # How long to wait before the next accept when the process is out of descriptors, in seconds.
 _OUT_OF_FILES_PAUSE: Final = 0.1
+# A machine without IPv6 does not have what its name service tells.
+_LACKING: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
 _OUT_OF_FILES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 def listen(host: str, port: int, backlog: int) -> socket.socket:
-    """Open the listening socket.
+    """Open a listening socket for the first address of a host.
 
     Raises:
         OSError: the address cannot be bound.
     """
-    info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, proto, _, address = info[0]
-    sock = socket.socket(family, kind, proto)
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, proto, _, address = infos[0]
+    return _bound(socket.socket(family, kind, proto), address, backlog)
+
+
+def listen_all(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Open the listening sockets, one for each address of the host; "*" is all there are.
+
+    Raises:
+        OSError: an address that the machine has cannot be bound, or there is none.
+    """
+    infos = socket.getaddrinfo(
+        None if host == "*" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    socks: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, kind, proto, _, address in dict.fromkeys(infos):
+        try:
+            socks.append(_bound(socket.socket(family, kind, proto), address, backlog))
+        except OSError as error:
+            failure = error
+            if error.errno in _LACKING:
+                log.info("not listening on %s: %s", address[0], error.strerror)
+                continue
+            break
+    if failure is not None and (not socks or failure.errno not in _LACKING):
+        for sock in socks:
+            sock.close()
+        raise failure
+    return socks
+
+
+def _bound(sock: socket.socket, address: object, backlog: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
+        if sock.family == socket.AF_INET6:
+            # As in PostgreSQL "::" is IPv6 alone, so that it goes with "0.0.0.0".
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)  # type: ignore[arg-type]
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError:
@@ -41,14 +77,34 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
     return sock
 
 
+def peer(address: object) -> str:
+    """What to call a client by its address."""
+    if not isinstance(address, tuple):
+        return "unix"  # as PgBouncer
+    host, port, *_ = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def serve(
     listening: socket.socket,
     handler: Callable[[Wire], Awaitable[None]],
     keepalive: Callable[[], KeepAlive],
+    gate: Gate | None = None,
 ) -> None:
-    """Accept for ever; `handler` gets each connection in a task, and may not raise."""
+    """Accept for ever; `handler` gets each connection in a task, and may not raise.
+
+    Args:
+        listening: where to accept.
+        handler: what logs a client in.
+        keepalive: the TCP settings of clients.
+        gate: how many may be at it at a time; without one, any number.
+    """
+    gate = Gate(lambda: 0) if gate is None else gate
     async with trio.open_nursery() as nursery:
         while True:
+            if gate.is_full:
+                await trio.lowlevel.wait_readable(listening)
+                await gate.wait()
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -67,5 +123,5 @@ async def serve(
             except OSError:
                 sock.close()  # it has gone already
                 continue
-            host, port, *_ = address if isinstance(address, tuple) else (address or "local", 0)
-            nursery.start_soon(handler, Wire(sock, f"{host}:{port}"))
+            wire = Wire(sock, peer(address))
+            nursery.start_soon(attend, wire, gate.enter(wire), handler)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..compiling import mypyc_attr
+from ..stats import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,9 +95,14 @@ class Driven:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Engine:
-    """The nested epoll, its links and its timers."""
+    """The nested epoll, its links and its timers.
+
+    Attributes:
+        timeouts: what time limits have ended.
+    """
 
     def __init__(self) -> None:
+        self.timeouts: Final = Timeouts()
         self._epoll = select.epoll()
         self._links: dict[int, Driven] = {}
         self._dirty: list[Driven] = []

@@ -15,6 +15,8 @@ from .link import Handler, Link, TlsLink
 from .tls import TlsState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .loop import Engine
 
 _RECV: Final = 4096
@@ -31,6 +33,7 @@ class Wire:
         peer: the other side's address, for logs.
         ip: that of a server that has been connected to by TCP, else "".
         tls: the TLS state once the handshake is done.
+        on_known: called when a client that has been accepted has proven who it is.
     """
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
@@ -40,6 +43,7 @@ class Wire:
         self._is_sending = False
         self.peer = peer
         self.ip = ""
+        self.on_known: Callable[[], None] | None = None
         self.tls: TlsState | None = None
 
     async def _recv_raw(self) -> bytes:

@@ -17,7 +17,15 @@ from .. import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ..stats import AddressSnapshot, HealthSnapshot, PoolSnapshot, RoutingSnapshot, View
+    from ..stats import (
+        AddressSnapshot,
+        HealthSnapshot,
+        LimitSnapshot,
+        PoolSnapshot,
+        RoutingSnapshot,
+        TimeoutSnapshot,
+        View,
+    )
 
 S = TypeVar("S")
 
@@ -183,6 +191,22 @@ HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (
     gauge("health_lag_us", "The same in microseconds.", lambda h: h.lag_us),
 )
 
+LIMIT_FAMILIES: Final[tuple[Family[LimitSnapshot], ...]] = (
+    gauge("limits_value", "What may be, 0 for any number.", lambda row: row.value),
+    gauge("limits_used", "What there is.", lambda row: row.used),
+    gauge("limits_waiting", "Who waits for some of it.", lambda row: row.waiting),
+    counter("limits_refused", "Clients turned away.", lambda row: row.refused),
+    counter(
+        "limits_evictions",
+        "Connections closed to make room for others.",
+        lambda row: row.evictions,
+    ),
+)
+
+TIMEOUT_FAMILIES: Final[tuple[Family[TimeoutSnapshot], ...]] = (
+    counter("timeouts_total", "What time limits have ended.", lambda row: row.total),
+)
+
 BUILD_INFO: Final = "pgcat_build_info"
 
 
@@ -200,6 +224,8 @@ class Exporter:
         yield from _metrics(POOL_FAMILIES, self._view.pools(), _pool_labels)
         yield from _metrics(ROUTING_FAMILIES, self._view.routing(), _pool_labels)
         yield from _metrics(HEALTH_FAMILIES, self._view.health(), _health_labels)
+        yield from _metrics(LIMIT_FAMILIES, self._view.limits(), _limit_labels)
+        yield from _metrics(TIMEOUT_FAMILIES, self._view.timeouts(), _timeout_labels)
         info = Metric(BUILD_INFO, "The version that runs.", "gauge")
         info.add_sample(BUILD_INFO, {"version": __version__}, 1)
         yield info
@@ -228,6 +254,14 @@ def _pool_labels(pool: PoolSnapshot | RoutingSnapshot) -> dict[str, str]:
 
 def _health_labels(health: HealthSnapshot) -> dict[str, str]:
     return {"host": health.host, "port": str(health.port)}
+
+
+def _limit_labels(limit: LimitSnapshot) -> dict[str, str]:
+    return {"limit": limit.key, "name": limit.name}
+
+
+def _timeout_labels(timeout: TimeoutSnapshot) -> dict[str, str]:
+    return {"kind": timeout.kind}
 
 
 def _metrics(

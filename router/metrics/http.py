@@ -108,11 +108,11 @@ async def serve(
     Raises:
         OSError: the address cannot be bound.
     """
-    with listener.listen(host, port, _BACKLOG) as sock:
-        bound: int = sock.getsockname()[1]
-        config = Config()
-        # The number of a descriptor that hypercorn then owns and closes.
-        config.bind = [f"fd://{sock.detach()}"]
+    socks = listener.listen_all(host, port, _BACKLOG)
+    bound: int = socks[0].getsockname()[1]
+    config = Config()
+    # The numbers of descriptors that hypercorn then owns and closes.
+    config.bind = [f"fd://{sock.detach()}" for sock in socks]
     config.errorlog = log
     config.accesslog = None
     config.include_server_header = False

@@ -43,8 +43,13 @@ class Address:
         return f"{self.pool}_shard_{self.shard}_{self.role}{suffix}"
 
     @property
+    def where(self) -> str:
+        """Host and port, as they are written in one word."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def label(self) -> str:
         """What an error should call it."""
         role = "server" if self.is_auto else self.role
-        where = f" {self.host}:{self.port}" if self.host else ""
+        where = f" {self.where}" if self.host else ""
         return f"{role}{where} of shard {self.shard}"

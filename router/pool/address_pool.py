@@ -23,10 +23,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..stats import Counters
-from . import cleaning, refusals
+from . import cleaning, moving, refusals, upkeep
 from .health import Ban, ServerHealth
+from .quotas import Quotas, Shares
+from .reserve import Reserve
 from .retry import Retry
 from .server import ServerConnection, ServerState
+from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +80,9 @@ class AddressPool:
         on_schema_change: told when prepared statements may have other columns than before.
         paused: nobody gets a connection, and what is released is closed.
         generation: of the connections; those of earlier ones are to be replaced.
+        shares: what it has of what all pools may have of the server.
+        is_pressed: some pool waits for it or others to have fewer connections.
+        stopwatch: ends what takes too long.
         retired: the configuration has no place for it any more; what is released is closed.
         catalogue: what to learn from its connections, if anything.
         holders: what held its connections when somebody last got none.
@@ -91,6 +97,7 @@ class AddressPool:
         secret: UserSecret,
         connector: Connector,
         health: ServerHealth | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._engine: Final = engine
         self._connector: Final = connector
@@ -127,6 +134,10 @@ class AddressPool:
         self.holders: Holders | None = None
         self._retry: Final = Retry(engine, self._try_again)
         self._expiry: Timer | None = None
+        self._reserve: Final = Reserve(engine, self, self.open_for_waiters)
+        self.is_pressed = False
+        self.shares: Final = Shares(self, Quotas() if quotas is None else quotas)
+        self.stopwatch: Final = Stopwatch(engine, self)
         health.join(self)
 
     def __repr__(self) -> str:
@@ -145,7 +156,26 @@ class AddressPool:
     @property
     def has_room(self) -> bool:
         """Whether another connection may be opened."""
-        return self.size < self.settings.pool_size and not self.is_closing and self.is_open
+        return self._has_own_room and not self.shares.is_full
+
+    @property
+    def _has_own_room(self) -> bool:
+        """The same, whatever other pools have of the server."""
+        if self.is_closing or not self.is_open:
+            return False
+        surplus = self.size - self.settings.pool_size
+        return surplus < 0 or self._reserve.has_room(surplus)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a connection that is given back."""
+        return bool(self.waiters) or self.is_pressed
+
+    @property
+    def in_vain(self) -> Waiter | None:
+        """The first client that waits and that no connection is on its way for."""
+        coming = self.connecting + len(self.checked)
+        return self.waiters[coming] if coming < len(self.waiters) else None
 
     @property
     def serves_at_once(self) -> bool:
@@ -216,6 +246,8 @@ class AddressPool:
         server.state = to
         if to is _ACTIVE:
             self.active.add(server)
+            if self.settings.query_timeout or self.settings.transaction_timeout:
+                self.stopwatch.start()
         elif to is _IDLE:
             self.idle.append(server)
         elif to is _TESTED:
@@ -250,7 +282,7 @@ class AddressPool:
         self._watch_waiters()
         if not self.is_ready:
             self._look_again(waiter)
-        self._open_for_waiters()
+        self.open_for_waiters()
 
     def _look_again(self, waiter: Waiter) -> None:
         """Somebody waits for servers that are not well, which may have changed."""
@@ -272,19 +304,14 @@ class AddressPool:
             waiter = self.waiters.popleft()
             waiter.pool = None
             self.counters.errors += 1
-            following = self._following(waiter)
-            if following is not None and (following.idle or self._last_moment(waiter) > now):
-                self._move_on(waiter, following)
+            following = moving.following(self, waiter)
+            is_early = moving.last_moment(self, waiter) > now
+            if following is not None and (following.idle or is_early):
+                moving.move_on(self, waiter, following, now)
             else:
+                self._engine.timeouts.note("query_wait")
                 waiter.client.checkout_failed(refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
-
-    def _last_moment(self, waiter: Waiter) -> float:
-        """Until when one waits at most, whatever servers are tried."""
-        settings = self.settings
-        if settings.query_wait_timeout:
-            return waiter.since + settings.query_wait_timeout
-        return waiter.since + settings.connect_timeout * len({self, *waiter.others})
 
     def _hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""
@@ -299,29 +326,47 @@ class AddressPool:
     # --- opening
 
     @property
-    def _may_open(self) -> bool:
+    def may_open(self) -> bool:
         """Whether to open another: where the last could not be had, one at a time."""
         if self._retry.is_pending or (self.connecting and self.last_error is not None):
             return False
-        return self.has_room
+        return self._has_own_room
 
-    def _open_for_waiters(self) -> None:
-        while self.connecting + len(self.checked) < len(self.waiters) and self._may_open:
-            self._open()
+    @property
+    def may_open_more(self) -> bool:
+        """Whether another may be opened that nobody waits for."""
+        return self.may_open and not (self.is_pressed or self.shares.is_full)
 
-    def _open(self) -> None:
+    def open_for_waiters(self) -> None:
+        """Open what clients wait for, as far as that is possible."""
+        while self.in_vain is not None and self.may_open:
+            if self.shares.is_full and not self.shares.claim():
+                break
+            self.open_another()
+        if self.settings.reserve_pool_size:
+            self._reserve.watch()
+
+    def open_another(self) -> None:
+        """Open a connection, which there has to be room for."""
+        self.shares.spare_since = None
         self.connecting += 1
+        self.shares.count(1)
+        self.oversized |= self.size > self.settings.pool_size
         self._connector.open(self)
 
     def open_spare(self) -> None:
         """Open a connection that nobody waits for, if there is none at all."""
-        if self.size == 0 and not self.is_closing and self.is_open:
-            self._open()
+        if self.size or self.is_closing or not self.is_open:
+            self.shares.spare_since = None
+        elif not self.shares.is_full or self.shares.claim():
+            self.open_another()
+        elif self.shares.spare_since is None:
+            self.shares.spare_since = self._engine.now
 
     def fill(self) -> None:
         """Open what is missing to min_pool_size."""
-        while self.size < self.settings.min_pool_size and self._may_open:
-            self._open()
+        while self.size < self.settings.min_pool_size and self.may_open_more:
+            self.open_another()
 
     def opened(self, server: ServerConnection, generation: int | None = None) -> None:
         """A connection that was asked for, in that generation, is there."""
@@ -335,7 +380,8 @@ class AddressPool:
             link, server.link = server.link, None
             if link is not None:
                 link.close()
-            self._try_again()
+            self._gone()
+            self.fill()
             return
         lifetime = self.settings.server_lifetime
         server.expires_at = server.opened_at + lifetime * (
@@ -351,6 +397,7 @@ class AddressPool:
     def open_failed(self, error: RouterError) -> None:
         """A connection that was asked for could not be had."""
         self.connecting -= 1
+        self.shares.count(-1)
         self.counters.errors += 1
         self.last_error = error
         if refusals.is_of_server(error):
@@ -361,18 +408,23 @@ class AddressPool:
             self._set_refused(Ban(error.message, now, until, is_firm=False))
         if self.on_unreachable is not None:
             self.on_unreachable(self, error)
-        if self.paused:
-            return  # who waits does so until it is resumed
+        if not self.paused:  # else who waits does so until it is resumed
+            self._give_up(error)
+        self.shares.offer()
+
+    def _give_up(self, error: RouterError) -> None:
+        """See who need not wait for a server that has not taken a connection, and try again."""
         if self.size == 0 or not self.waiters:
-            self._disappoint(None if refusals.is_temporary(error) else error)
+            told = None if refusals.is_temporary(error) else error
+            moving.disappoint(self, told, self._engine.now)
         is_wanted = self.waiters or self.settings.min_pool_size
         if is_wanted or (self.refused is not None and refusals.may_pass(error)):
             self._retry.schedule(is_wanted=bool(self.waiters))
 
     def _try_again(self) -> None:
-        self._open_for_waiters()
+        self.open_for_waiters()
         self.fill()
-        if self.refused is not None and self._may_open:
+        if self.refused is not None and self.may_open:
             self.open_spare()
 
     # --- health
@@ -418,61 +470,6 @@ class AddressPool:
         for server in list(self.idle):
             self._check(server)
 
-    # --- moving on
-
-    def move_waiters(self) -> None:
-        """Let those who wait go to another server that is well, if one would do."""
-        for waiter in list(self.waiters):
-            following = self._following(waiter)
-            if following is not None and waiter.pool is self:
-                self.send_on(waiter, following)
-
-    def send_on(self, waiter: Waiter, following: AddressPool) -> None:
-        """Have one who waits here wait for another server."""
-        self.waiters.remove(waiter)
-        waiter.pool = None
-        self._move_on(waiter, following)
-
-    def _disappoint(self, error: RouterError | None) -> None:
-        """Send waiters elsewhere; with nowhere to go they fail if there is an error."""
-        self.move_waiters()
-        if error is None:
-            return
-        waiting = list(self.waiters)
-        self.waiters.clear()
-        for waiter in waiting:
-            waiter.pool = None
-        for waiter in waiting:
-            waiter.client.checkout_failed(error)
-
-    def _following(self, waiter: Waiter) -> AddressPool | None:
-        """Where a waiter might have more luck."""
-        found: AddressPool | None = None
-        for part in waiter.others:
-            if part is not self and part.is_ready:
-                if part.serves_at_once:
-                    return part
-                if found is None:
-                    found = part
-        fallback = waiter.fallback
-        if found is None and not self.is_ready and fallback is not None and fallback.is_ready:
-            return fallback if fallback is not self else None
-        return found
-
-    def _move_on(self, waiter: Waiter, following: AddressPool) -> None:
-        """Let a waiter try another server, with as much time again, but not for ever."""
-        is_lobby = self.address.index < 0
-        if self not in waiter.others and self is not waiter.fallback and not is_lobby:
-            waiter.others.append(self)
-        server = following.take()
-        if server is None:
-            last, settings = self._last_moment(waiter), self.settings
-            patience = settings.query_wait_timeout or settings.connect_timeout
-            waiter.deadline = min(self._engine.now + patience, last)
-            following.enqueue(waiter)
-        elif not waiter.client.take_server(server):
-            following.release(server)
-
     # --- return
 
     def release(self, server: ServerConnection) -> None:
@@ -487,6 +484,7 @@ class AddressPool:
                 or self.is_closing
                 or self.oversized
                 or server.expires_at <= server.used_at
+                or self.is_pressed
             ):
                 self.give_on(server)
             else:
@@ -498,10 +496,12 @@ class AddressPool:
         """Give a clean connection to whoever waits, or keep it idle, or close it."""
         if (
             self.is_closing
-            or server.expires_at <= self._engine.now
-            or (self.oversized and self.size > self.settings.pool_size)
+            or upkeep.is_over(self, server, self._engine.now)
+            or (self.oversized and upkeep.is_too_large(self))
+            or (self.is_pressed and self.shares.is_due)
         ):
             server.close()
+            self.oversized = self.size > self.settings.pool_size
         else:
             if server.state is not ServerState.ACTIVE:
                 self.move(server, ServerState.ACTIVE)
@@ -551,19 +551,20 @@ class AddressPool:
         """Forget a connection that is closed."""
         if server.state is not ServerState.CLOSED:
             self.move(server, ServerState.CLOSED)
-            self._open_for_waiters()
+            self._gone()
+
+    def _gone(self) -> None:
+        """There is one connection fewer."""
+        self.shares.count(-1)
+        if self.is_pressed:
+            self.shares.offer()  # others may have been waiting for longer
+        self.open_for_waiters()
 
     # --- upkeep
 
     def maintain(self, now: float) -> None:
         """Close what has been idle or has lived too long, and open up to min_pool_size."""
-        for server in list(self.idle):
-            surplus = self.size > self.settings.min_pool_size
-            idle_too_long = now - server.used_at > self.settings.idle_timeout > 0
-            if server.expires_at <= now or (surplus and idle_too_long):
-                server.close()
-        for server in list(self.tested):
-            cleaning.hurry(self, server, now)
+        upkeep.maintain(self, now, self._engine.timeouts)
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()
@@ -586,9 +587,14 @@ class AddressPool:
             waiter.cancel()
             waiter.client.pool_retired()
 
+    def leave(self) -> None:
+        """Nothing of it is left: what it shares with others is their affair."""
+        self.health.leave(self)
+        self.shares.leave()
+
     def close(self) -> None:
         """Close everything at once."""
         self.retired = True
-        self.health.leave(self)
+        self.leave()
         for server in self.servers():
             server.close()

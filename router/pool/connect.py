@@ -64,22 +64,34 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
     """
     address, settings = pool.address, pool.settings
     timeout = settings.server_login_timeout
-    with explained(pool), trio.fail_after(timeout):
-        with trio.fail_after(min(timeout, settings.connect_timeout)):
-            wire = await connect(address.host, address.port, keepalive_of(settings))
+    stage = "connect"
+    with explained(pool):
         try:
-            key, reported = await log_in(pool, wire, "pgcat")
-            if settings.prewarmer or pool.catalogue is not None:
-                queries = LoginQueries(
-                    wire,
-                    time_limit=settings.connect_timeout,
-                    cancel=partial(deliver_cancel, pool, *key),
-                )
-                reported.update(await _prepare(pool, queries))
-            return _hand_to_engine(engine, pool, wire, key, reported)
-        except BaseException:
-            wire.close()
+            with trio.fail_after(timeout):
+                with trio.fail_after(min(timeout, settings.connect_timeout)):
+                    wire = await connect(address.host, address.port, keepalive_of(settings))
+                stage = "server_login"
+                return await _become_server(engine, pool, wire)
+        except trio.TooSlowError:
+            engine.timeouts.note(stage)
             raise
+
+
+async def _become_server(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:
+    settings = pool.settings
+    try:
+        key, reported = await log_in(pool, wire, "pgcat")
+        if settings.prewarmer or pool.catalogue is not None:
+            queries = LoginQueries(
+                wire,
+                time_limit=settings.connect_timeout,
+                cancel=partial(deliver_cancel, pool, *key),
+            )
+            reported.update(await _prepare(pool, queries))
+        return _hand_to_engine(engine, pool, wire, key, reported)
+    except BaseException:
+        wire.close()
+        raise
 
 
 @contextmanager

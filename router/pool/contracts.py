@@ -73,6 +73,14 @@ class PoolClient(ReplySink):
 
     # --- while it holds a connection alone
 
+    def transaction_age(self, now: float) -> float:
+        """For how long the client's transaction has been open, in seconds; 0 without one."""
+        raise NotImplementedError
+
+    def expel(self, error: RouterError | None = None) -> None:
+        """Send the client away, whatever it is doing; by default for a shutdown."""
+        raise NotImplementedError
+
     def server_ready(self) -> None:
         """The server takes input again, or has answered something of the router's own."""
         raise NotImplementedError

@@ -15,12 +15,13 @@ from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..routing.types import Analysis, Role
-from . import cleaning, laggards, refusals, roles
+from . import cleaning, laggards, moving, refusals, roles
 from .address import Address
 from .address_pool import AddressPool
 from .balancer import Candidates
 from .contracts import Waiter
 from .health import Healths
+from .quotas import Quotas
 from .server import ServerState
 from .throttle import Throttle
 
@@ -52,6 +53,7 @@ class Pool:
         is_session_mode, is_statement_mode: pool_mode, quick to ask.
         follows_state: what a client leaves behind follows it, or keeps it where it is.
         unserved: holds back lines about clients that get no server.
+        turned_away: clients that found max_waiting_clients before them.
         retired: replaced or gone; clients look for their pool again.
         inspector: the plugins that look at statements, if there are any.
     """
@@ -67,8 +69,10 @@ class Pool:
         connector: Connector,
         catalogue: Catalogue | None = None,
         healths: Healths | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         healths = Healths(engine) if healths is None else healths
+        quotas = Quotas() if quotas is None else quotas
         self._engine: Final = engine
         self._catalogue: Final = catalogue
         self._news = trio.Event()  # replaced at each outcome of opening a connection
@@ -83,7 +87,9 @@ class Pool:
         )
         self.shards: Final = [
             [
-                AddressPool(engine, address, settings, secret, connector, healths.of(address))
+                AddressPool(
+                    engine, address, settings, secret, connector, healths.of(address), quotas
+                )
                 for address in shard
             ]
             for shard in addresses
@@ -96,6 +102,7 @@ class Pool:
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
         self._resumed: trio.Event | None = None  # set by `resume`; None unless paused
+        self.turned_away = 0
         self.retired = False
         self.inspector: Inspector | None = None
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
@@ -105,15 +112,19 @@ class Pool:
         # stands for all of them. Forgotten when the health of a server changes.
         self._candidates: dict[tuple[int | None, Role | None], Candidates] = {}
         self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
+        self._listen()
+        if catalogue is not None:
+            catalogue.join(self)
+
+    def _listen(self) -> None:
+        """Be told what happens to the servers."""
         for address_pool in self.address_pools():
             address_pool.on_unreachable = self._unreachable
             address_pool.on_reached = self._reached
             address_pool.on_change = self._health_changed
             address_pool.on_told = self._told
             address_pool.on_schema_change = self.statements.clear
-            address_pool.catalogue = catalogue
-        if catalogue is not None:
-            catalogue.join(self)
+            address_pool.catalogue = self._catalogue
 
     def _take_settings(self, settings: PoolSettings) -> None:
         self.settings = settings
@@ -136,6 +147,13 @@ class Pool:
         """
         is_wanted = not self.is_session_mode or self.router.finds_shards
         return is_wanted and self.settings.prepared_statements_cache_size > 0
+
+    @property
+    def waiting(self) -> int:
+        """Clients that wait for a connection."""
+        return sum(
+            len(part.waiters) for part in (*self.address_pools(), *self._lobbies.values())
+        )
 
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""
@@ -201,6 +219,7 @@ class Pool:
         Raises:
             RoutingError: there is no such shard.
             ServerUnavailable: no server with that role is configured.
+            PoolError: max_waiting_clients are waiting.
         """
         candidates = self._candidates_for(shard, role, is_read)
         elsewhere: list[AddressPool] = []
@@ -212,6 +231,10 @@ class Pool:
         server = chosen.take()
         if server is not None:
             return server
+        limit = self.settings.max_waiting_clients
+        if limit and self.waiting >= limit:
+            self.turned_away += 1
+            raise refusals.no_place(self.address_pools(), limit, self._engine.now)
         now = self._engine.now
         waiter = Waiter(
             client,
@@ -246,9 +269,9 @@ class Pool:
             self._settle(changed.address.shard)
         for part in self.address_pools():
             if part.waiters and part is not changed and not part.is_ready:
-                part.move_waiters()
+                moving.move_waiters(part, self._engine.now)
         if not changed.is_ready:
-            changed.move_waiters()
+            moving.move_waiters(changed, self._engine.now)
 
     def _told(self, part: AddressPool) -> None:
         """A server has told how far it is."""
@@ -303,7 +326,7 @@ class Pool:
         if chosen is not part:
             waiter.others = [other for other in candidates.all if other is not chosen]
             waiter.fallback = candidates.fallback
-            part.send_on(waiter, chosen)
+            moving.send_on(part, waiter, chosen, self._engine.now)
 
     def _look_for_primaries(self) -> None:
         """Ask the servers of shards that have no primary."""
@@ -336,6 +359,7 @@ class Pool:
 
         Raises:
             ServerUnavailable: no server can be reached; the cause of the last attempt is in it.
+            PoolError: other pools have all connections that there may be.
         """
         pools, is_first = self.address_pools(), False
         while self._resumed is not None and not self.parameters:
@@ -346,15 +370,11 @@ class Pool:
             is_first = True
         with trio.move_on_after(self.settings.server_login_timeout):
             while (not self.parameters or (is_first and not self._is_told)) and any(
-                pool.connecting for pool in pools
+                pool.connecting or pool.shares.spare_since is not None for pool in pools
             ):
                 await self._news.wait()
         if not self.parameters:
-            causes = [pool.last_error.message for pool in pools if pool.last_error is not None]
-            raise ServerUnavailable(
-                f'Pool down for database: "{self.database}", user: "{self.user}": '
-                + (causes[0] if causes else "no server answered in time")
-            )
+            raise refusals.down(pools, self._engine.now)
 
     @property
     def _is_told(self) -> bool:
@@ -421,12 +441,14 @@ class Pool:
             address_pool.settings = settings
             address_pool.complaints.clear()
             address_pool.oversized = address_pool.size > settings.pool_size
+            address_pool.stopwatch.restart()
+            address_pool.open_for_waiters()
             address_pool.fill()
 
     def leave(self) -> None:
         """Nothing is left of it: the health of its servers is others' affair."""
         for address_pool in self.address_pools():
-            address_pool.health.leave(address_pool)
+            address_pool.leave()
 
     @property
     def paused(self) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import PoolTimeout, RouterError, ServerRefused, ServerUnavailable
+from ..errors import PoolError, PoolTimeout, RouterError, ServerRefused, ServerUnavailable
 from .holders import holders
+from .quotas import limit_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..routing.types import Role
     from .address_pool import AddressPool
+    from .quotas import Quota
 
 log = logging.getLogger("router.pool")
 
@@ -60,6 +64,11 @@ def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
             hint=cause.hint
             or "Look at that server and the network between; raising pool_size does not help.",
         )
+    full = pool.shares.full()
+    if full and pool.size < settings.pool_size:
+        for quota in full:
+            quota.refused += 1
+        return _exhausted(pool, full[0], head)
     found = holders(pool, now)
     if found.is_new:
         log.warning(
@@ -73,6 +82,46 @@ def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
         f"{head}one of {settings.pool_size} connections to {pool.address.label}",
         hint=found.hint,
         detail=f"In use are {found.text}.",
+    )
+
+
+def _exhausted(pool: AddressPool, quota: Quota, head: str) -> RouterError:
+    """Other pools have what there may be of a server."""
+    limit = limit_of(pool.settings, quota)
+    return PoolTimeout(
+        f"{head}a connection to {pool.address.label}, which {quota.key} = {limit} limits",
+        hint=f"Raise {quota.key} or connect_timeout, or shorten the transactions of those "
+        "who have the connections: the others get theirs when these end.",
+        detail=f"In use are {quota.used} of {limit}: {quota.holders}.",
+    )
+
+
+def no_place(parts: Sequence[AddressPool], limit: int, now: float) -> RouterError:
+    """Too many clients wait already for the connections of one pool."""
+    busiest = max(parts, key=lambda part: len(part.waiters))
+    settings, found = busiest.settings, holders(busiest, now)
+    return PoolError(
+        f'too many clients wait for a connection from the pool "{settings.pool}" of user '
+        f'"{settings.user}" (max_waiting_clients = {limit})',
+        hint=found.hint,
+        detail=f"In use of {busiest.address.label} are {found.text}.",
+    )
+
+
+def down(parts: Sequence[AddressPool], now: float) -> RouterError:
+    """Nobody can log in, since no server has told what clients are told at login."""
+    settings = parts[0].settings
+    for part in parts:
+        full = part.shares.full()
+        if part.shares.spare_since is not None and full:
+            waited = now - part.shares.spare_since
+            full[0].refused += 1
+            name = f'could not log in to the pool "{settings.pool}" of user "{settings.user}"'
+            return _exhausted(part, full[0], f"{name} - waited {waited:.1f} s for ")
+    causes = [part.last_error.message for part in parts if part.last_error is not None]
+    return ServerUnavailable(
+        f'Pool down for database: "{settings.pool}", user: "{settings.user}": '
+        + (causes[0] if causes else "no server answered in time")
     )
 
 

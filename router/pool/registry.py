@@ -12,6 +12,7 @@ from .database import Database
 from .health import Healths
 from .planning import Action, plan_pools, pools_of
 from .pool import Pool
+from .quotas import Quotas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ class PoolRegistry:
 
     Attributes:
         healths: what is known about their servers.
+        quotas: what they may have of these together.
         control: what an administrator has done to them.
     """
 
@@ -48,6 +50,7 @@ class PoolRegistry:
         self._wanted: dict[Key, Wanted] = {}
         self._databases: dict[str, Database] = {}
         self.healths: Final = Healths(engine)
+        self.quotas: Final = Quotas()
         # Replaced pools whose clients are still in a transaction.
         self._retired: list[Pool] = []
         self._window_started = engine.now
@@ -135,6 +138,7 @@ class PoolRegistry:
             self._connector,
             catalogue,
             self.healths,
+            self.quotas,
         )
         if self.control.is_paused(*key):
             pool.pause()
@@ -164,6 +168,7 @@ class PoolRegistry:
             self._retired.remove(pool)
             pool.leave()
         self.healths.forget_unused()
+        self.quotas.forget_unused()
         window = now - self._window_started
         if window >= AVERAGE_WINDOW:
             self._window_started = now

@@ -209,7 +209,8 @@ class Lease:
             return now - self.xact_started
         if server is None or not server.queue:
             return 0.0
-        return max(now - server.queue[0].started, 0.0)
+        started = server.queue[0].started
+        return max(now - started, 0.0) if started else 0.0  # the router's own have no time
 
     @property
     def keeps_server(self) -> bool:
@@ -227,7 +228,7 @@ class Lease:
         Not while others wait for a server that this client would give back after its answer:
         else a client that never lets the queue run dry would keep it from them for good.
         """
-        return not server.pool.waiters or server.status != codes.IDLE or self.keeps_server
+        return not server.pool.is_wanted or server.status != codes.IDLE or self.keeps_server
 
     # --- getting one
 

@@ -15,6 +15,7 @@ from ..errors import (
     AuthenticationError,
     ClientError,
     ClientProtocolError,
+    PoolError,
     RouterError,
     ServerUnavailable,
     ShuttingDown,
@@ -34,12 +35,14 @@ from ..protocol.startup import (
 )
 from ..protocol.variables import TRACKED, Variables, as_reported
 from ..reasons import reason
+from .admission import Admission
 from .credentials import Credentials
 from .session import Session
 
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..engine.loop import Engine
+    from ..pool.pool import Pool
     from ..pool.registry import PoolRegistry
     from .clients import Clients
 
@@ -89,6 +92,7 @@ class Login:
 
     Attributes:
         config: replaced by a reload.
+        admission: the places of clients.
         tls: the context towards clients, or None without TLS; replaced by a reload.
         draining: only administrators may log in.
         closing: nobody may, and logins that have begun are cancelled.
@@ -110,6 +114,8 @@ class Login:
         self.tls: ssl.SSLContext | None = None
         self._credentials = Credentials(config)
         self._unserved: Final = Throttle()
+        self._crowded: Final = Throttle()
+        self.admission: Final = Admission()
         self.draining = False
         self.closing = False
 
@@ -121,7 +127,10 @@ class Login:
                 handed_over = await self._log_in(wire)
         except trio.TooSlowError:
             log.warning("client %s: login timed out", wire.peer)
-            await self._say(wire, ClientError("login timed out", sqlstate="08P01"))
+            self._engine.timeouts.note("client_login")
+            # As PostgreSQL with its authentication_timeout.
+            text = "canceling authentication due to timeout"
+            await self._say(wire, ClientError(text, sqlstate="57014"))
         except WireClosed as error:
             log.debug("client %s: left during login: %s", wire.peer, error)
         except ssl.SSLError as error:
@@ -130,8 +139,13 @@ class Login:
             more: str | None = ""
             if isinstance(error, ServerUnavailable):
                 more = self._unserved.admit(self._engine.now)
+            elif isinstance(error, PoolError):
+                more = self._crowded.admit(self._engine.now)
             if more is not None:
-                log.warning("client %s: login failed: %s%s", wire.peer, error.line, more)
+                why = error.line
+                if isinstance(error, PoolError) and error.sqlstate == "53300":
+                    why += f" (there are {self.admission.holders})"
+                log.warning("client %s: login failed: %s%s", wire.peer, why, more)
             await self._say(wire, error)
         except Exception:
             log.exception("client %s: internal error during login", wire.peer)
@@ -230,6 +244,8 @@ class Login:
         except AuthenticationError as error:
             error.flaw = found.flaw
             raise
+        if wire.on_known is not None:
+            wire.on_known()
 
     @staticmethod
     async def _exchange(wire: Wire, authenticator: ClientAuthenticator) -> None:
@@ -269,6 +285,7 @@ class Login:
     async def _log_in_client(self, wire: Wire, packet: StartupMessage) -> bool:
         if self.draining:
             raise ShuttingDown
+        self.admission.check(self.config.general.max_client_conn)
         await self._authenticate(wire, packet.user, packet.database)
         pool = self._pools.get(packet.database, packet.user)
         if pool is None:  # gone while the client was proving who it is
@@ -276,6 +293,14 @@ class Login:
                 f'password authentication failed for user "{packet.user}"'
             )
         self._pools.control.check_enabled(packet.database)
+        self.admission.admit(pool, self.config.general.max_client_conn)
+        try:
+            return await self._begin(wire, packet, pool)
+        except BaseException:
+            self.admission.leave(pool.database, pool.user)
+            raise
+
+    async def _begin(self, wire: Wire, packet: StartupMessage, pool: Pool) -> bool:
         settings = _settings(packet)
         await pool.wait_ready()
         pid, secret = self._clients.new_key()
@@ -314,6 +339,7 @@ class Login:
 
     def _ended(self, session: Session, reason: str) -> None:
         self._clients.remove(session)
+        self.admission.leave(session.lease.pool.database, session.lease.pool.user)
         general = self.config.general
         level = logging.INFO if general.log_client_disconnections else logging.DEBUG
         log.log(level, "client %s: disconnected: %s", session.client.peer, printable(reason))

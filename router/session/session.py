@@ -37,7 +37,7 @@ from .lease import Lease
 from .long import LongMessages
 from .script import POISON
 from .simple import SimpleProtocol
-from .timeouts import IdleWatch
+from .timeouts import ClientWatch, IdleWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,7 @@ class Session(PoolClient):
     """
 
     __slots__ = (
+        "_client_watch",
         "_draining",
         "_engine",
         "_failures",
@@ -122,6 +123,7 @@ class Session(PoolClient):
         # Checkouts that have failed since the last one that did not.
         self._failures = 0
         self._idle_watch: Final = IdleWatch(self.lease, self.end_with)
+        self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
         # All settings have been reset, by a segment that may still fail.
         self._was_reset = False
         self._draining = False
@@ -149,6 +151,8 @@ class Session(PoolClient):
 
     def on_data(self, data: bytes) -> None:
         """Bytes arrived from the client; none if this is the turn that was asked for."""
+        if self._client_watch is not None:
+            self._client_watch.heard()
         self.stream.receive(data)
         self._work()
 
@@ -405,6 +409,7 @@ class Session(PoolClient):
         now = self._engine.now
         counters = server.pool.counters
         client.query_count += 1
+        server.began_at = now
         server.query_count += 1
         counters.query_count += 1
         counters.query_time += now - segment.started
@@ -547,9 +552,13 @@ class Session(PoolClient):
         if is_idle and self.lease.waiter is None:
             self.end_with(ShuttingDown())
 
-    def expel(self) -> None:
-        """The router is going away at once: send the client away, whatever it is doing."""
-        server, error = self.lease.server, ShuttingDown()
+    def transaction_age(self, now: float) -> float:
+        """For how long its transaction has been open, in seconds."""
+        return self.lease.transaction_age(now)
+
+    def expel(self, error: RouterError | None = None) -> None:
+        """Send the client away, whatever it is doing; by default the router is going away."""
+        server, error = self.lease.server, error or ShuttingDown()
         # In the middle of a message nothing can be said.
         can_tell = server is None or not (server.mid_message or server.doomed)
         self._end(error, can_tell=can_tell)
@@ -579,6 +588,8 @@ class Session(PoolClient):
         if client.closed:
             return
         client.closed = True
+        if self._client_watch is not None:
+            self._client_watch.stop()
         server = self.lease.end()
         if server is not None:
             self._give_back(server, polite=polite)

@@ -104,6 +104,9 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         wait_time=microseconds(counters.wait_time),
         errors=counters.errors,
         average=counters.average,
+        reserve_pool_size=part.settings.reserve_pool_size,
+        max_db_connections=part.settings.max_db_connections,
+        max_db_client_connections=part.settings.max_db_client_connections,
     )
 
 

@@ -1,4 +1,4 @@
-"""How long a client may keep a transaction open and say nothing."""
+"""How long a client may say nothing, in a transaction and outside of one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..protocol import codes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..engine.loop import Timer
     from .lease import Lease
 
 
@@ -48,5 +49,61 @@ class IdleWatch:
         if left > 0:
             self._wait(left)
             return
+        lease.engine.timeouts.note("idle_transaction")
         text = "terminating connection due to idle-in-transaction timeout"
         self._end(ClientTimeout(text, sqlstate="25P03"))
+
+
+class ClientWatch:
+    """Ends a session that asks for nothing for client_idle_timeout, outside of a transaction.
+
+    One timer serves for good: when it fires, it looks since when the client is idle.
+    """
+
+    __slots__ = ("_end", "_heard_at", "_lease", "_timer")
+
+    def __init__(self, lease: Lease, end: Callable[[RouterError], None]) -> None:
+        self._lease: Final = lease
+        self._end: Final = end
+        self._heard_at = lease.engine.now
+        self._timer: Timer | None = None
+
+    @classmethod
+    def of(cls, lease: Lease, end: Callable[[RouterError], None]) -> ClientWatch | None:
+        """A watch over a session that begins, if there is a limit."""
+        timeout = lease.pool.settings.client_idle_timeout
+        if not timeout:
+            return None
+        watch = cls(lease, end)
+        watch._wait(timeout)
+        return watch
+
+    def heard(self) -> None:
+        """The client has said something."""
+        self._heard_at = self._lease.engine.now
+
+    def stop(self) -> None:
+        """The session is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        self._timer = self._lease.engine.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        lease, now = self._lease, self._lease.engine.now
+        timeout = lease.pool.settings.client_idle_timeout
+        if not timeout:
+            return  # switched off since
+        server = lease.server
+        is_asking = lease.waiter is not None or (
+            server is not None and (bool(server.queue) or server.status != codes.IDLE)
+        )
+        # The last transaction has ended at xact_started, if that is later.
+        since = now if is_asking else max(self._heard_at, lease.xact_started)
+        if since + timeout > now:
+            self._wait(since + timeout - now)
+            return
+        lease.engine.timeouts.note("client_idle")
+        text = "terminating connection due to idle-session timeout"
+        self._end(ClientTimeout(text, sqlstate="57P05"))

@@ -18,16 +18,19 @@ from .snapshots import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..engine.loop import Engine
     from ..pool.registry import PoolRegistry
     from ..stats import (
         AddressSnapshot,
         BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
+        LimitSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
+        TimeoutSnapshot,
     )
     from .clients import Clients
 
@@ -40,10 +43,14 @@ class RouterView:
         registry: PoolRegistry,
         clients: Clients,
         administrators: Callable[[], list[ClientSnapshot]],
+        engine: Engine,
+        limits: Callable[[], list[LimitSnapshot]],
     ) -> None:
         self._registry: Final = registry
         self._clients: Final = clients
         self._administrators: Final = administrators
+        self._engine: Final = engine
+        self._limits: Final = limits
 
     def pools(self) -> list[PoolSnapshot]:
         """The rows of SHOW POOLS."""
@@ -64,6 +71,14 @@ class RouterView:
     def bans(self) -> list[BanSnapshot]:
         """The rows of SHOW BANS."""
         return ban_snapshots(self._registry, time.monotonic())
+
+    def timeouts(self) -> list[TimeoutSnapshot]:
+        """The rows of SHOW TIMEOUTS."""
+        return self._engine.timeouts.snapshots()
+
+    def limits(self) -> list[LimitSnapshot]:
+        """The rows of SHOW LIMITS."""
+        return self._limits()
 
     def sharded(self) -> list[ShardedSnapshot]:
         """The rows of SHOW SHARDED_TABLES."""

@@ -20,10 +20,12 @@ from router.stats import (
     BanSnapshot,
     ClientSnapshot,
     HealthSnapshot,
+    LimitSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
     ShardedSnapshot,
+    TimeoutSnapshot,
 )
 from tests.support.harness import FakeEngine
 
@@ -189,6 +191,10 @@ BAN = BanSnapshot(
     remaining=47.1,
 )
 
+LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
+
+TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
+
 
 @dataclass
 class FakeView:
@@ -201,6 +207,8 @@ class FakeView:
     routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
     health_rows: list[HealthSnapshot] = field(default_factory=lambda: [HEALTH])
     ban_rows: list[BanSnapshot] = field(default_factory=lambda: [BAN])
+    limit_rows: list[LimitSnapshot] = field(default_factory=lambda: [LIMIT])
+    timeout_rows: list[TimeoutSnapshot] = field(default_factory=lambda: [TIMEOUT])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
 
     def pools(self) -> list[PoolSnapshot]:
@@ -226,6 +234,14 @@ class FakeView:
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
         return self.sharded_rows
+
+    def limits(self) -> list[LimitSnapshot]:
+        """What is limited."""
+        return self.limit_rows
+
+    def timeouts(self) -> list[TimeoutSnapshot]:
+        """What time limits have ended."""
+        return self.timeout_rows
 
     def servers(self) -> list[ServerSnapshot]:
         """The server connections."""

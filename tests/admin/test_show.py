@@ -120,6 +120,14 @@ def test_show_health_has_a_row_for_each_server() -> None:
     )
 
 
+def test_show_limits_tells_how_much_is_left() -> None:
+    assert values("SHOW LIMITS") == "max_db_connections app db1:5432 20 19 1 4 7"
+
+
+def test_show_timeouts_tells_how_often_each_was_over() -> None:
+    assert values("SHOW TIMEOUTS") == "query query_timeout 57014 3"
+
+
 def test_show_sharded_tables_has_a_row_for_each_that_is_known() -> None:
     assert values("SHOW SHARDED_TABLES") == "app ann public events table id"
 

@@ -108,6 +108,8 @@ AT_RESTART: dict[str, tuple[object, ...]] = {
     "host": ("a", "b", None),
     "port": (5432, 6432, None),
     "listen_backlog": (1, 2, 4096, None),
+    "unix_socket_dir": ("/run/a", "/run/b", None),
+    "unix_socket_mode": (0o770, 0o777, None),
     "enable_prometheus_exporter": (True, False, None),
     "prometheus_exporter_port": (9930, 1, None),
 }

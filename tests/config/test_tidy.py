@@ -19,7 +19,7 @@ from .builders import config, toml, warnings
         ("general/zzz", "general.zzz: unknown key, ignored"),
         (
             "pools/app/pool_size",
-            "pools.app.pool_size: unknown key, ignored, did you mean pool_mode?",
+            "pools.app.pool_size: unknown key, ignored, did you mean reserve_pool_size?",
         ),
         ("pools/app/name", "pools.app.name: unknown key, ignored"),
         ("pools/app/users/0/user", "pools.app.users.0.user: unknown key, ignored"),

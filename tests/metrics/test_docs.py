@@ -9,8 +9,10 @@ from router.metrics.exporter import (
     ADDRESS_FAMILIES,
     BUILD_INFO,
     HEALTH_FAMILIES,
+    LIMIT_FAMILIES,
     POOL_FAMILIES,
     ROUTING_FAMILIES,
+    TIMEOUT_FAMILIES,
 )
 
 PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
@@ -23,5 +25,7 @@ def test_every_metric_is_explained_with_its_type() -> None:
         *((family.name, family.kind) for family in POOL_FAMILIES),
         *((family.name, family.kind) for family in ROUTING_FAMILIES),
         *((family.name, family.kind) for family in HEALTH_FAMILIES),
+        *((family.name, family.kind) for family in LIMIT_FAMILIES),
+        *((family.name, family.kind) for family in TIMEOUT_FAMILIES),
         (BUILD_INFO, "gauge"),
     ]

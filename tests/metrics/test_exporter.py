@@ -44,6 +44,12 @@ def value(name: str) -> float:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("limits_value", 20),
+        ("limits_used", 19),
+        ("limits_waiting", 1),
+        ("limits_refused", 4),
+        ("limits_evictions", 7),
+        ("timeouts_total", 3),
         ("routing_hits", 994),
         ("routing_shape_hits", 4),
         ("routing_misses", 2),
@@ -115,7 +121,8 @@ def test_counters_keep_their_names_and_are_called_counters() -> None:
     assert "# TYPE pgcat_stats_total_query_count counter" in lines
     assert "# TYPE pgcat_servers_bytes_sent counter" in lines
     assert "# TYPE pgcat_pools_cl_idle gauge" in lines
-    assert not [line for line in lines if "pgcat_" in line and "_total{" in line]
+    totals = [line for line in lines if "pgcat_" in line and "_total{" in line]
+    assert totals == ['pgcat_timeouts_total{kind="query"} 3']  # which PgCat does not have
 
 
 def test_each_family_is_a_blank_line_its_help_its_type_and_its_samples() -> None:
@@ -168,7 +175,7 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 
 def test_families_without_samples_are_left_out() -> None:
-    found = scrape(FakeView([], [], [], [], [], []))
+    found = scrape(FakeView([], [], [], [], [], [], [], [], []))
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
 
 

@@ -82,7 +82,7 @@ def healthy() -> Harness:
 def fail(harness: Harness, shard: int) -> None:
     """A server of a shard cannot be connected to."""
     assert harness.pool is not None
-    harness.pool.shards[shard][0]._open()
+    harness.pool.shards[shard][0].open_another()
     harness.refuse(ServerUnavailable("connection refused"))
 
 
@@ -110,7 +110,7 @@ def test_a_shard_that_answers_again_counts_like_any_other() -> None:
     harness = healthy()
     fail(harness, 0)
     assert harness.pool is not None
-    harness.pool.shards[0][0]._open()
+    harness.pool.shards[0][0].open_another()
     harness.accept()
     assert shards_asked(harness) == {0, 1, 2}
 

@@ -20,11 +20,13 @@ from router.engine.loop import Engine, Timer
 from router.pool.address import Address
 from router.pool.health import Healths
 from router.pool.pool import Pool
+from router.pool.quotas import Quotas
 from router.pool.server import ServerConnection, ServerState
 from router.protocol.variables import Variables
 from router.routing.router import QueryRouter
 from router.routing.types import RouterOptions
 from router.session.session import Session
+from router.stats import Timeouts
 from tests.config import builders
 
 from .model import DEFAULTS, ModelServer
@@ -46,6 +48,7 @@ class FakeEngine(Engine):
 
     def __init__(self) -> None:
         self.now = START
+        self.timeouts = Timeouts()  # type: ignore[misc]
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
 
@@ -210,7 +213,7 @@ class Harness:
     Attributes:
         opening: pools that have asked for a connection.
         cancelling: connections for which a cancel request is on its way.
-        healths: of the servers of all pools.
+        healths, quotas: of the servers of all pools.
     """
 
     def __init__(
@@ -229,6 +232,7 @@ class Harness:
         """
         self.engine = FakeEngine()
         self.healths = Healths(self.engine)
+        self.quotas = Quotas()
         self.opening: list[AddressPool] = []
         self.cancelling: list[ServerConnection] = []
         self.servers: list[FakeServer] = []
@@ -248,13 +252,14 @@ class Harness:
         router = QueryRouter(options or RouterOptions(shard_count=len(servers)))
         pool = Pool(
             self.engine,
-            "app",
-            "ann",
+            chosen.pool,
+            chosen.user,
             _addresses(servers),
             chosen,
             router,
             self,
             healths=self.healths,
+            quotas=self.quotas,
         )
         pool.parameters = dict(DEFAULTS)
         return pool
@@ -286,19 +291,23 @@ class Harness:
     def connect(self, **settings: str) -> FakeClient:
         """Log a client in that has asked for settings."""
         assert self.pool is not None
+        return self.connect_to(self.pool, **settings)
+
+    def connect_to(self, pool: Pool, **settings: str) -> FakeClient:
+        """The same for another pool than the one that a reload would replace."""
         number = next(self._pids)
         reported = {name: value for name, value in settings.items() if name in DEFAULTS}
         client = FakeClient(
             Session(
                 self.engine,
-                self.pool,
+                pool,
                 pid=number,
                 secret=b"word",
                 peer=f"client:{number}",
                 tls="",
                 variables=Variables.of(settings),
                 overlay=reported,
-                find_pool=lambda database, user: self.pool,
+                find_pool=lambda _database, _user: self.pool if pool.retired else pool,
                 on_end=self._ended,
             )
         )

@@ -1,0 +1,91 @@
+"""Statements and transactions that take too long: query_timeout and transaction_timeout.
+
+One timer serves all connections of a pool. It is set to when the first of them can be due, and
+looks then; whatever begins in between cannot be due before. So nothing has to be done for a
+statement, nor for a transaction, as long as both come to an end in time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ClientTimeout
+
+if TYPE_CHECKING:
+    from ..engine.loop import Engine, Timer
+    from .address_pool import AddressPool
+    from .server import ServerConnection
+
+log = logging.getLogger("router.pool")
+
+
+class Stopwatch:
+    """Looks after the connections of one pool that are at work for clients."""
+
+    __slots__ = ("_engine", "_part", "_timer")
+
+    def __init__(self, engine: Engine, part: AddressPool) -> None:
+        self._engine: Final = engine
+        self._part: Final = part
+        self._timer: Timer | None = None
+
+    def start(self) -> None:
+        """A connection is at work, or the limits have changed."""
+        if self._timer is None:
+            self._wait(self._shortest)
+
+    @property
+    def _shortest(self) -> float:
+        settings = self._part.settings
+        return min(settings.query_timeout or math.inf, settings.transaction_timeout or math.inf)
+
+    def restart(self) -> None:
+        """The limits are other ones."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        if self._part.active:
+            self._look()
+
+    def _wait(self, seconds: float) -> None:
+        if seconds < math.inf:
+            self._timer = self._engine.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._shortest
+        for server in list(self._part.active):
+            left = min(left, self._transaction_left(server), self._query_left(server))
+        if self._part.active:
+            self._wait(left)
+
+    def _query_left(self, server: ServerConnection) -> float:
+        """For how long the statement of a connection may go on; cancels it if it is over."""
+        timeout = self._part.settings.query_timeout
+        if not timeout or not server.queue or server.queue[0].sink is not server.client:
+            return math.inf  # nothing is asked, or by the router itself
+        now = self._engine.now
+        left = max(server.queue[0].started, server.began_at) + timeout - now
+        if left > 0:
+            return left
+        log.info("%r: query_timeout is over, cancelling the statement", server)
+        self._engine.timeouts.note("query")
+        server.began_at = now  # it is asked again, should it go on for as long
+        self._part.cancel(server)
+        return timeout
+
+    def _transaction_left(self, server: ServerConnection) -> float:
+        """For how long the transaction of a connection may go on; ends it if it is over."""
+        timeout, client = self._part.settings.transaction_timeout, server.client
+        if not timeout or client is None:
+            return math.inf
+        left = timeout - client.transaction_age(self._engine.now)
+        if left > 0:
+            return left
+        log.warning("%r: transaction_timeout is over, ending the client", server)
+        self._engine.timeouts.note("transaction")
+        text = "terminating connection due to transaction timeout"
+        client.expel(ClientTimeout(text, sqlstate="25P04"))
+        return math.inf

@@ -1,0 +1,59 @@
+"""Closing connections whose time is over, and opening those that come in their place."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from . import cleaning
+
+if TYPE_CHECKING:
+    from ..stats import Timeouts
+    from .address_pool import AddressPool
+    from .server import ServerConnection
+
+
+def maintain(pool: AddressPool, now: float, timeouts: Timeouts) -> None:
+    """Close what has been idle or has lived for too long, and look after clean-ups."""
+    if pool.settings.min_pool_size:
+        _replace(pool, now)
+    for server in list(pool.idle):
+        surplus = pool.size > pool.settings.min_pool_size
+        if is_over(pool, server, now):
+            if server.expires_at != -math.inf:
+                timeouts.note("server_lifetime")
+            server.close()
+        elif surplus and now - server.used_at > pool.settings.idle_timeout > 0:
+            timeouts.note("server_idle")
+            server.close()
+    for server in list(pool.tested):
+        cleaning.hurry(pool, server, now)
+
+
+def is_over(pool: AddressPool, server: ServerConnection, now: float) -> bool:
+    """Whether a connection has lived for long enough, and need not wait for its successor.
+
+    It waits if min_pool_size would be missed without it, and there is room for one more.
+    """
+    if server.expires_at > now:
+        return False
+    least = pool.settings.min_pool_size
+    is_replaced = pool.size - pool.connecting > least
+    by_command = server.expires_at == -math.inf
+    return is_replaced or by_command or least >= pool.settings.pool_size or pool.shares.is_full
+
+
+def is_too_large(pool: AddressPool) -> bool:
+    """Whether there are more than there may be; the reserve is for those who wait."""
+    settings = pool.settings
+    reserve = settings.reserve_pool_size if pool.waiters else 0
+    return pool.size > settings.pool_size + reserve
+
+
+def _replace(pool: AddressPool, now: float) -> None:
+    """Open successors of those that are too old, as far as min_pool_size asks for them."""
+    old = sum(-math.inf < server.expires_at <= now for server in pool.servers())
+    missing = pool.settings.min_pool_size - (pool.size - old)
+    while old and missing > 0 and pool.may_open_more:
+        pool.open_another()
+        missing -= 1
