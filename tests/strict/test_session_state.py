@@ -67,7 +67,7 @@ PROGRAMS = {
     ),
     "SET LOCAL": (
         "BEGIN",
-        "SET LOCAL work_mem = '9MB'; SET LOCAL app.user_id = 'brief'; SET LOCAL ROLE pg_monitor",
+        "SET LOCAL work_mem = '9MB'; SET LOCAL app.user_id = 'x'; SET LOCAL ROLE pg_monitor",
         "COMMIT",
         "BEGIN; SET work_mem = '3MB'; SET LOCAL work_mem = '9MB'; COMMIT",
     ),
@@ -125,7 +125,7 @@ PROGRAMS = {
         "SELECT pg_advisory_unlock_all()",
     ),
     "a cursor": (
-        "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT g FROM generate_series(1, 9) g; COMMIT",
+        "DECLARE mine CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
         "FETCH 2 FROM mine",
         "FETCH 2 FROM mine",
         "CLOSE mine",
