@@ -132,9 +132,7 @@ _SET_CUSTOM: Final = re.compile(
 )
 _SPACE: Final = re.compile(r"\s")
 _CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+", re.ASCII | re.IGNORECASE)
-_QUOTED_CUSTOM: Final = re.compile(
-    r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)++)(?=['$])", re.ASCII
-)
+_QUOTED_CUSTOM: Final = re.compile(r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+)(?=['$])", re.ASCII)
 _LONGEST_NAME: Final = 200
 # The first words of statements after which the same text may mean something else.
 _ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
