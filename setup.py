@@ -79,6 +79,7 @@ MODULES = [
     "router/engine/loop.py",
     "router/pool/contracts.py",
     "router/pool/answer.py",
+    "router/pool/leftovers.py",
     "router/pool/server.py",
     "router/pool/address_pool.py",
     "router/pool/retry.py",

@@ -126,18 +126,16 @@ _GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
 _RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")
 # A setting's name, whose parts may stand apart; quotes and gaps are taken out later.
 _PART: Final = r'(?:[a-z_][\w$]*+|"[^"\0]*+")'
-_RESET: Final = re.compile(rf"\breset{_GAP}++({_PART}(?:\s*+\.\s*+{_PART})*+)", re.ASCII)
+_RESET: Final = re.compile(rf"\breset{_GAP}+({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII)
 _SET_CUSTOM: Final = re.compile(
-    rf"\bset{_GAP}++(?:(?:session|local){_GAP}++)?({_PART}(?:\s*+\.\s*+{_PART})++)", re.ASCII
+    rf"\bset{_GAP}+(?:(?:session|local){_GAP}+)?({_PART}(?:\s*+\.\s*+{_PART})+)", re.ASCII
 )
 _SPACE: Final = re.compile(r"\s")
-_CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)++", re.ASCII | re.IGNORECASE)
-_QUOTED_CUSTOM: Final = re.compile(
-    r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)++)(?=['$])", re.ASCII
-)
+_CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+", re.ASCII | re.IGNORECASE)
+_QUOTED_CUSTOM: Final = re.compile(r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+)(?=['$])", re.ASCII)
 _LONGEST_NAME: Final = 200
 # The first words of statements after which the same text may mean something else.
-_ALTERS: Final = rf"{_GAP}*+(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
+_ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
 _FIRST_ALTERS: Final = re.compile(_ALTERS)
 _NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
 # Each begins with a word: the regex engine skims over a text for it, and for nothing else.

@@ -169,11 +169,17 @@ class ClientRouting:
         if not is_excluded:
             return None
         if self.lease.is_kept_for_good:
-            address = server.pool.address
+            address, pin = server.pool.address, self.lease.pin
             role = Role.PRIMARY if server.pool.is_primary else Role.REPLICA
+            what = f"the session keeps its server, the {role.value} of shard {address.shard}"
+            if pin is not None:
+                return RoutingError(
+                    f"{command.words} cannot take effect: {what}, for this: {pin}",
+                    sqlstate="55006",
+                    hint="End that before, or use another connection.",
+                )
             return RoutingError(
-                f"{command.words} cannot take effect: the session keeps its server, "
-                f"the {role.value} of shard {address.shard}, until it ends",
+                f"{command.words} cannot take effect: {what}, until it ends",
                 sqlstate="55006",
                 hint="Choose before the session's first statement, use another connection, "
                 'or pool_mode = "transaction".',
@@ -266,6 +272,14 @@ class ClientRouting:
         held = server.pool.address.shard
         if shard is None or shard == held:
             return None
+        pin = self.lease.pin
+        if pin is not None and server.status == codes.IDLE:
+            return RoutingError(
+                f"the statement belongs to shard {shard}, but the session keeps a server of "
+                f"shard {held}, for this: {pin}",
+                sqlstate="0A000",
+                hint="End that before, or use another connection.",
+            )
         return RoutingError(
             f"the statement belongs to shard {shard}, but its transaction is on shard {held}",
             sqlstate="0A000",

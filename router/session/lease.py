@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from ..protocol.segments import Segment
     from ..routing.types import Route
     from .client_settings import ClientSettings
+
+
+log = logging.getLogger("router.session")
 
 
 class ClientState(Enum):
@@ -400,6 +404,7 @@ class Lease:
             self.loss = _too_many(server, found.reasons)
         else:
             self.pin = Pin(found.reasons, self.engine.now)
+            log.info("%r is kept by its client: %s", server, self.pin)
             server.pin()
         return is_other
 
@@ -412,6 +417,12 @@ class Lease:
             server.variables = Variables.of(found.settings)
             self.awaits_settings = server.apply(self.settings.variables)
         return False
+
+    def tell_loss(self) -> RouterError:
+        """Why what the client has left is not there: its next statement fails for that."""
+        loss, self.loss = self.loss, None
+        assert loss is not None
+        return loss
 
     def _unpin(self, server: ServerConnection) -> None:
         if self.pin is not None:

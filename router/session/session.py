@@ -229,7 +229,7 @@ class Session(PoolClient):
             server = lease.server
             if server is None:
                 if lease.loss is not None and kind in b"QPBDEF":
-                    self._tell_loss(lease.loss, ends=kind in b"QF")
+                    self.batch.refuse(lease.tell_loss(), ends=kind in b"QF")
                     return True
             else:
                 if server.congested or len(server.queue) > _MAX_PIPELINE:
@@ -452,22 +452,13 @@ class Session(PoolClient):
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
         """The server has told what the client has left there."""
-        lease = self.lease
-        was_pinned = lease.pin is not None
-        if lease.told(server, found):
+        if self.lease.told(server, found):
             self.batch.rebind()
-        if lease.settle(server, found):
+        if self.lease.settle(server, found):
             self.routing.state.prepared.clear()
-        if lease.pin is not None and not was_pinned:
-            log.info("client %s is pinned: %s", self.client.peer, lease.pin)
         if self._draining:
             self._leave_if_idle()
         self._go_on()
-
-    def _tell_loss(self, error: RouterError, *, ends: bool) -> None:
-        """What the client has left could not be kept: its next statement fails for that."""
-        self.lease.loss = None
-        self.batch.refuse(error, ends=ends)
 
     def _end_reset(self, *, failed: bool) -> None:
         """The segment with a RESET ALL or DISCARD ALL is over: so are the client's choices."""

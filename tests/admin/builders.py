@@ -111,6 +111,8 @@ CLIENT = ClientSnapshot(
     xact_us=5,
     wait_us=6,
     statements=7,
+    pinned="LISTEN",
+    pinned_us=8,
 )
 
 SERVER = ServerSnapshot(

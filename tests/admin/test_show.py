@@ -80,7 +80,7 @@ def test_show_stats_has_milliseconds_where_pgcat_has_and_microseconds_at_the_end
 def test_show_clients_has_the_id_in_hexadecimal() -> None:
     assert values("SHOW CLIENTS") == (
         "0x0000BEEF app ann web idle 4 7 1 61 1 500000 10.0.0.7:4711 TLSv1.3 "
-        "idle in transaction 5 6 0x0000001A 4242 7 - 0"
+        "idle in transaction 5 6 0x0000001A 4242 7 LISTEN 8"
     )
 
 

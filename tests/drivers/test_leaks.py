@@ -55,7 +55,6 @@ LEFT = {
     ),
     "a setting": ("SET work_mem = '3MB'", "SHOW work_mem", "4MB"),
     "a role": ("SET ROLE pg_monitor", "SELECT current_user", "postgres"),
-    "the random seed": ("SELECT setseed(0.25)", "SELECT random() = 0.6991111420760888", False),
     "a sequence's last value": (
         "CREATE TEMP SEQUENCE left_behind; SELECT nextval('left_behind')",
         "SELECT to_regclass('pg_temp.left_behind')",
@@ -66,6 +65,12 @@ LEFT = {
         "SELECT to_regclass('pg_temp.left_behind')",
         None,
     ),
+}
+
+# What no command takes away.
+FOR_GOOD = {
+    "the random seed": "SELECT setseed(0.25)",
+    "a library": "LOAD 'plpgsql'",
 }
 
 
@@ -88,6 +93,14 @@ def test_nothing_is_left_for_the_next_client_of_a_transaction_pool(
         assert seen(other, probe) == clean
         # It was cleaned, not thrown away.
         assert seen(other, "SELECT pg_backend_pid()") == backend
+
+
+@pytest.mark.parametrize("leave", FOR_GOOD.values(), ids=FOR_GOOD)
+def test_a_connection_that_cannot_be_cleaned_is_closed(proxied: Proxied, leave: str) -> None:
+    with proxied.connect(SINGLE) as client, proxied.connect(SINGLE) as other:
+        backend = seen(other, "SELECT pg_backend_pid()")
+        client.execute(leave)
+        assert seen(other, "SELECT pg_backend_pid()") != backend
 
 
 @pytest.mark.parametrize(("leave", "probe", "clean"), LEFT.values(), ids=LEFT)

@@ -32,7 +32,9 @@ def test_a_change_sets_what_differs_and_resets_what_is_gone() -> None:
     old = Variables.of({"work_mem": "1MB", "search_path": "a", "timezone": "UTC"})
     new = Variables.of({"search_path": "b", "timezone": "UTC"})
     sql = new.change_from(old)
-    assert sql == b"""RESET "work_mem";SELECT set_config('search_path', 'b', false)"""
+    assert (
+        sql == b"""RESET "work_mem";SELECT pg_catalog.set_config('search_path', 'b', false)"""
+    )
     assert new.change_from(new) == b""
 
 

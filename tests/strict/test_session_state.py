@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.router import wait_until
-from tests.support.wire import WireClient, query
+from tests.support.wire import WireClient, cancel, query, rows, sqlstates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ PROGRAMS = {
     ),
     "SET LOCAL": (
         "BEGIN",
-        "SET LOCAL work_mem = '9MB'; SET LOCAL app.user_id = 'brief'; SET LOCAL ROLE pg_monitor",
+        "SET LOCAL work_mem = '9MB'; SET LOCAL app.user_id = 'x'; SET LOCAL ROLE pg_monitor",
         "COMMIT",
         "BEGIN; SET work_mem = '3MB'; SET LOCAL work_mem = '9MB'; COMMIT",
     ),
@@ -125,7 +125,7 @@ PROGRAMS = {
         "SELECT pg_advisory_unlock_all()",
     ),
     "a cursor": (
-        "BEGIN; DECLARE mine CURSOR WITH HOLD FOR SELECT g FROM generate_series(1, 9) g; COMMIT",
+        "DECLARE mine CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
         "FETCH 2 FROM mine",
         "FETCH 2 FROM mine",
         "CLOSE mine",
@@ -227,3 +227,104 @@ def test_a_program_is_answered_as_by_a_connection_of_its_own(
         assert stage.play(PROGRAMS[name], pool, neighbour) == directly
         assert look(neighbour) == clean
         wait_until("nobody is pinned", lambda: not is_pinned(stage.router))
+
+
+def test_a_role_that_is_gone_ends_the_session_before_its_statement(stage: Stage) -> None:
+    stage.database.execute("CREATE ROLE fleeting; GRANT fleeting TO postgres")
+    with stage.client("one") as client, stage.client("one") as other:
+        client.query("SET ROLE fleeting")
+        assert client.value("SELECT current_user") == "fleeting"
+        other.query("SELECT 1; SET work_mem = '3MB'")
+        stage.database.execute("DROP ROLE fleeting")
+        client.send(query("INSERT INTO t VALUES (4711, current_user)"))
+        [error] = client.read_to_end()
+        assert 'role "fleeting" does not exist' in error.fields["M"]
+        assert other.value("SELECT count(*) FROM t WHERE id = 4711") == "0"
+        assert other.value("SHOW work_mem") == "3MB"
+
+
+def test_a_cancel_request_hits_the_clients_statement_and_not_its_settings(
+    stage: Stage,
+) -> None:
+    with stage.client("one") as client, stage.client("one") as other:
+        client.query("SET app.user_id = 'me'; SET ROLE pg_monitor")
+        for _ in range(20):
+            other.query("SELECT 1")
+            client.send(query("SELECT pg_sleep(60), current_user"))
+            cancel(stage.router.port, client.pid, client.secret)
+            assert sqlstates(client.read_until("Z")) == ["57014"]
+            assert client.value("SELECT current_setting('app.user_id')") == "me"
+
+
+def test_one_client_too_many_is_told_what_is_gone(stage: Stage) -> None:
+    with stage.client("two") as client, stage.client("two") as other:
+        client.query("CREATE TEMP TABLE mine (a int)")
+        wait_until("it is pinned", lambda: is_pinned(stage.router))
+        other.query("SET app.user_id = 'kept'; SELECT pg_advisory_lock(9)")
+        said = other.ask(query("SELECT 1"))
+        assert sqlstates(said) == ["53300"]
+        assert "advisory lock; clients may keep 1 of 2 connections" in said[0].fields["M"]
+        assert other.value("SELECT pg_try_advisory_xact_lock(9)") == "t"
+        assert other.value("SELECT current_setting('app.user_id')") == "kept"
+        assert client.value("SELECT count(*) FROM mine") == "0"
+
+
+def test_who_is_pinned_is_shown_and_logged(stage: Stage) -> None:
+    with stage.client("two") as client:
+        client.query("LISTEN mine; CREATE TEMP TABLE mine (a int)")
+        wait_until("it is pinned", lambda: is_pinned(stage.router))
+        [row] = [row for row in stage.router.admin("SHOW CLIENTS") if row["pinned"]]
+        assert row["pinned"] == "temporary table, LISTEN"
+        assert int(row["pinned_us"]) > 0
+        stage.router.log_with("kept by its client: temporary table, LISTEN")
+        client.query("UNLISTEN mine")
+        client.query("SELECT 1")
+        [row] = [row for row in stage.router.admin("SHOW CLIENTS") if row["pinned"]]
+        assert row["pinned"] == "temporary table"
+
+
+def test_a_startup_setting_comes_back_by_reset(stage: Stage) -> None:
+    options = {"options": "-c search_path=pg_catalog -c work_mem=2MB"}
+    for port, name in (
+        (stage.database.port, stage.database.name),
+        (stage.router.port, "one"),
+    ):
+        with WireClient.login(port, name, parameters=options) as client:
+            client.query("SET search_path = public; SET work_mem = '3MB'")
+            client.query("BEGIN; SET app.user_id = 'x'")
+            client.query("RESET work_mem")
+            assert client.value("SHOW work_mem") == "2MB"
+            assert client.value("SHOW search_path") == "public"
+            client.query("COMMIT")
+            assert client.value("SHOW work_mem") == "2MB"
+            assert client.value("SHOW search_path") == "public"
+            client.query("RESET ALL")
+            assert client.value("SHOW search_path") == "pg_catalog"
+
+
+def test_settings_in_another_encoding_are_followed(stage: Stage) -> None:
+    with (
+        WireClient.login(
+            stage.router.port, "one", parameters={"client_encoding": "LATIN1"}
+        ) as client,
+        stage.client("one") as other,
+    ):
+        client.ask(query("SET app.user_id = 'é'".encode("latin-1")))
+        for _ in range(2):
+            assert rows(client.ask(query("SHOW app.user_id"))) == [["é".encode("latin-1")]]
+            assert other.value(LOOKS["custom"]) == "-"
+
+
+def test_a_search_path_of_ones_own_operators_changes_nothing(stage: Stage) -> None:
+    stage.database.execute(
+        "CREATE SCHEMA evil; CREATE FUNCTION evil.no(text, text) RETURNS bool LANGUAGE sql AS"
+        " 'SELECT false'; CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text,"
+        " FUNCTION = evil.no); CREATE FUNCTION evil.set_config(text, text, bool) RETURNS text"
+        " LANGUAGE sql AS 'SELECT NULL::text'"
+    )
+    with stage.client("one") as client, stage.client("one") as other:
+        client.query("SET search_path = evil, pg_catalog; SET app.user_id = 'mine'")
+        for _ in range(2):
+            assert client.value("SHOW search_path") == "evil, pg_catalog"
+            assert client.value("SHOW app.user_id") == "mine"
+            assert other.value("SHOW search_path") == '"$user", public'

@@ -1,0 +1,189 @@
+"""What a client leaves on its server keeps it there, for as long as it is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from router.config.values import PoolMode
+from router.protocol import marks
+from router.session.lease import ClientState
+from tests.support.harness import FakeClient, Harness
+from tests.support.wire import SYNC, kinds, query, rows, run, sqlstates
+
+if TYPE_CHECKING:
+    from tests.support.harness import FakeServer
+
+# The model takes it for any SELECT, the router for what may leave a temporary table.
+TEMP = "SELECT temp"
+
+
+def pooled(**settings: object) -> tuple[Harness, FakeClient, FakeServer]:
+    """A pool of two servers, one of which has what a client has left."""
+    harness = Harness(**{"pool_size": 2, "most_pinned": 1, **settings})  # type: ignore[arg-type]
+    client = harness.connect()
+    harness.ask(client, query("SELECT 1"))
+    [server] = harness.servers
+    server.model.kept = marks.TEMP
+    return harness, client, server
+
+
+def is_pinned(client: FakeClient) -> bool:
+    """Whether the client keeps its server."""
+    lease = client.session.lease
+    return lease.pin is not None and lease.server is not None
+
+
+def state_of(client: FakeClient) -> ClientState:
+    """What SHOW CLIENTS says of it."""
+    return client.session.lease.state
+
+
+def test_a_client_keeps_its_server_while_something_is_there() -> None:
+    harness, client, server = pooled()
+    harness.ask(client, query(TEMP))
+    assert is_pinned(client)
+    assert state_of(client) is ClientState.ACTIVE
+    assert rows(harness.ask(harness.connect(), query("SELECT other"))) == [[b"SELECT other"]]
+    assert "SELECT other" not in server.model.log
+    harness.ask(client, query("SELECT 2"))
+    assert is_pinned(client)
+    server.model.kept = 0
+    harness.ask(client, query("SELECT 3"))
+    assert not is_pinned(client)
+    assert state_of(client) is ClientState.IDLE
+    harness.check()
+
+
+def test_a_client_that_leaves_nothing_is_asked_nothing() -> None:
+    harness, client, server = pooled()
+    harness.ask(client, query("SELECT 1"), query("BEGIN"), query("COMMIT"), run("x") + SYNC)
+    assert server.model.asked == 0
+    harness.ask(client, query("SELECT temp"))
+    assert server.model.asked == 1
+
+
+def test_a_false_alarm_needs_no_clean_up() -> None:
+    harness, client, server = pooled()
+    server.model.kept = 0
+    harness.ask(client, query(TEMP))
+    assert (server.model.asked, server.model.log[-1]) == (1, TEMP)
+
+
+@pytest.mark.parametrize("statement", [query("SELECT 2"), run("SELECT 2") + SYNC])
+def test_a_client_with_too_much_is_told_and_its_server_cleaned(statement: bytes) -> None:
+    harness, client, server = pooled(most_pinned=0)
+    harness.ask(client, query(TEMP))
+    assert not is_pinned(client)
+    assert server.model.log[-1] == "DISCARD TEMP"
+    server.model.kept = 0
+    told = harness.ask(client, statement)
+    assert (kinds(told), sqlstates(told)) == ("EZ", ["53300"])
+    fields = told[0].fields
+    assert "temporary table" in fields["M"]
+    assert "max_pinned" in fields["H"]
+    assert rows(harness.ask(client, statement)) == [[b"SELECT 2"]]
+    harness.check()
+
+
+def test_a_second_client_is_refused_where_one_may_keep_a_server() -> None:
+    harness, client, _ = pooled()
+    other = harness.connect()
+    harness.ask(client, query(TEMP))
+    harness.ask(other, query("SELECT 1"))
+    harness.servers[-1].model.kept = marks.LOCK
+    harness.ask(other, query("SELECT pg_advisory_lock(1)"))
+    assert (is_pinned(client), is_pinned(other)) == (True, False)
+    assert sqlstates(harness.ask(other, query("SELECT 1"))) == ["53300"]
+    assert sqlstates(harness.ask(client, query("SELECT 1"))) == []
+
+
+def test_in_statement_mode_nothing_is_kept() -> None:
+    harness, client, _ = pooled(pool_mode=PoolMode.STATEMENT, most_pinned=0)
+    harness.ask(client, query(TEMP))
+    assert sqlstates(harness.ask(client, query("SELECT 1"))) == ["0A000"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pin_session_state": False},
+        {"cleanup_server_connections": False},
+        {"pool_mode": PoolMode.SESSION},
+    ],
+)
+def test_nobody_asks_where_nothing_follows(settings: dict[str, object]) -> None:
+    harness, client, server = pooled(**settings)
+    harness.ask(client, query(TEMP))
+    assert server.model.asked == 0
+    assert client.session.lease.pin is None
+    harness.check()
+
+
+def test_what_is_sent_behind_waits_for_the_answer_and_is_answered() -> None:
+    harness, client, server = pooled()
+    client.send(query(TEMP) + query("SELECT 2") + run("SELECT 3") + SYNC)
+    assert rows(harness.read(client)) == [[b"SELECT temp"], [b"SELECT 2"], [b"SELECT 3"]]
+    assert is_pinned(client)
+    server.model.kept = 0
+    client.send(query("SELECT 4") + query("SELECT 5"))
+    assert rows(harness.read(client)) == [[b"SELECT 4"], [b"SELECT 5"]]
+    assert not is_pinned(client)
+    harness.check()
+
+
+@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_a_client_may_leave_at_any_step(steps: int, is_kept: bool) -> None:
+    harness, client, server = pooled()
+    server.model.kept = marks.TEMP if is_kept else 0
+    client.send(query(f"{TEMP}; SET application_name TO 'gone'") + query("SELECT mine"))
+    for step in range(steps):
+        server.work() if step % 2 == 0 else server.answer()
+    client.leave()
+    harness.run()
+    server.model.kept = 0
+    other = harness.connect()
+    shown = rows(harness.ask(other, query("SHOW application_name")))
+    assert shown == [[b"SHOW application_name is pgcat"]]
+    harness.check()
+
+
+def test_a_client_that_is_pinned_leaves_a_clean_server() -> None:
+    harness, client, server = pooled()
+    harness.ask(client, query(TEMP))
+    client.leave()
+    harness.run()
+    assert server.model.log[-1] == "DISCARD ALL"
+    harness.check()
+
+
+def test_a_draining_router_waits_for_nobody_who_is_pinned() -> None:
+    harness, client, _ = pooled()
+    harness.ask(client, query(TEMP))
+    client.session.drain()
+    assert client.link.closed
+    harness.run()
+    harness.check()
+
+
+def test_a_server_that_dies_takes_the_pinned_client_with_it() -> None:
+    harness, client, server = pooled()
+    harness.ask(client, query(TEMP))
+    server.die()
+    assert sqlstates(harness.read(client)) == ["08006"]
+    assert client.link.closed
+    harness.check()
+
+
+def test_a_cancel_request_does_not_hit_the_question() -> None:
+    harness, client, server = pooled()
+    client.send(query(TEMP))
+    server.work()
+    server.answer()
+    assert server.connection.queue
+    client.session.cancel()
+    assert not harness.cancelling
+    harness.run()
+    assert is_pinned(client)
