@@ -28,6 +28,7 @@ def pytest_configure() -> None:
     wanted = os.environ.get("PGCAT_TEST_BUILD")
     if wanted is not None and (complaint := builds.complaint(wanted)):
         raise pytest.UsageError(complaint)
+    builds.lead_processes_here()
 
 
 def pytest_report_header() -> str:

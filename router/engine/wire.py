@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..errors import ClientProtocolError
+from .dial import dial
 from .link import Handler, Link, TlsLink
 from .tls import TlsState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .dial import Order
     from .loop import Engine
 
 _RECV: Final = 4096
@@ -211,8 +213,12 @@ class KeepAlive:
         self.user_timeout = user_timeout
 
 
-async def connect(host: str, port: int, keepalive: KeepAlive | None) -> Wire:
+async def connect(
+    host: str, port: int, keepalive: KeepAlive | None, order: Order | None = None
+) -> Wire:
     """Open a TCP connection, or one to a Unix socket if `host` is a directory.
+
+    Of several addresses of the host the first that answers is taken, tried in that `order`.
 
     Raises:
         OSError: no address of the host could be reached.
@@ -225,13 +231,12 @@ async def connect(host: str, port: int, keepalive: KeepAlive | None) -> Wire:
             unix.close()
             raise
         return Wire(socket.socket(fileno=unix.detach()), f"{host}:{port}")
-    stream = await trio.open_tcp_stream(host, port)
-    sock = socket.socket(fileno=stream.socket.detach())
+    sock, ip = await dial(host, port, order)
     try:
         configure(sock, keepalive)
         wire = Wire(sock, f"{host}:{port}")
-        wire.ip = str(sock.getpeername()[0])
     except OSError:
         sock.close()
         raise
+    wire.ip = ip
     return wire

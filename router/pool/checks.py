@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..engine.wire import connect
 from ..errors import RouterError
 from ..protocol import messages
 from . import refusals
-from .connect import deliver_cancel, explained, keepalive_of, log_in
+from .connect import connect_to, deliver_cancel, explained, log_in
 from .facts import QUESTION, facts_of
 from .query import LoginQueries
 
@@ -97,13 +96,12 @@ async def _ask(part: AddressPool) -> Facts | None:
     Raises:
         ServerError: see `open_server`.
     """
-    address, settings = part.address, part.settings
-    limit = settings.healthcheck_timeout
+    limit = part.settings.healthcheck_timeout
     with explained(part), trio.fail_after(limit):
-        wire = await connect(address.host, address.port, keepalive_of(settings))
+        wire = await connect_to(part)
         try:
             key, _ = await log_in(part, wire, NAME)
-            cancel = partial(deliver_cancel, part, *key)
+            cancel = partial(deliver_cancel, part, *key, wire.ip)
             answer = await LoginQueries(wire, time_limit=limit, cancel=cancel).run(QUESTION)
             wire.send_at_once(messages.TERMINATE)
             return facts_of(answer.rows)

@@ -54,6 +54,16 @@ def keepalive_of(settings: PoolSettings) -> KeepAlive:
     )
 
 
+async def connect_to(pool: AddressPool) -> Wire:
+    """Connect, of several addresses to the one where somebody has logged in last if it answers.
+
+    Raises:
+        OSError: no address of the host could be reached.
+    """
+    address, order = pool.address, pool.health.addresses.order
+    return await connect(address.host, address.port, keepalive_of(pool.settings), order)
+
+
 async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
     """Connect and log in.
 
@@ -62,14 +72,14 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
         ServerRefused: it answered with an error, whose code and text these are.
         ServerProtocolError: it does not speak the protocol, or failed to prove who it is.
     """
-    address, settings = pool.address, pool.settings
+    settings = pool.settings
     timeout = settings.server_login_timeout
     stage = "connect"
     with explained(pool):
         try:
             with trio.fail_after(timeout):
                 with trio.fail_after(min(timeout, settings.connect_timeout)):
-                    wire = await connect(address.host, address.port, keepalive_of(settings))
+                    wire = await connect_to(pool)
                 stage = "server_login"
                 return await _become_server(engine, pool, wire)
         except trio.TooSlowError:
@@ -85,7 +95,7 @@ async def _become_server(engine: Engine, pool: AddressPool, wire: Wire) -> Serve
             queries = LoginQueries(
                 wire,
                 time_limit=settings.connect_timeout,
-                cancel=partial(deliver_cancel, pool, *key),
+                cancel=partial(deliver_cancel, pool, *key, wire.ip),
             )
             reported.update(await _prepare(pool, queries))
         return _hand_to_engine(engine, pool, wire, key, reported)
@@ -124,6 +134,19 @@ async def log_in(
     pool: AddressPool, wire: Wire, name: str
 ) -> tuple[tuple[int, bytes], dict[str, str]]:
     """Log in as `name`; returns the key for cancel requests, and what the server reports."""
+    addresses = pool.health.addresses
+    try:
+        outcome = await _log_in(pool, wire, name)
+    except BaseException:  # a time-out, too
+        addresses.failed(wire.ip)
+        raise
+    addresses.worked(wire.ip)
+    return outcome
+
+
+async def _log_in(
+    pool: AddressPool, wire: Wire, name: str
+) -> tuple[tuple[int, bytes], dict[str, str]]:
     settings = pool.settings
     if settings.server_tls:
         await _start_tls(pool, wire)
@@ -242,15 +265,19 @@ async def send_cancel(server: ServerConnection) -> None:
 
     Returns when the server has closed that connection, which is after it has sent the signal.
     """
-    await deliver_cancel(server.pool, server.pid, server.secret)
+    await deliver_cancel(server.pool, server.pid, server.secret, server.ip)
 
 
-async def deliver_cancel(pool: AddressPool, pid: int, secret: bytes) -> None:
-    """Do what `send_cancel` does, for a backend by its key."""
+async def deliver_cancel(pool: AddressPool, pid: int, secret: bytes, ip: str) -> None:
+    """Do what `send_cancel` does, for a backend by its key.
+
+    It goes to the address `ip` that the backend was reached at: another one of its host's may
+    lead to another server.
+    """
     with trio.move_on_after(pool.settings.server_login_timeout):
         try:
             wire = await connect(
-                pool.address.host, pool.address.port, keepalive_of(pool.settings)
+                ip or pool.address.host, pool.address.port, keepalive_of(pool.settings)
             )
         except OSError as error:
             log.warning(

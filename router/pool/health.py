@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..errors import ServerLost, ServerTimeout
+from .addresses import Addresses
 from .lag import Positions
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class ServerHealth:
         checks, failed_checks: in all.
         checked_at: when the last check ended, or None.
         check_time: how long that took, in seconds.
+        addresses: which of its host's to connect to first.
         parts: the address pools of all users, the replaced ones among them.
         facts: what it has told last, or None.
         positions: where it was in the WAL, as a primary.
@@ -113,6 +115,7 @@ class ServerHealth:
         self.failed_checks = 0
         self.checked_at: float | None = None
         self.check_time = 0.0
+        self.addresses: Final = Addresses()
         self.parts: Final[list[AddressPool]] = []
         self.facts: Facts | None = None
         self.positions: Final = Positions()

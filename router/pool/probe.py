@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..engine.loop import Engine
-from ..engine.wire import connect
 from ..errors import RouterError
 from ..protocol import messages
-from .connect import deliver_cancel, explained, keepalive_of, log_in
+from .connect import connect_to, deliver_cancel, explained, log_in
 from .facts import QUESTION, facts_of
 from .query import LoginQueries
 from .registry import PoolRegistry
@@ -111,10 +110,10 @@ async def _ask(user: str, part: AddressPool) -> Probe:
     limit = settings.server_login_timeout
     with explained(part), trio.fail_after(limit):
         with trio.fail_after(min(limit, settings.connect_timeout)):
-            wire = await connect(address.host, address.port, keepalive_of(settings))
+            wire = await connect_to(part)
         try:
             key, reported = await log_in(part, wire, NAME)
-            cancel = partial(deliver_cancel, part, *key)
+            cancel = partial(deliver_cancel, part, *key, wire.ip)
             queries = LoginQueries(wire, time_limit=limit, cancel=cancel)
             facts = facts_of((await queries.run(QUESTION)).rows)
             limits = (await queries.run(_LIMITS)).rows

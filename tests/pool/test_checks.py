@@ -35,12 +35,16 @@ def engine() -> Iterator[Engine]:
 
 
 def health_of(
-    engine: Engine, port: int, *passwords: str | None, timeout: float = 60.0
+    engine: Engine,
+    port: int,
+    *passwords: str | None,
+    timeout: float = 60.0,
+    host: str = HOST,
 ) -> ServerHealth:
     """The health of a server that users with such passwords share."""
     harness, healths = Harness(), Healths(engine)
     part = harness.part
-    address = replace(part.address, host=HOST, port=port, database="postgres")
+    address = replace(part.address, host=host, port=port, database="postgres")
     settings = replace(part.settings, server_username=USER, healthcheck_timeout=timeout)
     for password in passwords:
         secret = UserSecret(USER, password)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from enum import Enum
 from functools import cache
@@ -32,13 +33,14 @@ def module_name(path: str) -> str:
 @cache
 def build() -> Build:
     """What `import router` finds here."""
-    compiled = [not _origin(module_name(path)).endswith(".py") for path in COMPILED_MODULES]
+    compiled = [not origin(module_name(path)).endswith(".py") for path in COMPILED_MODULES]
     if all(compiled):
         return Build.COMPILED
     return Build.MIXED if any(compiled) else Build.PLAIN
 
 
-def _origin(name: str) -> str:
+def origin(name: str) -> str:
+    """The file that a module is imported from here."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.origin is not None
@@ -52,3 +54,14 @@ def complaint(wanted: str) -> str:
     if wanted == Build.COMPILED.value and "site-packages" not in PACKAGE.parts:
         return f"the tests are to run on the installed package, and not on {PACKAGE}"
     return ""
+
+
+def lead_processes_here() -> None:
+    """Have processes import this package, wherever they are started.
+
+    What is installed may be another tree's: of several that share an environment only one is.
+    """
+    ours = str(PACKAGE.parent)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if "site-packages" not in PACKAGE.parts and paths[0] != ours:
+        os.environ["PYTHONPATH"] = os.pathsep.join([ours, *filter(None, paths)])

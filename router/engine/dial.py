@@ -1,0 +1,89 @@
+"""Connecting to a host with several addresses: one after the other, soon in parallel."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    # Puts addresses in the order in which to try them.
+    Order = Callable[[Sequence[str]], Sequence[str]]
+    SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+    # What getaddrinfo returns of each.
+    Target = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketAddress]
+
+# How long an address is tried before the next one is, too, in seconds: RFC 8305, section 5.
+HEAD_START: Final = 0.25
+
+
+async def dial(host: str, port: int, order: Order | None = None) -> tuple[socket.socket, str]:
+    """Open a TCP connection to the first address that answers; returns that, too.
+
+    Args:
+        host: a name, or an address.
+        port: the same for all addresses.
+        order: how to try them; else it is that of the resolver.
+
+    Raises:
+        OSError: the name cannot be looked up, or no address can be reached.
+    """
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    targets = {str(entry[4][0]): entry for entry in found}
+    names = list(targets)
+    race = _Race()
+    return await race.run([targets[name] for name in (order(names) if order else names)])
+
+
+class _Race:
+    """Attempts to connect, of which the first that succeeds wins."""
+
+    def __init__(self) -> None:
+        self._winner: tuple[socket.socket, str] | None = None
+        self._errors: Final[list[OSError]] = []
+
+    async def run(self, targets: Sequence[Target]) -> tuple[socket.socket, str]:
+        """Try what getaddrinfo has returned, in that order."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for family, kind, protocol, _, address in targets:
+                    lost = trio.Event()
+                    nursery.start_soon(
+                        self._attempt, (family, kind, protocol), address, lost, nursery
+                    )
+                    with trio.move_on_after(HEAD_START):
+                        await lost.wait()
+        except BaseException:
+            if self._winner is not None:
+                self._winner[0].close()
+            raise
+        if self._winner is None:
+            raise self._errors[0] if self._errors else OSError("the name has no address")
+        return self._winner
+
+    async def _attempt(
+        self,
+        kind: tuple[int, int, int],
+        address: SocketAddress,
+        lost: trio.Event,
+        nursery: trio.Nursery,
+    ) -> None:
+        try:
+            sock = trio.socket.socket(*kind)
+        except OSError as error:  # such as IPv6 where there is none
+            self._errors.append(error)
+            lost.set()
+            return
+        try:
+            await sock.connect(address)
+            if self._winner is None:
+                self._winner = socket.socket(fileno=sock.detach()), str(address[0])
+                nursery.cancel_scope.cancel()
+        except OSError as error:
+            self._errors.append(error)
+            lost.set()
+        finally:
+            sock.close()
