@@ -90,6 +90,7 @@ MODULES = [
     "router/session/mistakes.py",
     "router/session/writes.py",
     "router/session/lease.py",
+    "router/session/failures.py",
     "router/session/timeouts.py",
     "router/session/bound_keys.py",
     "router/session/client_routing.py",
@@ -97,10 +98,12 @@ MODULES = [
     "router/session/answered.py",
     "router/session/names.py",
     "router/session/batch_route.py",
+    "router/session/whole.py",
     "router/session/script.py",
     "router/session/batch.py",
     "router/session/long.py",
     "router/session/simple.py",
+    "router/session/resend.py",
     "router/session/session.py",
 ]
 

@@ -46,6 +46,8 @@ POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
 # A Bind of no values, from behind its names.
 _NOTHING_BOUND: Final = bytes(6)
 
+_COPY_FAIL: Final = messages.copy_fail("client disconnected")
+
 _RAW_STEPS: Final = {
     codes.PARSE: FORWARD_PARSE,
     codes.BIND: FORWARD_BIND,
@@ -188,6 +190,22 @@ class Script:
         self.segment = None
         self._out.clear()
         self.out_size = 0
+
+    def give_back(self, server: ServerConnection, *, polite: bool) -> None:
+        """Give the server back in whatever state it is."""
+        if not server.queue:
+            server.pool.release(server)
+            return
+        self.send(server)
+        # See that no batch takes effect that the client has not ended by a Sync.
+        last = server.queue[-1]
+        if last.is_open:
+            last.cut()
+            server.send(_COPY_FAIL + POISON + messages.SYNC)
+        elif last.copying:
+            last.end_copy()
+            server.send(_COPY_FAIL)
+        server.pool.abandon(server, cancel=not polite)
 
     # --- operations
 
