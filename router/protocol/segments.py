@@ -218,6 +218,7 @@ class Segment:
         owes_sync: the client has sent a Sync that was kept from a server in COPY.
         error: the ErrorResponse of a swallowed segment, by field code.
         request: what its client has sent, as long as that could be sent again.
+        lost_with: the server connection that it was sent to before, and that was lost.
         is_heard: a part of the answer has been given to its client.
         withheld: the answer up to its error, which has not been given to the client.
     """
@@ -237,6 +238,7 @@ class Segment:
     owes_sync = False
     error: dict[str, str] | None = None
     request: object = None
+    lost_with: object = None
     is_heard = False
     withheld = b""
     # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was

@@ -6,7 +6,8 @@ A segment keeps what its client has sent for it (`Segment.request`) until it is 
 server lost before that, all that the client has on its way there is sent to another, in its
 order, if each of it
 
-- is whole, outside of a transaction block, and the first try;
+- is whole, outside of a transaction block, and the first try (a server that ends all its
+  connections does so one after the other: what has met one of these may meet the next);
 - has not been answered in part to the client;
 - is a read that leaves nothing behind; or the bytes have never left the router.
 
@@ -23,6 +24,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ServerLost
+from ..pool.server import ServerConnection
 from ..protocol import codes, marks, messages
 from ..protocol.binds import PORTAL
 from ..protocol.framing import HEADER_SIZE, string_in
@@ -34,7 +36,6 @@ from .whole import WholeBatch
 if TYPE_CHECKING:
     from ..errors import RouterError
     from ..pool.contracts import Loss
-    from ..pool.server import ServerConnection
     from ..routing.types import Analysis, Route
     from .batch import Batch
     from .client import Client
@@ -87,14 +88,20 @@ class Resend:
         for segment in loss.segments:
             if segment.request is None or segment.is_heard or segment.is_open:
                 return False
+            if not _is_first_try(segment, server):
+                return False
             if not (_is_whole(segment) if loss.is_unsent else self._is_read(segment)):
                 return False
         self.waiting = loss.segments
+        server.used_at = lease.engine.now
+        for segment in self.waiting:
+            segment.lost_with = server
         if not loss.is_unsent:
             lease.pool.retried_reads += len(self.waiting)
         log.info("client %s: %s; sending it again", self._client.peer, error.line)
-        # The others of that server may be as dead.
-        server.pool.check_idle()
+        # Other connections may be as dead.
+        for part in lease.pool.shards[server.pool.address.shard]:
+            part.check_idle()
         return True
 
     def withholds(self, segment: Segment, error: bytes) -> bool:
@@ -109,6 +116,7 @@ class Resend:
             or server.status != codes.IDLE
             or len(server.queue) > 1
             or segment.is_open
+            or segment.lost_with is not None
             or not messages.is_of_stale_plan(_sqlstate(error), error)
         ):
             return False
@@ -155,7 +163,7 @@ class Resend:
         return batch_route(router, state, operations, complete=True)
 
     def send(self, server: ServerConnection) -> None:
-        """Send the first that waits; it is not kept, so that this is the last time."""
+        """Send the first that waits."""
         lost = self.waiting.pop(0)
         operations, script = _operations(lost), self._batch.script
         script.trust()
@@ -169,12 +177,14 @@ class Resend:
             self._batch.run(server, operations)
         segment = server.queue[-1]
         segment.started, segment.resets_all = lost.started, lost.resets_all
+        segment.request, segment.lost_with = lost.request, lost.lost_with
 
-    def prepare_anew(self, segment: Segment) -> None:
+    def prepare_anew(self, server: ServerConnection, segment: Segment) -> None:
         """The server has statements that are out of date: have the client's made anew."""
         self.waiting = [segment]
-        segment.request = _operations(segment)
-        self._batch.rebind(segment.request)
+        segment.request = operations = _operations(segment)
+        segment.lost_with = server
+        self._batch.rebind(operations)
         self._lease.pool.prepared_anew += 1
 
     def refuse(self, error: RouterError) -> None:
@@ -221,6 +231,19 @@ def _is_whole(segment: Segment) -> bool:
         and not operation.missing
         and operation.kind != codes.FLUSH
         for operation in _operations(segment)
+    )
+
+
+def _is_first_try(segment: Segment, server: ServerConnection) -> bool:
+    """Whether it may be sent again, having been lost with the server.
+
+    A statement that makes servers crash must not be taken from one to the next.
+    """
+    before = segment.lost_with
+    return before is None or (
+        isinstance(before, ServerConnection)
+        and before.pool is server.pool
+        and server.opened_at < before.used_at
     )
 
 

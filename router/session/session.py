@@ -479,7 +479,7 @@ class Session(PoolClient):
         server = self.lease.server
         assert server is not None
         self.lease.release(server)  # which finds out what else is out of date
-        self.resend.prepare_anew(segment)
+        self.resend.prepare_anew(server, segment)
         self._send_again()
 
     def _let_go(self, server: ServerConnection) -> None:
