@@ -98,7 +98,6 @@ MODULES = [
     "router/session/answered.py",
     "router/session/names.py",
     "router/session/batch_route.py",
-    "router/session/whole.py",
     "router/session/script.py",
     "router/session/batch.py",
     "router/session/long.py",

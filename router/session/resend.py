@@ -30,8 +30,7 @@ from ..protocol.binds import PORTAL
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.segments import Segment
 from .batch_route import batch_route
-from .names import Operation
-from .whole import WholeBatch
+from .names import Operation, WholeBatch
 
 if TYPE_CHECKING:
     from ..errors import RouterError
@@ -149,12 +148,17 @@ class Resend:
 
     # --- again
 
-    def route(self) -> Route:
-        """Where the first that waits is to go.
+    def ask(self) -> None:
+        """Ask for a server for the first that waits, and send it if there is one.
 
         Raises:
-            RoutingError: nowhere.
+            RouterError: there is none; see `refuse`.
         """
+        server = self._lease.server or self._lease.request(self._route())
+        if server is not None:
+            self.send(server)
+
+    def _route(self) -> Route:
         operations = _operations(self.waiting[0])
         router, state = self._lease.pool.router, self._routing.state
         first = operations[0]
@@ -166,6 +170,7 @@ class Resend:
         """Send the first that waits."""
         lost = self.waiting.pop(0)
         operations, script = _operations(lost), self._batch.script
+        self._lease.has_come = False
         script.trust()
         if operations[0].kind == codes.QUERY:
             message = operations[0].data

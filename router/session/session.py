@@ -18,12 +18,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import (
-    ClientProtocolError,
-    RouterError,
-    RoutingError,
-    ShuttingDown,
-)
+from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool.contracts import PoolClient
 from ..protocol import codes, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
@@ -223,12 +218,15 @@ class Session(PoolClient):
         stream, lease = self.stream, self.lease
         kind, data, start, end = stream.kind, stream.data, stream.start, stream.end
         if found == MESSAGE:
-            if lease.is_pending or self.resend.waiting:
+            if lease.waiter is not None or lease.awaits_settings or lease.asks:
+                return False
+            if self.resend.waiting:
                 return False
             server = lease.server
             if server is None:
                 if lease.loss is not None and kind in b"QPBDEF":
-                    self._tell_loss(lease.loss, ends=kind in b"QF")
+                    error, lease.loss = lease.loss, None
+                    self.batch.refuse(error, ends=kind in b"QF")
                     return True
             else:
                 if server.congested or len(server.queue) > _MAX_PIPELINE:
@@ -370,7 +368,6 @@ class Session(PoolClient):
     def _start(self, server: ServerConnection) -> None:
         """The server is ready: send it what waited for it."""
         if self.resend.waiting:
-            self.lease.has_come = False
             self.resend.send(server)
         elif self.batch.operations:
             self.lease.has_come = False
@@ -408,18 +405,14 @@ class Session(PoolClient):
 
     def _send_again(self) -> None:
         """Ask for a server for the first that is sent again, if there is any, or go on."""
-        resend, lease = self.resend, self.lease
-        while resend.waiting and not self.client.closed:
-            if lease.pool.retired and not self._has_pool():
+        while self.resend.waiting and not self.client.closed:
+            if self.lease.pool.retired and not self._has_pool():
                 return
             try:
-                server = lease.server or lease.request(resend.route())
+                self.resend.ask()
+                return
             except RouterError as error:
                 self._failed(error)
-                continue
-            if server is not None:
-                resend.send(server)
-            return
         self._go_on()
 
     # --- from the server
@@ -501,11 +494,6 @@ class Session(PoolClient):
             self._leave_if_idle()
         self._go_on()
 
-    def _tell_loss(self, error: RouterError, *, ends: bool) -> None:
-        """What the client has left could not be kept: its next statement fails for that."""
-        self.lease.loss = None
-        self.batch.refuse(error, ends=ends)
-
     def _end_reset(self, *, failed: bool) -> None:
         """The segment with a RESET ALL or DISCARD ALL is over: so are the client's choices."""
         is_due, self._was_reset = self._was_reset and not failed, False
@@ -544,11 +532,11 @@ class Session(PoolClient):
 
     def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         """The server is gone, and with it what the client was doing."""
-        if self.resend.take(error, loss):
-            self.lease.lose()
+        is_resent = self.resend.take(error, loss)
+        self.lease.lose()
+        if is_resent:
             self._ask_again()
             return
-        self.lease.lose()
         self.client.error_count += 1
         log.warning("client %s: %s", self.client.peer, error.line)
         self._end(error.message, last_words(error, loss, can_tell=can_tell))
