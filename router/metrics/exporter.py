@@ -165,12 +165,12 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
         lambda r: r.decisions.get("without_key", 0),
     ),
     counter(
-        "retried_reads_total",
+        "retried_reads",
         "Reads that were sent again, their server being lost.",
         lambda r: r.retried_reads,
     ),
     counter(
-        "prepared_anew_total",
+        "prepared_anew",
         "Statements that were prepared again, their columns being others.",
         lambda r: r.prepared_anew,
     ),

@@ -21,8 +21,8 @@ from ..routing.types import ServerRole
 from .answered import AnsweredStatement
 from .batch_route import batch_route
 from .bound_keys import bound_values
-from .names import Names, Operation, WholeBatch
-from .script import Script
+from .names import Names, Operation
+from .script import Script, WholeBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -30,7 +30,8 @@ from ..protocol.binds import PORTAL
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.segments import Segment
 from .batch_route import batch_route
-from .names import Operation, WholeBatch
+from .names import Operation
+from .script import WholeBatch
 
 if TYPE_CHECKING:
     from ..errors import RouterError
