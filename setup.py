@@ -91,6 +91,7 @@ MODULES = [
     "router/session/mistakes.py",
     "router/session/writes.py",
     "router/session/lease.py",
+    "router/session/failures.py",
     "router/session/timeouts.py",
     "router/session/bound_keys.py",
     "router/session/client_routing.py",
@@ -102,6 +103,7 @@ MODULES = [
     "router/session/batch.py",
     "router/session/long.py",
     "router/session/simple.py",
+    "router/session/resend.py",
     "router/session/session.py",
 ]
 

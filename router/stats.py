@@ -229,6 +229,8 @@ class RoutingSnapshot:
         tables, functions: that have been learned from servers.
         too_complex: statements that nobody has looked at all of.
         decisions: how often it has decided what, by the name of the column.
+        retried_reads: statements that were sent again, their server being lost.
+        prepared_anew: statements that were prepared again, their columns being others.
     """
 
     database: str
@@ -243,6 +245,8 @@ class RoutingSnapshot:
     functions: int
     too_complex: int
     decisions: Mapping[str, int] = field(default_factory=dict)
+    retried_reads: int = 0
+    prepared_anew: int = 0
 
     @property
     def refused(self) -> int:

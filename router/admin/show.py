@@ -237,6 +237,8 @@ ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
     numeric("functions", lambda routing: routing.functions),
     numeric("too_complex", lambda routing: routing.too_complex),
     *map(_decision, NAMES),
+    numeric("retried_reads", lambda routing: routing.retried_reads),
+    numeric("prepared_anew", lambda routing: routing.prepared_anew),
 )
 
 SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (

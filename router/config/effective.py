@@ -78,6 +78,7 @@ class PoolSettings:
     replica_fallback: ReplicaFallback
     max_replica_lag: float
     max_replica_lag_bytes: int
+    retry_reads: bool
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int

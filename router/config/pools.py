@@ -319,6 +319,13 @@ class PoolConfig(Section):
         ReplicaFallback,
         Key("What reads do when no replica is left: go to the primary, or fail."),
     ] = ReplicaFallback.PRIMARY
+    retry_reads: Annotated[
+        Flag,
+        Key(
+            "A read whose server is lost before a byte of its answer came is run once more "
+            "elsewhere."
+        ),
+    ] = True
     read_functions: Annotated[
         Texts, Key("Functions of your own that only read, which is not assumed.")
     ] = ()

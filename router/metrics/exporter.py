@@ -164,6 +164,16 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
         "Statements on sharded tables that went to default_shard for want of a key.",
         lambda r: r.decisions.get("without_key", 0),
     ),
+    counter(
+        "retried_reads",
+        "Reads that were sent again, their server being lost.",
+        lambda r: r.retried_reads,
+    ),
+    counter(
+        "prepared_anew",
+        "Statements that were prepared again, their columns being others.",
+        lambda r: r.prepared_anew,
+    ),
 )
 
 HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (

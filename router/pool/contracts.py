@@ -11,10 +11,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..errors import RouterError
+    from ..protocol.segments import Segment
     from ..routing.types import Role
     from .address_pool import AddressPool
     from .leftovers import Leftovers
     from .server import ServerConnection
+
+
+class Loss:
+    """What a client has lost with a server connection.
+
+    Attributes:
+        server: the connection, which is closed.
+        segments: those of the client that have not been answered in full.
+        is_unsent: of all that was for the server since a client got it, nothing was sent.
+    """
+
+    __slots__ = ("is_unsent", "segments", "server")
+
+    def __init__(
+        self, server: ServerConnection, segments: list[Segment], *, is_unsent: bool
+    ) -> None:
+        self.server: Final = server
+        self.segments: Final = segments
+        self.is_unsent: Final = is_unsent
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -64,7 +84,7 @@ class PoolClient(ReplySink):
         """All that was sent of an open batch is answered, or the server reads CopyData."""
         raise NotImplementedError
 
-    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+    def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         """The server connection is gone, and with it what the client was doing.
 
         `can_tell`: the client is not in the middle of a message.

@@ -55,6 +55,8 @@ class Pool:
         unserved: holds back lines about clients that get no server.
         turned_away: clients that found max_waiting_clients before them.
         retired: replaced or gone; clients look for their pool again.
+        retried_reads: statements that have been sent again, their server being lost.
+        prepared_anew: statements that were prepared again, their columns being others.
         inspector: the plugins that look at statements, if there are any.
     """
 
@@ -104,6 +106,8 @@ class Pool:
         self._resumed: trio.Event | None = None  # set by `resume`; None unless paused
         self.turned_away = 0
         self.retired = False
+        self.retried_reads = 0
+        self.prepared_anew = 0
         self.inspector: Inspector | None = None
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse

@@ -16,7 +16,7 @@ from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
 from . import leftovers
 from .answer import Answer
-from .contracts import PoolClient
+from .contracts import Loss, PoolClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -81,6 +81,7 @@ class ServerConnection(BackendStream):
         doomed: it may not serve another client.
         began_at: when what it is doing now can have begun at the earliest: the last answer.
         ip: the address that it is connected to; "" for a Unix socket.
+        sent_before, answered_before: bytes sent and queries answered when its client got it.
     """
 
     def __init__(
@@ -121,6 +122,8 @@ class ServerConnection(BackendStream):
         self.query_count = 0
         self.tls = ""
         self.ip = ""
+        self.sent_before = 0
+        self.answered_before = 0
         self._applying: Variables | None = None
         self._paused = False
         # The client wants cancelled what is behind a query of the router's own.
@@ -256,6 +259,11 @@ class ServerConnection(BackendStream):
         link = self.link
         if link is None:
             return
+        if self.doomed and self.queue and self.queue[0].withheld:
+            # It has said its last word, which nobody has been told.
+            name = self.pool.address.label
+            self.fail(ServerLost(f"server connection to {name} was ended by the server"))
+            return
         if self.wants_turn:
             link.defer()
         listener = self._listener
@@ -369,15 +377,13 @@ class ServerConnection(BackendStream):
         """Learn from an error what it says about our picture of the connection."""
         if sqlstate == b"26000" and self.queue and self.queue[0].awaits_error:
             return  # provoked by the router
-        if sqlstate == b"26000" or (
-            sqlstate == b"0A000" and b"cached plan must not change result type" in head
-        ):
+        if sqlstate == b"26000" or messages.is_of_stale_plan(sqlstate, head):
             # Prepared statements are not as we thought: let them be prepared anew.
             self.marks |= marks.PARSE
             self.columns_changed = True
         elif sqlstate == b"25006" and self.pool.is_primary:
             self.pool.health.doubt()  # a write, and it is read-only: is it still a primary?
-        elif b"VFATAL" in head[:64] or b"VPANIC" in head[:64]:
+        elif messages.is_last(head):
             self.doomed = True
             own = self.queue[0].error if self.queue else None
             if own is not None and self.client is not None:
@@ -420,6 +426,9 @@ class ServerConnection(BackendStream):
     def attach(self, client: PoolClient) -> None:
         """Give the connection to a client."""
         self.client = client
+        self.answered_before = self.query_count
+        if self.link is not None:
+            self.sent_before = self.link.sent
 
     def detach(self) -> None:
         """Take the connection from its client."""
@@ -441,9 +450,16 @@ class ServerConnection(BackendStream):
         # said it all; both concern the client that is being answered.
         heard_all = self.doomed or self.mid_message
         listener = self._listener
+        is_unsent = self.link is not None and self.link.sent == self.sent_before
+        unanswered = list(self.queue)
         self.close()
         for client in affected:
-            client.server_lost(error, can_tell=client is not listener or not heard_all)
+            segments = [segment for segment in unanswered if segment.sink is client]
+            client.server_lost(
+                error,
+                Loss(self, segments, is_unsent=is_unsent),
+                can_tell=client is not listener or not heard_all,
+            )
 
     def close(self) -> None:
         """Close the connection, politely if it is idle; harmless when closed already."""

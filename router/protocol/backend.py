@@ -144,9 +144,10 @@ class BackendStream(ServerHooks):
                 break  # more of it has to come first
             plain = is_plain(queue)
         if start < pos and queue:
-            sink = queue[0].sink
-            if sink is not None:
-                sink.reply(data[start:pos] if start or pos < end else data)
+            segment = queue[0]
+            if segment.sink is not None:
+                segment.is_heard = True
+                segment.sink.reply(data[start:pos] if start or pos < end else data)
         if pos < end:
             if self.wants_turn:
                 self._pending, self._start = data, pos
@@ -163,8 +164,18 @@ class BackendStream(ServerHooks):
         """
         if length < 4:
             raise ServerProtocolError("message length is out of range")
+        if kind == codes.ERROR_RESPONSE and not segment.is_heard:
+            after = pos + 1 + length
+            sink = segment.sink
+            if (
+                sink is not None
+                and after <= len(data)
+                and sink.withholds(segment, data[pos + 5 : after])
+            ):
+                self._withhold(segment, data, start, pos, after)
+                return after, after
         if segment.prefix and segment.sink is not None:
-            segment.sink.reply(segment.prefix)
+            self._give(segment, segment.prefix)
             segment.prefix = b""
         if segment.opening and kind not in b"NAS":
             self._opened(segment, kind)
@@ -235,10 +246,28 @@ class BackendStream(ServerHooks):
         sink = segment.sink
         if sink is None:
             self.on_segment_done(segment)
+        elif segment.withheld:
+            sink.segment_withheld(segment, self.status)
         else:
             sink.reply(data[start:after] if start or after < len(data) else data)
             sink.segment_done(segment, self.status)
         return after, after
+
+    @staticmethod
+    def _give(segment: Segment, data: bytes) -> None:
+        """Give a part of its answer to a segment's client."""
+        if segment.sink is not None:
+            segment.is_heard = True
+            segment.sink.reply(data)
+
+    def _withhold(
+        self, segment: Segment, data: bytes, start: int, pos: int, after: int
+    ) -> None:
+        """Keep the error data[pos:after], and what there is before it, from the client."""
+        segment.withheld = data[start:after]
+        self._note_error(segment, data, pos, after)
+        if segment.steps is not None:
+            segment.fail()
 
     def _opened(self, segment: Segment, kind: int) -> None:
         """The Parse of an unnamed statement, the first of its segment, has been answered."""
@@ -274,9 +303,9 @@ class BackendStream(ServerHooks):
         ):
             if segment.sink is not None:
                 if start < pos:
-                    segment.sink.reply(data[start:pos])
+                    self._give(segment, data[start:pos])
                     start = pos
-                segment.sink.reply(steps[segment.step].payload)
+                self._give(segment, steps[segment.step].payload)
             segment.step += 1
         return start
 
@@ -296,11 +325,10 @@ class BackendStream(ServerHooks):
         ):
             self._emit_due(segment, b"", 0, 0)
 
-    @staticmethod
-    def _drop(segment: Segment, data: bytes, start: int, pos: int, after: int) -> int:
+    def _drop(self, segment: Segment, data: bytes, start: int, pos: int, after: int) -> int:
         """Leave data[pos:after] out of the run; returns the new start."""
-        if start < pos and segment.sink is not None:
-            segment.sink.reply(data[start:pos])
+        if start < pos:
+            self._give(segment, data[start:pos])
         return after
 
     def _message_end(
@@ -311,9 +339,9 @@ class BackendStream(ServerHooks):
             instead = segment.fail() if segment.steps is not None else b""
             if instead and segment.sink is not None:
                 if start < pos:
-                    segment.sink.reply(data[start:pos])
+                    self._give(segment, data[start:pos])
                     start = pos
-                segment.sink.reply(instead)
+                self._give(segment, instead)
             if segment.is_open:
                 self.on_script_done()
             return start
@@ -329,8 +357,8 @@ class BackendStream(ServerHooks):
             segment.step_done(step)
             start = self._emit_due(segment, data, start, pos)
             if segment.is_open and segment.step == len(steps):
-                if start < pos and segment.sink is not None:
-                    segment.sink.reply(data[start:pos])
+                if start < pos:
+                    self._give(segment, data[start:pos])
                     start = pos
                 self.on_script_done()
             return start
@@ -365,8 +393,7 @@ class BackendStream(ServerHooks):
             self.unnamed = UNCLEAR
         if segment.orphaned:
             self.on_orphaned_copy(segment)
-        if segment.sink is not None:
-            segment.sink.reply(data[start:after])
+        self._give(segment, data[start:after])
         if segment.is_open:
             self.on_script_done()
         return after, after

@@ -152,6 +152,19 @@ def _notice_body(text: str, sqlstate: str, severity: str, *, hint: str, detail: 
     return b"".join(code.encode() + cstring(value) for code, value in fields) + b"\0"
 
 
+def is_last(error: bytes) -> bool:
+    """Whether an ErrorResponse with this body, or beginning of one, ends the connection."""
+    return b"VFATAL" in error[:64] or b"VPANIC" in error[:64]
+
+
+def is_of_stale_plan(sqlstate: bytes, error: bytes) -> bool:
+    """Whether a statement would return other columns than when it was prepared."""
+    return sqlstate == b"0A000" and (
+        b"\0RRevalidateCachedQuery\0" in error  # whatever the language of the message
+        or b"cached plan must not change result type" in error
+    )
+
+
 def parse_error_fields(body: bytes) -> dict[str, str]:
     """Read the fields of an ErrorResponse or NoticeResponse body, by field code."""
     fields: dict[str, str] = {}

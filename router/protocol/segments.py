@@ -189,6 +189,14 @@ class ReplySink:
         """Learn that the segment's ReadyForQuery has been given out."""
         raise NotImplementedError
 
+    def withholds(self, segment: Segment, error: bytes) -> bool:
+        """Whether not to be told of an error, the first that there is to hear of a segment."""
+        return False
+
+    def segment_withheld(self, segment: Segment, status: int) -> None:
+        """Learn that a segment with an error that was withheld is over."""
+        raise NotImplementedError
+
 
 class Segment:
     """All that one ReadyForQuery ends: a Query, or an extended batch up to its Sync.
@@ -209,6 +217,10 @@ class Segment:
         started: when it was sent, as time.monotonic().
         owes_sync: the client has sent a Sync that was kept from a server in COPY.
         error: the ErrorResponse of a swallowed segment, by field code.
+        request: what its client has sent, as long as that could be sent again.
+        lost_with: the server connection that it was sent to before, and that was lost.
+        is_heard: a part of the answer has been given to its client.
+        withheld: the answer up to its error, which has not been given to the client.
     """
 
     # Defaults are on the class: most segments change two or three of these, and one is made for
@@ -225,6 +237,10 @@ class Segment:
     orphaned = False
     owes_sync = False
     error: dict[str, str] | None = None
+    request: object = None
+    lost_with: object = None
+    is_heard = False
+    withheld = b""
     # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was
     # the last segment, and how many of these before the Sync.
     _copies = 0

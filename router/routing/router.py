@@ -156,6 +156,10 @@ class QueryRouter(Learner):
         """Find out all about the text of a prepared statement; None if it has no say."""
         return None if self.is_static else self._look_up(text, None).analysis
 
+    def classify(self, text: bytes) -> Analysis:
+        """Find out what a text does, even if that has no say in where it goes."""
+        return self._inspecting_cache.look_up(text).fingerprint
+
     def route_analysis(
         self,
         analysis: Analysis | None,
@@ -251,7 +255,7 @@ class QueryRouter(Learner):
 
     @property
     def caches(self) -> list[AnalysisCache[Entry]]:
-        """What is known about texts: one, and one for `SET SERVER ROLE TO auto` if needed."""
+        """What is known about texts: one, and one that inspects them, if needed."""
         return (
             [self.cache]
             if self._automatic_cache is None
@@ -320,7 +324,13 @@ class QueryRouter(Learner):
         return self._cache_for(state).look_up(text)
 
     def _cache_for(self, state: RoutingState | None) -> AnalysisCache[Entry]:
-        if state is None or state.choice is not ServerRole.AUTO or self.options.parser_enabled:
+        if state is None or state.choice is not ServerRole.AUTO:
+            return self.cache
+        return self._inspecting_cache
+
+    @property
+    def _inspecting_cache(self) -> AnalysisCache[Entry]:
+        if self.options.parser_enabled:
             return self.cache
         if self._automatic_cache is None:
             self._automatic_cache = self._new_cache(inspects=True)

@@ -22,13 +22,14 @@ from .answered import AnsweredStatement
 from .batch_route import batch_route
 from .bound_keys import bound_values
 from .names import Names, Operation
-from .script import Script
+from .script import Script, WholeBatch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..pool.server import ServerConnection
     from ..protocol.frontend import ClientStream
     from ..routing.types import Route
-    from .answered import PreparedStatement
     from .client import Client
     from .client_routing import ClientRouting
 
@@ -38,6 +39,9 @@ log = logging.getLogger("router.session")
 _SHORTEST: Final = 7
 _LONGEST: Final = 1000
 
+# So many bytes of a segment are kept to be sent again.
+MOST_KEPT: Final = 16 * 1024
+
 # So many bytes do not wait for the Sync.
 BATCH_LIMIT: Final = 64 * 1024
 
@@ -45,53 +49,6 @@ _ANSWERS: Final = {
     codes.PARSE: messages.PARSE_COMPLETE,
     codes.CLOSE: messages.CLOSE_COMPLETE,
 }
-
-
-class WholeBatch:
-    """A batch of one Bind and what follows it, all of which is here.
-
-    Attributes:
-        data: it is data[start:end].
-        portal_end, name_end, rest: where in it the names of the Bind end, and the Bind.
-        statement: what is bound.
-        count: of its messages behind the Bind.
-    """
-
-    __slots__ = (
-        "count",
-        "data",
-        "end",
-        "name_end",
-        "portal_end",
-        "rest",
-        "start",
-        "statement",
-    )
-
-    def __init__(
-        self,
-        data: bytes,
-        start: int,
-        portal_end: int,
-        name_end: int,
-        rest: int,
-        end: int,
-        statement: PreparedStatement,
-        count: int,
-    ) -> None:
-        self.data: Final = data
-        self.start: Final = start
-        self.portal_end: Final = portal_end
-        self.name_end: Final = name_end
-        self.rest: Final = rest
-        self.end: Final = end
-        self.statement: Final = statement
-        self.count: Final = count
-
-    @property
-    def is_unnamed(self) -> bool:
-        """Whether it is the unnamed statement that is bound."""
-        return self.name_end == self.portal_end + 1
 
 
 class Batch:
@@ -107,6 +64,7 @@ class Batch:
     __slots__ = (
         "_client",
         "_is_begun",
+        "_kept",
         "_lease",
         "_routing",
         "_size",
@@ -127,6 +85,8 @@ class Batch:
         self._size = 0
         # The open batch has been answered so far.
         self._is_begun = False
+        # The open batch at a server so far, as long as it may be sent again.
+        self._kept: list[Operation] | None = None
 
     # --- facts
 
@@ -175,12 +135,19 @@ class Batch:
             return False
         if script.segment is not None and script.segment.failed and kind != codes.SYNC:
             return True
+        if script.segment is None:
+            self._kept = [] if server.status == codes.IDLE else None
+            self._size = 0
         if kind == codes.SYNC:
             script.sync(server)
+            self._keep(Operation(kind, b""), end - start)
+            server.queue[-1].request, self._kept = self._kept, None
         elif kind == codes.FLUSH:
             script.flush(server)
+            self._kept = None
         else:
             operation = self.names.operation(kind, data, start, end)
+            self._keep(operation, end - start)
             if kind == codes.BIND and self._routing.router.finds_shards:
                 taken = self._bind_elsewhere(server, operation)
                 if taken is not None:
@@ -189,6 +156,14 @@ class Batch:
             if script.out_size > BATCH_LIMIT:
                 script.send(server)
         return True
+
+    def _keep(self, operation: Operation, size: int) -> None:
+        """Keep an operation of the batch at the server, unless it becomes too long."""
+        if self._kept is not None:
+            self._size += size
+            self._kept.append(operation)
+            if self._size > MOST_KEPT:
+                self._kept = None
 
     def send_held(self) -> None:
         """Send what there is of a batch: its errors may be what the client waits for.
@@ -262,6 +237,7 @@ class Batch:
             after = message_end(data, pos)
             self.operations.append(self.names.operation(data[pos], data, pos, after))
             pos = after
+        self._size += found.end - found.start
 
     def _read_whole(self, stream: ClientStream) -> WholeBatch | None:
         """Read the messages from a Bind to the Sync, if they are what most batches have."""
@@ -330,6 +306,12 @@ class Batch:
         segment.opening = token
         server.queue.append(segment)
         self.script.trust()
+        if found.end - found.start <= MOST_KEPT:
+            found.is_parsed = token != 0
+            if found.is_unnamed:
+                found.token = self.names.token
+            # Of a long read, this must not keep more than its own.
+            segment.request = found if len(data) <= MOST_KEPT else found.operations()
         if found.is_unnamed:
             message = data[found.start : found.end]
         else:
@@ -455,11 +437,11 @@ class Batch:
         self.skipping = not synced
         self._client.refuse(error, messages.READY_IDLE if synced else b"")
 
-    def rebind(self) -> None:
+    def rebind(self, others: Sequence[Operation] = ()) -> None:
         """Look all statements of the client up anew, those among the operations too."""
         self._routing.epoch = self._routing.router.epoch
         found = self.names.rebind()
-        for operation in self.operations:
+        for operation in (*self.operations, *others):
             if operation.statement is not None:
                 operation.statement = found(operation.statement)
             if operation.previous is not None:
@@ -469,8 +451,16 @@ class Batch:
 
     def replay(self, server: ServerConnection) -> None:
         """Send what was collected."""
+        is_kept = self.is_complete and self._size <= MOST_KEPT
+        operations = self._take()
+        self.run(server, operations)
+        if is_kept:
+            server.queue[-1].request = operations
+
+    def run(self, server: ServerConnection, operations: list[Operation]) -> None:
+        """Send operations."""
         script = self.script
-        for operation in self._take():
+        for operation in operations:
             if operation.kind == codes.SYNC:
                 script.sync(server)
             elif operation.kind == codes.FLUSH:

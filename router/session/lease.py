@@ -439,7 +439,7 @@ class Lease:
         """The server is gone."""
         self.server = None
         self.pin = None
-        self.awaits_settings = self.asks = False
+        self.awaits_settings = self.asks = self.has_come = False
 
     def end(self) -> ServerConnection | None:
         """The client leaves: give up all claims; returns the server that is to go back."""

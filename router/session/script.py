@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError
 from ..protocol import codes, marks, messages
+from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.prepared import UNCLEAR
 from ..protocol.segments import (
     EMIT,
@@ -34,17 +35,20 @@ from ..protocol.segments import (
     Step,
 )
 from .answered import EMPTY_BODY, transaction_failed
+from .names import Operation
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from .answered import AnsweredMessage, PreparedStatement
     from .client_routing import ClientRouting
-    from .names import Names, Operation
+    from .names import Names
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
 # A Bind of no values, from behind its names.
 _NOTHING_BOUND: Final = bytes(6)
+
+_COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
 _RAW_STEPS: Final = {
     codes.PARSE: FORWARD_PARSE,
@@ -53,6 +57,78 @@ _RAW_STEPS: Final = {
     codes.EXECUTE: FORWARD_EXECUTE,
     codes.CLOSE: FORWARD_CLOSE,
 }
+
+
+class WholeBatch:
+    """A batch of one Bind and what follows it, all of which is here.
+
+    Attributes:
+        data: it is data[start:end].
+        portal_end, name_end, rest: where in it the names of the Bind end, and the Bind.
+        statement: what is bound.
+        count: of its messages behind the Bind.
+        token: that of the unnamed statement, if it is this one that is bound.
+        is_parsed: its Parse comes before the Bind.
+    """
+
+    __slots__ = (
+        "count",
+        "data",
+        "end",
+        "is_parsed",
+        "name_end",
+        "portal_end",
+        "rest",
+        "start",
+        "statement",
+        "token",
+    )
+
+    def __init__(
+        self,
+        data: bytes,
+        start: int,
+        portal_end: int,
+        name_end: int,
+        rest: int,
+        end: int,
+        statement: PreparedStatement,
+        count: int,
+    ) -> None:
+        self.data: Final = data
+        self.start: Final = start
+        self.portal_end: Final = portal_end
+        self.name_end: Final = name_end
+        self.rest: Final = rest
+        self.end: Final = end
+        self.statement: Final = statement
+        self.count: Final = count
+        self.token = 0
+        self.is_parsed = False
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether it is the unnamed statement that is bound."""
+        return self.name_end == self.portal_end + 1
+
+    def operations(self) -> list[Operation]:
+        """The same message by message."""
+        data, statement = self.data, self.statement
+        found = list[Operation]()
+        if self.is_parsed:
+            found.append(Operation(codes.PARSE, b"", statement))
+        portal = data[self.start + HEADER_SIZE : self.portal_end]
+        found.append(
+            Operation(codes.BIND, data[self.name_end + 1 : self.rest], statement, portal)
+        )
+        for operation in found:
+            operation.token = self.token
+        pos = self.rest
+        while pos < self.end:
+            after = message_end(data, pos)
+            found.append(Operation(data[pos], data[pos:after]))
+            pos = after
+        return found
 
 
 class Script:
@@ -188,6 +264,22 @@ class Script:
         self.segment = None
         self._out.clear()
         self.out_size = 0
+
+    def give_back(self, server: ServerConnection, *, polite: bool) -> None:
+        """Give the server back in whatever state it is."""
+        if not server.queue:
+            server.pool.release(server)
+            return
+        self.send(server)
+        # See that no batch takes effect that the client has not ended by a Sync.
+        last = server.queue[-1]
+        if last.is_open:
+            last.cut()
+            server.send(_COPY_FAIL + POISON + messages.SYNC)
+        elif last.copying:
+            last.end_copy()
+            server.send(_COPY_FAIL)
+        server.pool.abandon(server, cancel=not polite)
 
     # --- operations
 

@@ -18,14 +18,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import (
-    ClientProtocolError,
-    PoolError,
-    RouterError,
-    RoutingError,
-    ServerError,
-    ShuttingDown,
-)
+from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool.contracts import PoolClient
 from ..protocol import codes, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
@@ -33,9 +26,10 @@ from .batch import Batch
 from .client import Client
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
+from .failures import Failures
 from .lease import Lease
 from .long import LongMessages
-from .script import POISON
+from .resend import Resend, last_words
 from .simple import SimpleProtocol
 from .timeouts import ClientWatch, IdleWatch
 
@@ -43,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
+    from ..pool.contracts import Loss
     from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
     from ..pool.server import ServerConnection
@@ -57,8 +52,6 @@ _HOLD_TIME: Final = 0.005
 
 # So many segments of one client may be on their way at a time.
 _MAX_PIPELINE: Final = 2000
-
-_COPY_FAIL: Final = messages.copy_fail("client disconnected")
 
 
 class Session(PoolClient):
@@ -85,6 +78,7 @@ class Session(PoolClient):
         "client",
         "lease",
         "long",
+        "resend",
         "routing",
         "settings",
         "simple",
@@ -116,12 +110,12 @@ class Session(PoolClient):
         self.batch: Final = Batch(self.client, self.routing)
         self.long: Final = LongMessages(self.client, self.routing, self.batch)
         self.simple: Final = SimpleProtocol(self.client, self.routing, self.batch, self.long)
+        self.resend: Final = Resend(self.client, self.routing, self.batch)
         self.stream: Final = ClientStream()
         self._is_working = False
         # A timer will send what there is of a batch.
         self._is_held_for_more = False
-        # Checkouts that have failed since the last one that did not.
-        self._failures = 0
+        self._failures: Final = Failures(self.client, self.lease)
         self._idle_watch: Final = IdleWatch(self.lease, self.end_with)
         self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
         # All settings have been reset, by a segment that may still fail.
@@ -226,6 +220,8 @@ class Session(PoolClient):
         if found == MESSAGE:
             if lease.waiter is not None or lease.awaits_settings or lease.asks:
                 return False
+            if self.resend.waiting:
+                return False
             server = lease.server
             if server is None:
                 if lease.loss is not None and kind in b"QPBDEF":
@@ -259,8 +255,9 @@ class Session(PoolClient):
         stream, batch = self.stream, self.batch
         self.lease.has_come = False
         self.routing.router.tallies.refuse(error)
-        self._log_failure(error)
-        if batch.operations:
+        if self.resend.waiting:
+            self.resend.refuse(error)
+        elif batch.operations:
             batch.fail(error)
             if stream.kind in b"PBDECSH" and not stream.missing and self._is_working:
                 stream.take()  # the last of them; any other message follows the batch
@@ -270,8 +267,9 @@ class Session(PoolClient):
             self.client.refuse(error, messages.READY_IDLE)
             stream.take()
         self.routing.end_transaction()
-        if isinstance(error, PoolError | ServerError):
-            self._count_failure()
+        last = self._failures.note(error)
+        if last is not None:
+            self.end_with(last)
 
     def _go_on(self) -> None:
         """Whatever input was declined may be acted on now."""
@@ -319,7 +317,7 @@ class Session(PoolClient):
     def _long_message(self, kind: int, head: bytes, missing: int) -> bool:
         """Pass on the head of a message that is too long to hold; False declines it for now."""
         lease, long, batch = self.lease, self.long, self.batch
-        if lease.is_pending:
+        if lease.is_pending or self.resend.waiting:
             return False
         if long.refused:
             return True
@@ -354,7 +352,7 @@ class Session(PoolClient):
         """The server that we waited for is there; False if we do not want it any more."""
         if self.client.closed:
             return False
-        self._failures = 0
+        self._failures.end()
         if self.lease.take(server):
             self._start(server)
         return True
@@ -368,7 +366,9 @@ class Session(PoolClient):
 
     def _start(self, server: ServerConnection) -> None:
         """The server is ready: send it what waited for it."""
-        if self.batch.operations:
+        if self.resend.waiting:
+            self.resend.send(server)
+        elif self.batch.operations:
             self.lease.has_come = False
             self.batch.script.trust()
             self.batch.replay(server)
@@ -385,16 +385,31 @@ class Session(PoolClient):
         """There is no server to be had: the statement fails, the session goes on."""
         self.lease.waiter = None
         self._failed(error)
-        self._go_on()
+        self._send_again()
 
     def pool_retired(self) -> None:
         """The pool in whose queue we waited is gone: ask the new one."""
         self.lease.waiter = None
-        if not self._has_pool():
-            return
+        if self._has_pool():
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Ask for a server for what has waited for one."""
         if self.batch.operations:
             try:
                 self.batch.dispatch()
+            except RouterError as error:
+                self._failed(error)
+        self._send_again()
+
+    def _send_again(self) -> None:
+        """Ask for a server for the first that is sent again, if there is any, or go on."""
+        while self.resend.waiting and not self.client.closed:
+            if self.lease.pool.retired and not self._has_pool():
+                return
+            try:
+                self.resend.ask()
+                return
             except RouterError as error:
                 self._failed(error)
         self._go_on()
@@ -440,10 +455,24 @@ class Session(PoolClient):
             return
         elif not server.queue and lease.pool.settings.idle_client_in_transaction_timeout:
             self._idle_watch.start()
-        if self._draining and lease.server is None:
+        if self.resend.waiting:
+            self._send_again()
+        elif self._draining and lease.server is None:
             self._leave_if_idle()
         elif self.stream.has_declined:
             self._go_on()
+
+    def withholds(self, segment: Segment, error: bytes) -> bool:
+        """Whether the first error of a segment need not be the last word."""
+        return self.resend.withholds(segment, error)
+
+    def segment_withheld(self, segment: Segment, status: int) -> None:
+        """A statement of ours has other columns than before: make it anew, and run it."""
+        server = self.lease.server
+        assert server is not None
+        self.lease.release(server)  # which finds out what else is out of date
+        self.resend.prepare_anew(server, segment)
+        self._send_again()
 
     def _let_go(self, server: ServerConnection) -> None:
         """Give the server back if nothing is on its way any more."""
@@ -496,30 +525,16 @@ class Session(PoolClient):
         if self.stream.has_declined:
             self._go_on()
 
-    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+    def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         """The server is gone, and with it what the client was doing."""
+        is_resent = self.resend.take(error, loss)
         self.lease.lose()
+        if is_resent:
+            self._ask_again()
+            return
         self.client.error_count += 1
         log.warning("client %s: %s", self.client.peer, error.line)
-        self._end(error, can_tell=can_tell)
-
-    # --- limits
-
-    def _log_failure(self, error: RouterError) -> None:
-        """Log that a statement gets no server: of those that a dead server fails, a few."""
-        more: str | None = ""
-        if isinstance(error, PoolError | ServerError):
-            more = self.lease.pool.unserved.admit(self._engine.now)
-        if more is not None:
-            log.info("client %s: %s%s", self.client.peer, error.line, more)
-
-    def _count_failure(self) -> None:
-        """Count a failed checkout; one too many ends the session."""
-        self._failures += 1
-        limit = self.lease.pool.settings.checkout_failure_limit
-        if limit is not None and self._failures >= limit:
-            text = f"checkout failure limit reached ({self._failures} / {limit})"
-            self.end_with(PoolError(text))
+        self._end(error.message, last_words(error, loss, can_tell=can_tell))
 
     # --- cancel and drain
 
@@ -552,7 +567,8 @@ class Session(PoolClient):
         server, error = self.lease.server, error or ShuttingDown()
         # In the middle of a message nothing can be said.
         can_tell = server is None or not (server.mid_message or server.doomed)
-        self._end(error, can_tell=can_tell)
+        told = messages.error_from(error, severity="FATAL") if can_tell else b""
+        self._end(error.message, told)
 
     # --- the end
 
@@ -560,14 +576,13 @@ class Session(PoolClient):
         """Close the connection with an error."""
         if error.sqlstate != "57P01":  # a shutdown is logged once, for all
             log.warning("client %s: %s; closing the connection", self.client.peer, error.line)
-        self._end(error, can_tell=True)
+        self._end(error.message, messages.error_from(error, severity="FATAL"))
 
-    def _end(self, error: RouterError, *, can_tell: bool) -> None:
-        """Close the connection, with the error if anything can be said."""
+    def _end(self, reason: str, last_words: bytes) -> None:
+        """Close the connection, with last words if anything can be said."""
         if not self.client.closed:
-            if can_tell:
-                self.reply(messages.error_from(error, severity="FATAL"))
-            self._leave(error.message, polite=False)
+            self.reply(last_words)
+            self._leave(reason, polite=False)
 
     def _leave(self, reason: str, *, polite: bool) -> None:
         """End the session; a `polite` client lets the server finish what it was asked.
@@ -583,25 +598,9 @@ class Session(PoolClient):
             self._client_watch.stop()
         server = self.lease.end()
         if server is not None:
-            self._give_back(server, polite=polite)
+            self.batch.script.give_back(server, polite=polite)
         self.stream.drop()
         link, client.link = client.link, None
         if link is not None:
             link.close()
         self._on_end(self, reason)
-
-    def _give_back(self, server: ServerConnection, *, polite: bool) -> None:
-        """Give the server back in whatever state it is."""
-        if not server.queue:
-            server.pool.release(server)
-            return
-        self.batch.script.send(server)
-        # See that no batch takes effect that the client has not ended by a Sync.
-        last = server.queue[-1]
-        if last.is_open:
-            last.cut()
-            server.send(_COPY_FAIL + POISON + messages.SYNC)
-        elif last.copying:
-            last.end_copy()
-            server.send(_COPY_FAIL)
-        server.pool.abandon(server, cancel=not polite)

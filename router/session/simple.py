@@ -17,6 +17,7 @@ from .answered import (
     deallocation,
     transaction_failed,
 )
+from .batch import MOST_KEPT
 from .inspection import text_objection
 
 if TYPE_CHECKING:
@@ -110,13 +111,24 @@ class SimpleProtocol:
         glance = _glances.get(sql)
         if glance is None:
             glance = _glance(sql)
-        self._send_first(server, message, glance)
+        kept = message if len(message) <= MOST_KEPT else None
+        self._send_first(server, message, glance, kept)
         return True
 
-    def _send_first(self, server: ServerConnection, message: bytes, glance: Glance) -> None:
-        """Send a Query or FunctionCall, or the head of one, and expect its replies."""
+    def _send_first(
+        self,
+        server: ServerConnection,
+        message: bytes,
+        glance: Glance,
+        kept: bytes | None = None,
+    ) -> None:
+        """Send a Query or FunctionCall, or the head of one, and expect its replies.
+
+        `kept` is the same if it may be sent again.
+        """
         lease = self._lease
         segment = Segment(lease.holder, lease.engine.now)
+        segment.request = kept
         server.queue.append(segment)
         if glance is not HARMLESS:
             lease.note(server, glance)
@@ -213,6 +225,7 @@ class SimpleProtocol:
         if server is not None and server.queue:
             self._batch.script.send(server)
             server.send(message)
+            server.queue[-1].request = None  # which is not all of it now
             if message[0] != codes.COPY_DATA:
                 server.queue[-1].end_copy()
         return True

@@ -229,6 +229,8 @@ def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:
             functions=pool.router.known_functions,
             too_complex=pool.router.too_complex,
             decisions=pool.router.tallies.counts,
+            retried_reads=pool.retried_reads,
+            prepared_anew=pool.prepared_anew,
         )
         for pool in pools
     ]

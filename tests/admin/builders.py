@@ -155,6 +155,8 @@ ROUTING = RoutingSnapshot(
     functions=6,
     too_complex=7,
     decisions={"by_key": 7, "refused_no_key": 8},
+    retried_reads=9,
+    prepared_anew=10,
 )
 
 HEALTH = HealthSnapshot(

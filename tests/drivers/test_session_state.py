@@ -40,9 +40,7 @@ def test_a_user_of_row_level_security_sees_its_own_rows_and_nobody_elses(
 ) -> None:
     table = f"rows_{uuid.uuid4().hex}"
     with proxied.direct() as directly:
-        directly.execute(
-            f"CREATE TABLE {table} AS SELECT generate_series(1, 9) AS owner"
-        )
+        directly.execute(f"CREATE TABLE {table} AS SELECT generate_series(1, 9) AS owner")
         directly.execute(
             f"CREATE POLICY own ON {table} USING (owner = current_setting('app.user_id')::int)"
         )

@@ -59,6 +59,8 @@ def value(name: str) -> float:
         ("routing_tables", 5),
         ("routing_functions", 6),
         ("routing_too_complex", 7),
+        ("retried_reads", 9),
+        ("prepared_anew", 10),
         ("stats_total_query_count", 200),
         ("stats_total_query_time", 600),
         ("stats_total_query_time_us", 600_999),

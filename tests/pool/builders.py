@@ -9,6 +9,7 @@ from router.pool.contracts import PoolClient, Waiter
 if TYPE_CHECKING:
     from router.errors import RouterError
     from router.pool.address_pool import AddressPool
+    from router.pool.contracts import Loss
     from router.pool.server import ServerConnection
     from tests.support.harness import FakeServer, Harness
 
@@ -33,7 +34,7 @@ class Client(PoolClient):
     def congested(self) -> bool:
         return False
 
-    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+    def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         self.lost = error
 
     def checkout_failed(self, error: RouterError) -> None:

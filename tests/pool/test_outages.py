@@ -132,7 +132,7 @@ def test_clients_without_a_server_are_a_line_a_second(lines: Lines) -> None:
     assert why.endswith("is free, in use are 1 of 1: 1 being opened")
     assert "could not get connection from the pool" in line
     harness.engine.advance(INTERVAL)
-    clients[0].session._log_failure(PoolTimeout("none"))
+    clients[0].session._failures.note(PoolTimeout("none"))
     assert lines.take() == ["INFO client client:1: none (and 99 more like this before)"]
 
 
@@ -140,7 +140,7 @@ def test_a_clients_own_mistakes_are_all_logged(lines: Lines) -> None:
     harness = Harness()
     client = harness.connect()
     for _ in range(5):
-        client.session._log_failure(RoutingError("no such shard"))
+        client.session._failures.note(RoutingError("no such shard"))
     assert len(lines.take()) == 5
 
 

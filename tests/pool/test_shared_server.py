@@ -12,6 +12,7 @@ from .builders import Client, opened
 
 if TYPE_CHECKING:
     from router.errors import RouterError
+    from router.pool.contracts import Loss
 
 ROW = messages.data_row(("x",))
 DONE = messages.command_complete("SELECT 1") + messages.READY_IDLE
@@ -49,7 +50,7 @@ class Listening(Client):
     def batch_answered(self) -> None:
         self.told.append("answered")
 
-    def server_lost(self, error: RouterError, *, can_tell: bool) -> None:
+    def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         self.told.append("lost" if can_tell else "lost in a message")
 
 

@@ -96,6 +96,7 @@ class FakeLink(Output):
         """Take bytes that were written, at most so many."""
         taken = self.written[:limit]
         self.written = self.written[len(taken) :]
+        self.sent += len(taken)
         return taken
 
     def pause(self) -> None:

@@ -9,6 +9,7 @@ Statements, of which a simple Query may hold several:
     ROWS n ...          n such rows
     SLEEP ...           the same as SELECT, once `wake` is called; `cancel` fails it
     NOTICE ...          a NoticeResponse, and no row
+    INSERT ...          no row
     FAIL ...            a syntax error
     COPY ...            COPY FROM STDIN
     SHOW name           the value of a setting
@@ -314,6 +315,8 @@ class ModelServer:
             self._rows(Portal(f"{sql} is {shown}", ()), 1, described=described)
         elif verb == "NOTICE":
             self._say(messages.notice_response(sql), messages.command_complete("DELETE 0"))
+        elif verb == "INSERT":
+            self._say(messages.command_complete("INSERT 0 1"))
         elif verb == "SLEEP":
             self.sleeping = portal
         elif verb == "COPY":

@@ -1,0 +1,264 @@
+"""What a lost server has not answered, sent again elsewhere where that can do no harm.
+
+Theory of operation
+-------------------
+A segment keeps what its client has sent for it (`Segment.request`) until it is answered. Is the
+server lost before that, all that the client has on its way there is sent to another, in its
+order, if each of it
+
+- is whole, outside of a transaction block, and the first try (a server that ends all its
+  connections does so one after the other: what has met one of these may meet the next);
+- has not been answered in part to the client;
+- is a read that leaves nothing behind; or the bytes have never left the router.
+
+The first error of a segment is therefore withheld (`ReplySink.withholds`) if it is the last
+word of a server, or if it says that a prepared statement has other columns than before: then
+nothing has been executed, and the statement is prepared anew.
+
+What was sent and cannot be repeated fails: nobody knows what has become of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ServerLost
+from ..pool.server import ServerConnection
+from ..protocol import codes, marks, messages
+from ..protocol.binds import PORTAL
+from ..protocol.framing import HEADER_SIZE, string_in
+from ..protocol.segments import Segment
+from .batch_route import batch_route
+from .names import Operation
+from .script import WholeBatch
+
+if TYPE_CHECKING:
+    from ..errors import RouterError
+    from ..pool.contracts import Loss
+    from ..routing.types import Analysis, Route
+    from .batch import Batch
+    from .client import Client
+    from .client_routing import ClientRouting
+
+log = logging.getLogger("router.session")
+
+UNKNOWN_OUTCOME: Final = "Whether the server has carried out what it was sent is not known."
+
+
+class Resend:
+    """What one client has had on its way, while it waits for another server.
+
+    Attributes:
+        waiting: the segments that were lost, the first first.
+    """
+
+    __slots__ = ("_batch", "_client", "_lease", "_routing", "waiting")
+
+    def __init__(self, client: Client, routing: ClientRouting, batch: Batch) -> None:
+        self._client: Final = client
+        self._routing: Final = routing
+        self._lease: Final = routing.lease
+        self._batch: Final = batch
+        self.waiting: list[Segment] = []
+
+    # --- whether
+
+    def take(self, error: RouterError, loss: Loss) -> bool:
+        """See whether what was lost can be sent again; it is then `waiting`.
+
+        It is not if nothing of it was sent at all because it waited for the server: then the
+        client's input is where it was.
+        """
+        lease, server = self._lease, loss.server
+        if (
+            not isinstance(error, ServerLost)
+            or not lease.pool.settings.retry_reads
+            or self._client.closed
+            or lease.mid_message
+            or self._batch.script.has_unsent
+            or server.status != codes.IDLE
+        ):
+            return False
+        is_first = server.query_count == server.answered_before
+        if lease.is_kept_for_good and not is_first:
+            return False
+        if not loss.segments:
+            return is_first and (lease.has_come or bool(self._batch.operations))
+        for segment in loss.segments:
+            if segment.request is None or segment.is_heard or segment.is_open:
+                return False
+            if not _is_first_try(segment, server):
+                return False
+            if not (_is_whole(segment) if loss.is_unsent else self._is_read(segment)):
+                return False
+        self.waiting = loss.segments
+        server.used_at = lease.engine.now
+        for segment in self.waiting:
+            segment.lost_with = server
+        if not loss.is_unsent:
+            lease.pool.retried_reads += len(self.waiting)
+        log.info("client %s: %s; sending it again", self._client.peer, error.line)
+        # Other connections may be as dead.
+        for part in lease.pool.shards[server.pool.address.shard]:
+            part.check_idle()
+        return True
+
+    def withholds(self, segment: Segment, error: bytes) -> bool:
+        """Whether the client is not told of the first error of its segment, for now."""
+        if messages.is_last(error):
+            return True
+        lease, server = self._lease, self._lease.server
+        if (
+            server is None
+            or lease.keeps_server
+            or not lease.pool.settings.retry_reads
+            or server.status != codes.IDLE
+            or len(server.queue) > 1
+            or segment.is_open
+            or segment.lost_with is not None
+            or not messages.is_of_stale_plan(_sqlstate(error), error)
+        ):
+            return False
+        bound = self._bound(segment)
+        return bound is not None and len(bound) == 1 and bound[0].self_contained
+
+    def _is_read(self, segment: Segment) -> bool:
+        """Whether all that it runs is known to read, and to leave nothing behind."""
+        bound = self._bound(segment)
+        if bound is None:
+            return False
+        return all(analysis.is_read and analysis.self_contained for analysis in bound)
+
+    def _bound(self, segment: Segment) -> list[Analysis] | None:
+        """What is known of each statement that it runs; None if that is not all."""
+        router = self._lease.pool.router
+        found: list[Analysis] = []
+        if not _is_whole(segment):
+            return None
+        for operation in _operations(segment):
+            kind, statement = operation.kind, operation.statement
+            if kind == codes.QUERY:
+                found.append(router.classify(string_in(operation.data, 0, len(operation.data))))
+            elif statement is not None:
+                if kind == codes.BIND:
+                    found.append(router.classify(statement.text))
+            elif kind not in (codes.EXECUTE, codes.SYNC) and not _is_of_portal(operation):
+                return None
+        return found
+
+    # --- again
+
+    def ask(self) -> None:
+        """Ask for a server for the first that waits, and send it if there is one.
+
+        Raises:
+            RouterError: there is none; see `refuse`.
+        """
+        server = self._lease.server or self._lease.request(self._route())
+        if server is not None:
+            self.send(server)
+
+    def _route(self) -> Route:
+        operations = _operations(self.waiting[0])
+        router, state = self._lease.pool.router, self._routing.state
+        first = operations[0]
+        if first.kind == codes.QUERY:
+            return router.route(string_in(first.data, 0, len(first.data)), state)
+        return batch_route(router, state, operations, complete=True)
+
+    def send(self, server: ServerConnection) -> None:
+        """Send the first that waits."""
+        lost = self.waiting.pop(0)
+        operations, script = _operations(lost), self._batch.script
+        self._lease.has_come = False
+        script.trust()
+        if operations[0].kind == codes.QUERY:
+            message = operations[0].data
+            server.queue.append(Segment(self._lease.holder))
+            server.unnamed = 0
+            server.marks |= marks.of_text(message).leaves
+            server.send(message)
+        else:
+            self._batch.run(server, operations)
+        segment = server.queue[-1]
+        segment.started, segment.resets_all = lost.started, lost.resets_all
+        segment.request, segment.lost_with = lost.request, lost.lost_with
+
+    def prepare_anew(self, server: ServerConnection, segment: Segment) -> None:
+        """The server has statements that are out of date: have the client's made anew."""
+        self.waiting = [segment]
+        segment.request = operations = _operations(segment)
+        segment.lost_with = server
+        self._batch.rebind(operations)
+        self._lease.pool.prepared_anew += 1
+
+    def refuse(self, error: RouterError) -> None:
+        """There is no server for the first that waits."""
+        for operation in reversed(_operations(self.waiting.pop(0))):
+            self._batch.names.undo(operation)
+        self._client.refuse(error, messages.READY_IDLE)
+
+
+def last_words(error: RouterError, loss: Loss, *, can_tell: bool) -> bytes:
+    """What a client is told whose session ends with its server: that server's words, or ours.
+
+    `can_tell`: it is not in the middle of a message, nor has it been told.
+    """
+    if loss.segments and loss.segments[0].withheld:
+        return loss.segments[0].withheld
+    if not can_tell:
+        return b""
+    return messages.error_response(
+        error.message,
+        error.sqlstate,
+        severity="FATAL",
+        detail=error.detail or (UNKNOWN_OUTCOME if loss.segments else ""),
+        hint=error.hint,
+    )
+
+
+def _operations(segment: Segment) -> list[Operation]:
+    """What its client has sent for it."""
+    request = segment.request
+    if isinstance(request, bytes):
+        return [Operation(codes.QUERY, request)]
+    if isinstance(request, WholeBatch):
+        return request.operations()
+    assert isinstance(request, list)
+    return request
+
+
+def _is_whole(segment: Segment) -> bool:
+    """Whether what it was asked does the same if it is sent to a server once more."""
+    return segment.request is not None and all(
+        operation.error is None
+        and operation.answered is None
+        and not operation.missing
+        and operation.kind != codes.FLUSH
+        for operation in _operations(segment)
+    )
+
+
+def _is_first_try(segment: Segment, server: ServerConnection) -> bool:
+    """Whether it may be sent again, having been lost with the server.
+
+    A statement that makes servers crash must not be taken from one to the next.
+    """
+    before = segment.lost_with
+    return before is None or (
+        isinstance(before, ServerConnection)
+        and before.pool is server.pool
+        and server.opened_at < before.used_at
+    )
+
+
+def _is_of_portal(operation: Operation) -> bool:
+    """Whether it is a Describe or Close of what the same batch has bound."""
+    is_one = operation.kind in (codes.DESCRIBE, codes.CLOSE)
+    return is_one and operation.data[HEADER_SIZE : HEADER_SIZE + 1] == bytes((PORTAL,))
+
+
+def _sqlstate(error: bytes) -> bytes:
+    start = error.find(b"\0C") + 2
+    return error[start : start + 5]
