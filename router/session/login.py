@@ -36,6 +36,7 @@ from ..protocol.startup import (
 from ..protocol.variables import TRACKED, Variables, as_reported
 from ..reasons import reason
 from .admission import Admission
+from .client import Client
 from .credentials import Credentials
 from .session import Session
 
@@ -312,10 +313,13 @@ class Login:
         session = Session(
             self._engine,
             pool,
-            pid=pid,
-            secret=secret,
-            peer=wire.peer,
-            tls=wire.tls.version if wire.tls is not None else "",
+            Client(
+                pid=pid,
+                secret=secret,
+                peer=wire.peer,
+                tls=wire.tls.version if wire.tls is not None else "",
+                opened_at=self._engine.now,
+            ),
             variables=Variables.of(settings),
             overlay=overlay,
             find_pool=self._pools.get,

@@ -23,7 +23,6 @@ from ..pool.contracts import PoolClient
 from ..protocol import codes, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
 from .batch import Batch
-from .client import Client
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
 from .failures import Failures
@@ -43,11 +42,11 @@ if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from ..protocol.segments import Segment
     from ..protocol.variables import Variables
+    from .client import Client
 
 log = logging.getLogger("router.session")
 
-# So long is a batch held to see what else belongs to it, in seconds. What is split between two
-# packets comes sooner.
+# So long is a batch held for what is still to come of it, in seconds; the next packet is sooner.
 _HOLD_TIME: Final = 0.005
 
 # So many segments of one client may be on their way at a time.
@@ -89,11 +88,8 @@ class Session(PoolClient):
         self,
         engine: Engine,
         pool: Pool,
+        client: Client,
         *,
-        pid: int,
-        secret: bytes,
-        peer: str,
-        tls: str,
         variables: Variables,
         overlay: dict[str, str],
         find_pool: Callable[[str, str], Pool | None],
@@ -101,9 +97,7 @@ class Session(PoolClient):
     ) -> None:
         self._engine: Final = engine
         self._on_end: Final = on_end
-        self.client: Final = Client(
-            pid=pid, secret=secret, peer=peer, tls=tls, opened_at=engine.now
-        )
+        self.client: Final = client
         self.settings: Final = ClientSettings(variables, overlay, self._tell)
         self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
         self.routing: Final = ClientRouting(self.lease)

@@ -25,6 +25,7 @@ from router.pool.server import ServerConnection, ServerState
 from router.protocol.variables import Variables
 from router.routing.router import QueryRouter
 from router.routing.types import RouterOptions
+from router.session.client import Client
 from router.session.session import Session
 from router.stats import Timeouts
 from tests.config import builders
@@ -302,10 +303,13 @@ class Harness:
             Session(
                 self.engine,
                 pool,
-                pid=number,
-                secret=b"word",
-                peer=f"client:{number}",
-                tls="",
+                Client(
+                    pid=number,
+                    secret=b"word",
+                    peer=f"client:{number}",
+                    tls="",
+                    opened_at=self.engine.now,
+                ),
                 variables=Variables.of(settings),
                 overlay=reported,
                 find_pool=lambda _database, _user: self.pool if pool.retired else pool,
