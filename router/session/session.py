@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
-# So long is a batch held for what is still to come of it, in seconds; the next packet is sooner.
+# So long is a batch held for what is still to come of it, in seconds.
 _HOLD_TIME: Final = 0.005
 
 # So many segments of one client may be on their way at a time.
