@@ -96,6 +96,7 @@ def test_the_same_signal_again_stops_at_once_and_another_one_does_not(
         router.signal(signal.SIGTERM)
         assert busy.read_to_end()[-1].sqlstate == "57P01"
     assert last_line(router).endswith(": 1 clients were cut off")
+    assert "shutdown_timeout is over" not in router.log()
 
 
 def test_sigquit_stops_at_once(router: RouterProcess) -> None:
@@ -104,6 +105,7 @@ def test_sigquit_stops_at_once(router: RouterProcess) -> None:
         router.signal(signal.SIGQUIT)
         assert busy.read_to_end()[-1].sqlstate == "57P01"
     assert last_line(router).endswith(": 1 clients were cut off")
+    assert "shutdown_timeout is over" not in router.log()
 
 
 def test_after_shutdown_timeout_clients_are_cut_off_and_counted(
@@ -147,6 +149,7 @@ def test_a_shutdown_can_wait_for_clients_and_be_made_quicker_but_not_slower(
         router.admin("SHUTDOWN IMMEDIATE")
         assert other.read_to_end()[-1].sqlstate == "57P01"
     assert last_line(router).endswith(": 1 clients were cut off")
+    assert "shutdown_timeout is over" not in router.log()
 
 
 def test_when_all_clients_have_left_it_ends(router: RouterProcess) -> None:
