@@ -249,6 +249,7 @@ def test_a_supervisor_who_does_not_listen_stops_nobody(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "@nobody-is-here")
     router = start_router(pools)
+    router.log_with("listening on")
     router.signal(signal.SIGTERM)
     assert last_line(router).endswith("nobody was cut off")
     assert router.log().count("cannot tell NOTIFY_SOCKET: Connection refused") == 1
@@ -297,6 +298,22 @@ def test_a_socket_that_is_handed_over_is_listened_on(
     assert f"listening on {HOST}:{port}".encode() in output
 
 
+def test_a_unix_socket_may_be_handed_over(tmp_path: Path, pools: dict[str, PoolText]) -> None:
+    config = tmp_path / "pgcat.toml"
+    config.write_text(config_text(1, pools))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / ".s.PGSQL.5432"))
+        sock.listen()
+        process = hand_over(sock, config)
+    dsn = f"host={tmp_path} port=5432 dbname=db user=postgres"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert f"listening on {tmp_path}".encode() in output
+
+
 def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "pgcat.toml"
     config.write_text(config_text(1, {"db": PoolText([[(HOST, 1, "primary")]])}))
@@ -304,4 +321,4 @@ def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
         process = hand_over(sock, config)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 78
-    assert b"LISTEN_FDS: descriptor 3 is no listening TCP socket" in output
+    assert b"LISTEN_FDS: descriptor 3 is no listening stream socket" in output
