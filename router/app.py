@@ -378,6 +378,15 @@ def _name(sock: socket.socket) -> str:
     return listener.peer(address) if isinstance(address, tuple) else str(address)
 
 
+def _first(listening: list[socket.socket]) -> tuple[str, int]:
+    """Host and port of the first TCP socket; of a Unix socket its path, and 0."""
+    addresses = [sock.getsockname() for sock in listening]
+    for address in addresses:
+        if isinstance(address, tuple):
+            return address[0], address[1]
+    return str(addresses[0]), 0
+
+
 @contextmanager
 def _listening(general: General) -> Iterator[list[socket.socket]]:
     """The sockets that clients come in by: those that were handed over, or our own."""
@@ -457,11 +466,13 @@ async def serve(
                         listener.serve, sock, router.login, router.keepalive, router.gate(sock)
                     )
                 if handle_signals:
-                    nursery.start_soon(_act_on_signals, router)
-                host, port = listening[0].getsockname()[:2]
+                    # Who is told that the router serves may send one at once.
+                    await nursery.start(_act_on_signals, router)
+                host, port = _first(listening)
                 for sock in listening:
                     log.info("listening on %s (%s data plane)", _name(sock), _build())
-                router.supervisor.ready(f"listening on {host}:{port}")
+                where = ", ".join(map(_name, listening))
+                router.supervisor.ready(f"listening on {where}")
                 task_status.started(ServeInfo(host, port, metrics_port))
                 await router.ending.wait()
                 await router.dismiss()
@@ -499,10 +510,13 @@ async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
     return port
 
 
-async def _act_on_signals(router: Router) -> None:
+async def _act_on_signals(
+    router: Router, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """SIGTERM and SIGINT let transactions end, and stop at once when they come again."""
     seen: set[int] = set()
     with trio.open_signal_receiver(*_SIGNALS) as signals:
+        task_status.started()
         async for number in signals:
             if number == signal.SIGHUP:
                 reload_logged(router.reload)

@@ -55,19 +55,34 @@ class ServerReport:
     """What was found out about one server.
 
     Attributes:
-        wanted: connections that all pools together may open there.
+        pools: connections that each database may open there.
+        limit: that all together may, 0 is any number.
         available: connections that it has for them, 0 if nobody knows.
         lag_bytes: behind the primary, or None.
     """
 
     host: str
     port: int
-    wanted: int = 0
+    pools: dict[str, int] = field(default_factory=dict)
+    limit: int = 0
     available: int = 0
     version: str = ""
     role: str = ""
     lag_bytes: int | None = None
     logins: list[dict[str, str | int]] = field(default_factory=list)
+
+    def want(self, probe: Probe) -> None:
+        """Add what a pool may open."""
+        database = probe.address.pool
+        wanted = self.pools.get(database, 0) + probe.pool_size
+        self.pools[database] = min(wanted, probe.database_limit or wanted)
+        self.limit = probe.server_limit
+
+    @property
+    def wanted(self) -> int:
+        """Connections that all pools together may open there."""
+        wanted = sum(self.pools.values())
+        return min(wanted, self.limit or wanted)
 
     @property
     def name(self) -> str:
@@ -160,7 +175,7 @@ def judge(probes: Sequence[Probe], report: Report) -> None:
         server = servers.setdefault(
             (address.host, address.port), ServerReport(address.host, address.port)
         )
-        server.wanted += probe.pool_size
+        server.want(probe)
         _note_login(probe, server, report)
         if probe.facts is not None and not probe.facts.is_standby:
             primaries.setdefault((address.pool, address.shard), probe)

@@ -18,6 +18,7 @@ log = logging.getLogger("router.app")
 
 # The first descriptor that is handed over, as sd_listen_fds(3) has it.
 _FIRST: Final = 3
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class Supervisor:
@@ -93,15 +94,12 @@ def _listening(number: int) -> socket.socket:
         is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise ConfigError(f"LISTEN_FDS: descriptor {number}: {reason(error)}") from None
-    is_tcp = sock.type == socket.SOCK_STREAM and sock.family in (
-        socket.AF_INET,
-        socket.AF_INET6,
-    )
-    if not is_tcp or not is_listening:
+    is_stream = sock.type == socket.SOCK_STREAM and sock.family in _FAMILIES
+    if not is_stream or not is_listening:
         sock.detach()
         raise ConfigError(
-            f"LISTEN_FDS: descriptor {number} is no listening TCP socket",
-            ["ListenStream= of the socket unit: must be an address with a port"],
+            f"LISTEN_FDS: descriptor {number} is no listening stream socket",
+            ["ListenStream= of the socket unit: must be a port, or the path of a socket"],
         )
     sock.setblocking(False)
     return sock

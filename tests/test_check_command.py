@@ -159,6 +159,29 @@ def test_a_wrong_role_a_wrong_user_and_too_large_pools_are_found(
     assert len([each for each in warnings if "may open 1005 connections" in str(each)]) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ("reserve_pool_size = 3", 16),
+        ("max_db_connections = 6", 6),
+        ("max_server_connections = 4\nmax_db_connections = 6", 4),
+    ],
+)
+def test_limits_count_in_what_pools_may_open(
+    file: Path, capsys: Capture, postgres: Server, limits: str, wanted: int
+) -> None:
+    more = '[pools.app.users.1]\nusername = "bob"\npool_size = 5\nauth_type = "trust"\n'
+    more += 'password = ""\nserver_username = "postgres"'
+    pool = PoolText([[(postgres.host, postgres.port, "primary")]], more_users=more)
+    file.write_text(config_text(6432, {"app": pool}, limits))
+    code, told = checked(capsys, "--connect", str(file))
+    assert (code, told["warnings"]) == (0, [])
+    servers = told["servers"]
+    assert isinstance(servers, list)
+    assert [each["pool_connections"] for each in servers] == [wanted]
+
+
 def test_the_schema_knows_every_key_and_says_what_it_means(capsys: Capture) -> None:
     assert cli.main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)

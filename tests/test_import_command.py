@@ -283,6 +283,21 @@ def test_tls_and_times_are_carried_over_as_far_as_they_go(imports: Imports) -> N
         assert f"not as it was: pgbouncer.{key}" in imports.told
 
 
+def test_limits_of_pgbouncer_are_those_of_the_same_name(imports: Imports) -> None:
+    ini = "[databases]\na = host=h reserve_pool=3 max_db_connections=50\n"
+    ini += "[users]\nann = max_user_connections=4\n[pgbouncer]\nauth_file = userlist.txt\n"
+    ini += "max_client_conn = 500\nreserve_pool_timeout = 3.5\nquery_timeout = 30\n"
+    ini += "unix_socket_dir = /run/pg\nunix_socket_mode = 0770\n"
+    config = imports.config(ini)
+    general, pool = config.general, config.pools["a"]
+    assert (general.max_client_conn, general.reserve_pool_timeout) == (500, 3500)
+    assert (general.query_timeout, general.unix_socket_dir) == (30_000, "/run/pg")
+    assert general.unix_socket_mode == 0o770
+    assert "unix_socket_mode = 0o770" in imports.output.read_text()
+    assert (pool.reserve_pool_size, pool.max_db_connections) == (3, 50)
+    assert {user.username: user.max_user_connections for user in pool.users}["ann"] == 4
+
+
 def test_a_result_that_cannot_be_used_is_written_and_said_to_be_so(imports: Imports) -> None:
     ini = "[databases]\na = host=h\n[pgbouncer]\nauth_file = userlist.txt\n"
     ini += "client_tls_sslmode = allow\nclient_tls_cert_file = /no/such.pem\n"

@@ -96,6 +96,7 @@ def test_the_same_signal_again_stops_at_once_and_another_one_does_not(
         router.signal(signal.SIGTERM)
         assert busy.read_to_end()[-1].sqlstate == "57P01"
     assert last_line(router).endswith(": 1 clients were cut off")
+    assert "shutdown_timeout is over" not in router.log()
 
 
 def test_sigquit_stops_at_once(router: RouterProcess) -> None:
@@ -104,6 +105,7 @@ def test_sigquit_stops_at_once(router: RouterProcess) -> None:
         router.signal(signal.SIGQUIT)
         assert busy.read_to_end()[-1].sqlstate == "57P01"
     assert last_line(router).endswith(": 1 clients were cut off")
+    assert "shutdown_timeout is over" not in router.log()
 
 
 def test_after_shutdown_timeout_clients_are_cut_off_and_counted(
@@ -147,6 +149,7 @@ def test_a_shutdown_can_wait_for_clients_and_be_made_quicker_but_not_slower(
         router.admin("SHUTDOWN IMMEDIATE")
         assert other.read_to_end()[-1].sqlstate == "57P01"
     assert last_line(router).endswith(": 1 clients were cut off")
+    assert "shutdown_timeout is over" not in router.log()
 
 
 def test_when_all_clients_have_left_it_ends(router: RouterProcess) -> None:
@@ -246,6 +249,7 @@ def test_a_supervisor_who_does_not_listen_stops_nobody(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "@nobody-is-here")
     router = start_router(pools)
+    router.log_with("listening on")
     router.signal(signal.SIGTERM)
     assert last_line(router).endswith("nobody was cut off")
     assert router.log().count("cannot tell NOTIFY_SOCKET: Connection refused") == 1
@@ -294,6 +298,22 @@ def test_a_socket_that_is_handed_over_is_listened_on(
     assert f"listening on {HOST}:{port}".encode() in output
 
 
+def test_a_unix_socket_may_be_handed_over(tmp_path: Path, pools: dict[str, PoolText]) -> None:
+    config = tmp_path / "pgcat.toml"
+    config.write_text(config_text(1, pools))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / ".s.PGSQL.5432"))
+        sock.listen()
+        process = hand_over(sock, config)
+    dsn = f"host={tmp_path} port=5432 dbname=db user=postgres"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert f"listening on {tmp_path}".encode() in output
+
+
 def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "pgcat.toml"
     config.write_text(config_text(1, {"db": PoolText([[(HOST, 1, "primary")]])}))
@@ -301,4 +321,4 @@ def test_what_is_no_listening_socket_is_refused(tmp_path: Path) -> None:
         process = hand_over(sock, config)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 78
-    assert b"LISTEN_FDS: descriptor 3 is no listening TCP socket" in output
+    assert b"LISTEN_FDS: descriptor 3 is no listening stream socket" in output

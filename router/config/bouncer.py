@@ -133,7 +133,7 @@ class Imported:
                 lines += ["#", f"# {title}", *(f"#   {note}" for note in notes)]
         for path, table in self.tables:
             lines += ["", f"[{show_path(path)}]"]
-            lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+            lines += [f"{key} = {_written(key, value)}" for key, value in table.items()]
         return "\n".join(lines) + "\n"
 
 
@@ -439,6 +439,13 @@ def _once(out: Imported, key: str, why: str) -> None:
 
 
 # --- TOML
+
+
+def _written(key: str, value: Value) -> str:
+    """A value as people write it for a key."""
+    if key == "unix_socket_mode" and isinstance(value, int):
+        return f"0o{value:o}"
+    return _toml(value)
 
 
 def _toml(value: Value) -> str:

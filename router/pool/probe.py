@@ -6,7 +6,7 @@ configuration; a router that runs has `checks`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +45,9 @@ class Probe:
 
     Attributes:
         user: the pool's; on the server it may have another name.
-        pool_size: connections that the pool may have there.
+        pool_size: connections that the pool may have there, with its reserve.
+        database_limit, server_limit: what all users of the database, and all pools, may have
+            there together; 0 is any number.
         error: why it was in vain, or None.
         version: of PostgreSQL.
         connections: how many users without privileges may have there in all, or 0.
@@ -54,6 +56,8 @@ class Probe:
     address: Address
     user: str
     pool_size: int
+    database_limit: int = 0
+    server_limit: int = 0
     error: RouterError | None = None
     version: str = ""
     facts: Facts | None = None
@@ -93,20 +97,27 @@ async def probe_all(config: Config) -> list[Probe]:
 
 
 async def _probe(user: str, part: AddressPool) -> Probe:
-    size = part.settings.pool_size
+    settings = part.settings
+    probe = Probe(
+        part.address,
+        user,
+        settings.pool_size + settings.reserve_pool_size,
+        settings.max_db_connections,
+        settings.max_server_connections,
+    )
     try:
-        return await _ask(user, part)
+        return await _ask(probe, part)
     except RouterError as error:
-        return Probe(part.address, user, size, error)
+        return replace(probe, error=error)
 
 
-async def _ask(user: str, part: AddressPool) -> Probe:
-    """Connect, log in, ask, leave.
+async def _ask(probe: Probe, part: AddressPool) -> Probe:
+    """Connect, log in, ask, leave; complete the probe.
 
     Raises:
         ServerError: see `open_server`.
     """
-    address, settings = part.address, part.settings
+    settings = part.settings
     limit = settings.server_login_timeout
     with explained(part), trio.fail_after(limit):
         with trio.fail_after(min(limit, settings.connect_timeout)):
@@ -120,9 +131,12 @@ async def _ask(user: str, part: AddressPool) -> Probe:
             wire.send_at_once(messages.TERMINATE)
         finally:
             wire.close()
-    version = reported.get("server_version", "")
-    connections = _connections(limits)
-    return Probe(address, user, settings.pool_size, None, version, facts, connections)
+    return replace(
+        probe,
+        version=reported.get("server_version", ""),
+        facts=facts,
+        connections=_connections(limits),
+    )
 
 
 def _connections(rows: tuple[Row, ...]) -> int:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from router.config.regexes import Regex
 from router.config.values import PoolMode
-from router.errors import NoSingleShard
+from router.errors import NoSingleShard, ServerUnavailable
 from router.routing.derived import Relation
 from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
 from router.session.lease import Activity
-from router.session.snapshots import routing_snapshots, sharded_snapshots
+from router.session.snapshots import ban_snapshots, routing_snapshots, sharded_snapshots
 from router.stats import RoutingSnapshot
 from tests.support.harness import Harness
 from tests.support.wire import query
@@ -164,3 +164,15 @@ def test_a_transaction_is_as_old_as_its_first_statement() -> None:
         found.append(lease.activity)
         assert found == [Activity.IN_TRANSACTION, Activity.IDLE]
         assert harness.part.counters.xact_time == 7, "and not the time between"
+
+
+def test_a_primary_that_has_failed_is_not_among_the_bans() -> None:
+    harness = Harness(servers=((True, False),), ban_time=60.0)
+    assert harness.pool is not None
+    for part in harness.pool.address_pools():
+        part.health.unreachable(ServerUnavailable("connection refused"))
+    now = harness.engine.now
+    [ban] = ban_snapshots([harness.pool], now)
+    assert (ban.role, ban.kind, ban.reason) == ("replica", "failed", "connection refused")
+    assert (ban.duration, ban.remaining) == (60, 60)
+    assert ban_snapshots([harness.pool], now + 60) == []
