@@ -232,10 +232,7 @@ def _operations(segment: Segment) -> list[Operation]:
 def _is_whole(segment: Segment) -> bool:
     """Whether what it was asked does the same if it is sent to a server once more."""
     return segment.request is not None and all(
-        operation.error is None
-        and operation.answered is None
-        and not operation.missing
-        and operation.kind != codes.FLUSH
+        operation.error is None and operation.answered is None and not operation.missing
         for operation in _operations(segment)
     )
 
