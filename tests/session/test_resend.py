@@ -517,6 +517,18 @@ def test_what_waits_for_the_settings_to_be_accepted_has_not_been_sent(batch: byt
     assert ran(harness).count(WRITE) == 1
 
 
+def test_settings_that_end_servers_are_tried_twice() -> None:
+    harness = Harness()
+    used(harness)
+    client = harness.connect(TimeZone="Zone/fatal")
+    for number in range(2):
+        server = sent(harness, client, query(READ) if not number else b"")
+        assert client.session.lease.awaits_settings
+        server.die()
+    assert sqlstates(harness.read(client)) == ["08006"]
+    assert client.link.closed
+
+
 # --- session mode
 
 
