@@ -256,7 +256,7 @@ def _is_first_try(segment: Segment, server: ServerConnection) -> bool:
     return before is None or (
         isinstance(before, ServerConnection)
         and before.pool is server.pool
-        and server.opened_at < before.used_at
+        and server.asked_at < before.used_at
     )
 
 
