@@ -74,17 +74,19 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
     """
     settings = pool.settings
     timeout = settings.server_login_timeout
-    stage = "connect"
+    stage, asked_at = "connect", engine.now
     with explained(pool):
         try:
             with trio.fail_after(timeout):
                 with trio.fail_after(min(timeout, settings.connect_timeout)):
                     wire = await connect_to(pool)
                 stage = "server_login"
-                return await _become_server(engine, pool, wire)
+                server = await _become_server(engine, pool, wire)
         except trio.TooSlowError:
             engine.timeouts.note(stage)
             raise
+    server.asked_at = asked_at
+    return server
 
 
 async def _become_server(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:

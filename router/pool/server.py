@@ -79,6 +79,7 @@ class ServerConnection(BackendStream):
         is_pinned: its client keeps it for what is there, and can be nowhere else.
         cancels: cancel requests that are on their way to it.
         doomed: it may not serve another client.
+        asked_at: when somebody began to open it.
         began_at: when what it is doing now can have begun at the earliest: the last answer.
         ip: the address that it is connected to; "" for a Unix socket.
         sent_before, answered_before: bytes sent and queries answered when its client got it.
@@ -115,6 +116,7 @@ class ServerConnection(BackendStream):
         self.cancels = 0
         self.doomed = False
         self.opened_at: Final = now
+        self.asked_at = now
         self.used_at = now
         self.began_at = 0.0
         self.expires_at = now

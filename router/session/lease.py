@@ -300,6 +300,16 @@ class Lease:
 
     # --- having it
 
+    def note_parameter(self, name: str, value: str, *, swallowed: bool) -> bool:
+        """The server has reported a setting; returns whether that is to be logged."""
+        settings, pool = self.settings, self.pool
+        if not swallowed:
+            settings.changed(name, value)
+            return pool.settings.log_client_parameter_status_changes
+        if settings.told(name, pool) != value:
+            settings.report(name, value)
+        return False
+
     def adopt_settings(self, server: ServerConnection, *, is_kept: bool) -> bool:
         """The server has reported settings while it worked for the client, or reset them.
 

@@ -53,7 +53,7 @@ class Resend:
         waiting: the segments that were lost, the first first.
     """
 
-    __slots__ = ("_batch", "_client", "_lease", "_routing", "waiting")
+    __slots__ = ("_batch", "_client", "_lease", "_lost_at", "_routing", "waiting")
 
     def __init__(self, client: Client, routing: ClientRouting, batch: Batch) -> None:
         self._client: Final = client
@@ -61,6 +61,8 @@ class Resend:
         self._lease: Final = routing.lease
         self._batch: Final = batch
         self.waiting: list[Segment] = []
+        # How many queries had been answered when one was lost that had not been sent.
+        self._lost_at = -1
 
     # --- whether
 
@@ -84,7 +86,12 @@ class Resend:
         if lease.is_kept_for_good and not is_first:
             return False
         if not loss.segments:
-            return is_first and (lease.has_come or bool(self._batch.operations))
+            waits = lease.has_come or bool(self._batch.operations)
+            if not waits or not is_first or self._lost_at == self._client.query_count:
+                return False
+            self._lost_at = self._client.query_count
+            self._check_others(server)
+            return True
         for segment in loss.segments:
             if segment.request is None or segment.is_heard or segment.is_open:
                 return False
@@ -99,10 +106,13 @@ class Resend:
         if not loss.is_unsent:
             lease.pool.retried_reads += len(self.waiting)
         log.info("client %s: %s; sending it again", self._client.peer, error.line)
-        # Other connections may be as dead.
-        for part in lease.pool.shards[server.pool.address.shard]:
-            part.check_idle()
+        self._check_others(server)
         return True
+
+    def _check_others(self, server: ServerConnection) -> None:
+        """Other connections may be as dead as the one that was lost."""
+        for part in self._lease.pool.shards[server.pool.address.shard]:
+            part.check_idle()
 
     def withholds(self, segment: Segment, error: bytes) -> bool:
         """Whether the client is not told of the first error of its segment, for now."""
@@ -232,10 +242,7 @@ def _operations(segment: Segment) -> list[Operation]:
 def _is_whole(segment: Segment) -> bool:
     """Whether what it was asked does the same if it is sent to a server once more."""
     return segment.request is not None and all(
-        operation.error is None
-        and operation.answered is None
-        and not operation.missing
-        and operation.kind != codes.FLUSH
+        operation.error is None and operation.answered is None and not operation.missing
         for operation in _operations(segment)
     )
 
@@ -249,7 +256,7 @@ def _is_first_try(segment: Segment, server: ServerConnection) -> bool:
     return before is None or (
         isinstance(before, ServerConnection)
         and before.pool is server.pool
-        and server.opened_at < before.used_at
+        and server.asked_at < before.used_at
     )
 
 

@@ -261,8 +261,7 @@ class Session(PoolClient):
             self.client.refuse(error, messages.READY_IDLE)
             stream.take()
         self.routing.end_transaction()
-        last = self._failures.note(error)
-        if last is not None:
+        if (last := self._failures.note(error)) is not None:
             self.end_with(last)
 
     def _go_on(self) -> None:
@@ -427,7 +426,9 @@ class Session(PoolClient):
             client.error_count += 1
             self.batch.names.parse_failed(segment.opening)
         if segment.resets_all or self._was_reset:
-            self._end_reset(failed=segment.failed)
+            is_due, self._was_reset = self._was_reset and not segment.failed, False
+            if is_due:  # the RESET ALL or DISCARD ALL is over, and so are the client's choices
+                self.routing.forget_choices()
         if self.settings.has_reports:
             is_kept = status != codes.IDLE or lease.keeps_server
             if lease.adopt_settings(server, is_kept=is_kept):
@@ -483,22 +484,10 @@ class Session(PoolClient):
             self._leave_if_idle()
         self._go_on()
 
-    def _end_reset(self, *, failed: bool) -> None:
-        """The segment with a RESET ALL or DISCARD ALL is over: so are the client's choices."""
-        is_due, self._was_reset = self._was_reset and not failed, False
-        if is_due:
-            self.routing.forget_choices()
-
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server reports a setting; `swallowed`: because we gave it the client's."""
-        pool = self.lease.pool
-        if not swallowed:
-            self.settings.changed(name, value)
-            if pool.settings.log_client_parameter_status_changes:
-                peer = self.client.peer
-                log.info("client %s: %.64s is now %.256s", peer, name, value)
-        elif self.settings.told(name, pool) != value:
-            self.settings.report(name, value)
+        if self.lease.note_parameter(name, value, swallowed=swallowed):
+            log.info("client %s: %.64s is now %.256s", self.client.peer, name, value)
 
     def settings_reset(self, *, everything: bool) -> None:
         """A RESET has succeeded: it brings settings, or all, to the client's defaults."""

@@ -72,6 +72,8 @@ def held(shard: Shard) -> Iterator[Callable[[], None]]:
     with direct(shard.primary) as link:
         link.execute("BEGIN")
         link.execute("LOCK TABLE busy")
+        with direct(shard.primary) as other:  # whose commit sends the lock to the replicas
+            other.execute("DROP TABLE IF EXISTS other; CREATE TABLE other (a int)")
         for server in shard.servers:
             wait_until("the lock is there", lambda: is_locked(server))  # noqa: B023
         yield link.commit

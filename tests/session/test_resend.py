@@ -517,6 +517,18 @@ def test_what_waits_for_the_settings_to_be_accepted_has_not_been_sent(batch: byt
     assert ran(harness).count(WRITE) == 1
 
 
+def test_settings_that_end_servers_are_tried_twice() -> None:
+    harness = Harness()
+    used(harness)
+    client = harness.connect(TimeZone="Zone/fatal")
+    for number in range(2):
+        server = sent(harness, client, query(READ) if not number else b"")
+        assert client.session.lease.awaits_settings
+        server.die()
+    assert sqlstates(harness.read(client)) == ["08006"]
+    assert client.link.closed
+
+
 # --- session mode
 
 
@@ -559,6 +571,37 @@ def test_a_statement_with_other_columns_is_prepared_anew(sql: str) -> None:
     assert harness.pool is not None
     assert harness.pool.prepared_anew == 1
     harness.check()
+
+
+def test_another_connection_that_has_it_is_not_believed_either() -> None:
+    harness = Harness()
+    one, two = harness.connect(), harness.connect()
+    for client in (one, two):
+        harness.ask(client, query("BEGIN"))
+    for client in (one, two):
+        harness.ask(client, parse(READ, "s") + bind(name="s") + execute() + SYNC)
+    for client in (one, two):
+        harness.ask(client, query("COMMIT"))
+    first, second = harness.servers
+    assert list(first.model.statements) == list(second.model.statements)
+    server = sent(harness, one, bind(name="s") + execute() + SYNC)
+    other = first if server is second else second
+    before = set(other.model.statements)
+    server.connection.on_data(stale() + READY)
+    assert rows(harness.read(one)) == [[READ.encode()]]
+    assert {*first.model.statements, *second.model.statements} - before
+
+
+def test_with_something_behind_it_it_fails_and_the_rest_goes_on() -> None:
+    harness = Harness()
+    client = used(harness)
+    harness.ask(client, parse(READ, "s") + bind(name="s") + execute() + SYNC)
+    server = sent(harness, client, bind(name="s") + execute() + SYNC, query("SELECT two"))
+    server.model.output = b""
+    server.connection.on_data(stale() + READY)
+    assert sqlstates(read_messages(client.receive())) == ["0A000"]
+    server.connection.on_data(rows_of("SELECT two"))
+    assert rows(read_messages(client.receive())) == [[b"SELECT two"]]
 
 
 def test_but_once() -> None:
