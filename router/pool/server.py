@@ -35,9 +35,6 @@ _OR_ELSE: Final = b"SET LOCAL exit_on_error TO on;"
 # late, is asked again, so many times in all.
 _ATTEMPTS: Final = 3
 
-# What a server warns of that is stopped without ceremony, 57P01 or 57P02: it then says no more.
-_LAST_WORDS: Final = (b"\0C57P01\0", b"\0C57P02\0")
-
 
 class ServerState(Enum):
     """Where a server connection is; LOGIN and CLOSED are outside of its pool."""
@@ -420,7 +417,7 @@ class ServerConnection(BackendStream):
 
     def on_async(self, data: bytes) -> None:
         """Notices and notifications between queries go to the client, if there is one."""
-        if self.state is ServerState.IDLE and any(code in data[:96] for code in _LAST_WORDS):
+        if self.state is ServerState.IDLE and messages.is_farewell(data):
             self.pool.health.doubt()
             self.close()  # as above
             return
