@@ -419,6 +419,10 @@ class ServerConnection(BackendStream):
 
     def on_async(self, data: bytes) -> None:
         """Notices and notifications between queries go to the client, if there is one."""
+        if self.state is ServerState.IDLE and messages.is_farewell(data):
+            self.pool.health.doubt()
+            self.close()  # as above
+            return
         listener = self._listener
         if listener is not None:
             listener.reply(data)

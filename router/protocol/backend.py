@@ -31,7 +31,7 @@ from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, string_in
 from .hooks import ServerHooks
-from .messages import parse_error_fields
+from .messages import is_farewell, parse_error_fields
 from .prepared import UNCLEAR
 from .segments import EMIT, ReplySink, Segment, is_plain
 
@@ -55,7 +55,8 @@ _HANDLING: Final = bytes(
 )
 # By type of message, 1 for what needs no look at all in a segment without a script.
 _PLAIN: Final = bytes(
-    kind in SERVER_STREAMED and kind != codes.ERROR_RESPONSE for kind in range(256)
+    kind in SERVER_STREAMED and kind not in (codes.ERROR_RESPONSE, codes.NOTICE_RESPONSE)
+    for kind in range(256)
 )
 
 
@@ -173,6 +174,17 @@ class BackendStream(ServerHooks):
                 and sink.withholds(segment, data[pos + 5 : after])
             ):
                 self._withhold(segment, data, start, pos, after)
+                return after, after
+        elif kind == codes.NOTICE_RESPONSE and not segment.is_heard:
+            after = pos + 1 + length
+            if (
+                segment.sink is not None
+                and after <= len(data)
+                and is_farewell(data[pos + 5 : after])
+            ):
+                # With what there is before it, it is given before the next message, if any.
+                segment.farewell = data[pos:after]
+                segment.prefix += data[start:after]
                 return after, after
         if segment.prefix and segment.sink is not None:
             self._give(segment, segment.prefix)

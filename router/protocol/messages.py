@@ -157,6 +157,16 @@ def is_last(error: bytes) -> bool:
     return b"VFATAL" in error[:64] or b"VPANIC" in error[:64]
 
 
+def is_farewell(notice: bytes) -> bool:
+    """Whether a server warns, in a NoticeResponse with this body, that it is stopped at once.
+
+    No error follows then, but the end of the connection: 57P01 if an administrator stops it,
+    57P02 if another of its processes has crashed. Functions can raise such warnings, too.
+    """
+    head = notice[:96]
+    return b"\0C57P01\0" in head or b"\0C57P02\0" in head
+
+
 def is_of_stale_plan(sqlstate: bytes, error: bytes) -> bool:
     """Whether a statement would return other columns than when it was prepared."""
     return sqlstate == b"0A000" and (

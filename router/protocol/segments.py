@@ -205,7 +205,7 @@ class Segment:
         sink: who gets the replies; None swallows them.
         phase: see `_TRANSITIONS`.
         extended: whether the server skips to the Sync after an error.
-        prefix: a reply of our own to give out before the server's first.
+        prefix: a reply of our own to give out before the server's first, and its `farewell`.
         opening: the token of the unnamed statement whose Parse is its first message; 0 as soon
             as that has succeeded.
         steps: the script, or None when everything is forwarded as it comes.
@@ -221,6 +221,7 @@ class Segment:
         lost_with: the server connection that it was sent to before, and that was lost.
         is_heard: a part of the answer has been given to its client.
         withheld: the answer up to its error, which has not been given to the client.
+        farewell: the server's warning that it is stopped, if that was all that came.
     """
 
     # Defaults are on the class: most segments change two or three of these, and one is made for
@@ -241,6 +242,7 @@ class Segment:
     lost_with: object = None
     is_heard = False
     withheld = b""
+    farewell = b""
     # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was
     # the last segment, and how many of these before the Sync.
     _copies = 0

@@ -219,7 +219,9 @@ def last_words(error: RouterError, loss: Loss, *, can_tell: bool) -> bytes:
         return loss.segments[0].withheld
     if not can_tell:
         return b""
-    return messages.error_response(
+    first = loss.segments[0] if loss.segments else None
+    farewell = b"" if first is None or first.is_heard else first.farewell
+    return farewell + messages.error_response(
         error.message,
         error.sqlstate,
         severity="FATAL",

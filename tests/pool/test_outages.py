@@ -10,7 +10,7 @@ import pytest
 from router.errors import PoolTimeout, RoutingError, ServerUnavailable
 from router.pool.throttle import INTERVAL, Throttle
 from tests.support.harness import Harness, read_messages
-from tests.support.wire import query, sqlstates
+from tests.support.wire import message, query, sqlstates
 
 from .builders import opened, wait
 
@@ -164,3 +164,26 @@ def test_a_client_that_idles_in_a_transaction_is_dropped_with_a_line(
         "WARNING client client:1: terminating connection due to idle-in-transaction timeout; "
         "closing the connection"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "sqlstate", "ends"),
+    [
+        ("E", "FATAL", "57P01", True),
+        ("N", "WARNING", "57P01", True),
+        ("N", "WARNING", "57P02", True),
+        ("N", "WARNING", "01000", False),
+    ],
+)
+def test_a_connection_that_is_said_to_end_is_nobodys_any_more(
+    kind: str, severity: str, sqlstate: str, ends: bool
+) -> None:
+    harness = Harness()
+    [server] = opened(harness)
+    health = harness.part.health
+    health.begin_check()
+    words = f"S{severity}\0V{severity}\0C{sqlstate}\0Mterminating connection\0\0"
+    server.connection.on_data(message(kind, words.encode()))
+    # Its end of file comes later than the next client.
+    assert len(harness.part.idle) == (not ends)
+    assert health.wanted.is_set() is ends

@@ -27,6 +27,7 @@ def test_a_rolling_restart_fails_only_what_was_under_way(
     cluster.wait_for_replication()
     outcome = restart_all(cluster, tmp_path, 12, mode, role)
     assert outcome.unsent == {}, outcome.lines()
+    assert outcome.reads.failed == {}, outcome.lines()
     assert outcome.cut_off == 0, outcome.lines()
     assert outcome.lost == 0, outcome.lines()
     # As many as there were connections to the three servers.

@@ -19,6 +19,7 @@ from tests.support.wire import (
     describe,
     execute,
     kinds,
+    message,
     parse,
     query,
     rows,
@@ -464,6 +465,60 @@ def test_the_last_word_to_a_write_is_passed_on_as_it_is() -> None:
     assert client.link.written == GOODBYE
     assert client.link.closed
     assert len(harness.servers) == 1
+
+
+def warning(sqlstate: str) -> bytes:
+    """What a server says that is stopped at once."""
+    return message("N", f"SWARNING\0VWARNING\0C{sqlstate}\0Mterminating\0\0".encode())
+
+
+@pytest.mark.parametrize("sqlstate", ["57P01", "57P02"])
+@pytest.mark.parametrize(
+    ("batch", "before"),
+    [
+        (query(READ), b""),
+        (run(READ) + SYNC, messages.PARSE_COMPLETE + messages.BIND_COMPLETE),
+        (parse(READ, "s") + bind(name="s") + execute() + SYNC, messages.PARSE_COMPLETE),
+    ],
+)
+def test_the_last_warning_of_a_server_is_not_passed_on_if_nothing_else_was(
+    batch: bytes, before: bytes, sqlstate: str
+) -> None:
+    harness = Harness()
+    client = used(harness)
+    server = sent(harness, client, batch)
+    server.connection.on_data(before + warning(sqlstate))
+    assert not client.link.written
+    server.die()
+    answer = harness.read(client)
+    assert "N" not in kinds(answer)
+    assert rows(answer) == [[READ.encode()]]
+
+
+def test_the_last_warning_to_a_write_is_passed_on() -> None:
+    harness = Harness()
+    client = used(harness)
+    server = sent(harness, client, query(WRITE))
+    server.connection.on_data(warning("57P01"))
+    server.die()
+    answer = harness.read(client)
+    assert kinds(answer) == "NE"
+    assert sqlstates(answer) == ["08006"]
+    assert client.link.closed
+
+
+@pytest.mark.parametrize("batch", [query(WRITE), run(WRITE) + SYNC])
+def test_a_warning_that_looks_like_the_last_comes_where_it_came(batch: bytes) -> None:
+    undisturbed, harness = Harness(), Harness()
+    other = used(undisturbed)
+    before = len(other.got)
+    whole = kinds(undisturbed.ask(other, batch))
+    client = used(harness)
+    server = sent(harness, client, batch)
+    server.connection.on_data(warning("57P01"))
+    server.connection.on_data(warning("01000"))
+    server.connection.on_data(other.got[before:])
+    assert kinds(harness.read(client)) == "NN" + whole
 
 
 # --- what was never sent

@@ -61,6 +61,20 @@ class Proxy:
             self._stalls_new = new
         self._notify()
 
+    def deafen(self) -> None:
+        """Accept connections and pass nothing on of new ones; the others go on."""
+        with self._lock:
+            self._stalled.clear()
+            self._stalls_new = True
+        self._notify()
+
+    def drop(self) -> None:
+        """Close the connections that there are, as somebody who ends in order."""
+        with self._lock:
+            for sock in list(self._peers):
+                self._drop(sock, reset=False)
+        self._notify()
+
     def resume(self) -> None:
         """Pass everything on."""
         with self._lock:
@@ -132,11 +146,12 @@ class Proxy:
                 return
         self._drop(sock)
 
-    def _drop(self, sock: socket.socket) -> None:
+    def _drop(self, sock: socket.socket, *, reset: bool = True) -> None:
         peer = self._peers.pop(sock, None)
         if peer is not None:
             self._peers.pop(peer, None)
             for each in (sock, peer):
                 self._stalled.discard(each)
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                if reset:
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 each.close()
