@@ -74,7 +74,9 @@ def holders(pool: AddressPool, now: float) -> Holders:
 def _kind(server: ServerConnection) -> str:
     if server.queue:
         return "running"
-    return "idle in session" if server.status == codes.IDLE else _IDLE_IN_TRANSACTION
+    if server.status != codes.IDLE:
+        return _IDLE_IN_TRANSACTION
+    return "pinned" if server.is_pinned else "idle in session"
 
 
 def _told(kind: str, servers: list[ServerConnection], now: float) -> str:

@@ -357,7 +357,8 @@ class ServerConnection(BackendStream):
             self.statements.clear()
         segment = self.queue[0]
         if segment.sink is not None or segment.orphaned:
-            self.marks |= marks.of_tag(tag)
+            if not (segment.is_local and tag == b"SET"):
+                self.marks |= marks.of_tag(tag)
             if marks.changes_catalogue(tag):
                 self.catalogue_changed = True
             if marks.changes_columns(tag):

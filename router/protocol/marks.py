@@ -38,11 +38,20 @@ class Glance:
         may_copy: it may start a COPY, during which Sync means nothing.
         resets_all: it has a RESET ALL, which a tag does not tell from RESETs of one setting.
         alters: it may give texts that are parsed after it another meaning.
+        is_local: it is one SET LOCAL, whose tag tells of nothing that would be left.
         custom: custom settings that it may set, which no catalogue lists, in lower case.
         resets: settings that it resets, in lower case.
     """
 
-    __slots__ = ("alters", "custom", "leaves", "may_copy", "resets", "resets_all")
+    __slots__ = (
+        "alters",
+        "custom",
+        "is_local",
+        "leaves",
+        "may_copy",
+        "resets",
+        "resets_all",
+    )
 
     def __init__(
         self,
@@ -51,6 +60,7 @@ class Glance:
         may_copy: bool = False,
         resets_all: bool = False,
         alters: bool = False,
+        is_local: bool = False,
         custom: tuple[str, ...] = (),
         resets: tuple[str, ...] = (),
     ) -> None:
@@ -58,6 +68,7 @@ class Glance:
         self.may_copy: Final = may_copy
         self.resets_all: Final = resets_all
         self.alters: Final = alters
+        self.is_local: Final = is_local
         self.custom: Final = custom
         self.resets: Final = resets
 
@@ -134,6 +145,13 @@ _SPACE: Final = re.compile(r"\s")
 _CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+", re.ASCII | re.IGNORECASE)
 _QUOTED_CUSTOM: Final = re.compile(r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+)(?=['$])", re.ASCII)
 _LONGEST_NAME: Final = 200
+# One SET LOCAL: its value has no semicolon, or is a simple string.
+_SET_LOCAL: Final = re.compile(r"\s*+set\s++local\s[^;'\0]*+(?:'[^'\\\0]*+'\s*+)?;?\s*+\0?\Z")
+# set_config() with simple arguments, for the transaction only.
+_ARGUMENT: Final = r"(?:'[^'\\]*+'|\$\d++(?:::\w++)?)"
+_LOCAL_CONFIG: Final = re.compile(
+    rf"set_config\s*+\(\s*+{_ARGUMENT}\s*+,\s*+{_ARGUMENT}\s*+,\s*+true\s*+\)"
+)
 # The first words of statements after which the same text may mean something else.
 _ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
 _FIRST_ALTERS: Final = re.compile(_ALTERS)
@@ -186,13 +204,18 @@ def of_text(sql: bytes) -> Glance:
         for pattern, mark in _TEXT:
             if pattern.search(low):
                 leaves |= mark
+    if leaves & SET and low.count("set_config") == len(_LOCAL_CONFIG.findall(low)):
+        leaves &= ~SET
+        alters_here = True
+    else:
+        alters_here = bool(leaves & (SET | TEMP | UNKNOWN))
     may_copy = "copy" in low
     has_reset = "reset" in low
     resets_all = has_reset and _RESET_ALL.search(low) is not None
     resets = tuple(_names(_RESET, low)) if has_reset else ()
     custom = _custom(low) if "." in low and ("set" in low or "execute" in low) else ()
     alters = (
-        bool(leaves & (SET | TEMP | UNKNOWN))
+        alters_here
         or _FIRST_ALTERS.match(low) is not None
         or (";" in low and _NEXT_ALTERS.search(low) is not None)
     )
@@ -203,6 +226,7 @@ def of_text(sql: bytes) -> Glance:
         may_copy=may_copy,
         resets_all=resets_all,
         alters=alters,
+        is_local=alters and _SET_LOCAL.match(low) is not None,
         custom=custom,
         resets=resets,
     )

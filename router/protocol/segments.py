@@ -213,6 +213,7 @@ class Segment:
         empty: a Sync alone.
         has_bound: there has been a Bind, so that something may have been executed.
         resets_all: a RESET in it is to be taken for RESET ALL.
+        is_local: whatever is SET in it holds for the transaction only.
         orphaned: its client has left; what it says does not matter any more.
         started: when it was sent, as time.monotonic().
         owes_sync: the client has sent a Sync that was kept from a server in COPY.
@@ -235,6 +236,7 @@ class Segment:
     empty = False
     has_bound = False
     resets_all = False
+    is_local = False
     orphaned = False
     owes_sync = False
     error: dict[str, str] | None = None

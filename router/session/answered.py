@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RoutingError
-from ..protocol import codes, messages
+from ..protocol import codes, marks, messages
 from ..protocol.binds import declared_types, execution
 from ..protocol.marks import HARMLESS
 from ..protocol.messages import TEXT_OID
@@ -208,11 +208,13 @@ class Drop(AnsweredStatement):
         self.wanted: Final = wanted
 
     def run(self, routing: ClientRouting, portal: AnsweredPortal) -> Answer:
-        wanted = self.wanted
+        wanted, lease = self.wanted, routing.lease
         if wanted.discard:
-            if routing.lease.status != codes.IDLE:
+            if lease.status != codes.IDLE:
                 raise in_transaction(wanted.tag)
             routing.discard_all()
+        if lease.pin is not None and wanted.name is None:
+            lease.drops |= marks.UNKNOWN if wanted.discard else marks.PREPARE
         return Answer(None, wanted.tag)
 
 

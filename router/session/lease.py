@@ -94,6 +94,8 @@ class Lease:
         asks: the server has been asked what the client has left, and the answer decides
             whether it is given back: until then the client's next statement has to wait.
         loss: what the client has left could not be kept, which it is to be told.
+        drops: what a DISCARD ALL or DEALLOCATE ALL that the router has answered drops at the
+            server as well, as marks.
         xact_started: when the transaction began, or the last one ended.
         xact_open: the last answer came from within a transaction.
         mid_message: the server waits for the rest of a long message.
@@ -108,6 +110,7 @@ class Lease:
         "asks",
         "awaits_settings",
         "draining",
+        "drops",
         "engine",
         "has_come",
         "holder",
@@ -148,6 +151,7 @@ class Lease:
         self.pin: Pin | None = None
         self.asks = False
         self.loss: RouterError | None = None
+        self.drops = 0
         self.mid_message = False
         self.draining = False
         self.writes = Writes.of(pool)
@@ -349,10 +353,20 @@ class Lease:
         """
         if server.queue:
             return False
+        if self.drops:
+            self._drop(server)
         if server.marks and self._follows(server):
             self._ask(server)
             return False
         return self._give_back(server)
+
+    def _drop(self, server: ServerConnection) -> None:
+        """The client has dropped what it has there, which the server does not know yet."""
+        drops, self.drops = self.drops, 0
+        if drops & marks.UNKNOWN:
+            server.send_query(b"DISCARD ALL")
+        else:
+            server.send_query(b"DEALLOCATE ALL")
 
     def _give_back(self, server: ServerConnection) -> bool:
         if self.keeps_server:
@@ -371,7 +385,7 @@ class Lease:
         pool = self.pool
         return (
             bool(server.marks & marks.ASKED)
-            and pool.follows_state
+            and (pool.follows_state or self.pin is not None)
             and not (self.pinned or self.mid_message or self.draining or server.doomed)
         )
 

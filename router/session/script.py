@@ -321,8 +321,9 @@ class Script:
         values: bytes,
     ) -> None:
         """A statement may be executed from here on, with these values."""
-        segment.has_bound = True
         glance = statement.glance
+        segment.is_local = glance.is_local and (segment.is_local or not segment.has_bound)
+        segment.has_bound = True
         if glance is marks.HARMLESS:
             return
         self._routing.lease.note(server, glance)
@@ -362,7 +363,8 @@ class Script:
             self._routing.lease.note(server, glance)
             server.may_reset_all |= glance.resets_all
         elif operation.kind == codes.BIND:
-            self.begin(server).has_bound = True
+            segment = self.begin(server)
+            segment.has_bound, segment.is_local = True, False
             if server.marks & marks.SET:
                 self._routing.lease.settings.note_bind(operation.data)
         self._add(operation.data, _RAW_STEPS[operation.kind])

@@ -424,6 +424,7 @@ class Session(PoolClient):
         counters.xact_time += lease.transaction_time(segment, status)
         if segment.failed:
             client.error_count += 1
+            lease.drops = 0
             self.batch.names.parse_failed(segment.opening)
         if segment.resets_all or self._was_reset:
             is_due, self._was_reset = self._was_reset and not segment.failed, False

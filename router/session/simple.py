@@ -132,6 +132,7 @@ class SimpleProtocol:
         server.queue.append(segment)
         if glance is not HARMLESS:
             lease.note(server, glance)
+            segment.is_local = glance.is_local
             if glance.alters:
                 self._batch.names.is_altered = True
             if glance.resets_all:
@@ -177,6 +178,7 @@ class SimpleProtocol:
                 self._batch.refuse(error, ends=True)
                 return True
         segment.end_with_query()
+        segment.is_local = False
         self._batch.script.reset()
         glance = of_text(message)
         self._lease.note(server, glance)

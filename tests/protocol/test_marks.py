@@ -122,3 +122,78 @@ def test_a_reset_of_all_is_seen_in_the_text(sql: bytes) -> None:
 )
 def test_other_texts_reset_less(sql: bytes) -> None:
     assert not marks.of_text(sql).resets_all
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_local"),
+    [
+        (b"SET LOCAL a.b = '1'", True),
+        (b"set local work_mem to '3MB' ;\0", True),
+        (b"SET a.b = '1'", False),
+        (b"SET LOCAL a = 1; SET b = 2", False),
+        (b"SET LOCAL a = 'x' ; SET b = '2'", False),
+        (rb"SET LOCAL a = E'\'; SET b = 2; SELECT '", False),
+        (b"SET LOCAL a = 'x', 'y'", False),
+    ],
+)
+def test_one_set_local_is_told_from_what_lasts(sql: bytes, is_local: bool) -> None:
+    assert marks.of_text(sql).is_local is is_local
+
+
+@pytest.mark.parametrize(
+    ("sql", "lasts"),
+    [
+        (b"SELECT set_config('a.b', $1, true)", False),
+        (
+            b"SELECT set_config($1, $2::text, TRUE), pg_catalog.set_config('c', 'x', true)",
+            False,
+        ),
+        (b"SELECT set_config('a.b', $1, false)", True),
+        (b"SELECT set_config('a.b', $1, $2)", True),
+        (b"SELECT set_config('a', 'b', true), set_config('c', 'd', 'false')", True),
+        (rb"SELECT set_config('a', E'\', true)', false)", True),
+        (b"SELECT set_config('a', ',''x'', true)', false)", True),
+    ],
+)
+def test_what_set_config_sets_for_the_transaction_leaves_nothing(
+    sql: bytes, lasts: bool
+) -> None:
+    glance = marks.of_text(sql)
+    assert glance.alters
+    assert bool(glance.leaves & marks.SET) is lasts
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        (b"SET app.user_id = 1", ("app.user_id",)),
+        (b'set SESSION App . "User" TO 1', ("app.user",)),
+        (b"SET LOCAL a.b.c = 1; SET/**/x.y TO 2", ("a.b.c", "x.y")),
+        (b"SELECT set_config('a.b', 'c.d', false)", ("a.b", "c.d")),
+        (b"EXECUTE p('a.b', 1)", ("a.b",)),
+        (b"DO $$ BEGIN PERFORM set_config('a.b', '', false); END $$", ("a.b",)),
+        (b"SELECT t.a FROM t", ()),
+        (b"SET work_mem = 1.5", ()),
+    ],
+)
+def test_names_of_custom_settings_are_read_from_the_text(
+    sql: bytes, names: tuple[str, ...]
+) -> None:
+    assert marks.of_text(sql).custom == names
+
+
+@pytest.mark.parametrize(
+    ("sql", "alters"),
+    [
+        (b"CREATE TABLE t ()", True),
+        (b"-- first\n alter table t add x int", True),
+        (b"SELECT 1; DROP TABLE t", True),
+        (b"ROLLBACK TO a", True),
+        (b"SELECT 1", False),
+        (b"INSERT INTO t VALUES ('create')", False),
+        (b"UPDATE t SET a = 1", False),
+        (b"BEGIN", False),
+    ],
+)
+def test_what_may_change_the_meaning_of_texts_is_noted(sql: bytes, alters: bool) -> None:
+    assert marks.of_text(sql).alters is alters

@@ -48,6 +48,7 @@ def settings_statements() -> st.SearchStrategy[str]:
         pair.map(lambda p: f"SET {p[0]} = {p[1]}"),
         pair.map(lambda p: f"SET SESSION {p[0].upper()} TO {p[1]}"),
         pair.map(lambda p: f"SET LOCAL {p[0]} = {p[1]}"),
+        plain.map(lambda n: f"SELECT set_config('{n}', 'brief', true)"),
         st.builds(lambda n, f: f"SELECT set_config('{n}', 'made', {f})", plain, flag),
         plain.map(lambda n: f"DO $$ BEGIN PERFORM set_config('{n}', 'do', false); END $$"),
         name.map(lambda n: f"RESET {n}"),
