@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from .replies import Console
     from .show import Column, ConfigRow, ListRow
-    from .statements import Statement, Words
+    from .statements import ConsoleStatement, Words
 
 log = logging.getLogger("router.admin")
 
@@ -97,7 +97,7 @@ def table(
     return register
 
 
-def find(statement: Statement, database: str = "pgcat") -> Order:
+def find(statement: ConsoleStatement, database: str = "pgcat") -> Order:
     """What a statement asks for, in one of the two admin databases.
 
     Raises:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .replies import Console
     from .show import Heading, Row, Value
-    from .statements import Statement, Words
+    from .statements import ConsoleStatement, Words
 
 SERVER_VERSION: Final = "1.3.0"
 """PgCat's own, for drivers expect a number there and tools know this one."""
@@ -78,7 +78,7 @@ _MODES: Final = frozenset(
 )
 
 
-def courtesy(statement: Statement) -> Order | None:
+def courtesy(statement: ConsoleStatement) -> Order | None:
     """The answer to one of these; None if it is none."""
     words = tuple(keyword(word) for word in statement.words)
     if words[0] == "SHOW":

@@ -36,7 +36,7 @@ _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class ConsoleStatement:
     """One statement: the text of it, and its words."""
 
     text: str
@@ -55,13 +55,13 @@ class Statement:
         )
 
 
-def split(text: str) -> list[Statement]:
+def split(text: str) -> list[ConsoleStatement]:
     """The statements that have words; none for the empty query.
 
     Raises:
         ClientError: a quote or a comment is never closed, or there are but semicolons.
     """
-    statements: list[Statement] = []
+    statements: list[ConsoleStatement] = []
     words: list[str] = []
     start = position = ends = 0
     while position < len(text):
@@ -70,20 +70,22 @@ def split(text: str) -> list[Statement]:
         if token is not None and token.lastgroup == "comment":
             position = _end_of_comment(text, position)
         if token is None or not position:
-            raise Statement(text[start:].strip(), tuple(words)).invalid()
+            raise ConsoleStatement(text[start:].strip(), tuple(words)).invalid()
         if token.lastgroup == "word":
             words.append(token.group())
         elif token.lastgroup == "end":
             ends += 1
             if words:
-                statements.append(Statement(text[start : token.start()].strip(), tuple(words)))
+                statements.append(
+                    ConsoleStatement(text[start : token.start()].strip(), tuple(words))
+                )
                 words = []
             start = position
     if words:
-        statements.append(Statement(text[start:].strip(), tuple(words)))
+        statements.append(ConsoleStatement(text[start:].strip(), tuple(words)))
     # One semicolon is a query for nothing, as drivers send; more are a mistake, as in PgCat.
     if ends > 1 and not statements:
-        raise Statement(text.strip(), ()).invalid()
+        raise ConsoleStatement(text.strip(), ()).invalid()
     return statements
 
 

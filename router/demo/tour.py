@@ -35,7 +35,7 @@ METRICS_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TourAnswer:
     """What came back for the last statement: rows, or the SQLSTATE and text of an error."""
 
     columns: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Stop:
     title: str
     statements: tuple[str, ...]
     expected: str
-    is_right: Callable[[Answer], bool]
+    is_right: Callable[[TourAnswer], bool]
     database: str = DATABASE
 
 
@@ -224,13 +224,13 @@ def _has_pool(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
     return any(wanted.items() <= line.items() for line in lines)
 
 
-def ask(dsn: str, statements: Sequence[str]) -> Answer:
+def ask(dsn: str, statements: Sequence[str]) -> TourAnswer:
     """Run statements on a new connection, one by one; return what the last one answered."""
     try:
         import psycopg
     except ImportError:
         raise ClusterError("psycopg is not installed: " + INSTALL_HINT) from None
-    answer = Answer()
+    answer = TourAnswer()
     try:
         with contextlib.closing(
             psycopg.connect(dsn, autocommit=True, connect_timeout=60)
@@ -239,15 +239,15 @@ def ask(dsn: str, statements: Sequence[str]) -> Answer:
                 answer = _answer(connection.execute(statement.encode()))
     except psycopg.Error as error:
         first_line, _, _ = str(error).partition("\n")
-        return Answer(sqlstate=error.sqlstate or "", message=first_line)
+        return TourAnswer(sqlstate=error.sqlstate or "", message=first_line)
     return answer
 
 
-def _answer(cursor: psycopg.Cursor[TupleRow]) -> Answer:
+def _answer(cursor: psycopg.Cursor[TupleRow]) -> TourAnswer:
     if cursor.description is None:
-        return Answer(message=cursor.statusmessage or "")
+        return TourAnswer(message=cursor.statusmessage or "")
     columns = tuple(column.name for column in cursor.description)
-    return Answer(columns, tuple(cursor.fetchall()))
+    return TourAnswer(columns, tuple(cursor.fetchall()))
 
 
 def _listed(ports: set[int]) -> str:

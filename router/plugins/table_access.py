@@ -58,7 +58,7 @@ _HINTS: Final = (
 )
 
 
-class Verdict:
+class TextVerdict:
     """What was found out about a text: `error` is None if it may pass."""
 
     __slots__ = ("error",)
@@ -93,7 +93,7 @@ class TableAccess:
         names = (re.escape(name.replace('"', '""')) for name in self._guarded.names)
         # What has none of these need not be looked at any closer.
         self._suspicious: Final = re.compile("|".join((*_HINTS, *names)))
-        self._texts: Final = Generations[Verdict](_ENTRIES, _BYTES)
+        self._texts: Final = Generations[TextVerdict](_ENTRIES, _BYTES)
 
     def objection(self, text: bytes, encoding: str) -> RoutingError | None:
         """Why a text may not pass, or None.
@@ -106,7 +106,7 @@ class TableAccess:
             return unknown_tables(f"not ASCII, in {encoding}")
         verdict = self._texts.get(text)
         if verdict is None:
-            verdict = Verdict(self._judge(text))
+            verdict = TextVerdict(self._judge(text))
             self._texts.put(text, verdict)
         # One exception is raised many times: it must not collect tracebacks.
         return None if verdict.error is None else verdict.error.with_traceback(None)

@@ -569,7 +569,7 @@ class AddressPool:
             self._set_refused(None)
         self.fill()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Open what is wanted at once, and count the time of those who wait anew."""
         deadline = self._engine.now + self.settings.connect_timeout
         for waiter in self.waiters:

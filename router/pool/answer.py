@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_BYTES: Final = 8 << 20
 
 
-class Answer(ReplySink):
+class CollectedAnswer(ReplySink):
     """Gathers rows in text format, and gives them to whoever has asked."""
 
     def __init__(self, take: Taker, hear: Callable[[bytes], None] | None = None) -> None:

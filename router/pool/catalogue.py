@@ -26,7 +26,7 @@ from ..routing.bodies import Body
 from ..routing.derived import KINDS, Relation
 from ..routing.learned import Bodies
 from ..routing.limits import MAX_BODY
-from .answer import Answer
+from .answer import CollectedAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -346,7 +346,7 @@ class Catalogue:
                 self.fail(server.pool.address, error.get("M", "no reason given"))
             server.pool.settled(server)
 
-        server.queue.append(Segment(Answer(learn)))
+        server.queue.append(Segment(CollectedAnswer(learn)))
         server.unnamed = 0
         server.send(messages.query(self.wanted.sql))
 

@@ -203,7 +203,7 @@ def reconnect(part: AddressPool) -> None:
         server.close()
     for server in (*part.active, *part.tested):
         server.expires_at = -math.inf
-    part.go_on()
+    part.resume()
 
 
 def is_retiring(part: AddressPool) -> bool:

@@ -472,7 +472,7 @@ class Pool:
         resumed, self._resumed = self._resumed, None
         for address_pool in (*self.address_pools(), *self._lobbies.values()):
             address_pool.paused = False
-            address_pool.go_on()
+            address_pool.resume()
         if resumed is not None:
             resumed.set()
 

@@ -15,7 +15,7 @@ from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
 from . import leftovers
-from .answer import Answer
+from .answer import CollectedAnswer
 from .contracts import Loss, PoolClient
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class ServerConnection(BackendStream):
             # Of a setting that is there twice, the first is the one that is meant.
             take(leftovers.answer(rows[::-1], found, is_other_user=is_other))
 
-        self.queue.append(Segment(Answer(answered, self.on_async), now))
+        self.queue.append(Segment(CollectedAnswer(answered, self.on_async), now))
         self.unnamed = 0
         self.send(messages.query(leftovers.unhurried(sql) if attempt > 1 else sql))
 

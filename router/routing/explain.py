@@ -52,7 +52,7 @@ MAX_PARAMETERS: Final = 1000
 _SHOWN: Final = 100
 """Keys of a list that are shown."""
 
-OWN_RULE: Final = "router"
+ROUTER_RULE: Final = "router"
 """The rule of what the router answers without a server."""
 
 _HEAD: Final = re.compile(
@@ -132,7 +132,7 @@ def answered(reason: str, kind: str = "") -> Decision:
     """What becomes of a text that no server hears of."""
     statement = StatementVerdict(kind, Verdict.WRITE, reason)
     analysis = Analysis((statement,), Verdict.WRITE, reason)
-    return Decision(analysis, "off", {}, rule=OWN_RULE)
+    return Decision(analysis, "off", {}, rule=ROUTER_RULE)
 
 
 def decide(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .state import RoutingState
     from .types import Analysis, RouterOptions
 
-OWN_RULES: Final = ("shard_id_regex", "sharding_key_regex", "automatic_sharding_key")
+STATEMENT_RULES: Final = ("shard_id_regex", "sharding_key_regex", "automatic_sharding_key")
 """The rules by which a statement itself names its shard."""
 CHOSEN: Final = ("SET SHARD", "shard_id_regex", "sharding_key_regex")
 """The rules by which a client chooses a shard, whatever the statement is."""
@@ -102,7 +102,7 @@ class Placement:
         Raises:
             AmbiguousShard: their keys belong to several shards.
         """
-        keyed = {place for place in places if place[1] in OWN_RULES}
+        keyed = {place for place in places if place[1] in STATEMENT_RULES}
         if len(keyed) > 1:
             shards = ", ".join(sorted(str(shard) for shard, _ in keyed))
             raise AmbiguousShard(

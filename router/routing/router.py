@@ -19,7 +19,7 @@ from .comments import CommentRouter
 from .decisions import UNBOUND
 from .execution import values_of
 from .learning import Learner
-from .placement import CHOSEN, OWN_RULES, Placement
+from .placement import CHOSEN, STATEMENT_RULES, Placement
 from .refusals import TOO_COMPLEX, unknown_statement
 from .state import RoutingState
 from .tallies import WITHOUT_KEY, Tallies
@@ -208,7 +208,7 @@ class QueryRouter(Learner):
             RoutingError: it can be run nowhere.
         """
         shard, rule = self._shard(analysis, state, parameters)
-        return shard if rule in OWN_RULES else None
+        return shard if rule in STATEMENT_RULES else None
 
     def route_unknown(self, state: RoutingState) -> Route:
         """Find the place for what nobody has looked at.

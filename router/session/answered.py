@@ -65,15 +65,15 @@ _DEALLOCATE: Final = re.compile(
 )
 
 # How those and the routing commands begin: with one of these, or as what may stand before them.
-OWN_BEGINNINGS: Final = beginnings(
+ANSWERED_BEGINNINGS: Final = beginnings(
     b"set", b"show", b"reset", b"explain", b"deallocate", b"discard"
 )
-OWN_LEADS: Final = LEADS
+ANSWERED_LEADS: Final = LEADS
 
 
 def may_concern(sql: bytes) -> bool:
     """Whether a text may be one of the router's own, by its first letters."""
-    return sql[:3] in OWN_BEGINNINGS or sql[:1] in OWN_LEADS
+    return sql[:3] in ANSWERED_BEGINNINGS or sql[:1] in ANSWERED_LEADS
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ class ExplainRoute(AnsweredStatement):
             decision = explain.answered("the plugin intercept answers it")
         elif refused is not None:
             decision = replace(decision, route=None, rule=None, error=refused)
-        elif server is not None and decision.rule != explain.OWN_RULE:
+        elif server is not None and decision.rule != explain.ROUTER_RULE:
             decision = _with_server(routing, server, decision)
         return Answer((messages.data_row(explain.row(router, decision)),))
 

@@ -43,7 +43,7 @@ class LongMessages:
         """The head has been taken: a server waits for the rest, unless it is refused."""
         self._lease.mid_message = not self.refused
 
-    def go_on(self, data: bytes) -> bool:
+    def pass_on(self, data: bytes) -> bool:
         """Pass on more of it; False declines it for now."""
         server = self._lease.server
         if self.refused or server is None:

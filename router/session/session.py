@@ -242,7 +242,7 @@ class Session(PoolClient):
             return True
         if found == LONG_MESSAGE:
             return self._long_message(kind, data[start:end], stream.missing)
-        return self.long.go_on(data[start:end])
+        return self.long.pass_on(data[start:end])
 
     def _failed(self, error: RouterError) -> None:
         """There is no server for what the client asks: that fails, and the session goes on."""
@@ -264,7 +264,7 @@ class Session(PoolClient):
         if (last := self._failures.note(error)) is not None:
             self.end_with(last)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Whatever input was declined may be acted on now."""
         if self.client.closed:
             return
@@ -367,7 +367,7 @@ class Session(PoolClient):
             self.batch.replay(server)
         elif self.lease.has_come:
             self.batch.script.trust()
-        self._go_on()
+        self._resume()
 
     def settings_refused(self, fields: dict[str, str]) -> None:
         """The server does not take what the client asked for at start-up."""
@@ -405,7 +405,7 @@ class Session(PoolClient):
                 return
             except RouterError as error:
                 self._failed(error)
-        self._go_on()
+        self._resume()
 
     # --- from the server
 
@@ -456,7 +456,7 @@ class Session(PoolClient):
         elif self._draining and lease.server is None:
             self._leave_if_idle()
         elif self.stream.has_declined:
-            self._go_on()
+            self._resume()
 
     def withholds(self, segment: Segment, error: bytes) -> bool:
         """Whether the first error of a segment need not be the last word."""
@@ -483,7 +483,7 @@ class Session(PoolClient):
             self.routing.state.prepared.clear()
         if self._draining:
             self._leave_if_idle()
-        self._go_on()
+        self._resume()
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server reports a setting; `swallowed`: because we gave it the client's."""
@@ -502,12 +502,12 @@ class Session(PoolClient):
 
     def server_ready(self) -> None:
         """The server takes input again, or has answered something of the router's own."""
-        self._go_on()
+        self._resume()
 
     def batch_answered(self) -> None:
         """All that was sent of an open batch has been answered."""
         if self.stream.has_declined:
-            self._go_on()
+            self._resume()
 
     def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         """The server is gone, and with it what the client was doing."""

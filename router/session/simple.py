@@ -11,8 +11,8 @@ from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
 from ..protocol.segments import Segment
 from .answered import (
-    OWN_BEGINNINGS,
-    OWN_LEADS,
+    ANSWERED_BEGINNINGS,
+    ANSWERED_LEADS,
     answered_query,
     deallocation,
     transaction_failed,
@@ -81,7 +81,7 @@ class SimpleProtocol:
         if lease.has_come and server is not None:
             lease.has_come = False  # all that follows has been done before it had to wait
             return self._send(server, data[start:end], sql)
-        if sql[:3] in OWN_BEGINNINGS or sql[:1] in OWN_LEADS:
+        if sql[:3] in ANSWERED_BEGINNINGS or sql[:1] in ANSWERED_LEADS:
             answered = self._answer(sql)
             if answered is not None:
                 return answered

@@ -17,7 +17,7 @@ from router.demo.ports import Ports
 from router.demo.progress import Progress
 from router.demo.server import free_port
 from router.demo.shards import DATABASE, HBA, ROWS, TABLE, config_text, fill, shard_of
-from router.demo.tour import KEY, Answer, Tour, ask
+from router.demo.tour import KEY, Tour, TourAnswer, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,18 +67,20 @@ def test_every_stop_of_the_tour_tells_right_from_wrong(shards: Cluster) -> None:
     replicas = {replica.port for shard in shards.shards for replica in shard.replicas}
     stops = {stop.title: stop for stop in tour.stops()}
     assert len(stops) == 6
-    assert not any(stop.is_right(Answer()) for stop in stops.values())
+    assert not any(stop.is_right(TourAnswer()) for stop in stops.values())
     read = stops["A read goes to a replica"].is_right
     columns = ("pg_is_in_recovery", "inet_server_port")
-    assert all(read(Answer(columns, ((True, port),))) for port in replicas)
-    assert not any(read(Answer(columns, ((False, port),))) for port in primaries)
+    assert all(read(TourAnswer(columns, ((True, port),))) for port in replicas)
+    assert not any(read(TourAnswer(columns, ((False, port),))) for port in primaries)
     write = stops["A write goes to the primary of its shard"].is_right
-    answers = [Answer(("id", "port"), ((1_000_001, port),)) for port in primaries | replicas]
+    answers = [
+        TourAnswer(("id", "port"), ((1_000_001, port),)) for port in primaries | replicas
+    ]
     assert sum(write(answer) for answer in answers) == 1
     pools = stops["The admin database shows the pools"].is_right
     names = ("database", "user", "pool_mode", "cl_idle")
-    assert pools(Answer(names, (("app", "app", "transaction", 1),)))
-    assert not pools(Answer(names, (("app", "app", "session", 1),)))
+    assert pools(TourAnswer(names, (("app", "app", "transaction", 1),)))
+    assert not pools(TourAnswer(names, (("app", "app", "session", 1),)))
 
 
 def test_the_printed_tour_is_commands_a_shell_takes(shards: Cluster) -> None:
@@ -100,7 +102,7 @@ def test_the_printed_tour_is_commands_a_shell_takes(shards: Cluster) -> None:
 def test_an_error_is_an_answer_with_its_sqlstate(shards: Cluster) -> None:
     dsn = f"postgresql://app:app@127.0.0.1:{shards.primary.port}/app"
     answer = ask(dsn, ["SELECT 1", "SELECT 1 / 0"])
-    assert answer == Answer(sqlstate="22012", message="division by zero")
+    assert answer == TourAnswer(sqlstate="22012", message="division by zero")
 
 
 def test_the_configuration_names_every_server_once_and_in_its_role(shards: Cluster) -> None:

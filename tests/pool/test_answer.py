@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.pool.answer import Answer
+from router.pool.answer import CollectedAnswer
 from router.protocol import codes, messages
 from router.protocol.segments import Segment
 
@@ -28,7 +28,7 @@ class Taken:
 
     def __init__(self) -> None:
         self.got: list[tuple[list[Row], dict[str, str] | None, bool]] = []
-        self.answer = Answer(lambda *given: self.got.append(given))
+        self.answer = CollectedAnswer(lambda *given: self.got.append(given))
 
     def end(self) -> tuple[list[Row], dict[str, str] | None, bool]:
         """The ReadyForQuery comes: what has been taken, and that it was taken once."""
