@@ -341,7 +341,7 @@ def client_socket(client: ClientSnapshot) -> Socket:
         user=client.user,
         database=client.database,
         state=client.state,
-        addr=host.strip("[]"),
+        addr=host.strip("[]") or client.addr,  # "unix"
         port=int(port) if port.isdecimal() else 0,
         age_seconds=client.age_seconds,
         wait_us=client.wait_us,

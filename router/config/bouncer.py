@@ -25,6 +25,7 @@ Value = str | int | bool | list["Value"]
 # PgBouncer's defaults that differ from those here, of settings that are carried over.
 _DEFAULTS: Final[Values] = {
     "listen_port": "6432",
+    "max_client_conn": "100",
     "query_wait_timeout": "120",
     "server_connect_timeout": "15",
     "server_round_robin": "0",

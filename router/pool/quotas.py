@@ -268,11 +268,13 @@ class Shares:
             if not other.shares.wants_room:
                 quota.stop_wanting(other)
                 continue
-            if not all(part in full.parts for full in other.shares.full()):
-                continue  # it needs the place of another one, too
-            if not part.waiters or other.size + 1 < part.size:
-                return True
-            if not other.size and other.shares.wanted_since < self.wanted_since:
+            is_better_off = (
+                not part.waiters
+                or other.size + 1 < part.size
+                or (not other.size and other.shares.wanted_since < self.wanted_since)
+            )
+            # It may need the place of yet another one, too.
+            if is_better_off and all(part in full.parts for full in other.shares.full()):
                 return True
         return False
 

@@ -64,8 +64,10 @@ class Stopwatch:
     def _query_left(self, server: ServerConnection) -> float:
         """For how long the statement of a connection may go on; cancels it if it is over."""
         timeout = self._part.settings.query_timeout
-        if not timeout or not server.queue or server.queue[0].sink is not server.client:
-            return math.inf  # nothing is asked, or by the router itself
+        if not timeout or server.client is None or not server.queue:
+            return math.inf
+        if server.queue[0].sink is not server.client:
+            return math.inf  # by the router itself, or for a client that has gone
         now = self._engine.now
         left = max(server.queue[0].started, server.began_at) + timeout - now
         if left > 0:

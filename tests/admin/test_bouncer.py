@@ -156,6 +156,17 @@ def test_sockets_are_clients_and_servers() -> None:
     assert [row["state"] for row in rows("SHOW ACTIVE_SOCKETS", view)] == ["sv_active"]
 
 
+@pytest.mark.parametrize(
+    ("addr", "expected"),
+    [("10.0.0.1:99", ("10.0.0.1", "99")), ("[::1]:99", ("::1", "99")), ("unix", ("unix", "0"))],
+)
+def test_the_address_of_a_client_is_told_in_two_columns(
+    addr: str, expected: tuple[str, str]
+) -> None:
+    [row] = rows("SHOW CLIENTS", FakeView(client_rows=[replace(CLIENT, addr=addr)]))
+    assert (row["addr"], row["port"]) == expected
+
+
 def test_users_are_counted_over_all_databases() -> None:
     view = FakeView(
         pool_rows=[POOL, replace(POOL, database="web")],
