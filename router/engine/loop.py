@@ -102,7 +102,7 @@ class Engine:
     """
 
     def __init__(self) -> None:
-        self.timeouts: Final = Timeouts()
+        self.timeouts = Timeouts()
         self._epoll = select.epoll()
         self._links: dict[int, Driven] = {}
         self._dirty: list[Driven] = []

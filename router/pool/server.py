@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..engine.link import Output
+    from ..stats import Counters
     from .address_pool import AddressPool
     from .answer import Row
     from .leftovers import Leftovers
@@ -427,6 +428,15 @@ class ServerConnection(BackendStream):
         listener = self._listener
         if listener is not None:
             listener.reply(data)
+
+    def count(self, segment: Segment, now: float) -> Counters:
+        """A segment of a client has been answered; returns what else there is to count."""
+        counters = self.pool.counters
+        self.began_at = now
+        self.query_count += 1
+        counters.query_count += 1
+        counters.query_time += now - segment.started
+        return counters
 
     # --- ending
 

@@ -397,7 +397,7 @@ class Session(PoolClient):
 
     def _send_again(self) -> None:
         """Ask for a server for the first that is sent again, if there is any, or go on."""
-        while self.resend.waiting and not self.client.closed:
+        while self.resend.waiting and not (self.client.closed or self.lease.asks):
             if self.lease.pool.retired and not self._has_pool():
                 return
             try:
@@ -414,13 +414,8 @@ class Session(PoolClient):
         lease, client = self.lease, self.client
         server = lease.server
         assert server is not None
-        now = self._engine.now
-        counters = server.pool.counters
         client.query_count += 1
-        server.began_at = now
-        server.query_count += 1
-        counters.query_count += 1
-        counters.query_time += now - segment.started
+        counters = server.count(segment, self._engine.now)
         counters.xact_time += lease.transaction_time(segment, status)
         if segment.failed:
             client.error_count += 1
@@ -442,8 +437,7 @@ class Session(PoolClient):
             routing = self.routing
             if routing.is_moving or routing.state.has_local or lease.writes is not None:
                 routing.end_transaction()
-            if not server.queue:
-                self.batch.names.is_altered = False
+            self.batch.names.is_altered &= bool(server.queue)
             self._let_go(server)
         elif lease.pool.is_statement_mode:
             text = "transaction blocks are not allowed in statement pooling mode"
@@ -481,9 +475,9 @@ class Session(PoolClient):
             self.batch.rebind()
         if self.lease.settle(server, found):
             self.routing.state.prepared.clear()
-        if self._draining:
+        if self._draining and not self.resend.waiting:
             self._leave_if_idle()
-        self._resume()
+        self._send_again()
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server reports a setting; `swallowed`: because we gave it the client's."""

@@ -187,3 +187,19 @@ def test_a_cancel_request_does_not_hit_the_question() -> None:
     assert not harness.cancelling
     harness.run()
     assert is_pinned(client)
+
+
+def test_a_cancel_request_waits_until_the_settings_are_in_force() -> None:
+    harness = Harness(pool_size=1)
+    client, other = harness.connect(application_name="mine"), harness.connect()
+    harness.ask(client, query("SELECT 1"))
+    harness.ask(other, query("SELECT 2"))
+    client.send(query("SLEEP mine"))
+    [server] = harness.servers
+    assert len(server.connection.queue) == 2
+    client.session.cancel()
+    assert not harness.cancelling
+    server.work()
+    server.answer()
+    assert len(server.connection.queue) == 1
+    assert harness.cancelling == [server.connection]

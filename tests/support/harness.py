@@ -49,7 +49,7 @@ class FakeEngine(Engine):
 
     def __init__(self) -> None:
         self.now = START
-        self.timeouts = Timeouts()  # type: ignore[misc]
+        self.timeouts = Timeouts()
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
 
