@@ -194,7 +194,8 @@ class ServerHealth:
     def unreachable(self, error: RouterError) -> None:
         """It could not be connected to."""
         self._note_failure()
-        self._fail(Condition.DOWN, error)
+        is_slow = isinstance(error, ServerTimeout) and self.condition is not Condition.DOWN
+        self._fail(Condition.SUSPECT if is_slow else Condition.DOWN, error)
         self.doubt()
 
     def doubt(self) -> None:

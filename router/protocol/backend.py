@@ -165,27 +165,12 @@ class BackendStream(ServerHooks):
         """
         if length < 4:
             raise ServerProtocolError("message length is out of range")
-        if kind == codes.ERROR_RESPONSE and not segment.is_heard:
-            after = pos + 1 + length
-            sink = segment.sink
-            if (
-                sink is not None
-                and after <= len(data)
-                and sink.withholds(segment, data[pos + 5 : after])
-            ):
-                self._withhold(segment, data, start, pos, after)
-                return after, after
-        elif kind == codes.NOTICE_RESPONSE and not segment.is_heard:
-            after = pos + 1 + length
-            if (
-                segment.sink is not None
-                and after <= len(data)
-                and is_farewell(data[pos + 5 : after])
-            ):
-                # With what there is before it, it is given before the next message, if any.
-                segment.farewell = data[pos:after]
-                segment.prefix += data[start:after]
-                return after, after
+        if (
+            (kind == codes.ERROR_RESPONSE or kind == codes.NOTICE_RESPONSE)
+            and not segment.is_heard
+            and self._withholds(segment, kind, data, start, pos, pos + 1 + length)
+        ):
+            return pos + 1 + length, pos + 1 + length
         if segment.prefix and segment.sink is not None:
             self._give(segment, segment.prefix)
             segment.prefix = b""
@@ -272,14 +257,32 @@ class BackendStream(ServerHooks):
             segment.is_heard = True
             segment.sink.reply(data)
 
-    def _withhold(
-        self, segment: Segment, data: bytes, start: int, pos: int, after: int
-    ) -> None:
-        """Keep the error data[pos:after], and what there is before it, from the client."""
+    def _withholds(
+        self, segment: Segment, kind: int, data: bytes, start: int, pos: int, after: int
+    ) -> bool:
+        """Keep the message data[pos:after], and what there is before it, from the client.
+
+        Returns:
+            Whether that is done: it is if what was asked could be sent again after it.
+        """
+        sink = segment.sink
+        if sink is None or after > len(data):
+            return False
+        body = data[pos + 5 : after]
+        if kind == codes.NOTICE_RESPONSE:
+            if not is_farewell(body):
+                return False
+            # It is given before the next message, if there is one.
+            segment.farewell = data[pos:after]
+            segment.prefix += data[start:after]
+            return True
+        if not sink.withholds(segment, body):
+            return False
         segment.withheld = data[start:after]
         self._note_error(segment, data, pos, after)
         if segment.steps is not None:
             segment.fail()
+        return True
 
     def _opened(self, segment: Segment, kind: int) -> None:
         """The Parse of an unnamed statement, the first of its segment, has been answered."""

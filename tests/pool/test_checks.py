@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from router.demo.server import HOST, free_port
 from router.engine.loop import Engine
@@ -19,6 +20,8 @@ from tests.support.postgres import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trio.testing import MockClock
 
     from tests.support.cluster.cluster import Shard
     from tests.support.cluster.server import Server
@@ -40,9 +43,10 @@ def health_of(
     *passwords: str | None,
     timeout: float = 60.0,
     host: str = HOST,
+    healths: Healths | None = None,
 ) -> ServerHealth:
     """The health of a server that users with such passwords share."""
-    harness, healths = Harness(), Healths(engine)
+    harness, healths = Harness(), healths or Healths(engine)
     part = harness.part
     address = replace(part.address, host=host, port=port, database="postgres")
     settings = replace(part.settings, server_username=USER, healthcheck_timeout=timeout)
@@ -102,3 +106,17 @@ async def test_a_server_that_says_nothing_is_suspect_and_then_down(engine: Engin
             await checks.check(engine, health)
             found.append(health.condition)
     assert found == [Condition.SUSPECT, Condition.DOWN]
+
+
+async def test_however_often_it_is_doubted_a_server_is_not_asked_all_the_time(
+    engine: Engine, autojump_clock: MockClock
+) -> None:
+    healths = Healths(engine)
+    health = health_of(engine, free_port(), PASSWORD, healths=healths)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(checks.watch, engine, healths)
+        for _ in range(20):
+            health.doubt()
+            await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    assert 2 <= health.checks <= 11

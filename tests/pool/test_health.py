@@ -636,3 +636,19 @@ def test_what_a_server_tells_is_read_or_it_has_told_nothing(
     row: tuple[str | None, ...], expected: Facts | None
 ) -> None:
     assert facts_of((row,)) == expected
+
+
+def test_a_server_where_a_login_takes_too_long_is_suspect_and_not_yet_down() -> None:
+    replicas = shard()
+    health = replicas.health(0)
+    replicas.parts[0].connecting += 1
+    replicas.parts[0].open_failed(SILENT)
+    assert health.condition is Condition.SUSPECT
+    assert health.wanted.is_set()
+    replicas.check(0, SILENT)
+    replicas.check(0, SILENT)
+    found = [health.condition]
+    replicas.parts[0].connecting += 1
+    replicas.parts[0].open_failed(SILENT)
+    found.append(health.condition)
+    assert found == [Condition.DOWN, Condition.DOWN]

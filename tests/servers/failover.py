@@ -119,10 +119,11 @@ class Failover:
             other.follow(new)
             other.reload()
         self._note("a replica is to be promoted")
+        told = time.monotonic()
         new.promote()
         promoted = time.monotonic()
         self._note("it is promoted")
-        first = wait_until("writes go on", lambda: self._clients.first_write_after(self._began))
+        first = wait_until("writes go on", lambda: self._clients.acknowledged_after(told))
         self._note("the first write is acknowledged", first)
         wait_until("all write", lambda: self._clients.first_write_after(promoted))
         return new

@@ -133,6 +133,11 @@ class Clients:
         for record in (*self.writes, *self.reads, *self.transactions):
             wait_until("all go on", lambda: record.done and record.done[-1][0] > now)  # noqa: B023
 
+    def acknowledged_after(self, moment: float) -> float:
+        """When the first write was acknowledged from then on, whenever it began."""
+        ends = [end for record in self.writes for _, end in record.done if end > moment]
+        return min(ends, default=0.0)
+
     def first_write_after(self, moment: float) -> float:
         """When the first write was acknowledged that has begun later."""
         done = [each for record in self.writes for each in record.done if each[0] > moment]
