@@ -41,7 +41,9 @@ class Holders:
             kinds.setdefault(_kind(server), []).append(server)
         told = [
             _told(kind, servers, now)
-            for kind, servers in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+            for kind, servers in sorted(
+                kinds.items(), key=lambda kind: (-len(kind[1]), kind[0])
+            )
         ]
         if pool.tested:
             told.append(f"{len(pool.tested)} being cleaned")
@@ -81,7 +83,10 @@ def _kind(server: ServerConnection) -> str:
 
 def _told(kind: str, servers: list[ServerConnection], now: float) -> str:
     longest = max(now - server.used_at for server in servers)
-    names = Counter("" if server.client is None else server.client.label for server in servers)
+    # In an order of their own, for the connections have none.
+    names = Counter(
+        sorted("" if server.client is None else server.client.label for server in servers)
+    )
     told = [
         f'{count} "{printable(name, _NAME_LIMIT)}"'
         for name, count in names.most_common(_MOST_NAMES)
