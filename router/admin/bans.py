@@ -47,7 +47,8 @@ def _time(moment: float) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return "infinity" if seconds == math.inf else str(math.ceil(seconds))
+    # The difference of two times may be longer by a little that nobody has asked for.
+    return "infinity" if seconds == math.inf else str(math.ceil(round(seconds, 3)))
 
 
 def is_ban(arguments: Words) -> bool:

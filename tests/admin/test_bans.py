@@ -74,3 +74,9 @@ def test_a_ban_for_ever_has_no_end() -> None:
     row = AdminClient(FakeView(ban_rows=[ban])).ask("SHOW BANS").row
     names = ("ban_duration_seconds", "ban_remaining_seconds", "ban_until")
     assert [row[name] for name in names] == ["infinity"] * 3
+
+
+def test_a_ban_is_not_a_second_longer_than_it_was_asked_for() -> None:
+    ban = replace(BAN, duration=900 + 1e-9)  # as differences of times are
+    row = AdminClient(FakeView(ban_rows=[ban])).ask("SHOW BANS").row
+    assert row["ban_duration_seconds"] == "900"
