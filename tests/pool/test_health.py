@@ -652,3 +652,12 @@ def test_a_server_where_a_login_takes_too_long_is_suspect_and_not_yet_down() -> 
     replicas.parts[0].open_failed(SILENT)
     found.append(health.condition)
     assert found == [Condition.DOWN, Condition.DOWN]
+
+
+def test_a_login_does_not_tell_what_a_server_has_become() -> None:
+    health = telling(0, STANDBY).health
+    health.unreachable(REFUSED)
+    health.begin_check()
+    health.reached()
+    assert health.condition is Condition.DOWN
+    assert health.wanted.is_set()
