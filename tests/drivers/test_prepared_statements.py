@@ -440,7 +440,7 @@ def test_a_deallocate_all_that_is_skipped_forgets_nothing(clients: list[PGconn])
     assert answers(client, 2) == ["22012", "PIPELINE_ABORTED", "sync", "a", "sync"]
 
 
-def test_a_table_that_is_changed_past_the_router_fails_a_statement_once_at_most(
+def test_a_table_that_is_changed_past_the_router_fails_no_statement(
     proxied: Proxied, clients: list[PGconn]
 ) -> None:
     with proxied.direct() as directly:
@@ -448,7 +448,6 @@ def test_a_table_that_is_changed_past_the_router_fails_a_statement_once_at_most(
         prepare(clients[0], "plan", "SELECT * FROM changing_behind")
         assert execute(clients[0], "plan") == "1"
         directly.execute("ALTER TABLE changing_behind ADD b int DEFAULT 2")
-        assert sqlstate(clients[0].exec_prepared(b"plan", None)) == "0A000"
-        # PostgreSQL would go on failing; here the statement is prepared anew.
+        # PostgreSQL would go on failing; here the statement is prepared anew, and run again.
         assert clients[0].exec_prepared(b"plan", None).nfields == 2
         directly.execute("DROP TABLE changing_behind")

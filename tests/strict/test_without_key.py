@@ -235,5 +235,8 @@ def test_execute_finds_the_rows_of_its_values(router: RouterProcess) -> None:
                     raise psycopg.Rollback
     with router.connect("items") as connection:
         connection.execute(prepare)
+        # There is but one connection, which nobody may keep.
+        with pytest.raises(errors.TooManyConnections, match="has left is gone: PREPARE"):
+            connection.execute(b"EXECUTE p(1)")
         with pytest.raises(errors.InvalidSqlStatementName, match="does not exist"):
             connection.execute(b"EXECUTE p(1)")
