@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from ..protocol import codes, marks, messages
+from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import is_reserved
 from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
@@ -69,7 +70,7 @@ class LongMessages:
 
     def refuses(self, kind: int, head: bytes) -> bool:
         """Refuse the message if plugins are against it, or if its shard cannot be found."""
-        if self.plugins_refuse(kind, head):
+        if self._plugins_refuse(kind, head):
             return True
         error = self._routing.too_long_to_place(kind)
         if error is not None:
@@ -80,7 +81,7 @@ class LongMessages:
         self.refused = True
         self._batch.refuse(error, ends=kind == codes.QUERY)
 
-    def plugins_refuse(self, kind: int, head: bytes) -> bool:
+    def _plugins_refuse(self, kind: int, head: bytes) -> bool:
         """Refuse a message if the plugins are against it.
 
         Without a server, what is not refused comes here once more.
@@ -90,8 +91,8 @@ class LongMessages:
             return False
         error: RouterError | None = None
         if kind == codes.BIND:
-            name = head[HEADER_SIZE:].split(b"\0", 2)[1:2]
-            statement = self._batch.names.get(name[0]) if name else None
+            portal_end, name_end = bind_ends(head, 0, len(head))
+            statement = self._batch.names.get(head[portal_end + 1 : name_end])
             if statement is not None:
                 error = use_objection(self._lease, statement)
         elif kind in (codes.QUERY, codes.PARSE):
@@ -148,25 +149,27 @@ class LongMessages:
 
     def _operation(self, head: bytes, missing: int) -> Operation | None:
         """What the head of a Bind says; None if it is of an unknown statement."""
-        fields = head[HEADER_SIZE:].split(b"\0", 2)
-        names = self._batch.names
-        statement = names.get(fields[1])
+        portal_end, name_end = bind_ends(head, 0, len(head))
+        names, name = self._batch.names, head[portal_end + 1 : name_end]
+        statement = names.get(name)
         if statement is None:
             return None
-        operation = Operation(codes.BIND, fields[2], statement, fields[0])
-        operation.token = names.token_of(fields[1], statement)
+        portal = head[HEADER_SIZE:portal_end]
+        operation = Operation(codes.BIND, head[name_end + 1 :], statement, portal)
+        operation.token = names.token_of(name, statement)
         operation.missing = missing
         return operation
 
     def _bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
         """Translate the head of a Bind; False: it must wait."""
         script, names = self._batch.script, self._batch.names
-        fields = head[HEADER_SIZE:].split(b"\0", 2)
         operation = self._operation(head, missing)
         if operation is None or operation.statement is None:
-            if names.renames and is_reserved(fields[1]):
-                raise unknown_statement(fields[1])
-            if names.renames and not fields[1]:
+            portal_end, name_end = bind_ends(head, 0, len(head))
+            name = head[portal_end + 1 : name_end]
+            if names.renames and is_reserved(name):
+                raise unknown_statement(name)
+            if names.renames and not name:
                 script.clear_unnamed(server)
             script.forward(server, head, FORWARD_BIND)
             script.begin(server).has_bound = True

@@ -252,6 +252,11 @@ class SimpleProtocol:
             )
 
     def long_query(self, kind: int, head: bytes) -> bool:
+        """Pass on the head of a Query or FunctionCall that is too long to hold.
+
+        Returns:
+            False declines it for now.
+        """
         batch, routing = self._batch, self._routing
         if batch.operations:
             batch.dispatch()
