@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.router import PoolText, servers_of, wait_until
 
 if TYPE_CHECKING:
@@ -25,12 +27,29 @@ CREATE FUNCTION calls() RETURNS bool LANGUAGE sql AS 'SELECT tells()';
 CREATE FUNCTION dynamic() RETURNS bool LANGUAGE plpgsql
  AS 'DECLARE x bool; BEGIN EXECUTE $$SELECT pg_is_in_recovery()$$ INTO x; RETURN x; END';
 """
+SPLITTING = "\nquery_parser_enabled = true\nquery_parser_read_write_splitting = true"
 
 
-def splitting(replicated: Shard, database: Database, options: str) -> dict[str, PoolText]:
-    """A pool that sends reads to replicas."""
-    options += "\nquery_parser_enabled = true\nquery_parser_read_write_splitting = true"
-    return {"db": PoolText([servers_of(replicated)], database=database.name, options=options)}
+@pytest.fixture
+def start_splitting(
+    replicated: Shard,
+    make_database: Callable[..., Database],
+    start_router: Callable[..., RouterProcess],
+) -> Callable[[str, str], RouterProcess]:
+    """Return a function that starts a router which sends reads to replicas.
+
+    The database `db` is new, and the replicas have what the given SQL makes in it.
+    """
+
+    def start(schema: str, options: str) -> RouterProcess:
+        database = make_database(replicated.primary)
+        database.execute(schema)
+        replicated.wait_for_replication()
+        servers = [servers_of(replicated)]
+        pool = PoolText(servers, database=database.name, options=options + SPLITTING)
+        return start_router({"db": pool})
+
+    return start
 
 
 def is_replica(client: psycopg.Connection[tuple[object, ...]], sql: str) -> bool:
@@ -41,14 +60,9 @@ def is_replica(client: psycopg.Connection[tuple[object, ...]], sql: str) -> bool
 
 
 def test_functions_that_servers_declare_stable_are_reads(
-    replicated: Shard,
-    make_database: Callable[..., Database],
-    start_router: Callable[..., RouterProcess],
+    start_splitting: Callable[..., RouterProcess],
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute(FUNCTIONS)
-    replicated.wait_for_replication()
-    router = start_router(splitting(replicated, database, "learn_functions = true"))
+    router = start_splitting(FUNCTIONS, "learn_functions = true")
     with router.connect("db") as client:
         assert is_replica(client, "SELECT looks()")
         assert not is_replica(client, "SELECT dynamic()")
@@ -60,14 +74,9 @@ def test_functions_that_servers_declare_stable_are_reads(
 
 
 def test_functions_that_only_read_are_found_out_from_their_bodies(
-    replicated: Shard,
-    make_database: Callable[..., Database],
-    start_router: Callable[..., RouterProcess],
+    start_splitting: Callable[..., RouterProcess],
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute(FUNCTIONS)
-    replicated.wait_for_replication()
-    router = start_router(splitting(replicated, database, "learn_functions = true"))
+    router = start_splitting(FUNCTIONS, "learn_functions = true")
     with router.connect("db") as client:
         for name in ("tells", "calls"):
             assert is_replica(client, f"SELECT {name}()")
@@ -86,13 +95,9 @@ CREATE OR REPLACE FUNCTION tells() RETURNS bool LANGUAGE sql AS 'SELECT pg_is_in
 
 def test_another_body_is_known_before_anybody_can_know_of_it(
     replicated: Shard,
-    make_database: Callable[..., Database],
-    start_router: Callable[..., RouterProcess],
+    start_splitting: Callable[..., RouterProcess],
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute(FUNCTIONS)
-    replicated.wait_for_replication()
-    router = start_router(splitting(replicated, database, "learn_functions = true"))
+    router = start_splitting(FUNCTIONS, "learn_functions = true")
     with router.connect("db") as client, router.connect("db") as other:
         hidden = f"DO $do$ BEGIN EXECUTE $create${WRITING}$create$; END $do$"
         for change in (WRITING, hidden):
@@ -113,19 +118,15 @@ def test_another_body_is_known_before_anybody_can_know_of_it(
 
 
 def test_what_was_written_is_read_from_the_primary_for_a_time(
-    replicated: Shard,
-    make_database: Callable[..., Database],
-    start_router: Callable[..., RouterProcess],
+    start_splitting: Callable[..., RouterProcess],
 ) -> None:
-    database = make_database(replicated.primary)
-    database.execute("CREATE TABLE t (id int); CREATE TABLE u (id int)")
-    replicated.wait_for_replication()
     options = """
     db_activity_based_routing = true
     db_activity_init_delay = 1
     table_mutation_cache_ms_ttl = 60000
     """
-    router = start_router(splitting(replicated, database, options))
+    tables = "CREATE TABLE t (id int); CREATE TABLE u (id int)"
+    router = start_splitting(tables, options)
     with router.connect("db") as writer, router.connect("db") as reader:
         read = "SELECT pg_is_in_recovery() FROM (SELECT count(*) FROM {}) x"
         wait_until("the database is in use", lambda: is_replica(reader, read.format("t")))
