@@ -289,7 +289,11 @@ class BackendStream(ServerHooks):
         if kind == codes.PARSE_COMPLETE:
             segment.opening = 0
         elif self.unnamed == segment.opening:
-            self.unnamed = UNCLEAR
+            self.lose_unnamed()
+
+    def lose_unnamed(self) -> None:
+        """Whatever was to become of the unnamed statement may not have happened."""
+        self.unnamed = UNCLEAR
 
     def _pass_on(self, data: bytes, end: int) -> tuple[int, int]:
         """Take more of a message whose head is done; returns where to go on, and the start."""
@@ -405,7 +409,7 @@ class BackendStream(ServerHooks):
         """The server reads CopyData from here on; returns as `_message` does."""
         if segment.copy_in():
             segment.void_syncs(self.queue)
-            self.unnamed = UNCLEAR
+            self.lose_unnamed()
         if segment.orphaned:
             self.on_orphaned_copy(segment)
         self._give(segment, data[start:after])

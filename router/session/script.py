@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RouterError
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER_SIZE, message_end
-from ..protocol.prepared import UNCLEAR
 from ..protocol.segments import (
     EMIT,
     FORWARD,
@@ -420,11 +419,11 @@ class Script:
             return
 
         def undo() -> None:
-            server.unnamed = UNCLEAR
+            server.lose_unnamed()
             names.undo(operation)
 
         def failed() -> None:
-            server.unnamed = UNCLEAR
+            server.lose_unnamed()
             statement.proven = False
             names.parse_failed(token)
 
@@ -458,26 +457,20 @@ class Script:
     ) -> None:
         if server.unnamed == token:
             return
-
-        def undo() -> None:
-            server.unnamed = UNCLEAR
-
         server.unnamed = token
         self.distrust()
-        self._special(messages.parse(b"", statement.body), Step(SWALLOW, b"1", undo=undo))
+        step = Step(SWALLOW, b"1", undo=server.lose_unnamed)
+        self._special(messages.parse(b"", statement.body), step)
 
     def clear_unnamed(self, server: ServerConnection) -> None:
         """The client has no unnamed statement: see that it does not get at that of another."""
         if not server.unnamed:
             return
-
-        def undo() -> None:
-            server.unnamed = UNCLEAR
-
         self.begin(server)
         server.unnamed = 0
         self.distrust()
-        self._special(messages.close_statement(b""), Step(SWALLOW, b"3", undo=undo))
+        step = Step(SWALLOW, b"3", undo=server.lose_unnamed)
+        self._special(messages.close_statement(b""), step)
 
     def _make_room(self, server: ServerConnection, statement: PreparedStatement) -> None:
         self.distrust()
