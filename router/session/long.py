@@ -8,7 +8,7 @@ from ..errors import ClientProtocolError
 from ..protocol import codes, marks, messages
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
-from ..protocol.prepared import is_reserved
+from ..protocol.prepared import NAME_PREFIX, is_reserved
 from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
 from .inspection import use_objection
 from .mistakes import unknown_statement
@@ -168,7 +168,8 @@ class LongMessages:
             portal_end, name_end = bind_ends(head, 0, len(head))
             name = head[portal_end + 1 : name_end]
             if names.renames and is_reserved(name):
-                raise unknown_statement(name)
+                self._refuse_here(codes.BIND, unknown_statement(name))
+                return True
             if names.renames and not name:
                 script.clear_unnamed(server)
             script.forward(server, head, FORWARD_BIND)
@@ -195,9 +196,13 @@ class LongMessages:
         names = self._batch.names
         name = head[HEADER_SIZE : head.find(b"\0", HEADER_SIZE)]
         if names.renames and is_reserved(name):
-            raise ClientProtocolError(
-                f"prepared statement names must not begin with {name[:6]!r}"
+            error = ClientProtocolError(
+                f'the name of a long statement must not begin with "{NAME_PREFIX.decode()}"',
+                sqlstate="42939",
+                hint="Shorten the statement or give it another name.",
             )
+            self._refuse_here(codes.PARSE, error)
+            return
         if name:
             self._lease.pinned = True
         else:

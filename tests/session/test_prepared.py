@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.config.values import PoolMode
+from router.protocol.framing import TEXT_LIMIT
 from router.routing.types import RouterOptions
 from router.session.batch import BATCH_LIMIT
 from tests.support.harness import Harness
@@ -29,8 +30,12 @@ from tests.support.wire import (
 
 if TYPE_CHECKING:
     from tests.support.harness import FakeClient
+    from tests.support.wire import Message
 
 USE = bind(name="s") + execute() + SYNC
+# The parameters of a Bind that is held whole, and of one of which only the head is.
+SHORT_OR_LONG = [pytest.param([], id="short"), pytest.param([b"x" * TEXT_LIMIT], id="long")]
+CUT = 1000
 
 
 def names(harness: Harness, which: int = 0) -> int:
@@ -74,6 +79,61 @@ def test_a_statement_is_prepared_on_the_server_that_lacks_it() -> None:
         assert kinds(harness.ask(client, describe("S", "s") + USE)) == "tT2DCZ"
     assert (names(harness, 0), names(harness, 1)) == (1, 1)
     assert not other.link.closed
+
+
+def ask_in_pieces(harness: Harness, client: FakeClient, data: bytes) -> list[Message]:
+    """As `Harness.ask`, but that what is long arrives in two pieces."""
+    answer = harness.ask(client, data[:CUT])
+    return answer + harness.ask(client, data[CUT:]) if data[CUT:] else answer
+
+
+@pytest.mark.parametrize("values", SHORT_OR_LONG)
+def test_names_of_the_routers_own_cannot_be_bound(values: list[bytes]) -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    harness.ask(one, parse("SELECT secret", "s") + SYNC)
+    [taken] = harness.servers[0].model.statements
+    for before in (b"", describe("S", "none") + SYNC, parse("SELECT x") + FLUSH):
+        use = before + bind(*values, name=taken) + execute() + SYNC
+        answer = ask_in_pieces(harness, two, use)
+        assert sqlstates(answer)[-1:] == ["26000"]
+        assert rows(answer) == []
+        assert answer[-1].kind == "Z"
+    assert rows(harness.ask(one, USE)) == [[b"SELECT secret"]]
+
+
+def test_a_long_statement_cannot_have_a_name_of_the_routers_own() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    harness.ask(one, parse("SELECT secret", "s") + SYNC)
+    [taken] = harness.servers[0].model.statements
+    long = "SELECT " + "x" * TEXT_LIMIT
+    answer = ask_in_pieces(harness, two, parse(long, taken) + SYNC)
+    assert (kinds(answer), sqlstates(answer)) == ("EZ", ["42939"])
+    assert rows(harness.ask(one, USE)) == [[b"SELECT secret"]]
+    assert rows(harness.ask(two, query("SELECT y"))) == [[b"SELECT y"]]
+
+
+@pytest.mark.parametrize("values", SHORT_OR_LONG)
+@pytest.mark.parametrize("has_one", [True, False], ids=["one of its own", "none"])
+def test_a_bind_that_is_skipped_does_not_leave_the_statement_of_another(
+    has_one: bool, values: list[bytes]
+) -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    if has_one:
+        harness.ask(two, run("SELECT x") + SYNC)
+    harness.ask(one, run("SELECT secret") + SYNC)
+    skipped = bind(name="none") + bind(*values) + execute() + SYNC
+    assert sqlstates(ask_in_pieces(harness, two, skipped)) == ["26000"]
+    answer = ask_in_pieces(harness, two, bind(*values) + execute() + SYNC)
+    if has_one:
+        [[row]] = rows(answer)
+        assert row is not None
+        assert row.startswith(b"SELECT x")
+    else:
+        assert sqlstates(answer) == ["26000"]
+        assert rows(answer) == []
 
 
 def test_names_of_the_routers_own_are_out_of_reach() -> None:
