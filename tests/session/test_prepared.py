@@ -124,8 +124,11 @@ def test_a_bind_that_is_skipped_does_not_leave_the_statement_of_another(
     if has_one:
         harness.ask(two, run("SELECT x") + SYNC)
     harness.ask(one, run("SELECT secret") + SYNC)
-    skipped = bind(name="none") + bind(*values) + execute() + SYNC
-    assert sqlstates(ask_in_pieces(harness, two, skipped)) == ["26000"]
+    model = harness.servers[0].model
+    model.is_failing = True
+    skipped = parse("SELECT new", "s") + bind(*values) + execute() + SYNC
+    assert sqlstates(ask_in_pieces(harness, two, skipped)) == ["42P01"]
+    model.is_failing = False
     answer = ask_in_pieces(harness, two, bind(*values) + execute() + SYNC)
     if has_one:
         [[row]] = rows(answer)
