@@ -40,7 +40,7 @@ from .supervisor import Supervisor, handed_over
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from .config.general import General
@@ -145,9 +145,16 @@ class Router:
     Implements the actions of the admin database.
     """
 
-    def __init__(self, config: Config, config_path: Path | None, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        config: Config,
+        config_path: Path | None,
+        value_files: Sequence[Path],
+        nursery: trio.Nursery,
+    ) -> None:
         self.config = config
         self._config_path: Final = config_path
+        self._value_files = value_files
         self._nursery: Final = nursery
         self.engine: Final = Engine()
         self._connector: Final = TaskConnector(self.engine, nursery)
@@ -226,6 +233,7 @@ class Router:
         log_warnings(loaded)
         general = plan_reload(self.config, loaded.config).general
         plans = self.apply(loaded.config)
+        self._value_files = loaded.files
         for change in general:
             log.info("general.%s", printable(change))
         for plan in plans:
@@ -291,25 +299,31 @@ class Router:
             self.supervisor.alive()
 
     async def watch_config(self) -> None:
-        """Reload whenever the file has changed, as `autoreload` asks."""
-        seen = self._config_stamp()
+        """Reload whenever a file of the configuration has changed, as `autoreload` asks."""
+        seen = self._stamps()
         while True:
             interval = self.config.general.autoreload or 0  # milliseconds
             # Whether it is wanted may change with a reload.
             await trio.sleep(interval / 1000 or _UPKEEP)
-            stamp = self._config_stamp()
-            if interval and stamp != seen:
+            stamps = self._stamps()
+            if None in stamps.values():
+                continue  # being replaced: the next look finds it
+            if interval and stamps != seen:
                 reload_logged(self.reload)
-            seen = stamp
+                # There may be other files now. What changed while they were read is seen next.
+                stamps = {path: stamps.get(path, now) for path, now in self._stamps().items()}
+            seen = stamps
 
-    def _config_stamp(self) -> tuple[int, int, int] | None:
-        if self._config_path is None:
-            return None
-        try:
-            found = self._config_path.stat()
-        except OSError:
-            return None  # being replaced: the next look finds it
-        return found.st_mtime_ns, found.st_ino, found.st_size
+    def _stamps(self) -> dict[Path, tuple[int, int, int] | None]:
+        """What tells that a file has changed, of each that a reload would read."""
+        general = self.config.general
+        paths = (
+            self._config_path,
+            *self._value_files,
+            general.tls_certificate,
+            general.tls_private_key,
+        )
+        return {path: _stamp(path) for path in paths if path is not None}
 
     def close(self) -> None:
         """Close all connections."""
@@ -432,6 +446,7 @@ async def serve(
     config: Config,
     *,
     config_path: Path | None = None,
+    value_files: Sequence[Path] = (),
     handle_signals: bool = False,
     task_status: trio.TaskStatus[ServeInfo] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -440,6 +455,7 @@ async def serve(
     Args:
         config: what to serve.
         config_path: where a reload reads it again.
+        value_files: what else it has been read from.
         handle_signals: act on SIGHUP, SIGINT, SIGTERM and SIGQUIT.
         task_status: told where the router listens, once it does.
 
@@ -450,7 +466,7 @@ async def serve(
     with _listening(config.general) as listening:
         try:
             async with trio.open_nursery() as nursery:
-                router = Router(config, config_path, nursery)
+                router = Router(config, config_path, value_files, nursery)
                 router.apply(config)
                 metrics_port = await _start_metrics(router, nursery)
                 nursery.start_soon(router.engine.run)
@@ -525,6 +541,14 @@ async def _act_on_signals(
             seen.add(number)
             mode = Mode.NOW if again or number == signal.SIGQUIT else Mode.TRANSACTIONS
             router.ending.begin(mode, signal.Signals(number).name)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def reload_logged(reload: Callable[[], None]) -> None:

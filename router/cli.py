@@ -174,7 +174,13 @@ def _serve(path: Path) -> int:
         gc.collect()
         gc.freeze()
         trio.run(
-            partial(app.serve, loaded.config, config_path=path, handle_signals=True),
+            partial(
+                app.serve,
+                loaded.config,
+                config_path=path,
+                value_files=loaded.files,
+                handle_signals=True,
+            ),
             strict_exception_groups=True,
         )
     except KeyboardInterrupt:

@@ -109,7 +109,8 @@ class General(Section):
     autoreload: Annotated[
         Millis | None,
         Key(
-            "How often to look whether the file has changed; 0 is off.",
+            "How often to look whether this file has changed, a file of a value, or that of "
+            "tls_certificate or tls_private_key; 0 is off.",
             Reload.AT_ONCE,
             unset="off",
         ),

@@ -6,6 +6,7 @@ import copy
 import difflib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import tomli
@@ -16,10 +17,10 @@ from ..reasons import reason
 from .checks import check
 from .declared import Declaration, KeyPath, Nesting, declarations, resolve, show_path
 from .model import Config
+from .sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pydantic_core import ErrorDetails
 
@@ -46,10 +47,12 @@ class Loaded:
 
     Attributes:
         warnings: one line per thing that is hardly meant so, each beginning with its key path.
+        files: what else has been read for values of keys.
     """
 
     config: Config
     warnings: tuple[str, ...]
+    files: tuple[Path, ...]
 
 
 def load(path: Path) -> Loaded:
@@ -68,11 +71,15 @@ def load(path: Path) -> Loaded:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
         raise ConfigError(f"{path}: not UTF-8 (at line {line}, column {column})") from None
-    return parse(text, str(path))
+    return parse(text, str(path), path.parent)
 
 
-def parse(text: str, source: str) -> Loaded:
-    """Make a configuration of the text of a file; `source` is its name for errors.
+def parse(text: str, source: str, directory: Path = Path()) -> Loaded:
+    """Make a configuration of the text of a file.
+
+    Args:
+        source: its name for errors.
+        directory: where relative paths of other files begin.
 
     Raises:
         ConfigError: it cannot be used; names everything that is wrong.
@@ -85,7 +92,7 @@ def parse(text: str, source: str) -> Loaded:
         raise ConfigError(f"{source}: not valid TOML: a number is too long") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None
-    tidied = tidy(raw, Config)
+    tidied = tidy(raw, Config, directory)
     validated = validate(tidied)
     problems = list(validated.mistakes.values())
     warnings = tidied.warnings
@@ -99,7 +106,7 @@ def parse(text: str, source: str) -> Loaded:
         problems = [*tidied.misspelled, *problems]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{source}: {count}", problems)
-    return Loaded(config, tuple(warnings))
+    return Loaded(config, tuple(warnings), tuple(tidied.files))
 
 
 # --- before validation: other names of keys, and keys that nobody knows
@@ -112,21 +119,28 @@ class Tidied:
     Attributes:
         written: the path in the file for each path that has another one here.
         misspelled: those of the warnings that have a suggestion.
+        sources: where values come from that are not in the file, by path here.
+        missing: why there are none, by path in the file.
+        files: those of other values.
     """
 
+    directory: Path
     table: Table = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     written: dict[KeyPath, KeyPath] = field(default_factory=dict)
     misspelled: list[str] = field(default_factory=list)
+    sources: dict[KeyPath, Source] = field(default_factory=dict)
+    missing: dict[KeyPath, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
 
     def as_written(self, path: KeyPath) -> KeyPath:
         """What the file calls a path."""
         return self.written.get(path, path)
 
 
-def tidy(raw: Mapping[str, object], root: type[Section]) -> Tidied:
-    """Rename and warn; the copy keeps unknown keys out."""
-    tidied = Tidied()
+def tidy(raw: Mapping[str, object], root: type[Section], directory: Path) -> Tidied:
+    """Rename, fetch and warn; the copy keeps unknown keys out."""
+    tidied = Tidied(directory)
     tidied.table = _table(raw, root, (), tidied)
     return tidied
 
@@ -149,8 +163,27 @@ def _table(
         else:
             if name != written:
                 out.written[*path, name] = (*path, written)
-            table[name] = _value(value, known[name], (*path, name), out)
+            _take(value, known[name], (*path, name), table, out)
     return table
+
+
+def _take(
+    value: object, declared: Declaration, path: KeyPath, table: Table, out: Tidied
+) -> None:
+    """Put a key's value into the copy, from wherever it is."""
+    source = Source.of(value, declared)
+    if source is None:
+        table[declared.name] = _value(value, declared, path, out)
+        return
+    out.sources[path] = source
+    file = source.path(out.directory)
+    if file is not None:
+        out.files.append(file)
+    try:
+        table[declared.name] = source.fetch(declared, out.directory)
+    except ValueError as error:
+        written = out.as_written(path)
+        out.missing[written] = f"{show_path(written)}: {error}"
 
 
 def _value(value: object, declared: Declaration, path: KeyPath, out: Tidied) -> object:
@@ -206,17 +239,18 @@ class Validated:
 def validate(tidied: Tidied) -> Validated:
     """Make models of the tables; if there are mistakes, of as much of them as is right."""
     table = tidied.table
-    mistakes: dict[KeyPath, str] = {}
-    for _ in range(_MOST_ROUNDS):
+    mistakes = dict(tidied.missing)
+    for round_number in range(_MOST_ROUNDS):
         try:
             return Validated(Config.model_validate(table), table, mistakes)
         except ValidationError as error:
             details = error.errors(include_url=False)
-        if not mistakes:
+        if not round_number:
             table = copy.deepcopy(table)
             for detail in details:
                 path = tidied.as_written(_path(detail))
-                mistakes.setdefault(path, f"{show_path(path)}: {_explain(detail)}")
+                told = _explain(detail, tidied.sources.get(_path(detail)))
+                mistakes.setdefault(path, f"{show_path(path)}: {told}")
         for detail in details:
             _repair(table, detail)
     return Validated(None, table, mistakes)
@@ -226,8 +260,8 @@ def _path(detail: ErrorDetails) -> KeyPath:
     return tuple(part for part in detail["loc"] if part != "[key]")
 
 
-def _explain(detail: ErrorDetails) -> str:
-    """One mistake, without its path."""
+def _explain(detail: ErrorDetails, source: Source | None) -> str:
+    """One mistake, without its path; what came from elsewhere is not shown."""
     declared, rest = resolve(Config, _path(detail))
     if "[key]" in detail["loc"]:
         return "must have a name that is not empty"
@@ -235,10 +269,13 @@ def _explain(detail: ErrorDetails) -> str:
         form = "" if declared is None else f": {declared.form}"
         return f"is required{form}"
     if detail["type"] == "value_error":
-        message = str(detail["ctx"]["error"])
-        return f"{message}, got {_show(detail['input'], declared)}"
-    form = "a table" if declared is None else _form_below(declared, rest)
-    return f"must be {form}, got {_show(detail['input'], declared)}"
+        must = str(detail["ctx"]["error"])
+    else:
+        form = "a table" if declared is None else _form_below(declared, rest)
+        must = f"must be {form}"
+    if source is not None:
+        return f"{must}, got something else from {source}"
+    return f"{must}, got {_show(detail['input'], declared)}"
 
 
 def _form_below(declared: Declaration, rest: KeyPath) -> str:

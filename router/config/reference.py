@@ -24,6 +24,7 @@ from .plugins import (
     TableAccessSection,
 )
 from .pools import Mirror, PoolConfig, Server, Shard, User
+from .sources import is_single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,10 @@ Rules that hold everywhere:
 - Numbers that measure something say so in the column of types: ms, s, bytes.
 - Of keys that several sections have, such as `connect_timeout`, a user's value is preferred to
   the pool's, and the pool's to that of [general].
+- Instead of a string, a number, a flag or a word a key may have `{{ env = "NAME" }}`, the value
+  of an environment variable, or `{{ file = "PATH" }}`, the content of a file without its last
+  end of line. A relative path begins at the directory of the configuration. Files are read anew
+  with each reload, and `autoreload` looks at them, too. An error does not show such a value.
 - A regular expression is one of [RE2](sharding.md#by-comment).
 
 The last but one column tells whether a changed value takes effect when the file is reloaded, by
@@ -109,6 +114,17 @@ _NOTES: dict[type[Section], str] = {
 
 _Node = dict[str, object]
 
+# A table with one of these, where a value could be.
+_ELSEWHERE: tuple[_Node, ...] = tuple(
+    {
+        "type": "object",
+        "properties": {kind: {"type": "string"}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+    for kind in ("env", "file")
+)
+
 
 def render() -> str:
     """Return the page."""
@@ -141,6 +157,8 @@ def _explain(table: _Node, section: type[Section]) -> None:
     for declared in declarations(section).values():
         entry = properties[declared.name]
         entry.pop("title", None)
+        if is_single(declared):
+            entry = properties[declared.name] = {"anyOf": [entry, *_ELSEWHERE]}
         entry["description"] = _meaning(declared)
         for alias in declared.key.aliases:
             properties[alias] = {**entry, "deprecated": True}

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.support.router import PoolText, config_text
+from tests.support.router import (
+    WATCHER,
+    WATCHER_PASSWORD,
+    PoolText,
+    config_text,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.support.router import RouterProcess
 
@@ -74,3 +81,32 @@ def test_all_mistakes_of_a_reload_are_one_line_of_the_log_and_all_are_told(
     log = router.log_with("reload failed")
     [line] = [line for line in log.splitlines() if "reload failed" in line]
     assert all(mistake in line for mistake in mistakes)
+
+
+def test_autoreload_sees_a_secret_change_in_its_own_file(
+    start_router: Callable[..., RouterProcess], tmp_path: Path
+) -> None:
+    secret = tmp_path / "watcher"
+    secret.write_text("before")
+    general = QUIET + "autoreload = 20\n"
+    router = start_router(POOLS, general)
+    text = config_text(router.port, POOLS, general)
+    source = f'stats_password = {{ file = "{secret}" }}'
+    router.reload(text.replace(f'stats_password = "{WATCHER_PASSWORD}"', source))
+    router.log_with("configuration reloaded")
+
+    def can_log_in(password: str) -> bool:
+        try:
+            psycopg.connect(router.dsn("pgcat", WATCHER, password), autocommit=True).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    wait_until("the first secret is known", lambda: can_log_in("before"))
+    # Replaced as by those who rotate secrets: there is always a file.
+    (tmp_path / "new").write_text("after!")
+    (tmp_path / "new").rename(secret)
+    wait_until("the second one is", lambda: can_log_in("after!"))
+    assert not can_log_in("before")
+    assert "before" not in router.log()
+    assert "after!" not in router.log()
