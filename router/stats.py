@@ -329,6 +329,28 @@ class ServerSnapshot:
     client_id: int | None = None
     xact_us: int = 0
     close_needed: bool = False
+    ip: str = ""
+
+    @property
+    def addr(self) -> str:
+        """Where it really leads to: an address, or the directory of a Unix socket."""
+        return self.ip or self.host
+
+
+@dataclass(frozen=True, slots=True)
+class HostSnapshot:
+    """A row of SHOW DNS_HOSTS: a host that servers have by its name.
+
+    Attributes:
+        addresses: what the resolver has told last.
+        failed: those of them that get no connections while others do.
+        connections: how many there are to which.
+    """
+
+    host: str
+    addresses: tuple[str, ...]
+    failed: tuple[str, ...]
+    connections: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +445,9 @@ class View(Protocol):
 
     def health(self) -> list[HealthSnapshot]:
         """How all servers are."""
+
+    def hosts(self) -> list[HostSnapshot]:
+        """The hosts of servers that have been looked up."""
 
     def bans(self) -> list[BanSnapshot]:
         """Which servers are left out, pool by pool."""

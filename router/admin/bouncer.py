@@ -11,12 +11,20 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ..printable import printable
 from .show import ListRow, int4, numeric, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ..stats import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot, View
+    from ..stats import (
+        AddressSnapshot,
+        ClientSnapshot,
+        HostSnapshot,
+        PoolSnapshot,
+        ServerSnapshot,
+        View,
+    )
     from .show import Column
 
 S = TypeVar("S")
@@ -362,7 +370,7 @@ def server_socket(server: ServerSnapshot) -> Socket:
         user=server.user,
         database=server.pool,
         state=server.state,
-        addr=server.host,
+        addr=server.addr,
         port=server.port,
         age_seconds=server.age_seconds,
         wait_us=0,
@@ -389,6 +397,10 @@ def sockets(view: View, *, active: bool = False) -> list[Socket]:
 
 
 # --- the rest
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ",".join(f"{name}={count}" for name, count in sorted(counts.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,10 +475,15 @@ PEER_POOLS: Final[tuple[Column[None], ...]] = (
     int4("sv_active_cancel", lambda _: 0),
     int4("sv_login", lambda _: 0),
 )
-DNS_HOSTS: Final[tuple[Column[None], ...]] = (
-    text("hostname", lambda _: ""),
+DNS_HOSTS: Final[tuple[Column[HostSnapshot], ...]] = (
+    text("hostname", lambda host: printable(host.host)),
     numeric("ttl", lambda _: 0),
-    text("addrs", lambda _: ""),
+    text("addrs", lambda host: ",".join(host.addresses)),
+)
+MORE_OF_HOSTS: Final[tuple[Column[HostSnapshot], ...]] = (
+    *DNS_HOSTS,
+    text("failed", lambda host: ",".join(host.failed)),
+    text("connections", lambda host: _counts(host.connections)),
 )
 DNS_ZONES: Final[tuple[Column[None], ...]] = (
     text("zonename", lambda _: ""),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
+        HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
@@ -304,9 +305,14 @@ def _mem(console: Console, _arguments: Words) -> list[bouncer.Memory]:
     return bouncer.memory(console.view)
 
 
+@table("SHOW DNS_HOSTS", bouncer.DNS_HOSTS, among=_BOUNCER)
+@table("SHOW DNS_HOSTS", bouncer.MORE_OF_HOSTS)
+def _hosts(console: Console, _arguments: Words) -> list[HostSnapshot]:
+    return console.view.hosts()
+
+
 @table("SHOW PEERS", bouncer.PEERS)
 @table("SHOW PEER_POOLS", bouncer.PEER_POOLS)
-@table("SHOW DNS_HOSTS", bouncer.DNS_HOSTS)
 @table("SHOW DNS_ZONES", bouncer.DNS_ZONES)
 def _none(_console: Console, _arguments: Words) -> list[None]:
     return []

@@ -216,6 +216,8 @@ SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
     numeric("xact_us", lambda server: server.xact_us),
     text("client_id", lambda server: _linked(server.client_id)),
     int4("close_needed", lambda server: server.close_needed),
+    text("addr", lambda server: server.addr),
+    int4("port", lambda server: server.port),
 )
 
 

@@ -215,7 +215,11 @@ class General(Section):
     ] = 30_000
     ban_time: Annotated[Seconds, Key("How long a replica that failed gets no clients.")] = 60
     server_round_robin: Annotated[
-        Flag, Key("Reuse the connection that rested longest; else the one used last.")
+        Flag,
+        Key(
+            "Reuse the connection that rested longest, else the one used last; "
+            "and open them at all addresses of a host in turn, else at one."
+        ),
     ] = True
     prepared_statements_cache_size: Annotated[
         Count,

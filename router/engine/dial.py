@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    # Puts addresses in the order in which to try them.
-    Order = Callable[[Sequence[str]], Sequence[str]]
     SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
     # What getaddrinfo returns of each.
     Target = tuple[socket.AddressFamily, socket.SocketKind, int, str, SocketAddress]
@@ -20,28 +18,48 @@ if TYPE_CHECKING:
 HEAD_START: Final = 0.25
 
 
-async def dial(host: str, port: int, order: Order | None = None) -> tuple[socket.socket, str]:
+class Guide(Protocol):
+    """Knows which addresses to try first."""
+
+    def order(self, found: Sequence[str]) -> Sequence[str]:
+        """Those that the resolver has told, the first to try first."""
+
+    def failed(self, address: str) -> bool:
+        """It refuses, or has not answered before the next was tried; whether that is news."""
+
+
+async def resolve(host: str, port: int) -> dict[str, Target]:
+    """What the resolver tells of a host, by address, in its order.
+
+    Raises:
+        OSError: the name cannot be looked up.
+    """
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return {str(entry[4][0]): entry for entry in found}
+
+
+async def dial(host: str, port: int, guide: Guide | None = None) -> tuple[socket.socket, str]:
     """Open a TCP connection to the first address that answers; returns that, too.
 
     Args:
         host: a name, or an address.
         port: the same for all addresses.
-        order: how to try them; else it is that of the resolver.
+        guide: how to try them; else it is in the order of the resolver.
 
     Raises:
         OSError: the name cannot be looked up, or no address can be reached.
     """
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    targets = {str(entry[4][0]): entry for entry in found}
+    targets = await resolve(host, port)
     names = list(targets)
-    race = _Race()
-    return await race.run([targets[name] for name in (order(names) if order else names)])
+    race = _Race(guide)
+    return await race.run([targets[name] for name in (guide.order(names) if guide else names)])
 
 
 class _Race:
     """Attempts to connect, of which the first that succeeds wins."""
 
-    def __init__(self) -> None:
+    def __init__(self, guide: Guide | None) -> None:
+        self._guide: Final = guide
         self._winner: tuple[socket.socket, str] | None = None
         self._errors: Final[list[OSError]] = []
 
@@ -56,6 +74,8 @@ class _Race:
                     )
                     with trio.move_on_after(HEAD_START):
                         await lost.wait()
+                    if self._guide is not None:
+                        self._guide.failed(str(address[0]))
         except BaseException:
             if self._winner is not None:
                 self._winner[0].close()

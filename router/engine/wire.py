@@ -18,7 +18,7 @@ from .tls import TlsState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .dial import Order
+    from .dial import Guide
     from .loop import Engine
 
 _RECV: Final = 4096
@@ -214,11 +214,11 @@ class KeepAlive:
 
 
 async def connect(
-    host: str, port: int, keepalive: KeepAlive | None, order: Order | None = None
+    host: str, port: int, keepalive: KeepAlive | None, guide: Guide | None = None
 ) -> Wire:
     """Open a TCP connection, or one to a Unix socket if `host` is a directory.
 
-    Of several addresses of the host the first that answers is taken, tried in that `order`.
+    Of several addresses of the host the first that answers is taken, tried as `guide` says.
 
     Raises:
         OSError: no address of the host could be reached.
@@ -231,7 +231,7 @@ async def connect(
             unix.close()
             raise
         return Wire(socket.socket(fileno=unix.detach()), f"{host}:{port}")
-    sock, ip = await dial(host, port, order)
+    sock, ip = await dial(host, port, guide)
     try:
         configure(sock, keepalive)
         wire = Wire(sock, f"{host}:{port}")

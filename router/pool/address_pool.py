@@ -465,9 +465,9 @@ class AddressPool:
 
         self._engine.call_later(self.settings.healthcheck_timeout, expire)
 
-    def check_idle(self) -> None:
-        """See whether those that are idle still lead to somebody."""
-        for server in list(self.idle):
+    def check_idle(self, ip: str | None = None) -> None:
+        """See whether those that are idle still lead to somebody, or those to one address."""
+        for server in [each for each in self.idle if ip in (None, each.ip)]:
             self._check(server)
 
     # --- return

@@ -1,35 +1,101 @@
-"""Which of a host's addresses to try first: the one that has worked, those that failed last."""
+"""The addresses of a host that has several: which to try first, and which do not do.
+
+What has failed comes last until somebody has logged in there, which checks try again and again.
+So an address that is dead costs time once, and not at each connect.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    # Bytes received on each connection, by its serial.
+    Heard = Mapping[int, int]
+
+# More that have failed are not remembered of a host that no longer has them.
+_MOST_FAILED = 64
 
 
 class Addresses:
     """What is known of the addresses of one server's host.
 
-    So an address that is dead costs time once, and not at each connect.
+    Attributes:
+        found: those that the resolver has told last, in its order.
+        heard: of one that has not answered a check, what had been received there before.
+        reported: those of which the log says that they have failed.
     """
 
-    __slots__ = ("_failures", "_ranks")
+    __slots__ = (
+        "_best",
+        "_failures",
+        "_ranks",
+        "_turn",
+        "_turns",
+        "found",
+        "heard",
+        "reported",
+    )
 
     def __init__(self) -> None:
-        # The lower the sooner; 0 if nothing is known.
+        self.found: tuple[str, ...] = ()
+        self.heard: dict[str, Heard] = {}
+        self.reported: set[str] = set()
+        self._best = ""
+        # The higher the later it has failed.
         self._ranks: dict[str, int] = {}
         self._failures = 0
+        # The higher the later it was the first to be tried.
+        self._turns: dict[str, int] = {}
+        self._turn = 0
 
-    def order(self, found: Sequence[str]) -> list[str]:
-        """Those that the resolver has returned, the most promising first."""
-        return sorted(found, key=lambda address: self._ranks.get(address, 0))
+    @property
+    def failed_ones(self) -> list[str]:
+        """Those that the host has, and that are tried last."""
+        return [address for address in self.found if address in self._ranks]
+
+    @property
+    def has_hope(self) -> bool:
+        """Whether another one may do where one has not."""
+        return len(self.failed_ones) < len(self.found)
+
+    def note(self, found: Sequence[str]) -> None:
+        """The resolver has told of these."""
+        self.found = tuple(found)
+        self._turns = {address: self._turns.get(address, 0) for address in found}
+        self.reported.intersection_update(found)
+        self.heard = {one: heard for one, heard in self.heard.items() if one in found}
+        if len(self._ranks) > _MOST_FAILED:
+            self._ranks = {one: rank for one, rank in self._ranks.items() if one in found}
+
+    def order(self, found: Sequence[str], loads: Mapping[str, int] | None = None) -> list[str]:
+        """Those that the resolver has returned, the first to try first.
+
+        Without `loads` that is the one that has worked last. With them, which are the numbers
+        of connections to each, the one with the fewest, in turn: so all get their share.
+        """
+        self.note(found)
+        if loads is None:
+            return sorted(found, key=lambda one: (self._ranks.get(one, 0), one != self._best))
+        ordered = sorted(
+            found,
+            key=lambda one: (self._ranks.get(one, 0), loads.get(one, 0), self._turns[one]),
+        )
+        if ordered:
+            self._turn += 1
+            self._turns[ordered[0]] = self._turn
+        return ordered
 
     def worked(self, address: str) -> None:
-        """Somebody has logged in there. What has failed before may be well again."""
-        self._ranks = {address: -1}
+        """Somebody has logged in there."""
+        self._best = address
+        self._ranks.pop(address, None)
+        self.heard.pop(address, None)
 
-    def failed(self, address: str) -> None:
-        """It was connected to, and then did not do; whoever failed last is tried last."""
+    def failed(self, address: str) -> bool:
+        """It was connected to, and then did not do; returns whether that is news."""
+        is_news = address not in self._ranks
         self._failures += 1
         self._ranks[address] = self._failures
+        return is_news

@@ -6,10 +6,11 @@ import ipaddress
 import logging
 import ssl
 import struct
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -27,12 +28,13 @@ from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
 from ..reasons import reason
+from . import refusals
 from .query import LoginQueries
 from .server import ServerConnection
 from .warming import warm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine
@@ -54,14 +56,44 @@ def keepalive_of(settings: PoolSettings) -> KeepAlive:
     )
 
 
-async def connect_to(pool: AddressPool) -> Wire:
-    """Connect, of several addresses to the one where somebody has logged in last if it answers.
+def is_spread(pool: AddressPool) -> bool:
+    """Whether connections go to all addresses of the server's host, and not to one of them.
+
+    Where a server has to tell what it is, that is true of the address that it has told it at.
+    """
+    return pool.settings.server_round_robin and not pool.address.is_auto
+
+
+class _Guide:
+    """Has the connections of a pool go to the right addresses of a host."""
+
+    def __init__(self, pool: AddressPool) -> None:
+        self._pool: Final = pool
+
+    def order(self, found: Sequence[str]) -> list[str]:
+        pool, loads = self._pool, None
+        if len(found) > 1 and is_spread(pool):
+            loads = Counter(server.ip for server in pool.servers())
+        return pool.health.addresses.order(found, loads)
+
+    def failed(self, address: str) -> bool:
+        """Note it, and have it confirmed."""
+        health = self._pool.health
+        is_news = health.addresses.failed(address)
+        if is_news and health.addresses.has_hope:
+            health.doubt()
+        return is_news
+
+
+async def connect_to(pool: AddressPool, ip: str = "") -> Wire:
+    """Connect to an address of the server's host, or to the one that is to be tried first.
 
     Raises:
         OSError: no address of the host could be reached.
     """
-    address, order = pool.address, pool.health.addresses.order
-    return await connect(address.host, address.port, keepalive_of(pool.settings), order)
+    guide = None if ip else _Guide(pool)
+    host = ip or pool.address.host
+    return await connect(host, pool.address.port, keepalive_of(pool.settings), guide)
 
 
 async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
@@ -139,8 +171,9 @@ async def log_in(
     addresses = pool.health.addresses
     try:
         outcome = await _log_in(pool, wire, name)
-    except BaseException:  # a time-out, too
-        addresses.failed(wire.ip)
+    except BaseException as error:  # a time-out, too
+        if not isinstance(error, ServerRefused) or refusals.is_of_server(error):
+            addresses.failed(wire.ip)
         raise
     addresses.worked(wire.ip)
     return outcome

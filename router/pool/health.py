@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..errors import RouterError
     from .address import Address
     from .address_pool import AddressPool
+    from .addresses import Heard
     from .facts import Facts
     from .lag import Lag
 
@@ -193,6 +194,9 @@ class ServerHealth:
 
     def unreachable(self, error: RouterError) -> None:
         """It could not be connected to."""
+        if self.addresses.has_hope:
+            self.doubt()  # who asks will see whether another of its addresses does
+            return
         self._note_failure()
         is_slow = isinstance(error, ServerTimeout) and self.condition is not Condition.DOWN
         self._fail(Condition.SUSPECT if is_slow else Condition.DOWN, error)
@@ -275,6 +279,43 @@ class ServerHealth:
         self._fail(Condition.DOWN, error)
         for part in list(self.parts):
             _fence(part, error)
+
+    def unanswered_at(self, ip: str, error: RouterError, heard: Heard) -> None:
+        """One of its host's addresses has not passed a check that another has.
+
+        It gets no new connections; `heard` is what `heard_at` was when the check began.
+        """
+        self.addresses.failed(ip)
+        if ip not in self.addresses.reported:
+            self.addresses.reported.add(ip)
+            log.warning("%s is not used at %s: %s", self.name, ip, error.line)
+        before, self.addresses.heard[ip] = self.addresses.heard.get(ip), heard
+        now = self.heard_at(ip)
+        if not now or not isinstance(error, ServerTimeout):
+            return
+        # As for a server that has one address: the second time it is given up, if silent.
+        if before is None or any(before.get(serial) != size for serial, size in now.items()):
+            self.doubt()
+            for part in list(self.parts):
+                part.check_idle(ip)
+            return
+        for part in list(self.parts):
+            _fence(part, error, ip)
+
+    def answered_at(self, ip: str) -> None:
+        """One of its host's addresses has passed a check."""
+        if ip in self.addresses.reported:
+            self.addresses.reported.discard(ip)
+            log.info("%s is used at %s again", self.name, ip)
+
+    def heard_at(self, ip: str) -> Heard:
+        """How many bytes have come on each connection to an address."""
+        return {
+            server.serial: server.link.received
+            for part in self.parts
+            for server in part.servers()
+            if server.ip == ip and server.link is not None
+        }
 
     def _end_check(self, took: float) -> None:
         self.checks += 1
@@ -453,8 +494,8 @@ class Healths:
         self.news = trio.Event()
 
 
-def _fence(part: AddressPool, error: RouterError) -> None:
-    """A server is silent: give up what waits for it, and what nobody has.
+def _fence(part: AddressPool, error: RouterError, ip: str | None = None) -> None:
+    """A server is silent, be it at one address: give up what waits, and what nobody has.
 
     A client that is in a transaction and asks for nothing keeps its connection.
     """
@@ -464,6 +505,8 @@ def _fence(part: AddressPool, error: RouterError) -> None:
     )
     for server in part.servers():
         client = server.client
+        if ip not in (None, server.ip):
+            continue
         if client is None:
             server.close()
         elif server.queue and not client.congested:

@@ -62,7 +62,7 @@ async def watch(
         if seconds is None:
             before.clear()
             continue
-        for host in sorted({health.host for health in healths if _is_name(health.host)}):
+        for host in sorted({health.host for health in healths if is_name(health.host)}):
             now = await look_up(host)
             if now is None:
                 continue
@@ -71,7 +71,8 @@ async def watch(
             before[host] = now
 
 
-def _is_name(host: str) -> bool:
+def is_name(host: str) -> bool:
+    """Whether a host has to be looked up."""
     if not host or host.startswith("/"):
         return False
     try:

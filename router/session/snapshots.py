@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from ..pool.names import is_name
 from ..printable import printable
 from ..stats import (
     AddressSnapshot,
     BanSnapshot,
     HealthSnapshot,
+    HostSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
@@ -140,6 +142,33 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
     )
 
 
+def host_snapshots(healths: Iterable[ServerHealth]) -> list[HostSnapshot]:
+    """The rows of SHOW DNS_HOSTS; a host with several servers is one."""
+    by_host: defaultdict[str, list[ServerHealth]] = defaultdict(list)
+    for health in healths:
+        if health.parts and health.addresses.found and is_name(health.host):
+            by_host[health.host].append(health)
+    return [_host_snapshot(host, by_host[host]) for host in sorted(by_host)]
+
+
+def _host_snapshot(host: str, servers: list[ServerHealth]) -> HostSnapshot:
+    return HostSnapshot(
+        host=host,
+        addresses=_joined(server.addresses.found for server in servers),
+        failed=_joined(server.addresses.failed_ones for server in servers),
+        connections=Counter(
+            server.ip
+            for health in servers
+            for part in health.parts
+            for server in part.servers()
+        ),
+    )
+
+
+def _joined(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for one in lists for each in one))
+
+
 def ban_snapshots(pools: Iterable[Pool], now: float) -> list[BanSnapshot]:
     """The rows of SHOW BANS."""
     return [
@@ -205,6 +234,7 @@ def server_snapshots(
             client_id=None if holder is None else holder.client.pid,
             xact_us=0 if holder is None else microseconds(holder.lease.transaction_age(now)),
             close_needed=server.expires_at <= now or part.is_closing,
+            ip=server.ip,
         )
         for pool in pools
         for part in pool.address_pools()

@@ -9,6 +9,7 @@ from .snapshots import (
     address_snapshots,
     ban_snapshots,
     health_snapshots,
+    host_snapshots,
     pool_snapshots,
     routing_snapshots,
     server_snapshots,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         BanSnapshot,
         ClientSnapshot,
         HealthSnapshot,
+        HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
@@ -67,6 +69,10 @@ class RouterView:
     def health(self) -> list[HealthSnapshot]:
         """The rows of SHOW HEALTH."""
         return health_snapshots(self._registry.healths, time.monotonic())
+
+    def hosts(self) -> list[HostSnapshot]:
+        """The rows of SHOW DNS_HOSTS."""
+        return host_snapshots(self._registry.healths)
 
     def bans(self) -> list[BanSnapshot]:
         """The rows of SHOW BANS."""

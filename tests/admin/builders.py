@@ -20,6 +20,7 @@ from router.stats import (
     BanSnapshot,
     ClientSnapshot,
     HealthSnapshot,
+    HostSnapshot,
     LimitSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
@@ -139,6 +140,7 @@ SERVER = ServerSnapshot(
     client_id=0xBEEF,
     xact_us=5,
     close_needed=True,
+    ip="10.0.0.1",
 )
 
 
@@ -195,6 +197,10 @@ BAN = BanSnapshot(
     remaining=47.1,
 )
 
+DNS_HOST = HostSnapshot(
+    "db.test", ("10.0.0.1", "10.0.0.2"), ("10.0.0.2",), {"10.0.0.1": 3, "10.0.0.9": 1}
+)
+
 LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
 
 TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
@@ -214,6 +220,7 @@ class FakeView:
     limit_rows: list[LimitSnapshot] = field(default_factory=lambda: [LIMIT])
     timeout_rows: list[TimeoutSnapshot] = field(default_factory=lambda: [TIMEOUT])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
+    host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
 
     def pools(self) -> list[PoolSnapshot]:
         """The pools."""
@@ -230,6 +237,10 @@ class FakeView:
     def health(self) -> list[HealthSnapshot]:
         """How the servers are."""
         return self.health_rows
+
+    def hosts(self) -> list[HostSnapshot]:
+        """The hosts."""
+        return self.host_rows
 
     def bans(self) -> list[BanSnapshot]:
         """The bans."""

@@ -129,7 +129,7 @@ def test_clients_and_servers_link_to_each_other() -> None:
         "4711",
     )
     assert (server["type"], server["state"], server["addr"], server["port"]) == (
-        *("S", "active", "db1"),
+        *("S", "active", "10.0.0.1"),
         "5433",
     )
     assert client["link"] == server["ptr"]

@@ -87,7 +87,13 @@ def test_show_clients_has_the_id_in_hexadecimal() -> None:
 def test_show_servers_has_a_row_for_each_connection() -> None:
     assert values("SHOW SERVERS") == (
         "0x0000001A app ann app_shard_0_primary web active 9 10 11 12 13 14 15 16 17 4242 - "
-        "idle in transaction 5 0x0000BEEF 1"
+        "idle in transaction 5 0x0000BEEF 1 10.0.0.1 5433"
+    )
+
+
+def test_show_dns_hosts_tells_which_addresses_are_used() -> None:
+    assert values("SHOW DNS_HOSTS") == (
+        "db.test 0 10.0.0.1,10.0.0.2 10.0.0.2 10.0.0.1=3,10.0.0.9=1"
     )
 
 

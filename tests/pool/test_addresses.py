@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.engine.dial import HEAD_START
 from router.engine.wire import connect
+from router.errors import ServerRefused, ServerUnavailable
 from router.pool import checks
 from router.pool.addresses import Addresses
 from router.pool.connect import deliver_cancel, open_server
@@ -24,12 +29,15 @@ if TYPE_CHECKING:
 
     from router.engine.dial import Target
     from router.engine.loop import Engine
+    from router.pool.health import ServerHealth
     from tests.support.cluster.server import Server
 
 __all__ = ["engine"]
 
 ONE, OTHER = "127.0.0.1", "127.0.0.2"
 NAME = "db.test"
+# Where something is that has the port of a server which other tests use at the same time.
+DEAF, SILENT, CALLED = "127.0.0.3", "127.0.0.4", "127.0.0.5"
 
 
 class Resolver(trio.abc.HostnameResolver):
@@ -89,6 +97,12 @@ def has_caller(sock: socket.socket) -> bool:
     return True
 
 
+def share(health: ServerHealth, *, is_spread: bool) -> None:
+    """Have connections be spread over all addresses of the host, or not."""
+    for part in health.parts:
+        part.settings = replace(part.settings, server_round_robin=is_spread)
+
+
 async def test_a_dead_address_costs_time_once() -> None:
     use(ONE, OTHER)
     known = Addresses()
@@ -97,7 +111,7 @@ async def test_a_dead_address_costs_time_once() -> None:
             port = port_of(dead)
             other = stack.enter_context(listening(OTHER, port))
             began = trio.current_time()
-            wire = await connect(NAME, port, None, known.order)
+            wire = await connect(NAME, port, None, known)
             assert trio.current_time() - began >= HEAD_START
             assert wire.ip == OTHER
             assert has_caller(other)
@@ -105,7 +119,7 @@ async def test_a_dead_address_costs_time_once() -> None:
             known.worked(wire.ip)
         # It would answer now, and nobody asks it.
         alive = stack.enter_context(listening(ONE, port))
-        wire = await connect(NAME, port, None, known.order)
+        wire = await connect(NAME, port, None, known)
         assert wire.ip == OTHER
         assert has_caller(other)
         assert not has_caller(alive)
@@ -155,19 +169,23 @@ def test_what_has_worked_comes_first_and_what_failed_last_comes_last() -> None:
     known.failed("b")
     assert known.order(["c", "a", "b"]) == ["c", "a", "b"]
     known.worked("a")
-    assert known.order(["b", "c", "a"]) == ["a", "b", "c"]
+    assert known.order(["b", "c", "a"]) == ["a", "c", "b"]
+    known.worked("c")
+    assert known.order(["b", "c", "a"]) == ["c", "a", "b"]
 
 
 async def test_a_deaf_address_is_left_for_another_by_checks_and_by_pools(
     engine: Engine, postgres: Server
 ) -> None:
-    use(OTHER, ONE)
-    with listening(OTHER, postgres.port) as deaf:
+    use(DEAF, ONE)
+    with listening(DEAF, postgres.port) as deaf:
         health = health_of(engine, postgres.port, PASSWORD, host=NAME, timeout=0.2)
+        share(health, is_spread=False)
         await checks.check(engine, health)
         found = [health.condition]
         assert has_caller(deaf)
         health.parts[0].settings = health_of(engine, 1, PASSWORD).parts[0].settings
+        share(health, is_spread=False)
         await checks.check(engine, health)
         found.append(health.condition)
         assert found == [Condition.SUSPECT, Condition.UP]
@@ -177,14 +195,124 @@ async def test_a_deaf_address_is_left_for_another_by_checks_and_by_pools(
         assert not has_caller(deaf)
 
 
+async def test_each_address_is_checked_where_connections_are_spread(
+    engine: Engine, postgres: Server
+) -> None:
+    use(SILENT, ONE)
+    with listening(SILENT, postgres.port) as deaf:
+        health = health_of(engine, postgres.port, PASSWORD, host=NAME, timeout=2.0)
+        share(health, is_spread=True)
+        await checks.check(engine, health)
+        assert has_caller(deaf)
+        assert health.condition is Condition.UP
+        assert health.facts is not None
+        assert health.addresses.failed_ones == [SILENT]
+        for _ in range(3):
+            server = await open_server(engine, health.parts[0])
+            assert server.ip == ONE
+            server.close()
+        assert not has_caller(deaf)
+
+
+async def test_a_user_who_is_refused_says_nothing_about_an_address(
+    engine: Engine, postgres: Server
+) -> None:
+    use(ONE, OTHER)
+    health = health_of(engine, postgres.port, "wrong", host=NAME)
+    with pytest.raises(ServerRefused):
+        await open_server(engine, health.parts[0])
+    assert health.addresses.failed_ones == []
+
+
+def test_a_connection_that_fails_condemns_no_server_that_has_other_addresses(
+    engine: Engine,
+) -> None:
+    health = health_of(engine, 1, PASSWORD, host=NAME)
+    health.addresses.note([ONE, OTHER])
+    found = []
+    for other in (ONE, OTHER):
+        health.addresses.failed(other)
+        health.unreachable(ServerUnavailable("gone"))
+        found.append(health.condition)
+        assert health.wanted.is_set()
+    assert found == [Condition.UP, Condition.DOWN]
+
+
+@given(data=st.data())
+def test_whatever_happens_the_healthy_addresses_share_what_is_opened(
+    data: st.DataObject,
+) -> None:
+    known = Addresses()
+    names = [f"a{number}" for number in range(5)]
+    open_at: Counter[str] = Counter()
+    broken: set[str] = set()
+    found = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    for step in data.draw(st.lists(st.sampled_from("oooocfwm"), max_size=60)):
+        if step == "m":  # the resolver tells of others, in any order
+            found = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+        elif step == "f":
+            name = data.draw(st.sampled_from(names))
+            assert known.failed(name) is (name not in broken)
+            broken.add(name)
+        elif step == "w":
+            name = data.draw(st.sampled_from(names))
+            known.worked(name)
+            broken.discard(name)
+        elif step == "c" and +open_at:
+            open_at[data.draw(st.sampled_from(sorted(+open_at)))] -= 1
+        elif step == "o":
+            order = known.order(found, open_at)
+            assert sorted(order) == sorted(found)
+            assert [name in broken for name in order] == sorted(
+                name in broken for name in order
+            )
+            well = [name for name in found if name not in broken]
+            assert known.has_hope is bool(well)
+            assert known.failed_ones == [name for name in found if name in broken]
+            if well:
+                assert open_at[order[0]] == min(open_at[name] for name in well)
+            open_at[order[0]] += 1
+    well = [name for name in found if name not in broken]
+    # From wherever they are: as many more as it takes, and then all have the same number.
+    for _ in range(sum(open_at.values()) * len(well) + len(well)):
+        open_at[known.order(found, open_at)[0]] += 1
+    counts = [open_at[name] for name in well]
+    assert max(counts, default=0) - min(counts, default=0) <= 1
+
+
+@given(
+    names=st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True),
+    rounds=st.integers(1, 4),
+)
+def test_connections_that_are_opened_at_once_go_to_different_addresses(
+    names: list[str], rounds: int
+) -> None:
+    known = Addresses()
+    opened = Counter(known.order(names, {})[0] for _ in range(rounds * len(names)))
+    assert opened == dict.fromkeys(names, rounds)
+
+
+def test_what_has_failed_is_not_remembered_for_ever_of_addresses_that_are_gone() -> None:
+    known = Addresses()
+    for number in range(10_000):
+        name = f"10.0.{number // 256}.{number % 256}"
+        known.note([name, "well"])
+        known.failed(name)
+        known.heard[name] = {1: 2}
+        known.reported.add(name)
+    known.note(["well"])
+    assert len(known._ranks) < 100
+    assert (known._turns, known.heard, known.reported) == ({"well": 0}, {}, set())
+
+
 async def test_a_cancel_request_goes_where_the_connection_leads_to(
     engine: Engine, postgres: Server
 ) -> None:
     resolver = use(ONE)
-    with listening(OTHER, postgres.port) as other:
+    with listening(CALLED, postgres.port) as other:
         health = health_of(engine, postgres.port, PASSWORD, host=NAME)
         server = await open_server(engine, health.parts[0])
-        resolver.addresses = (OTHER,)
+        resolver.addresses = (CALLED,)
         await deliver_cancel(server.pool, server.pid, server.secret, server.ip)
         assert not has_caller(other)
         server.close()

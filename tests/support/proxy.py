@@ -27,10 +27,10 @@ class Proxy:
         accepted: how many connections have come.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, listen: tuple[str, int] = (HOST, 0)) -> None:
         """Make a proxy before the server at a port of this machine."""
         self._target = port
-        self._listening = socket.create_server((HOST, 0))
+        self._listening = socket.create_server(listen)
         self.port = int(self._listening.getsockname()[1])
         self.accepted = 0
         self._lock = threading.Lock()

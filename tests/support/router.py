@@ -52,7 +52,8 @@ def wait_until(what: str, probe: Callable[[], T]) -> T:
 class PoolText:
     """A `[pools.NAME]` section to be.
 
-    `databases` and `shard_options` are for each shard its own, if they are there.
+    `databases` and `shard_options` are for each shard its own, if they are there, and `weights`
+    for each server of every shard.
     """
 
     shards: Sequence[Sequence[tuple[str, int, str]]]
@@ -64,6 +65,7 @@ class PoolText:
     more_users: str = ""
     databases: Sequence[str] = ()
     shard_options: Sequence[str] = ()
+    weights: Sequence[int] = ()
 
     def render(self, name: str) -> str:
         """The section as TOML."""
@@ -76,8 +78,10 @@ class PoolText:
             self.more_users,
         ]
         for number, servers in enumerate(self.shards):
+            weights = [f", {weight}" for weight in self.weights] or [""] * len(servers)
             rendered = ", ".join(
-                f'["{host}", {port}, "{role}"]' for host, port, role in servers
+                f'["{host}", {port}, "{role}"{weight}]'
+                for (host, port, role), weight in zip(servers, weights, strict=True)
             )
             lines += [
                 f"[pools.{name}.shards.{number}]",
@@ -207,15 +211,23 @@ class RouterProcess:
         assert "Traceback" not in self.log(), self.log()
 
 
-def start(directory: Path, text: Callable[[int], str], *arguments: str) -> RouterProcess:
-    """Start a router whose configuration is made for the port that it gets."""
+def start(
+    directory: Path,
+    text: Callable[[int], str],
+    *arguments: str,
+    program: Sequence[str] = ("router",),
+) -> RouterProcess:
+    """Start a router whose configuration is made for the port that it gets.
+
+    Its `program` is a module with the arguments that come before the router's.
+    """
     port = free_port()
     config_path = directory / f"pgcat-{port}.toml"
     log_path = directory / f"pgcat-{port}.log"
     config_path.write_text(text(port))
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "router", str(config_path), *arguments],
+            [sys.executable, "-m", *program, str(config_path), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
