@@ -74,6 +74,8 @@ MODULES = [
     "router/routing/keyplan.py",
     "router/routing/placement.py",
     "router/routing/router.py",
+    "router/histograms.py",
+    "router/queries.py",
     "router/stats.py",
     "router/engine/link.py",
     "router/engine/loop.py",

@@ -209,8 +209,11 @@ class Router:
         self.config = config
         self.login.use(config, context)
         self._nursery.start_soon(self.login.derive_keys)
+        general = config.general
+        self.engine.queries.use(general.query_statistics_max * general.query_statistics)
         plans: list[PoolPlan] = []
         self.engine.run_in_round(lambda: plans.extend(self.registry.apply(config)))
+        self.engine.queries.keep((pool.database, pool.user) for pool in self.registry)
         if config.general.validate_config:
             self.engine.run_in_round(self.registry.open_spares)
         self.engine.run_in_round(self.registry.maintain)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - the compiled class looks for it
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from .queries import Place
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
 AVERAGE_WINDOW: Final = 15.0
@@ -28,9 +31,10 @@ class Counters:
         received, sent: from and to the server.
         wait_time: that clients spent waiting for a connection.
         errors: failed checkouts and failed connections.
+        place: where its statements are counted.
     """
 
-    __slots__ = (*_COUNTED, "average", "_before")
+    __slots__ = (*_COUNTED, "average", "place", "_before")
 
     def __init__(self) -> None:
         self.xact_count = 0
@@ -43,6 +47,7 @@ class Counters:
         self.errors = 0
         self._before: tuple[float, ...] = (0,) * len(_COUNTED)
         self.average = Averages()
+        self.place: Place | None = None
 
     def totals(self) -> tuple[float, ...]:
         """All counters, in the order of SHOW STATS."""
@@ -428,6 +433,36 @@ class BanSnapshot:
     remaining: float
 
 
+@dataclass(frozen=True, slots=True)
+class QuerySnapshot:
+    """A row of SHOW QUERIES. Times are in microseconds.
+
+    Attributes:
+        identifier, kind, query: of the form of statement; "" and "(others)" of the rows that
+            there is no room for.
+        errors: how often which SQLSTATE was the answer.
+        waits, times, stalls: the median, and what 95 and 99 of 100 did not exceed.
+    """
+
+    database: str
+    user: str
+    shard: int
+    role: str
+    identifier: str
+    kind: str
+    query: str
+    calls: int
+    errors: Mapping[str, int]
+    rows: int
+    size: int
+    wait_time: int
+    waits: tuple[int, int, int]
+    time: int
+    times: tuple[int, int, int]
+    stall_time: int
+    stalls: tuple[int, int, int]
+
+
 class View(Protocol):
     """Where the admin database and the metrics read from."""
 
@@ -460,6 +495,9 @@ class View(Protocol):
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited, and how much of it there is."""
+
+    def queries(self) -> list[QuerySnapshot]:
+        """What has become of statements, form by form."""
 
     def routing(self) -> list[RoutingSnapshot]:
         """What the routers of all pools know, in the order of the configuration."""

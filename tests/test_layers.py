@@ -22,6 +22,8 @@ LAYERS = (
     "protocol",
     "routing",
     "config",
+    "histograms",
+    "queries",
     "stats",
     "engine",
     "pool",

@@ -13,7 +13,7 @@ from ..errors import ClientError, ConfigError
 from ..pool.control import Selection
 from ..printable import printable
 from ..protocol import messages
-from . import assignments, bans, bouncer, plans, show
+from . import activity, assignments, bans, bouncer, plans, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
+        QuerySnapshot,
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
@@ -142,6 +143,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
+        "SHOW QUERIES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -212,6 +214,11 @@ def _timeouts(console: Console, _arguments: Words) -> list[TimeoutSnapshot]:
 @table("SHOW ROUTING", show.ROUTING)
 def _routing(console: Console, _arguments: Words) -> list[RoutingSnapshot]:
     return console.view.routing()
+
+
+@table("SHOW QUERIES", activity.QUERIES)
+def _queries(console: Console, _arguments: Words) -> list[QuerySnapshot]:
+    return console.view.queries()
 
 
 @table("SHOW SHARDED_TABLES", show.SHARDED_TABLES)

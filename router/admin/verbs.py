@@ -135,6 +135,7 @@ class Verbs:
         for pool in self._registry:
             for part in pool.address_pools():
                 part.counters.reset()
+        self._engine.queries.reset()
 
 
 def _ban_reason(seconds: float) -> str:

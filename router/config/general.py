@@ -33,6 +33,7 @@ UserTimeout = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), Unit.MILLIS
 # Why keys have no effect yet.
 NO_AUTH_QUERY: Final = "users without a password cannot log in yet"
 
+Rows = Annotated[int, Field(strict=True, ge=10, le=5000)]
 Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
@@ -251,6 +252,14 @@ class General(Section):
     log_client_disconnections: Annotated[
         Flag, Key("Log clients that leave at level info.", Reload.AT_ONCE)
     ] = False
+
+    query_statistics: Annotated[
+        Flag, Key("Count what becomes of statements, by their form: SHOW QUERIES.", _ONCE)
+    ] = True
+    query_statistics_max: Annotated[
+        Rows,
+        Key("Rows that SHOW QUERIES has at most; the rest is in its rows `(others)`.", _ONCE),
+    ] = 1000
 
     tls_certificate: Annotated[
         Path | None,

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..compiling import mypyc_attr
+from ..queries import Queries
 from ..stats import Timeouts
 
 if TYPE_CHECKING:
@@ -99,10 +100,12 @@ class Engine:
 
     Attributes:
         timeouts: what time limits have ended.
+        queries: what has become of statements.
     """
 
     def __init__(self) -> None:
         self.timeouts = Timeouts()
+        self.queries = Queries()
         self._epoll = select.epoll()
         self._links: dict[int, Driven] = {}
         self._dirty: list[Driven] = []

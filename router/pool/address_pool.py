@@ -59,6 +59,7 @@ class AddressPool:
     """All connections of one user to one server.
 
     Attributes:
+        engine: drives its connections.
         secret: proves to the server who we are.
         connecting: how many are being opened.
         idle: nobody's, the longest unused first.
@@ -99,7 +100,7 @@ class AddressPool:
         health: ServerHealth | None = None,
         quotas: Quotas | None = None,
     ) -> None:
-        self._engine: Final = engine
+        self.engine: Final = engine
         self._connector: Final = connector
         self.address: Final = address
         self.secret: Final = secret
@@ -108,9 +109,7 @@ class AddressPool:
         self.has_role = not address.is_auto
         self.lags = False
         self.is_open = True
-        if health is None:
-            health = ServerHealth(engine, address.host, address.port)
-        self.health: Final = health
+        self.health: Final = health or ServerHealth(engine, address.host, address.port)
         self.refused: Ban | None = None
         self.connecting = 0
         self.idle: Final[deque[ServerConnection]] = deque()
@@ -138,7 +137,7 @@ class AddressPool:
         self.is_pressed = False
         self.shares: Final = Shares(self, Quotas() if quotas is None else quotas)
         self.stopwatch: Final = Stopwatch(engine, self)
-        health.join(self)
+        self.health.join(self)
 
     def __repr__(self) -> str:
         return (
@@ -264,7 +263,7 @@ class AddressPool:
         if not self.idle or self.waiters:
             return None
         server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
-        now = self._engine.now
+        now = self.engine.now
         if now - server.used_at >= self.settings.healthcheck_delay:
             self._check(server)
             return None
@@ -293,13 +292,13 @@ class AddressPool:
 
     def _watch_waiters(self) -> None:
         if self.waiters and self._expiry is None:
-            self._expiry = self._engine.call_at(self.waiters[0].deadline, self._expire_waiters)
+            self._expiry = self.engine.call_at(self.waiters[0].deadline, self._expire_waiters)
 
     def _expire_waiters(self) -> None:
         self._expiry = None
         if self.paused:
             return
-        now = self._engine.now
+        now = self.engine.now
         while self.waiters and self.waiters[0].deadline <= now:
             waiter = self.waiters.popleft()
             waiter.pool = None
@@ -309,7 +308,7 @@ class AddressPool:
             if following is not None and (following.idle or is_early):
                 moving.move_on(self, waiter, following, now)
             else:
-                self._engine.timeouts.note("query_wait")
+                self.engine.timeouts.note("query_wait")
                 waiter.client.checkout_failed(refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
 
@@ -318,7 +317,7 @@ class AddressPool:
         while self.waiters:
             waiter = self.waiters.popleft()
             waiter.pool = None
-            self.counters.wait_time += self._engine.now - waiter.since
+            self.counters.wait_time += self.engine.now - waiter.since
             if waiter.client.take_server(server):
                 return True
         return False
@@ -361,7 +360,7 @@ class AddressPool:
         elif not self.shares.is_full or self.shares.claim():
             self.open_another()
         elif self.shares.spare_since is None:
-            self.shares.spare_since = self._engine.now
+            self.shares.spare_since = self.engine.now
 
     def fill(self) -> None:
         """Open what is missing to min_pool_size."""
@@ -387,7 +386,7 @@ class AddressPool:
         server.expires_at = server.opened_at + lifetime * (
             1 - random.random() * _LIFETIME_JITTER
         )
-        server.used_at = self._engine.now
+        server.used_at = self.engine.now
         self.move(server, ServerState.ACTIVE)
         self.health.reached()
         self._set_refused(None)
@@ -403,7 +402,7 @@ class AddressPool:
         if refusals.is_of_server(error):
             self.health.unreachable(error)
         elif self.size == 0 and self.settings.ban_time > 0:
-            now = self._engine.now
+            now = self.engine.now
             until = now + self.settings.ban_time
             self._set_refused(Ban(error.message, now, until, is_firm=False))
         if self.on_unreachable is not None:
@@ -416,7 +415,7 @@ class AddressPool:
         """See who need not wait for a server that has not taken a connection, and try again."""
         if self.size == 0 or not self.waiters:
             told = None if refusals.is_temporary(error) else error
-            moving.disappoint(self, told, self._engine.now)
+            moving.disappoint(self, told, self.engine.now)
         is_wanted = self.waiters or self.settings.min_pool_size
         if is_wanted or (self.refused is not None and refusals.may_pass(error)):
             self._retry.schedule(is_wanted=bool(self.waiters))
@@ -454,7 +453,7 @@ class AddressPool:
         """See whether a connection that is idle still leads to somebody."""
         self.move(server, _TESTED)
         self.checked.add(server)
-        server.used_at = asked_at = self._engine.now
+        server.used_at = asked_at = self.engine.now
         server.send_query(b"")
 
         def expire() -> None:
@@ -463,7 +462,7 @@ class AddressPool:
                 self.health.doubt()
                 server.close()
 
-        self._engine.call_later(self.settings.healthcheck_timeout, expire)
+        self.engine.call_later(self.settings.healthcheck_timeout, expire)
 
     def check_idle(self, ip: str | None = None) -> None:
         """See whether those that are idle still lead to somebody, or those to one address."""
@@ -477,7 +476,7 @@ class AddressPool:
         if server.state is _CLOSED:
             return
         server.detach()
-        server.used_at = self._engine.now
+        server.used_at = self.engine.now
         if server.is_clean:
             if (
                 self.waiters
@@ -496,7 +495,7 @@ class AddressPool:
         """Give a clean connection to whoever waits, or keep it idle, or close it."""
         if (
             self.is_closing
-            or upkeep.is_over(self, server, self._engine.now)
+            or upkeep.is_over(self, server, self.engine.now)
             or (self.oversized and upkeep.is_too_large(self))
             or (self.is_pressed and self.shares.is_due)
         ):
@@ -513,7 +512,7 @@ class AddressPool:
         """A clean-up that was sent, or what an abandoned connection did, is over."""
         if server.state is not ServerState.TESTED or server.queue:
             return
-        server.used_at = self._engine.now
+        server.used_at = self.engine.now
         if server.is_clean:
             self.give_on(server)
         else:
@@ -530,7 +529,7 @@ class AddressPool:
             server.orphan(server.client)
         server.detach()
         self.move(server, ServerState.TESTED)
-        server.used_at = self._engine.now if cancel else math.inf
+        server.used_at = self.engine.now if cancel else math.inf
         if cancel:
             self.cancel(server)
 
@@ -564,14 +563,14 @@ class AddressPool:
 
     def maintain(self, now: float) -> None:
         """Close what has been idle or has lived too long, and open up to min_pool_size."""
-        upkeep.maintain(self, now, self._engine.timeouts)
+        upkeep.maintain(self, now, self.engine.timeouts)
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()
 
     def resume(self) -> None:
         """Open what is wanted at once, and count the time of those who wait anew."""
-        deadline = self._engine.now + self.settings.connect_timeout
+        deadline = self.engine.now + self.settings.connect_timeout
         for waiter in self.waiters:
             waiter.deadline = deadline
         self._watch_waiters()

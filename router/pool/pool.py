@@ -14,6 +14,7 @@ from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
+from ..queries import Place
 from ..routing.types import Analysis, Role
 from . import cleaning, laggards, moving, refusals, roles
 from .address import Address
@@ -129,6 +130,9 @@ class Pool:
             address_pool.on_told = self._told
             address_pool.on_schema_change = self.statements.clear
             address_pool.catalogue = self._catalogue
+            address_pool.counters.place = Place(
+                self._engine.queries, self.database, self.user, address_pool.address.shard
+            )
 
     def _take_settings(self, settings: PoolSettings) -> None:
         self.settings = settings

@@ -129,6 +129,7 @@ class ServerConnection(BackendStream):
         self.answered_before = 0
         self._applying: Variables | None = None
         self._paused = False
+        self._paused_at = 0.0
         # The client wants cancelled what is behind a query of the router's own.
         self._cancel_is_due = False
 
@@ -272,7 +273,8 @@ class ServerConnection(BackendStream):
         listener = self._listener
         if listener is not None and listener.congested:
             link.pause()
-            self._paused = True
+            if not self._paused:
+                self._paused, self._paused_at = True, self.pool.engine.now
 
     def on_drained(self) -> None:
         """The server takes input again."""
@@ -288,6 +290,8 @@ class ServerConnection(BackendStream):
 
     def client_drained(self) -> None:
         """The client takes output again."""
+        if self._paused and self.queue:
+            self.queue[0].stalled += self.pool.engine.now - self._paused_at
         self._paused = False
         if self.link is not None:
             self.link.resume()
@@ -432,10 +436,14 @@ class ServerConnection(BackendStream):
     def count(self, segment: Segment, now: float) -> Counters:
         """A segment of a client has been answered; returns what else there is to count."""
         counters = self.pool.counters
+        # What was sent behind another statement was begun when that was over.
+        served = now - max(self.began_at, segment.started)
         self.began_at = now
         self.query_count += 1
         counters.query_count += 1
         counters.query_time += now - segment.started
+        if counters.place is not None and (segment.shape is not None or segment.sqlstate):
+            counters.place.note(segment, served, now, is_primary=self.pool.is_primary)
         return counters
 
     # --- ending

@@ -46,6 +46,9 @@ _HARMLESS_TAGS: Final = frozenset(
 TURN: Final = 512
 _READY_COST: Final = 16
 
+# Of a number of rows, in digits.
+_LONGEST_COUNT: Final = 18
+
 _STREAMED: Final = 1
 _COLLECTED: Final = 2
 # By type of message, one of these; 0 for what a server does not send here.
@@ -62,6 +65,25 @@ _PLAIN: Final = bytes(
 
 def _too_long(kind: int, length: int) -> ServerProtocolError:
     return ServerProtocolError(f"message type {chr(kind)!r} of {length} bytes is too long")
+
+
+def _rows_in(data: bytes, start: int, end: int) -> int:
+    """The number of rows at the end of the tag data[start:end]; 0 if there is none."""
+    rows, unit, pos = 0, 1, end - 1
+    first = max(start, end - _LONGEST_COUNT)
+    while pos >= first:
+        digit = data[pos] - 48
+        if digit < 0 or digit > 9:
+            break
+        rows += digit * unit
+        unit *= 10
+        pos -= 1
+    return rows
+
+
+def _sqlstate_in(error: bytes) -> bytes:
+    code = error.find(b"\0C")
+    return error[code + 2 : code + 7] if code >= 0 else b"XX000"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -148,6 +170,7 @@ class BackendStream(ServerHooks):
             segment = queue[0]
             if segment.sink is not None:
                 segment.is_heard = True
+                segment.size += pos - start
                 segment.sink.reply(data[start:pos] if start or pos < end else data)
         if pos < end:
             if self.wants_turn:
@@ -200,6 +223,8 @@ class BackendStream(ServerHooks):
                 self.on_tag(string_in(data, pos, after))
             if segment.copying:
                 segment.complete()
+            if segment.shape is not None:
+                segment.completed(_rows_in(data, pos + 5, after - 1))
         elif kind == codes.COPY_IN_RESPONSE:
             return self._copy_in(segment, data, start, after)
         if segment.sink is None or (scripted and not segment.forwards(kind)):
@@ -246,6 +271,7 @@ class BackendStream(ServerHooks):
         elif segment.withheld:
             sink.segment_withheld(segment, self.status)
         else:
+            segment.size += after - start
             sink.reply(data[start:after] if start or after < len(data) else data)
             sink.segment_done(segment, self.status)
         return after, after
@@ -255,6 +281,7 @@ class BackendStream(ServerHooks):
         """Give a part of its answer to a segment's client."""
         if segment.sink is not None:
             segment.is_heard = True
+            segment.size += len(data)
             segment.sink.reply(data)
 
     def _withholds(
@@ -390,6 +417,8 @@ class BackendStream(ServerHooks):
     def _note_error(self, segment: Segment, data: bytes, pos: int, stop: int) -> None:
         head = data[pos + 5 : stop]
         code = head.find(b"\0C")
+        if not segment.sqlstate:
+            segment.sqlstate = _sqlstate_in(segment.instead or head)
         if segment.steps is None:
             segment.fail()  # with a script that is done when all of the message is here
         if segment.sink is None:

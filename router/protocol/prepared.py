@@ -54,9 +54,19 @@ class Statement(Generic[A]):
         proven: the last server that was asked to parse it did so.
         plan: what its binders have found out about its parameters, if anything.
         approved_by: whoever has nothing against its being used, the last who was asked.
+        shape: the form of the text, as statistics count it, if they do.
     """
 
-    __slots__ = ("analysis", "approved_by", "body", "glance", "name", "plan", "proven")
+    __slots__ = (
+        "analysis",
+        "approved_by",
+        "body",
+        "glance",
+        "name",
+        "plan",
+        "proven",
+        "shape",
+    )
 
     def __init__(
         self, body: bytes, analysis: A, glance: Glance, *, name: bytes | None = None
@@ -68,6 +78,7 @@ class Statement(Generic[A]):
         self.proven = False
         self.plan: object = None
         self.approved_by: object = None
+        self.shape: object = None
 
     def prove(self) -> None:
         """A server has parsed it."""

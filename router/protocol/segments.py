@@ -8,6 +8,7 @@ table. `backend` explains how segments are used.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..compiling import mypyc_attr
@@ -15,7 +16,6 @@ from ..errors import ServerProtocolError
 from . import codes
 
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import Callable
 
 # --- steps of a script
@@ -66,6 +66,9 @@ FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
 
 # So many steps of a script are kept that have been answered.
 _DONE_STEPS: Final = 1000
+
+# So many forms of statements are told apart in one segment.
+_TOLD_APART: Final = 50
 
 # --- phases of a segment
 
@@ -223,6 +226,15 @@ class Segment:
         is_heard: a part of the answer has been given to its client.
         withheld: the answer up to its error, which has not been given to the client.
         farewell: the server's warning that it is stopped, if that was all that came.
+        shape: the form of its statement, of the one that is answered next; None: not counted.
+        parsed: that of a statement that it has only prepared.
+        behind: those of the statements behind `shape`, in the order of their Binds.
+        done: of the statements before it, by form, how many there were, and of how many rows.
+        rows: of the statement, by its tag.
+        size: of the answer so far, in bytes.
+        waited: how long its client has waited for the server, in seconds.
+        stalled: for how long the client did not take its answer.
+        sqlstate: of its first error.
     """
 
     # Defaults are on the class: most segments change two or three of these, and one is made for
@@ -245,6 +257,15 @@ class Segment:
     is_heard = False
     withheld = b""
     farewell = b""
+    shape: object = None
+    parsed: object = None
+    behind: deque[object] | None = None
+    done: dict[object, list[int]] | None = None
+    rows = 0
+    size = 0
+    waited = 0.0
+    stalled = 0.0
+    sqlstate = b""
     # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was
     # the last segment, and how many of these before the Sync.
     _copies = 0
@@ -321,12 +342,16 @@ class Segment:
     @property
     def awaits_error(self) -> bool:
         """Whether what is answered next is bound to fail."""
+        return bool(self.instead)
+
+    @property
+    def instead(self) -> bytes:
+        """The ErrorResponse that stands in for the one that is bound to come now, if one is."""
         steps = self.steps
-        return (
-            steps is not None
-            and self.step < len(steps)
-            and steps[self.step].order == REPLACE_ERROR
-        )
+        if steps is None or self.step >= len(steps):
+            return b""
+        step = steps[self.step]
+        return step.payload if step.order == REPLACE_ERROR else b""
 
     def is_answered(self, queue: deque[Segment]) -> bool:
         """Whether there is nothing of this open batch that has not been answered."""
@@ -347,6 +372,37 @@ class Segment:
         if order == REPLACE_ERROR:
             return kind != codes.ERROR_RESPONSE
         return order != SWALLOW or kind in b"ENA"
+
+    # --- what is counted
+
+    def follow(self, shape: object) -> None:
+        """A statement of this form is sent in it."""
+        if self.shape is None:
+            self.shape = shape
+        elif shape is not None:
+            if self.behind is None:
+                self.behind = deque()
+            self.behind.append(shape)
+
+    def completed(self, rows: int) -> None:
+        """A statement has had so many rows; what else is answered is that of the next one."""
+        self.rows += rows
+        if self.behind:
+            self.pass_over()
+
+    def pass_over(self) -> None:
+        """Go on to the statement behind the one that has been answered."""
+        assert self.behind is not None
+        if self.done is None:
+            self.done = {}
+        shape = self.shape
+        if shape not in self.done and len(self.done) >= _TOLD_APART:
+            shape = next(iter(self.done))  # its rows are then not known exactly
+        counted = self.done.setdefault(shape, [0, 0])
+        counted[0] += 1
+        counted[1] += self.rows
+        self.rows = 0
+        self.shape = self.behind.popleft()
 
     # --- what is sent
 

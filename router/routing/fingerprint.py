@@ -103,11 +103,32 @@ def fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
     return _reduced(_SINGLE, text, literals), literals
 
 
+class _Last:
+    """The text that was reduced last: who routes it asks, and then who counts it."""
+
+    __slots__ = ("fingerprint", "literals", "text")
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.fingerprint = b""
+        self.literals: list[bytes] = []
+
+
+_last: Final = _Last()
+
+
 def short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
     """Return what `fingerprint_of` does, with one literal for all members of a list.
 
     See `lists`; a list may also consist of parameters that are used nowhere else.
     """
+    if text is not _last.text:
+        _last.fingerprint, _last.literals = _short_fingerprint_of(text)
+        _last.text = text
+    return _last.fingerprint, _last.literals
+
+
+def _short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
     literals: list[bytes] = []
     fingerprint = _reduced(_WITH_LISTS, text, literals)
     if b"$" in text:

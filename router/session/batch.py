@@ -304,6 +304,7 @@ class Batch:
         lease, data = self._lease, found.data
         segment = Segment.whole_batch(lease.holder, lease.engine.now)
         segment.opening = token
+        segment.shape = self.script.shape_of(found.statement)
         server.queue.append(segment)
         self.script.trust()
         if found.end - found.start <= MOST_KEPT:

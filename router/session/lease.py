@@ -101,6 +101,7 @@ class Lease:
         mid_message: the server waits for the rest of a long message.
         draining: the router is going away: the server is not kept for another transaction.
         max_wait: the longest time that it waited for a server, in seconds.
+        waited: how long what it sends next has waited for its server.
         writes: what the client writes, if that matters to others.
     """
 
@@ -123,6 +124,7 @@ class Lease:
         "route",
         "server",
         "settings",
+        "waited",
         "waiter",
         "writes",
         "xact_open",
@@ -156,6 +158,7 @@ class Lease:
         self.draining = False
         self.writes = Writes.of(pool)
         self.max_wait = 0.0
+        self.waited = 0.0
         self._queued_since = 0.0
         self.xact_started = 0.0
         self.xact_open = False
@@ -279,7 +282,8 @@ class Lease:
         """The server that was waited for is there; returns whether it is ready for use."""
         self.waiter = None
         self.has_come = True
-        self.max_wait = max(self.max_wait, self.engine.now - self._queued_since)
+        self.waited = self.engine.now - self._queued_since
+        self.max_wait = max(self.max_wait, self.waited)
         return self._attach(server)
 
     def _attach(self, server: ServerConnection) -> bool:

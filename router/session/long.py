@@ -10,6 +10,7 @@ from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import NAME_PREFIX, is_reserved
 from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
+from ..queries import UNREAD
 from .inspection import use_objection
 from .mistakes import unknown_statement
 from .names import Operation
@@ -173,7 +174,9 @@ class LongMessages:
             if names.renames and not name:
                 script.clear_unnamed(server)
             script.forward(server, head, FORWARD_BIND)
-            script.begin(server).has_bound = True
+            segment = script.begin(server)
+            segment.has_bound = True
+            segment.follow(UNREAD)
             return True
         error = self._routing.bind_on_wrong_shard(
             server, operation.statement, operation.data, is_whole=False

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError
+from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes, marks, messages
+from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.segments import (
     EMIT,
@@ -33,11 +34,14 @@ from ..protocol.segments import (
     Segment,
     Step,
 )
+from ..queries import UNREAD
 from .answered import EMPTY_BODY, transaction_failed
+from .mistakes import MAX_STATEMENTS
 from .names import Operation
 
 if TYPE_CHECKING:
     from ..pool.server import ServerConnection
+    from ..queries import Shape
     from .answered import AnsweredMessage, PreparedStatement
     from .client_routing import ClientRouting
     from .names import Names
@@ -142,6 +146,8 @@ class Script:
         "_keep_script",
         "_names",
         "_out",
+        "_queries",
+        "_raw_shapes",
         "_routing",
         "_unproven",
         "out_size",
@@ -158,6 +164,32 @@ class Script:
         self._keep_script = False
         # A Parse is on its way whose success nobody may count on yet.
         self._unproven = False
+        self._queries: Final = routing.lease.engine.queries
+        # Of the statements that the router keeps no record of, by name.
+        self._raw_shapes: dict[bytes, Shape] = {}
+
+    # --- what is counted
+
+    def shape_of(self, statement: PreparedStatement) -> object:
+        """The form of a statement; None if that is not counted."""
+        if statement.shape is None and self._queries.limit:
+            statement.shape = self._queries.shape(statement.text)
+        return statement.shape
+
+    def _note_raw_parse(self, segment: Segment, message: bytes, text_start: int) -> None:
+        name = message[HEADER_SIZE : max(text_start - 1, HEADER_SIZE)]
+        text_end = message.find(b"\0", text_start)
+        segment.parsed = shape = self._queries.shape(message[text_start : max(text_end, 0)])
+        if name in self._raw_shapes or len(self._raw_shapes) < MAX_STATEMENTS:
+            self._raw_shapes[name] = shape
+
+    def _note_raw_bind(self, segment: Segment, message: bytes) -> None:
+        try:
+            portal_end, name_end = bind_ends(message, 0, len(message))
+        except ClientProtocolError:
+            segment.follow(UNREAD)  # the server says what is wrong with it
+        else:
+            segment.follow(self._raw_shapes.get(message[portal_end + 1 : name_end], UNREAD))
 
     # --- the open batch
 
@@ -321,6 +353,7 @@ class Script:
     ) -> None:
         """A statement may be executed from here on, with these values."""
         glance = statement.glance
+        segment.follow(self.shape_of(statement))
         segment.is_local = glance.is_local and (segment.is_local or not segment.has_bound)
         segment.has_bound = True
         if glance is marks.HARMLESS:
@@ -361,9 +394,13 @@ class Script:
             glance = marks.of_text(operation.data[text_start:])
             self._routing.lease.note(server, glance)
             server.may_reset_all |= glance.resets_all
+            if self._queries.limit:
+                self._note_raw_parse(self.begin(server), operation.data, text_start)
         elif operation.kind == codes.BIND:
             segment = self.begin(server)
             segment.has_bound, segment.is_local = True, False
+            if self._queries.limit:
+                self._note_raw_bind(segment, operation.data)
             if server.marks & marks.SET:
                 self._routing.lease.settings.note_bind(operation.data)
         self._add(operation.data, _RAW_STEPS[operation.kind])
@@ -379,6 +416,7 @@ class Script:
     ) -> None:
         """Carry out a client's Parse."""
         names = self._names
+        segment.parsed = self.shape_of(statement)
         if operation.token:
             self._parse_unnamed(server, segment, operation, statement)
             return

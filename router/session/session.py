@@ -415,6 +415,8 @@ class Session(PoolClient):
         server = lease.server
         assert server is not None
         client.query_count += 1
+        if lease.waited:
+            segment.waited, lease.waited = lease.waited, 0.0
         counters = server.count(segment, self._engine.now)
         counters.xact_time += lease.transaction_time(segment, status)
         if segment.failed:

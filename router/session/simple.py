@@ -10,6 +10,8 @@ from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
 from ..protocol.segments import Segment
+from ..queries import FUNCTION_CALL
+from ..queries import UNREAD as UNREAD_SHAPE
 from .answered import (
     ANSWERED_BEGINNINGS,
     ANSWERED_LEADS,
@@ -31,18 +33,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("router.session")
 
 # What a look at a text has told, of so many texts that are so long; for all clients.
-_GLANCES: Final = 2000
+_MOST_SEEN: Final = 2000
 _SHORT_TEXT: Final = 500
-_glances: Final[dict[bytes, Glance]] = {}
+_seen: Final[dict[bytes, Seen]] = {}
 
 
-def _glance(sql: bytes) -> Glance:
+class Seen:
+    """What is known of a text: what a look at it has told, and its form if that is counted."""
+
+    __slots__ = ("glance", "shape")
+
+    def __init__(self, glance: Glance) -> None:
+        self.glance: Final = glance
+        self.shape: object = None
+
+
+def _look(sql: bytes) -> Seen:
     """Look at a text, and remember what there was if there is room for that."""
-    found = of_text(sql)
+    found = Seen(of_text(sql))
     if len(sql) <= _SHORT_TEXT:
-        if len(_glances) >= _GLANCES:
-            _glances.clear()  # they are soon there again
-        _glances[sql] = found
+        if len(_seen) >= _MOST_SEEN:
+            _seen.clear()  # they are soon there again
+        _seen[sql] = found
     return found
 
 
@@ -52,7 +64,7 @@ class SimpleProtocol:
     Each of these may come in the middle of a batch, and then ends it or is skipped with it.
     """
 
-    __slots__ = ("_batch", "_client", "_lease", "_long", "_routing")
+    __slots__ = ("_batch", "_client", "_lease", "_long", "_queries", "_routing")
 
     def __init__(
         self, client: Client, routing: ClientRouting, batch: Batch, long: LongMessages
@@ -62,6 +74,7 @@ class SimpleProtocol:
         self._lease: Final = routing.lease
         self._batch: Final = batch
         self._long: Final = long
+        self._queries: Final = routing.lease.engine.queries
 
     def query(self, data: bytes, start: int, end: int) -> bool:
         """Act on a whole Query; False declines it for now."""
@@ -108,11 +121,14 @@ class SimpleProtocol:
 
     def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
         """Send a whole Query with this text."""
-        glance = _glances.get(sql)
-        if glance is None:
-            glance = _glance(sql)
+        seen = _seen.get(sql)
+        if seen is None:
+            seen = _look(sql)
+        shape = seen.shape
+        if shape is None and self._queries.limit:
+            shape = seen.shape = self._queries.shape(sql)
         kept = message if len(message) <= MOST_KEPT else None
-        self._send_first(server, message, glance, kept)
+        self._send_first(server, message, seen.glance, shape, kept)
         return True
 
     def _send_first(
@@ -120,6 +136,7 @@ class SimpleProtocol:
         server: ServerConnection,
         message: bytes,
         glance: Glance,
+        shape: object,
         kept: bytes | None = None,
     ) -> None:
         """Send a Query or FunctionCall, or the head of one, and expect its replies.
@@ -129,6 +146,7 @@ class SimpleProtocol:
         lease = self._lease
         segment = Segment(lease.holder, lease.engine.now)
         segment.request = kept
+        segment.shape = shape
         server.queue.append(segment)
         if glance is not HARMLESS:
             lease.note(server, glance)
@@ -178,6 +196,7 @@ class SimpleProtocol:
                 self._batch.refuse(error, ends=True)
                 return True
         segment.end_with_query()
+        segment.follow(self._queries.shape(sql) if is_whole else UNREAD_SHAPE)
         segment.is_local = False
         self._batch.script.reset()
         glance = of_text(message)
@@ -215,7 +234,7 @@ class SimpleProtocol:
         elif server.queue and not self._routing.lets_follow(server):
             return False
         lease.has_come = False
-        self._send_first(server, message, UNREAD)
+        self._send_first(server, message, UNREAD, FUNCTION_CALL)
         return True
 
     def copy(self, message: bytes) -> bool:
@@ -281,7 +300,7 @@ class SimpleProtocol:
         if self._long.refuses(codes.QUERY, head):
             return True
         self._lease.has_come = False
-        self._send_first(server, head, UNREAD)
+        self._send_first(server, head, UNREAD, UNREAD_SHAPE)
         return True
 
     # --- what needs no server

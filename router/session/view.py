@@ -11,6 +11,7 @@ from .snapshots import (
     health_snapshots,
     host_snapshots,
     pool_snapshots,
+    query_snapshots,
     routing_snapshots,
     server_snapshots,
     sharded_snapshots,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
+        QuerySnapshot,
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
@@ -89,6 +91,10 @@ class RouterView:
     def sharded(self) -> list[ShardedSnapshot]:
         """The rows of SHOW SHARDED_TABLES."""
         return sharded_snapshots(self._registry)
+
+    def queries(self) -> list[QuerySnapshot]:
+        """The rows of SHOW QUERIES."""
+        return query_snapshots(self._engine.queries)
 
     def routing(self) -> list[RoutingSnapshot]:
         """The rows of SHOW ROUTING."""

@@ -23,6 +23,7 @@ from router.stats import (
     HostSnapshot,
     LimitSnapshot,
     PoolSnapshot,
+    QuerySnapshot,
     RoutingSnapshot,
     ServerSnapshot,
     ShardedSnapshot,
@@ -201,6 +202,26 @@ DNS_HOST = HostSnapshot(
     "db.test", ("10.0.0.1", "10.0.0.2"), ("10.0.0.2",), {"10.0.0.1": 3, "10.0.0.9": 1}
 )
 
+QUERY = QuerySnapshot(
+    database="app",
+    user="ann",
+    shard=1,
+    role="replica",
+    identifier="c148796e1220075a",
+    kind="SELECT",
+    query="SELECT ?",
+    calls=100,
+    errors={"22012": 1, "57014": 2},
+    rows=200,
+    size=3000,
+    wait_time=40,
+    waits=(1, 2, 3),
+    time=50,
+    times=(4, 5, 6),
+    stall_time=60,
+    stalls=(7, 8, 9),
+)
+
 LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
 
 TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
@@ -221,6 +242,7 @@ class FakeView:
     timeout_rows: list[TimeoutSnapshot] = field(default_factory=lambda: [TIMEOUT])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
     host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
+    query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
 
     def pools(self) -> list[PoolSnapshot]:
         """The pools."""
@@ -249,6 +271,10 @@ class FakeView:
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
         return self.sharded_rows
+
+    def queries(self) -> list[QuerySnapshot]:
+        """What has become of statements."""
+        return self.query_rows
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited."""

@@ -134,6 +134,13 @@ def test_show_timeouts_tells_how_often_each_was_over() -> None:
     assert values("SHOW TIMEOUTS") == "query query_timeout 57014 3"
 
 
+def test_show_queries_has_a_row_for_each_form_of_statement() -> None:
+    assert values("SHOW QUERIES") == (
+        "app ann 1 replica c148796e1220075a SELECT SELECT ? 100 3 57014: 2, 22012: 1 200 3000 "
+        "40 1 2 3 50 4 5 6 60 7 8 9"
+    )
+
+
 def test_show_sharded_tables_has_a_row_for_each_that_is_known() -> None:
     assert values("SHOW SHARDED_TABLES") == "app ann public events table id"
 

@@ -23,6 +23,7 @@ from router.pool.pool import Pool
 from router.pool.quotas import Quotas
 from router.pool.server import ServerConnection, ServerState
 from router.protocol.variables import Variables
+from router.queries import Queries
 from router.routing.router import QueryRouter
 from router.routing.types import RouterOptions
 from router.session.client import Client
@@ -50,6 +51,8 @@ class FakeEngine(Engine):
     def __init__(self) -> None:
         self.now = START
         self.timeouts = Timeouts()
+        self.queries = Queries()
+        self.queries.use(1000)
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
 

@@ -1,0 +1,47 @@
+"""The tables of what clients do: SHOW QUERIES."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .show import int4, numeric, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..stats import QuerySnapshot
+    from .show import Column
+
+
+def _by_code(errors: Mapping[str, int]) -> str:
+    """How often there was which SQLSTATE, the most frequent first."""
+    ordered = sorted(errors.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{sqlstate}: {count}" for sqlstate, count in ordered)
+
+
+QUERIES: Final[tuple[Column[QuerySnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    int4("shard", lambda row: row.shard),
+    text("role", lambda row: row.role),
+    text("queryid", lambda row: row.identifier),
+    text("kind", lambda row: row.kind),
+    text("query", lambda row: row.query),
+    numeric("calls", lambda row: row.calls),
+    numeric("errors", lambda row: sum(row.errors.values())),
+    text("sqlstates", lambda row: _by_code(row.errors)),
+    numeric("rows", lambda row: row.rows),
+    numeric("bytes", lambda row: row.size),
+    numeric("wait_time_us", lambda row: row.wait_time),
+    numeric("wait_p50_us", lambda row: row.waits[0]),
+    numeric("wait_p95_us", lambda row: row.waits[1]),
+    numeric("wait_p99_us", lambda row: row.waits[2]),
+    numeric("server_time_us", lambda row: row.time),
+    numeric("server_p50_us", lambda row: row.times[0]),
+    numeric("server_p95_us", lambda row: row.times[1]),
+    numeric("server_p99_us", lambda row: row.times[2]),
+    numeric("stall_time_us", lambda row: row.stall_time),
+    numeric("stall_p50_us", lambda row: row.stalls[0]),
+    numeric("stall_p95_us", lambda row: row.stalls[1]),
+    numeric("stall_p99_us", lambda row: row.stalls[2]),
+)

@@ -1,0 +1,76 @@
+"""Histograms of times: how many were how long, in buckets that grow with the times."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_STEPS: Final = (10, 15, 20, 30, 50, 70)
+
+BOUNDS: Final[tuple[float, ...]] = tuple(
+    step * 10**decade / 1e6 for decade in range(7) for step in _STEPS
+)
+"""Up to which time a bucket goes, in seconds: six to a decade, from 10 us to 70 s.
+
+There is one bucket more, for all that took longer.
+"""
+
+_WIDTH: Final = len(BOUNDS) + 1
+
+
+class Histogram:
+    """How many times there were in each bucket.
+
+    Attributes:
+        counts: of each bucket.
+        total: all times together, in seconds.
+    """
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * _WIDTH
+        self.total = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Count a time, or so many of the same length."""
+        self.counts[bisect_left(BOUNDS, seconds)] += count
+        self.total += seconds * count
+
+    def take_in(self, other: Histogram) -> None:
+        """Add all that another one has counted."""
+        for number, count in enumerate(other.counts):
+            self.counts[number] += count
+        self.total += other.total
+
+    @property
+    def count(self) -> int:
+        """How many times there were."""
+        return sum(self.counts)
+
+
+def quantile(counts: Sequence[int], fraction: float, zeros: int = 0) -> float:
+    """Which time so large a part of all did not exceed, in seconds.
+
+    Within a bucket times are taken to lie at equal distances; beyond the last bound nothing is
+    known, and that bound is returned.
+
+    Args:
+        counts: of each bucket.
+        fraction: 0.5 is the median.
+        zeros: how many times of no length there were besides.
+    """
+    wanted = fraction * (sum(counts) + zeros)
+    seen = float(zeros)
+    if wanted <= seen:
+        return 0.0
+    lower = 0.0
+    for count, upper in zip(counts, BOUNDS, strict=False):
+        if seen + count >= wanted:
+            return lower + (upper - lower) * (wanted - seen) / count
+        seen += count
+        lower = upper
+    return lower
