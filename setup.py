@@ -74,6 +74,7 @@ MODULES = [
     "router/routing/keyplan.py",
     "router/routing/placement.py",
     "router/routing/router.py",
+    "router/faults.py",
     "router/histograms.py",
     "router/queries.py",
     "router/stats.py",

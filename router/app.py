@@ -213,7 +213,9 @@ class Router:
         self.engine.queries.use(general.query_statistics_max * general.query_statistics)
         plans: list[PoolPlan] = []
         self.engine.run_in_round(lambda: plans.extend(self.registry.apply(config)))
-        self.engine.queries.keep((pool.database, pool.user) for pool in self.registry)
+        names = [(pool.database, pool.user) for pool in self.registry]
+        self.engine.queries.keep(names)
+        self.engine.faults.keep(names)
         if config.general.validate_config:
             self.engine.run_in_round(self.registry.open_spares)
         self.engine.run_in_round(self.registry.maintain)

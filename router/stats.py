@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from .faults import Ledger
     from .queries import Place
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
@@ -32,9 +33,10 @@ class Counters:
         wait_time: that clients spent waiting for a connection.
         errors: failed checkouts and failed connections.
         place: where its statements are counted.
+        ledger: where the errors are noted that it answers with.
     """
 
-    __slots__ = (*_COUNTED, "average", "place", "_before")
+    __slots__ = (*_COUNTED, "average", "ledger", "place", "_before")
 
     def __init__(self) -> None:
         self.xact_count = 0
@@ -48,6 +50,7 @@ class Counters:
         self._before: tuple[float, ...] = (0,) * len(_COUNTED)
         self.average = Averages()
         self.place: Place | None = None
+        self.ledger: Ledger | None = None
 
     def totals(self) -> tuple[float, ...]:
         """All counters, in the order of SHOW STATS."""
@@ -463,6 +466,59 @@ class QuerySnapshot:
     stalls: tuple[int, int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class TransactionSnapshot:
+    """A row of SHOW TRANSACTIONS.
+
+    Attributes:
+        address: of the server.
+        state: as PostgreSQL calls it; `state_us` ago it became so.
+        xact_us: for how long it has been open.
+        statements: that have been answered in it.
+        identifier, kind, query: the form of the statement that it runs, or of the last one.
+        writes: it has surely written.
+        snapshot: what it has one for: a statement, the transaction, or nothing known: "".
+    """
+
+    client_id: int
+    database: str
+    user: str
+    application_name: str
+    addr: str
+    server_id: int
+    server_pid: int
+    address: str
+    state: str
+    state_us: int
+    xact_us: int
+    statements: int
+    identifier: str
+    kind: str
+    query: str
+    writes: bool
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSnapshot:
+    """A row of SHOW ERRORS.
+
+    Attributes:
+        database, user: "" of those who were not logged in.
+        source: "server" or "router".
+        last: when it was the last time, in seconds of the Unix epoch.
+        message: the router's own, without values.
+    """
+
+    database: str
+    user: str
+    source: str
+    sqlstate: str
+    count: int
+    last: float
+    message: str
+
+
 class View(Protocol):
     """Where the admin database and the metrics read from."""
 
@@ -495,6 +551,12 @@ class View(Protocol):
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited, and how much of it there is."""
+
+    def transactions(self) -> list[TransactionSnapshot]:
+        """Those that are open, the oldest first."""
+
+    def errors(self) -> list[ErrorSnapshot]:
+        """What clients were answered with, the most frequent first."""
 
     def queries(self) -> list[QuerySnapshot]:
         """What has become of statements, form by form."""

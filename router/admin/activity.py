@@ -1,15 +1,16 @@
-"""The tables of what clients do: SHOW QUERIES."""
+"""The tables of what clients do: SHOW QUERIES, SHOW TRANSACTIONS, SHOW ERRORS."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from .show import int4, numeric, text
+from .show import identifier, int4, numeric, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..stats import QuerySnapshot
+    from ..stats import ErrorSnapshot, QuerySnapshot, TransactionSnapshot
     from .show import Column
 
 
@@ -45,3 +46,37 @@ QUERIES: Final[tuple[Column[QuerySnapshot], ...]] = (
     numeric("stall_p95_us", lambda row: row.stalls[1]),
     numeric("stall_p99_us", lambda row: row.stalls[2]),
 )
+
+TRANSACTIONS: Final[tuple[Column[TransactionSnapshot], ...]] = (
+    text("client_id", lambda row: identifier(row.client_id)),
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    text("application_name", lambda row: row.application_name),
+    text("addr", lambda row: row.addr),
+    text("server_id", lambda row: identifier(row.server_id)),
+    int4("server_pid", lambda row: row.server_pid),
+    text("address_id", lambda row: row.address),
+    text("state", lambda row: row.state),
+    numeric("state_us", lambda row: row.state_us),
+    numeric("xact_us", lambda row: row.xact_us),
+    numeric("statements", lambda row: row.statements),
+    text("queryid", lambda row: row.identifier),
+    text("kind", lambda row: row.kind),
+    text("query", lambda row: row.query),
+    int4("writes", lambda row: row.writes),
+    text("snapshot", lambda row: row.snapshot),
+)
+
+ERRORS: Final[tuple[Column[ErrorSnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    text("source", lambda row: row.source),
+    text("sqlstate", lambda row: row.sqlstate),
+    numeric("count", lambda row: row.count),
+    text("last_time", lambda row: _time(row.last)),
+    text("message", lambda row: row.message),
+)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         AddressSnapshot,
         BanSnapshot,
         ClientSnapshot,
+        ErrorSnapshot,
         HealthSnapshot,
         HostSnapshot,
         LimitSnapshot,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ServerSnapshot,
         ShardedSnapshot,
         TimeoutSnapshot,
+        TransactionSnapshot,
     )
     from .replies import Console
     from .show import Column, ConfigRow, ListRow
@@ -143,7 +145,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
-        "SHOW QUERIES",
+        "SHOW QUERIES|TRANSACTIONS|ERRORS",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -214,6 +216,16 @@ def _timeouts(console: Console, _arguments: Words) -> list[TimeoutSnapshot]:
 @table("SHOW ROUTING", show.ROUTING)
 def _routing(console: Console, _arguments: Words) -> list[RoutingSnapshot]:
     return console.view.routing()
+
+
+@table("SHOW TRANSACTIONS", activity.TRANSACTIONS)
+def _transactions(console: Console, _arguments: Words) -> list[TransactionSnapshot]:
+    return console.view.transactions()
+
+
+@table("SHOW ERRORS", activity.ERRORS)
+def _errors(console: Console, _arguments: Words) -> list[ErrorSnapshot]:
+    return console.view.errors()
 
 
 @table("SHOW QUERIES", activity.QUERIES)

@@ -99,12 +99,13 @@ def rows(columns: Sequence[Column[S]], snapshots: Iterable[S]) -> list[Row]:
     return [tuple(column.value(snapshot) for column in columns) for snapshot in snapshots]
 
 
-def _identifier(number: int) -> str:
+def identifier(number: int) -> str:
+    """A number as PgCat writes those of clients and servers."""
     return f"0x{number:08X}"
 
 
 def _linked(number: int | None) -> str | None:
-    return None if number is None else _identifier(number)
+    return None if number is None else identifier(number)
 
 
 POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
@@ -171,7 +172,7 @@ STATS: Final[tuple[Column[AddressSnapshot], ...]] = (
 )
 
 CLIENTS: Final[tuple[Column[ClientSnapshot], ...]] = (
-    text("client_id", lambda client: _identifier(client.client_id)),
+    text("client_id", lambda client: identifier(client.client_id)),
     text("database", lambda client: client.database),
     text("user", lambda client: client.user),
     text("application_name", lambda client: client.application_name),
@@ -195,7 +196,7 @@ CLIENTS: Final[tuple[Column[ClientSnapshot], ...]] = (
 )
 
 SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
-    text("server_id", lambda server: _identifier(server.server_id)),
+    text("server_id", lambda server: identifier(server.server_id)),
     text("database_name", lambda server: server.pool),
     text("user", lambda server: server.user),
     text("address_id", lambda server: server.address),

@@ -136,6 +136,7 @@ class Verbs:
             for part in pool.address_pools():
                 part.counters.reset()
         self._engine.queries.reset()
+        self._engine.faults.reset()
 
 
 def _ban_reason(seconds: float) -> str:

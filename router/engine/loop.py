@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..compiling import mypyc_attr
+from ..faults import Faults
 from ..queries import Queries
 from ..stats import Timeouts
 
@@ -101,11 +102,13 @@ class Engine:
     Attributes:
         timeouts: what time limits have ended.
         queries: what has become of statements.
+        faults: what errors clients were answered with.
     """
 
     def __init__(self) -> None:
         self.timeouts = Timeouts()
         self.queries = Queries()
+        self.faults = Faults(lambda: self.now)
         self._epoll = select.epoll()
         self._links: dict[int, Driven] = {}
         self._dirty: list[Driven] = []

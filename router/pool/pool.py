@@ -130,9 +130,9 @@ class Pool:
             address_pool.on_told = self._told
             address_pool.on_schema_change = self.statements.clear
             address_pool.catalogue = self._catalogue
-            address_pool.counters.place = Place(
-                self._engine.queries, self.database, self.user, address_pool.address.shard
-            )
+            name, shard = (self.database, self.user), address_pool.address.shard
+            address_pool.counters.place = Place(self._engine.queries, *name, shard)
+            address_pool.counters.ledger = self._engine.faults.ledger(*name)
 
     def _take_settings(self, settings: PoolSettings) -> None:
         self.settings = settings

@@ -11,6 +11,7 @@ from ..errors import RouterError, ServerLost, ServerProtocolError
 from ..printable import printable
 from ..protocol import codes, marks, messages
 from ..protocol.backend import BackendStream
+from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
@@ -383,6 +384,7 @@ class ServerConnection(BackendStream):
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""
+        self._count_error(sqlstate)
         if sqlstate == b"26000" and self.queue and self.queue[0].awaits_error:
             return  # provoked by the router
         if sqlstate == b"26000" or messages.is_of_stale_plan(sqlstate, head):
@@ -404,6 +406,19 @@ class ServerConnection(BackendStream):
                 log.info("%r was ended by the server: %s", self, reason)
             if self.state is ServerState.IDLE:
                 self.close()  # its end of file may come too late for the next client
+
+    def _count_error(self, sqlstate: bytes) -> None:
+        """A client is answered with an error, be it one of ours."""
+        ledger, segment = self.pool.counters.ledger, self.queue[0] if self.queue else None
+        if ledger is None or segment is None:
+            return
+        if not isinstance(segment.sink, PoolClient) or segment.withheld:
+            return
+        if segment.instead:
+            fields = messages.parse_error_fields(segment.instead[HEADER_SIZE:])
+            ledger.note_message(fields.get("C", ""), fields.get("M", ""))
+        else:
+            ledger.note_of_server(sqlstate)
 
     def on_script_done(self) -> None:
         """A client may wait for this to know how its batch goes."""

@@ -9,6 +9,7 @@ from ..protocol import messages
 if TYPE_CHECKING:
     from ..engine.link import Output
     from ..errors import RouterError
+    from ..faults import Ledger
 
 
 class Client:
@@ -22,11 +23,13 @@ class Client:
         link: where to send; None as soon as it has gone.
         closed: its session is over.
         transaction_count, query_count, error_count: for SHOW CLIENTS.
+        ledger: where errors that it is answered with are noted.
     """
 
     __slots__ = (
         "closed",
         "error_count",
+        "ledger",
         "link",
         "opened_at",
         "peer",
@@ -50,6 +53,7 @@ class Client:
         self.transaction_count = 0
         self.query_count = 0
         self.error_count = 0
+        self.ledger: Ledger | None = None
 
     @property
     def congested(self) -> bool:
@@ -61,7 +65,13 @@ class Client:
         if self.link is not None:
             self.link.write(data)
 
+    def note(self, error: RouterError) -> None:
+        """It is told of an error."""
+        if self.ledger is not None:
+            self.ledger.note_own(error)
+
     def refuse(self, error: RouterError, end: bytes = b"") -> None:
         """Answer with an error, after which the session goes on; `end` comes behind it."""
         self.error_count += 1
+        self.note(error)
         self.reply(messages.error_from(error) + end)

@@ -11,6 +11,7 @@ from ..errors import PoolError, RoutingError
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks
 from ..protocol.variables import Variables
+from ..queries import Shape
 from .writes import Writes
 
 if TYPE_CHECKING:
@@ -72,6 +73,34 @@ class Pin:
         return ", ".join(self.reasons)
 
 
+class Transaction:
+    """What is known of a transaction that is open.
+
+    Attributes:
+        shape: of the last statement that was answered.
+        statements: how many were.
+        writes: one of them surely did.
+        is_lasting: one of them asked for one snapshot for all.
+    """
+
+    __slots__ = ("is_lasting", "shape", "statements", "writes")
+
+    def __init__(self) -> None:
+        self.shape: Shape | None = None
+        self.statements = 0
+        self.writes = False
+        self.is_lasting = False
+
+    def note(self, segment: Segment) -> None:
+        """A segment has been answered in it."""
+        self.statements += 1
+        shape = segment.shape or segment.parsed
+        self.shape = shape if isinstance(shape, Shape) else None
+        if self.shape is not None and not segment.failed:
+            self.writes |= self.shape.writes
+            self.is_lasting |= self.shape.is_lasting
+
+
 class Lease:
     """What one client has of its pool.
 
@@ -97,6 +126,7 @@ class Lease:
         drops: what a DISCARD ALL or DEALLOCATE ALL that the router has answered drops at the
             server as well, as marks.
         xact_started: when the transaction began, or the last one ended.
+        xact: what is known of it, once something has been answered in it.
         xact_open: the last answer came from within a transaction.
         mid_message: the server waits for the rest of a long message.
         draining: the router is going away: the server is not kept for another transaction.
@@ -127,6 +157,7 @@ class Lease:
         "waited",
         "waiter",
         "writes",
+        "xact",
         "xact_open",
         "xact_started",
     )
@@ -162,6 +193,7 @@ class Lease:
         self._queued_since = 0.0
         self.xact_started = 0.0
         self.xact_open = False
+        self.xact: Transaction | None = None
 
     # --- facts
 
@@ -199,7 +231,11 @@ class Lease:
             self.xact_started = max(self.xact_started, segment.started)
         self.xact_open = status != codes.IDLE
         if self.xact_open:
+            if self.xact is None:
+                self.xact = Transaction()
+            self.xact.note(segment)
             return 0.0
+        self.xact = None
         began, self.xact_started = self.xact_started, self.engine.now
         return self.xact_started - began
 
@@ -292,6 +328,7 @@ class Lease:
         server.attach(self.holder)
         self.xact_started = self.engine.now
         self.xact_open = False
+        self.xact = None
         settings = self.settings.variables
         if settings is not server.variables:
             self.awaits_settings = server.apply(settings)

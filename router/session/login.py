@@ -131,12 +131,15 @@ class Login:
             self._engine.timeouts.note("client_login")
             # As PostgreSQL with its authentication_timeout.
             text = "canceling authentication due to timeout"
-            await self._say(wire, ClientError(text, sqlstate="57014"))
+            error = ClientError(text, sqlstate="57014")
+            self._engine.faults.strangers.note_own(error)
+            await self._say(wire, error)
         except WireClosed as error:
             log.debug("client %s: left during login: %s", wire.peer, error)
         except ssl.SSLError as error:
             log.warning("client %s: TLS failed: %s", wire.peer, reason(error))
         except RouterError as error:
+            self._engine.faults.strangers.note_own(error)
             more: str | None = ""
             if isinstance(error, ServerUnavailable):
                 more = self._unserved.admit(self._engine.now)

@@ -98,6 +98,7 @@ class Session(PoolClient):
         self._engine: Final = engine
         self._on_end: Final = on_end
         self.client: Final = client
+        client.ledger = engine.faults.ledger(pool.database, pool.user)
         self.settings: Final = ClientSettings(variables, overlay, self._tell)
         self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
         self.routing: Final = ClientRouting(self.lease)
@@ -513,6 +514,7 @@ class Session(PoolClient):
             self._ask_again()
             return
         self.client.error_count += 1
+        self.client.note(error)
         log.warning("client %s: %s", self.client.peer, error.line)
         self._end(error.message, last_words(error, loss, can_tell=can_tell))
 
@@ -545,6 +547,7 @@ class Session(PoolClient):
     def expel(self, error: RouterError | None = None) -> None:
         """Send the client away, whatever it is doing; by default the router is going away."""
         server, error = self.lease.server, error or ShuttingDown()
+        self.client.note(error)
         # In the middle of a message nothing can be said.
         can_tell = server is None or not (server.mid_message or server.doomed)
         told = messages.error_from(error, severity="FATAL") if can_tell else b""
@@ -556,6 +559,7 @@ class Session(PoolClient):
         """Close the connection with an error."""
         if error.sqlstate != "57P01":  # a shutdown is logged once, for all
             log.warning("client %s: %s; closing the connection", self.client.peer, error.line)
+        self.client.note(error)
         self._end(error.message, messages.error_from(error, severity="FATAL"))
 
     def _end(self, reason: str, last_words: bytes) -> None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from ..histograms import quantile
 from ..pool.names import is_name
 from ..printable import printable
-from ..queries import OTHERS
 from ..stats import (
     AddressSnapshot,
     BanSnapshot,
     HealthSnapshot,
     HostSnapshot,
     PoolSnapshot,
-    QuerySnapshot,
     RoutingSnapshot,
     ServerSnapshot,
     ShardedSnapshot,
@@ -28,14 +25,10 @@ from .lease import ClientState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..histograms import Histogram
     from ..pool.address_pool import AddressPool
     from ..pool.health import ServerHealth
     from ..pool.pool import Pool
-    from ..queries import Figures, Queries, Table
     from .session import Session
-
-_FRACTIONS: Final = (0.5, 0.95, 0.99)
 
 
 def pool_snapshots(
@@ -271,53 +264,6 @@ def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:
         )
         for pool in pools
     ]
-
-
-def query_snapshots(queries: Queries) -> list[QuerySnapshot]:
-    """The rows of SHOW QUERIES, those that took most of the servers' time first."""
-    found: list[QuerySnapshot] = []
-    for table in queries.tables():
-        found += [_query_snapshot(table, figures) for figures in table.rows.values()]
-        if table.dropped:
-            found.append(_query_snapshot(table, table.others))
-    return sorted(found, key=lambda row: -row.time)
-
-
-def _query_snapshot(table: Table, figures: Figures) -> QuerySnapshot:
-    shape = figures.shape
-    return QuerySnapshot(
-        database=table.database,
-        user=table.user,
-        shard=table.shard,
-        role="primary" if table.is_primary else "replica",
-        identifier="" if shape is None else shape.identifier,
-        kind="" if shape is None else shape.kind,
-        query=OTHERS if shape is None else shape.text,
-        calls=figures.calls,
-        errors=dict(figures.errors),
-        rows=figures.rows,
-        size=figures.size,
-        wait_time=_total(figures.waits),
-        waits=_quantiles(figures.waits, figures.calls),
-        time=_total(figures.times),
-        times=_quantiles(figures.times, figures.calls),
-        stall_time=_total(figures.stalls),
-        stalls=_quantiles(figures.stalls, figures.calls),
-    )
-
-
-def _total(histogram: Histogram | None) -> int:
-    return 0 if histogram is None else microseconds(histogram.total)
-
-
-def _quantiles(histogram: Histogram | None, count: int) -> tuple[int, int, int]:
-    if histogram is None:
-        return (0, 0, 0)
-    zeros = max(count - histogram.count, 0)
-    p50, p95, p99 = (
-        microseconds(quantile(histogram.counts, fraction, zeros)) for fraction in _FRACTIONS
-    )
-    return p50, p95, p99
 
 
 def sharded_snapshots(pools: Iterable[Pool]) -> list[ShardedSnapshot]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from .activity import error_snapshots, query_snapshots, transaction_snapshots
 from .snapshots import (
     address_snapshots,
     ban_snapshots,
     health_snapshots,
     host_snapshots,
     pool_snapshots,
-    query_snapshots,
     routing_snapshots,
     server_snapshots,
     sharded_snapshots,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         AddressSnapshot,
         BanSnapshot,
         ClientSnapshot,
+        ErrorSnapshot,
         HealthSnapshot,
         HostSnapshot,
         LimitSnapshot,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ServerSnapshot,
         ShardedSnapshot,
         TimeoutSnapshot,
+        TransactionSnapshot,
     )
     from .clients import Clients
 
@@ -91,6 +93,14 @@ class RouterView:
     def sharded(self) -> list[ShardedSnapshot]:
         """The rows of SHOW SHARDED_TABLES."""
         return sharded_snapshots(self._registry)
+
+    def transactions(self) -> list[TransactionSnapshot]:
+        """The rows of SHOW TRANSACTIONS."""
+        return transaction_snapshots(self._clients, time.monotonic())
+
+    def errors(self) -> list[ErrorSnapshot]:
+        """The rows of SHOW ERRORS."""
+        return error_snapshots(self._engine.faults, time.monotonic(), time.time())
 
     def queries(self) -> list[QuerySnapshot]:
         """The rows of SHOW QUERIES."""

@@ -19,6 +19,7 @@ from router.stats import (
     Averages,
     BanSnapshot,
     ClientSnapshot,
+    ErrorSnapshot,
     HealthSnapshot,
     HostSnapshot,
     LimitSnapshot,
@@ -28,6 +29,7 @@ from router.stats import (
     ServerSnapshot,
     ShardedSnapshot,
     TimeoutSnapshot,
+    TransactionSnapshot,
 )
 from tests.support.harness import FakeEngine
 
@@ -222,6 +224,30 @@ QUERY = QuerySnapshot(
     stalls=(7, 8, 9),
 )
 
+TRANSACTION = TransactionSnapshot(
+    client_id=0xBEEF,
+    database="app",
+    user="ann",
+    application_name="web",
+    addr="10.0.0.7:4711",
+    server_id=0x1A,
+    server_pid=4242,
+    address="app_shard_0_primary",
+    state="idle in transaction",
+    state_us=1000,
+    xact_us=2000,
+    statements=3,
+    identifier="c148796e1220075a",
+    kind="SELECT",
+    query="SELECT ?",
+    writes=True,
+    snapshot="transaction",
+)
+
+ERROR = ErrorSnapshot(
+    "app", "ann", "router", "3D000", 7, 1_767_225_600.25, "No pool configured for database: ?"
+)
+
 LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
 
 TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
@@ -242,6 +268,8 @@ class FakeView:
     timeout_rows: list[TimeoutSnapshot] = field(default_factory=lambda: [TIMEOUT])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
     host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
+    transaction_rows: list[TransactionSnapshot] = field(default_factory=lambda: [TRANSACTION])
+    error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
 
     def pools(self) -> list[PoolSnapshot]:
@@ -271,6 +299,14 @@ class FakeView:
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
         return self.sharded_rows
+
+    def transactions(self) -> list[TransactionSnapshot]:
+        """What is open."""
+        return self.transaction_rows
+
+    def errors(self) -> list[ErrorSnapshot]:
+        """What clients were answered with."""
+        return self.error_rows
 
     def queries(self) -> list[QuerySnapshot]:
         """What has become of statements."""

@@ -141,6 +141,19 @@ def test_show_queries_has_a_row_for_each_form_of_statement() -> None:
     )
 
 
+def test_show_transactions_has_a_row_for_each_that_is_open() -> None:
+    assert values("SHOW TRANSACTIONS") == (
+        "0x0000BEEF app ann web 10.0.0.7:4711 0x0000001A 4242 app_shard_0_primary "
+        "idle in transaction 1000 2000 3 c148796e1220075a SELECT SELECT ? 1 transaction"
+    )
+
+
+def test_show_errors_has_a_row_for_each_code() -> None:
+    assert values("SHOW ERRORS") == (
+        "app ann router 3D000 7 2026-01-01 00:00:00 UTC No pool configured for database: ?"
+    )
+
+
 def test_show_sharded_tables_has_a_row_for_each_that_is_known() -> None:
     assert values("SHOW SHARDED_TABLES") == "app ann public events table id"
 

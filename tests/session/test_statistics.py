@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.config.values import PoolMode
-from router.session.snapshots import query_snapshots
+from router.session.activity import (
+    error_snapshots,
+    query_snapshots,
+    transaction_snapshots,
+)
 from tests.support.harness import FakeClient, Harness
 from tests.support.wire import bind, describe, execute, message, parse, query, run
 
 if TYPE_CHECKING:
-    from router.stats import QuerySnapshot
+    from router.stats import QuerySnapshot, TransactionSnapshot
 
 SYNC = message("S")
 
@@ -176,3 +180,140 @@ def test_users_and_shards_and_roles_have_rows_of_their_own() -> None:
         harness.ask(asking, query("SELECT 1"))
     found = query_snapshots(harness.engine.queries)
     assert {(row.shard, row.calls) for row in found} == {(0, 1), (1, 1)}
+
+
+# --- transactions
+
+
+def transactions(harness: Harness) -> list[TransactionSnapshot]:
+    sessions = [each.session for each in harness.clients if not each.session.client.closed]
+    return transaction_snapshots(sessions, harness.engine.now)
+
+
+def test_a_transaction_is_told_from_its_first_statement_to_its_last() -> None:
+    harness, asking = client()
+    harness.ask(asking, query("SELECT 1"))
+    assert transactions(harness) == []
+    harness.ask(asking, query("BEGIN"))
+    harness.engine.advance(2)
+    harness.ask(asking, query("INSERT 1"))
+    harness.engine.advance(3)
+    [row] = transactions(harness)
+    assert (row.state, row.state_us, row.xact_us) == (
+        "idle in transaction",
+        3_000_000,
+        5_000_000,
+    )
+    assert (row.kind, row.query, row.statements, row.writes) == ("INSERT", "INSERT ?", 2, True)
+    assert row.server_pid == harness.servers[0].connection.pid
+    assert row.client_id == asking.session.client.pid
+    assert row.snapshot == ""
+    asking.send(query("SLEEP"))
+    harness.run()
+    harness.engine.advance(1)
+    [row] = transactions(harness)
+    assert (row.state, row.state_us, row.kind) == ("active", 1_000_000, "SLEEP")
+    assert (row.snapshot, row.xact_us, row.writes) == ("statement", 6_000_000, True)
+    harness.servers[0].model.wake()
+    harness.run()
+    harness.ask(asking, query("FAIL"))
+    assert transactions(harness)[0].state == "idle in transaction (aborted)"
+    harness.ask(asking, query("ROLLBACK"))
+    assert transactions(harness) == []
+
+
+def test_what_one_transaction_did_is_not_said_of_the_next() -> None:
+    harness, asking = client()
+    harness.ask(asking, query("BEGIN"), query("INSERT 1"), query("COMMIT"))
+    harness.ask(asking, query("BEGIN"))
+    [row] = transactions(harness)
+    assert (row.writes, row.statements, row.kind) == (False, 1, "BEGIN")
+
+
+def test_a_write_is_told_while_it_runs() -> None:
+    harness, asking = client()
+    asking.send(query("INSERT 1"))
+    harness.accept()
+    [row] = transactions(harness)
+    assert (row.state, row.writes, row.statements) == ("active", True, 0)
+
+
+@pytest.mark.parametrize("way", ["leave", "terminate", "expel", "server"])
+def test_no_transaction_lingers_when_its_client_has_left(way: str) -> None:
+    harness, asking = client()
+    harness.ask(asking, query("BEGIN"))
+    if way == "leave":
+        asking.leave()
+    elif way == "terminate":
+        asking.send(message("X"))
+    elif way == "expel":
+        asking.session.expel()
+    else:
+        harness.servers[0].die()
+    assert transactions(harness) == []
+    assert transaction_snapshots([asking.session], harness.engine.now) == []
+
+
+# --- errors
+
+
+def errors(harness: Harness) -> dict[tuple[str, str], tuple[int, str]]:
+    now = harness.engine.now
+    return {
+        (row.source, row.sqlstate): (row.count, row.message)
+        for row in error_snapshots(harness.engine.faults, now, now)
+    }
+
+
+def test_errors_of_servers_are_counted_without_their_words() -> None:
+    harness, asking = client()
+    harness.ask(asking, query("FAIL secret"))
+    harness.engine.advance(5)
+    harness.ask(asking, parse("FAIL secret", "s"), SYNC)
+    assert errors(harness) == {("server", "42601"): (2, "")}
+    [row] = error_snapshots(harness.engine.faults, harness.engine.now + 7, 1000.0)
+    assert (row.database, row.user, row.last) == ("app", "ann", 993.0)
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_errors_of_the_router_are_counted_once_and_without_values(is_held: bool) -> None:
+    harness, asking = client()
+    if is_held:
+        harness.ask(asking, query("BEGIN"))
+    harness.ask(asking, bind(name="PGCAT_77"), SYNC)
+    [(key, (count, text))] = errors(harness).items()
+    assert key == ("router", "26000")
+    assert count == 1
+    assert "77" not in text
+    assert text.startswith("prepared statement ?")
+
+
+def test_the_value_of_a_key_is_not_in_the_message() -> None:
+    harness, asking = client(servers=((True,), (True,)))
+    harness.ask(asking, query("SET SHARDING KEY TO 'it''s secret'"))
+    [(key, (_, text))] = errors(harness).items()
+    assert key[0] == "router"
+    assert "secret" not in text
+
+
+def test_who_gets_no_server_and_who_loses_one_is_counted() -> None:
+    harness, asking = client(pool_size=1, query_wait_timeout=1.0, retry_reads=False)
+    other = harness.connect()
+    other.send(query("SLEEP"))
+    harness.run()
+    asking.send(query("SELECT 1"))
+    harness.engine.advance(2)
+    harness.run()
+    harness.servers[0].die()
+    assert {key: count for key, (count, _) in errors(harness).items()} == {
+        ("router", "53300"): 1,
+        ("router", "08006"): 1,
+    }
+
+
+def test_what_a_client_is_not_told_of_does_not_count() -> None:
+    harness, asking = client()
+    harness.ask(asking, query("SELECT 1"))
+    harness.servers[0].connection.send_query(b"FAIL")
+    harness.run()
+    assert errors(harness) == {}

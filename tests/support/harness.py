@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from router.config.effective import PoolSettings, pool_settings
 from router.engine.link import Output
 from router.engine.loop import Engine, Timer
+from router.faults import Faults
 from router.pool.address import Address
 from router.pool.health import Healths
 from router.pool.pool import Pool
@@ -53,6 +54,7 @@ class FakeEngine(Engine):
         self.timeouts = Timeouts()
         self.queries = Queries()
         self.queries.use(1000)
+        self.faults = Faults(lambda: self.now)
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
 

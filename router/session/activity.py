@@ -1,0 +1,134 @@
+"""Frozen pictures of what clients do: their statements, their transactions, their errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..histograms import quantile
+from ..queries import OTHERS, Shape
+from ..stats import ErrorSnapshot, QuerySnapshot, TransactionSnapshot, microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..faults import Faults
+    from ..histograms import Histogram
+    from ..pool.server import ServerConnection
+    from ..queries import Figures, Queries, Table
+    from .lease import Lease
+    from .session import Session
+
+_FRACTIONS: Final = (0.5, 0.95, 0.99)
+
+
+def query_snapshots(queries: Queries) -> list[QuerySnapshot]:
+    """The rows of SHOW QUERIES, those that took most of the servers' time first."""
+    found: list[QuerySnapshot] = []
+    for table in queries.tables():
+        found += [_query_snapshot(table, figures) for figures in table.rows.values()]
+        if table.dropped:
+            found.append(_query_snapshot(table, table.others))
+    return sorted(found, key=lambda row: -row.time)
+
+
+def _query_snapshot(table: Table, figures: Figures) -> QuerySnapshot:
+    shape = figures.shape
+    return QuerySnapshot(
+        database=table.database,
+        user=table.user,
+        shard=table.shard,
+        role="primary" if table.is_primary else "replica",
+        identifier="" if shape is None else shape.identifier,
+        kind="" if shape is None else shape.kind,
+        query=OTHERS if shape is None else shape.text,
+        calls=figures.calls,
+        errors=dict(figures.errors),
+        rows=figures.rows,
+        size=figures.size,
+        wait_time=_total(figures.waits),
+        waits=_quantiles(figures.waits, figures.calls),
+        time=_total(figures.times),
+        times=_quantiles(figures.times, figures.calls),
+        stall_time=_total(figures.stalls),
+        stalls=_quantiles(figures.stalls, figures.calls),
+    )
+
+
+def _total(histogram: Histogram | None) -> int:
+    return 0 if histogram is None else microseconds(histogram.total)
+
+
+def _quantiles(histogram: Histogram | None, count: int) -> tuple[int, int, int]:
+    if histogram is None:
+        return (0, 0, 0)
+    zeros = max(count - histogram.count, 0)
+    p50, p95, p99 = (
+        microseconds(quantile(histogram.counts, fraction, zeros)) for fraction in _FRACTIONS
+    )
+    return p50, p95, p99
+
+
+def transaction_snapshots(sessions: Iterable[Session], now: float) -> list[TransactionSnapshot]:
+    """The rows of SHOW TRANSACTIONS, the oldest first."""
+    found = [
+        _transaction_snapshot(session, server, now)
+        for session in sessions
+        for server in (session.lease.server,)
+        if server is not None and _is_open(session.lease, server)
+    ]
+    return sorted(found, key=lambda row: -row.xact_us)
+
+
+def _is_open(lease: Lease, server: ServerConnection) -> bool:
+    return lease.xact_open or (bool(server.queue) and server.queue[0].sink is lease.holder)
+
+
+def _transaction_snapshot(
+    session: Session, server: ServerConnection, now: float
+) -> TransactionSnapshot:
+    client, lease, known = session.client, session.lease, session.lease.xact
+    segment = server.queue[0] if server.queue else None
+    found: object = None if known is None else known.shape
+    since = server.began_at
+    if segment is not None:
+        found = segment.shape or segment.parsed
+        since = max(since, segment.started)
+    shape = found if isinstance(found, Shape) else None
+    is_lasting = known is not None and known.is_lasting
+    running = "" if segment is None else "statement"
+    return TransactionSnapshot(
+        client_id=client.pid,
+        database=lease.pool.database,
+        user=lease.pool.user,
+        application_name=session.settings.application_name,
+        addr=client.peer,
+        server_id=server.serial,
+        server_pid=server.pid,
+        address=server.pool.address.name,
+        state=lease.activity.value,
+        state_us=microseconds(max(now - since, 0.0)),
+        xact_us=microseconds(lease.transaction_age(now)),
+        statements=0 if known is None else known.statements,
+        identifier="" if shape is None else shape.identifier,
+        kind="" if shape is None else shape.kind,
+        query="" if shape is None else shape.text,
+        writes=(known is not None and known.writes) or (shape is not None and shape.writes),
+        snapshot="transaction" if is_lasting else running,
+    )
+
+
+def error_snapshots(faults: Faults, now: float, wall: float) -> list[ErrorSnapshot]:
+    """The rows of SHOW ERRORS, the most frequent first."""
+    found = [
+        ErrorSnapshot(
+            database=ledger.database,
+            user=ledger.user,
+            source=source,
+            sqlstate=sqlstate,
+            count=fault.count,
+            last=wall - (now - fault.last_at),
+            message=fault.message,
+        )
+        for (ledger, source, sqlstate), fault in faults
+    ]
+    return sorted(found, key=lambda row: -row.count)
