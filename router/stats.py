@@ -393,6 +393,7 @@ class HealthSnapshot:
         recovery: "primary", "standby" or "", as it has told.
         timeline: of a primary.
         lag_bytes, lag_us: how far it is behind as a replica; -1 if nobody knows.
+        paused: an administrator has taken it out of service.
     """
 
     host: str
@@ -412,6 +413,7 @@ class HealthSnapshot:
     timeline: int
     lag_bytes: int
     lag_us: int
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from . import activity, assignments, bans, bouncer, plans, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
 from .statements import keyword, name
-from .verbs import listed
+from .verbs import listed, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,6 +48,10 @@ log = logging.getLogger("router.admin")
 S = TypeVar("S")
 
 # What SHUTDOWN may wait for.
+_PAUSE: Final = "PAUSE [database [, user]]"
+_PAUSE_SERVER: Final = "PAUSE SERVER host[:port]"
+_RESUME: Final = "RESUME [database [, user]]"
+_RESUME_SERVER: Final = "RESUME SERVER host[:port]"
 _WAITS: Final = ("WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS", "IMMEDIATE")
 
 
@@ -151,8 +155,10 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
         "SET key = arg",
         "RELOAD [DRY RUN]",
-        "PAUSE [database [, user]]",
-        "RESUME [database [, user]]",
+        _PAUSE,
+        _PAUSE_SERVER,
+        _RESUME,
+        _RESUME_SERVER,
         "RECONNECT [database [, user]]",
         "WAIT_CLOSE [database [, user]]",
         "KILL [database [, user]]",
@@ -428,19 +434,48 @@ def _told(text: str) -> bytes:
     return messages.notice_response(text)
 
 
-@command("PAUSE", _is_selection, usage="PAUSE [database [, user]]")
+def _is_pausable(arguments: Words) -> bool:
+    return _is_selection(arguments) or _is_named_server(arguments)
+
+
+def _is_named_server(arguments: Words) -> bool:
+    """Whether it is the word SERVER and a server."""
+    return (
+        len(arguments) == 2
+        and keyword(arguments[0]) == "SERVER"
+        and bans.is_server(arguments[1:])
+    )
+
+
+def _pause_server(console: Console, server: str) -> Reply:
+    servers = console.actions.verbs.pause_server(server)
+    log.info("%s: PAUSE of the server %s", console.who, printable(server))
+    told = _told(f"paused now: {printable(named(servers))}")
+    return Reply([], told, lambda: all(health.is_drained for health in servers))
+
+
+@command("PAUSE", _is_pausable, usage=f"{_PAUSE} or {_PAUSE_SERVER}")
 def _pause(console: Console, arguments: Words) -> Reply:
+    if _is_named_server(arguments):
+        return _pause_server(console, bans.server(arguments[1:]))
     control, selection = console.actions.verbs.control, _selection(arguments)
     pools = listed(control.pause(selection))
     log.info("%s: PAUSE of %s", console.who, pools)
     return Reply([], _told(f"paused now: {pools}"), lambda: control.is_drained(selection))
 
 
-@command("RESUME", _is_selection, usage="RESUME [database [, user]]")
+@command("RESUME", _is_pausable, usage=f"{_RESUME} or {_RESUME_SERVER}")
 def _resume(console: Console, arguments: Words) -> Reply:
-    pools = listed(console.actions.verbs.control.resume(_selection(arguments)))
-    log.info("%s: RESUME of %s", console.who, pools)
-    return Reply([], _told(f"resumed now: {pools}"))
+    verbs = console.actions.verbs
+    if _is_named_server(arguments):
+        resumed = named(verbs.resume_server(bans.server(arguments[1:])))
+    else:
+        selection = _selection(arguments)
+        resumed = listed(verbs.control.resume(selection))
+        if selection.is_all:
+            resumed = f"{resumed}; servers: {named(verbs.resume_servers())}"
+    log.info("%s: RESUME of %s", console.who, printable(resumed))
+    return Reply([], _told(f"resumed now: {printable(resumed)}"))
 
 
 @command("RECONNECT", _is_selection, usage="RECONNECT [database [, user]]")

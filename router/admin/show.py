@@ -271,6 +271,7 @@ HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
     numeric("timeline", lambda server: server.timeline),
     numeric("lag_bytes", lambda server: server.lag_bytes),
     numeric("lag_us", lambda server: server.lag_us),
+    int4("paused", lambda server: server.paused),
 )
 
 LIMITS: Final[tuple[Column[LimitSnapshot], ...]] = (

@@ -91,12 +91,35 @@ class Verbs:
             raise ClientError(
                 f"{found[0].name} is a primary, and those are never banned",
                 sqlstate="22023",
-                hint="PAUSE keeps clients from a database, DISABLE new ones.",
+                hint="PAUSE SERVER takes any server out of service.",
             )
         news = [health for health in replicas if health.admin_ban is None]
         for health in replicas:
             health.ban_by_admin(seconds, _ban_reason(seconds))
         return news
+
+    def pause_server(self, server: str) -> list[ServerHealth]:
+        """Take a server out of service; returns those of that name.
+
+        Raises:
+            ClientError: there is no such server.
+        """
+        found = self._servers(server)
+        for health in found:
+            health.take_out()
+        return found
+
+    def resume_server(self, server: str) -> list[ServerHealth]:
+        """Take a server into service again; returns those that were paused.
+
+        Raises:
+            ClientError: there is no such server.
+        """
+        return [health for health in self._servers(server) if health.take_in()]
+
+    def resume_servers(self) -> list[ServerHealth]:
+        """Take all servers into service again; returns those that were paused."""
+        return [health for health in self._registry.healths if health.take_in()]
 
     def unban(self, server: str) -> list[ServerHealth]:
         """End all bans of a server, which is checked before it is used.
@@ -142,6 +165,11 @@ class Verbs:
 def _ban_reason(seconds: float) -> str:
     """In the words of PgCat."""
     return "AdminBan(forever)" if seconds == math.inf else f"AdminBan({seconds:.0f})"
+
+
+def named(servers: Iterable[ServerHealth]) -> str:
+    """Names of servers, for people."""
+    return ", ".join(health.name for health in servers) or "none"
 
 
 def listed(pools: Iterable[Pool]) -> str:

@@ -117,7 +117,7 @@ ADDRESS_FAMILIES: Final[tuple[Family[AddressSnapshot], ...]] = (
     gauge("servers_tested_count", "Connections being checked.", lambda a: a.sv_tested),
     gauge("servers_login_count", "Connections being opened.", lambda a: a.sv_login),
     gauge("servers_is_banned", "1 while the server gets no clients.", lambda a: a.banned),
-    gauge("servers_is_paused", "1 while its pool is paused.", lambda a: a.paused),
+    gauge("servers_is_paused", "1 while its pool or the server is paused.", lambda a: a.paused),
     gauge("databases_pool_size", "Connections that there may be.", lambda a: a.pool_size),
     gauge(
         "databases_current_connections",

@@ -168,7 +168,7 @@ class AddressPool:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for a connection that is given back."""
-        return bool(self.waiters) or self.is_pressed
+        return bool(self.waiters) or self.is_pressed or self.paused or self.retired
 
     @property
     def in_vain(self) -> Waiter | None:
@@ -189,7 +189,7 @@ class AddressPool:
     @property
     def is_ready(self) -> bool:
         """Whether to give it clients that another server would do for."""
-        if self.refused is not None or not self.has_role or not self.is_open:
+        if self.refused or self.health.is_paused or not (self.has_role and self.is_open):
             return False
         if self.is_primary:
             return self.health.is_up

@@ -87,6 +87,7 @@ class ServerHealth:
         condition: how it is, `since` when, and because of which `error`.
         ban: it has failed, and is left out as a replica.
         admin_ban: an administrator wants it to be left out.
+        is_paused: an administrator has taken it out of service, primary or replica.
         is_on_trial: a ban is over, and the server has not been asked yet.
         attempts: how many connections and checks have failed since it was up.
         checks, failed_checks: in all.
@@ -110,6 +111,7 @@ class ServerHealth:
         self.error: RouterError | None = None
         self.ban: Ban | None = None
         self.admin_ban: Ban | None = None
+        self.is_paused = False
         self.is_on_trial = False
         self.attempts = 0
         self.checks = 0
@@ -341,6 +343,29 @@ class ServerHealth:
         self.ban = self.admin_ban = None
         self._try_out()
         return True
+
+    def take_out(self) -> bool:
+        """Give its connections to nobody, until `take_in`; returns whether that is news."""
+        if self.is_paused:
+            return False
+        self.is_paused = True
+        log.info("%s is paused by an administrator", self.name)
+        self._changed()
+        return True
+
+    def take_in(self) -> bool:
+        """End a `take_out`; returns whether there was one."""
+        if not self.is_paused:
+            return False
+        self.is_paused = False
+        log.info("%s is not paused any more", self.name)
+        self._changed()
+        return True
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nobody has a connection to it any more; also if it has been resumed."""
+        return not self.is_paused or not any(part.size for part in self.parts)
 
     def lift(self, why: str) -> None:
         """End the ban of a server that is well, and use it at once."""

@@ -54,6 +54,7 @@ class Pool:
         is_session_mode, is_statement_mode: pool_mode, quick to ask.
         follows_state: what a client leaves behind follows it, or keeps it where it is.
         unserved: holds back lines about clients that get no server.
+        paused: clients have to wait until it is resumed.
         turned_away: clients that found max_waiting_clients before them.
         retired: replaced or gone; clients look for their pool again.
         retried_reads: statements that have been sent again, their server being lost.
@@ -104,7 +105,7 @@ class Pool:
         )
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
-        self._resumed: trio.Event | None = None  # set by `resume`; None unless paused
+        self.paused = False
         self.turned_away = 0
         self.retired = False
         self.retried_reads = 0
@@ -133,6 +134,7 @@ class Pool:
             name, shard = (self.database, self.user), address_pool.address.shard
             address_pool.counters.place = Place(self._engine.queries, *name, shard)
             address_pool.counters.ledger = self._engine.faults.ledger(*name)
+            self._heed_pause(address_pool)
 
     def _take_settings(self, settings: PoolSettings) -> None:
         self.settings = settings
@@ -273,6 +275,7 @@ class Pool:
         """Choose candidates anew, and have those who wait wait where it is worth it."""
         self._candidates.clear()
         self._for_reads.clear()
+        self._heed_pause(changed)
         if changed.address.is_auto:
             self._settle(changed.address.shard)
         for part in self.address_pools():
@@ -370,8 +373,8 @@ class Pool:
             PoolError: other pools have all connections that there may be.
         """
         pools, is_first = self.address_pools(), False
-        while self._resumed is not None and not self.parameters:
-            await self._resumed.wait()
+        while not self.parameters and all(pool.paused for pool in pools):
+            await self._news.wait()
         if not self.parameters:
             for address_pool in pools:
                 address_pool.open_spare()
@@ -458,27 +461,30 @@ class Pool:
         for address_pool in self.address_pools():
             address_pool.leave()
 
-    @property
-    def paused(self) -> bool:
-        """Whether clients have to wait until it is resumed."""
-        return self._resumed is not None
-
     def pause(self) -> None:
         """Give no servers to clients, and close them as they come back."""
-        self._resumed = trio.Event()
+        self.paused = True
         for address_pool in (*self.address_pools(), *self._lobbies.values()):
-            address_pool.paused = True
-            for server in list(address_pool.idle):
-                server.close()
+            self._heed_pause(address_pool)
 
     def resume(self) -> None:
-        """Give servers to clients again."""
-        resumed, self._resumed = self._resumed, None
+        """Give servers to clients again, those excepted that are paused themselves."""
+        self.paused = False
         for address_pool in (*self.address_pools(), *self._lobbies.values()):
-            address_pool.paused = False
-            address_pool.resume()
-        if resumed is not None:
-            resumed.set()
+            self._heed_pause(address_pool)
+
+    def _heed_pause(self, part: AddressPool) -> None:
+        """Pause a server, or let it go on, as the pool and the server itself are paused."""
+        is_paused = self.paused or part.health.is_paused
+        if is_paused is part.paused:
+            return
+        part.paused = is_paused
+        if is_paused:
+            for server in list(part.idle):
+                server.close()
+        else:
+            part.resume()
+            self._tell_news()
 
     def retire(self) -> None:
         """Make room for another pool; clients in a transaction finish here."""

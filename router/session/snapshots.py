@@ -95,7 +95,7 @@ def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnaps
         sv_active=len(part.active),
         sv_tested=len(part.tested),
         sv_login=part.connecting,
-        paused=pool.paused,
+        paused=part.paused,
         banned=part.is_banned,
         xact_count=counters.xact_count,
         query_count=counters.query_count,
@@ -139,6 +139,7 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
         timeline=0 if facts is None else facts.timeline,
         lag_bytes=-1 if health.lag is None else health.lag.size,
         lag_us=-1 if health.lag is None else microseconds(health.lag.seconds),
+        paused=health.is_paused,
     )
 
 

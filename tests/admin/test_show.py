@@ -122,7 +122,7 @@ def test_show_routing_tells_what_is_remembered_and_how_often_that_helped() -> No
 def test_show_health_has_a_row_for_each_server() -> None:
     assert values("SHOW HEALTH") == (
         "db2 5432 down 12 connection refused failed refused 48 3 40 5 1 1234 "
-        "standby 0 1000 2500"
+        "standby 0 1000 2500 0"
     )
 
 

@@ -6,14 +6,21 @@ import pytest
 
 from .builders import AdminClient
 
+PAUSE = "PAUSE [database [, user]] or PAUSE SERVER host[:port]"
+RESUME = "RESUME [database [, user]] or RESUME SERVER host[:port]"
+
 
 @pytest.mark.parametrize(
     ("sql", "usage"),
     [
-        ("PAUSE a b", "PAUSE [database [, user]]"),
-        ("PAUSE a,", "PAUSE [database [, user]]"),
-        ("PAUSE 'a'", "PAUSE [database [, user]]"),
-        ("RESUME a, b, c", "RESUME [database [, user]]"),
+        ("PAUSE a b", PAUSE),
+        ("PAUSE a,", PAUSE),
+        ("PAUSE 'a'", PAUSE),
+        ("PAUSE SERVER a b", PAUSE),
+        ("PAUSE SERVER a, b", PAUSE),
+        ("PAUSE SERVERS a", PAUSE),
+        ("RESUME a, b, c", RESUME),
+        ("RESUME SERVER a b", RESUME),
         ("RECONNECT ,a", "RECONNECT [database [, user]]"),
         ("WAIT_CLOSE a b", "WAIT_CLOSE [database [, user]]"),
         ("KILL a b", "KILL [database [, user]]"),
@@ -48,6 +55,18 @@ def test_what_is_not_there_is_an_error(sql: str, message: str) -> None:
         assert (answer.error["C"], answer.error["M"]) == ("3D000", message)
 
 
+@pytest.mark.parametrize("verb", ["PAUSE", "RESUME"])
+def test_a_server_that_is_not_there_is_an_error(verb: str) -> None:
+    error = AdminClient().ask(f"{verb} SERVER db1:5432").error
+    assert (error["C"], error["M"]) == ("22023", "no such server: db1:5432")
+
+
+@pytest.mark.parametrize("word", ["server", "SERVER", '"SERVER"'])
+def test_a_database_may_be_called_server(word: str) -> None:
+    name = word.strip('"')
+    assert AdminClient().ask(f"PAUSE {word}").error["M"] == f"no such database: {name}"
+
+
 @pytest.mark.parametrize("identifier", ["0xBEEF", "48879", "'0x0000BEEF'"])
 def test_a_client_that_is_not_there_cannot_be_ended(identifier: str) -> None:
     error = AdminClient().ask(f"KILL_CLIENT {identifier}").error
@@ -56,7 +75,16 @@ def test_a_client_that_is_not_there_cannot_be_ended(identifier: str) -> None:
 
 @pytest.mark.parametrize(
     "sql",
-    ["PAUSE", "RESUME", "RECONNECT", "KILL", "KILL_CLIENT 1", "DISABLE a", "RESET STATS"],
+    [
+        "PAUSE",
+        "PAUSE SERVER a",
+        "RESUME",
+        "RECONNECT",
+        "KILL",
+        "KILL_CLIENT 1",
+        "DISABLE a",
+        "RESET STATS",
+    ],
 )
 def test_who_may_only_look_does_none_of_it(sql: str) -> None:
     assert AdminClient(may_act=False).ask(sql).error["C"] == "42501"

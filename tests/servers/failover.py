@@ -170,6 +170,9 @@ def main() -> None:
         choices=("fast", "immediate"),
         help="no failover: restart one server after the other, in this way",
     )
+    parser.add_argument(
+        "--pause", action="store_true", help="take each out of service before: PAUSE SERVER"
+    )
     parser.add_argument("--picture", type=Path, help="write the plot there, too, as a PNG")
     arguments = parser.parse_args()
     settings = None if arguments.restart else SETTINGS
@@ -182,7 +185,9 @@ def main() -> None:
         outcome: Outcome | rolling.Outcome
         if arguments.restart:
             mode = StopMode[arguments.restart.upper()]
-            outcome = rolling.restart_all(cluster, place, clients, mode)
+            outcome = rolling.restart_all(
+                cluster, place, clients, mode, is_paused=arguments.pause
+            )
         else:
             outcome = fail_over(cluster, place, clients)
     seen = (outcome.began, outcome.records, outcome.events)

@@ -97,15 +97,25 @@ class Record:
 class Clients:
     """Clients in threads, which connect again when they are cut off."""
 
-    def __init__(self, dsn: str, *, writers: int, readers: int, transactions: int = 0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        writers: int,
+        readers: int,
+        transactions: int = 0,
+        preparers: int = 0,
+    ) -> None:
         self._dsn = dsn
         self._stop = threading.Event()
         self.writes = [Record() for _ in range(writers)]
         self.reads = [Record() for _ in range(readers)]
         self.transactions = [Record() for _ in range(transactions)]
+        self.prepared = [Record() for _ in range(preparers)]
         kinds = [(record, _write) for record in self.writes]
         kinds += [(record, _read) for record in self.reads]
         kinds += [(record, _transaction) for record in self.transactions]
+        kinds += [(record, _prepared) for record in self.prepared]
         self._threads = [
             threading.Thread(target=self._run, args=(record, call, number * _RANGE))
             for number, (record, call) in enumerate(kinds)
@@ -123,14 +133,19 @@ class Clients:
             thread.join()
 
     @property
-    def by_kind(self) -> tuple[list[Record], list[Record], list[Record]]:
-        """The records of those that write, read, and do both in transactions."""
-        return self.writes, self.reads, self.transactions
+    def by_kind(self) -> dict[str, list[Record]]:
+        """The records, by what the clients do."""
+        return {
+            "writes": self.writes,
+            "reads": self.reads,
+            "transactions": self.transactions,
+            "prepared": self.prepared,
+        }
 
     def wait_for_calls(self) -> None:
         """Wait until each client has had an answer to something that it has asked from now."""
         now = time.monotonic()
-        for record in (*self.writes, *self.reads, *self.transactions):
+        for record in (record for records in self.by_kind.values() for record in records):
             wait_until("all go on", lambda: record.done and record.done[-1][0] > now)  # noqa: B023
 
     def acknowledged_after(self, moment: float) -> float:
@@ -198,3 +213,9 @@ def _transaction(link: Link, number: int) -> list[int]:
         link.execute("SELECT count(*) FROM few")
         link.execute("INSERT INTO written VALUES (%s)", (number + 1,))
     return [number, number + 1]
+
+
+def _prepared(link: Link, number: int) -> list[int]:
+    link.execute("SELECT count(*) FROM few WHERE n <> %s", (number,), prepare=True)
+    link.execute("INSERT INTO written VALUES (%s)", (number,), prepare=True)
+    return [number]

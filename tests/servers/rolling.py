@@ -1,7 +1,8 @@
 """All servers are restarted one after the other under load, the primary last.
 
 `python -m tests.servers.failover --restart fast` runs it. Whatever was not yet sent to a server
-has to wait for it, and clients that have no transaction open must not notice anything.
+has to wait for it, and clients that have no transaction open must not notice anything. With
+`--pause` each server is taken out of service before, and nobody must notice anything.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Outcome:
     Attributes:
         began: when the first server was told to stop, by time.monotonic().
         events: when what happened, in seconds since.
+        records: what was seen, by what was done.
         cut_off: clients that were idle and whose connection did not live.
         lost: acknowledged writes that the primary does not have.
     """
@@ -61,20 +63,9 @@ class Outcome:
     began: float
     events: list[tuple[float, str]]
     restarts: list[Restart]
-    writes: Record
-    reads: Record
-    transactions: Record
+    records: dict[str, Record]
     cut_off: int
     lost: int
-
-    @property
-    def records(self) -> dict[str, Record]:
-        """What was seen, by what was done."""
-        return {
-            "writes": self.writes,
-            "reads": self.reads,
-            "transactions": self.transactions,
-        }
 
     @property
     def unsent(self) -> dict[str, int]:
@@ -117,16 +108,20 @@ class Rolling:
     def __init__(self, shard: Shard, router: RouterProcess, clients: int) -> None:
         self._shard = shard
         self._router = router
-        third = clients // 3
+        part = clients // 4
         self._clients = Clients(
-            router.dsn("db"), writers=third, readers=clients - 2 * third, transactions=third
+            router.dsn("db"),
+            writers=part,
+            readers=clients - 3 * part,
+            transactions=part,
+            preparers=part,
         )
         self._began = 0.0
         self._events: list[tuple[float, str]] = []
         self._restarts: list[Restart] = []
 
-    def run(self, mode: StopMode) -> Outcome:
-        """Do it."""
+    def run(self, mode: StopMode, *, is_paused: bool) -> Outcome:
+        """Do it; with a pause, or as if the router were not there."""
         primary = self._shard.primary
         primary.execute(TABLES)
         self._shard.wait_for_replication()
@@ -137,29 +132,46 @@ class Rolling:
         try:
             self._clients.wait_for_calls()
             for server in (*self._shard.replicas, primary):
-                self._restart(server, mode)
+                if is_paused:
+                    self._restart_in_pause(server, mode)
+                else:
+                    self._restart(server, mode)
         finally:
             self._clients.stop()
         cut_off = 0
         for link in idle:
             cut_off += not _lives(link)
             link.close()
-        writes, reads, transactions = map(Record.of_all, self._clients.by_kind)
+        records = {name: Record.of_all(each) for name, each in self._clients.by_kind.items()}
         kept = {n for (n,) in primary.execute("SELECT n FROM written")}
-        acknowledged = {*writes.acknowledged, *transactions.acknowledged}
+        acknowledged = {n for record in records.values() for n in record.acknowledged}
         return Outcome(
             self._began,
             self._events,
             self._restarts,
-            writes,
-            reads,
-            transactions,
+            records,
             cut_off=cut_off,
             lost=len(acknowledged - kept),
         )
 
+    def _restart_in_pause(self, server: Server, mode: StopMode) -> None:
+        name, where = self._name(server), f"{server.host}:{server.port}"
+        told = time.monotonic()
+        self._began = self._began or told
+        self._note(f"{name} is to be paused")
+        self._router.admin(f"PAUSE SERVER {where}")
+        self._note(f"{name} is paused")
+        server.restart(mode)
+        self._note(f"{name} has been restarted")
+        self._router.admin(f"RESUME SERVER {where}")
+        self._restarts.append(Restart(server, told, told, time.monotonic()))
+        self._clients.wait_for_calls()
+
+    def _name(self, server: Server) -> str:
+        return "the primary" if server is self._shard.primary else f"replica {server.port}"
+
     def _restart(self, server: Server, mode: StopMode) -> None:
-        name = "the primary" if server is self._shard.primary else f"replica {server.port}"
+        name = self._name(server)
         told = time.monotonic()
         self._began = self._began or told
         self._note(f"{name} is told to stop")
@@ -195,7 +207,13 @@ def _lives(link: psycopg.Connection[tuple[object, ...]]) -> bool:
 
 
 def restart_all(
-    cluster: Cluster, directory: Path, clients: int, mode: StopMode, role: str = ""
+    cluster: Cluster,
+    directory: Path,
+    clients: int,
+    mode: StopMode,
+    role: str = "",
+    *,
+    is_paused: bool = False,
 ) -> Outcome:
     """Restart the servers of a cluster of one shard; they have that role, or their own."""
     [shard] = cluster.shards
@@ -203,6 +221,6 @@ def restart_all(
     pool = PoolText([entries], options=OPTIONS, pool_size=POOL_SIZE)
     router = start(directory, lambda port: config_text(port, {"db": pool}, GENERAL))
     try:
-        return Rolling(shard, router, clients).run(mode)
+        return Rolling(shard, router, clients).run(mode, is_paused=is_paused)
     finally:
         router.stop()

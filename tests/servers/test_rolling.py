@@ -27,9 +27,24 @@ def test_a_rolling_restart_fails_only_what_was_under_way(
     cluster.wait_for_replication()
     outcome = restart_all(cluster, tmp_path, 12, mode, role)
     assert outcome.unsent == {}, outcome.lines()
-    assert outcome.reads.failed == {}, outcome.lines()
+    assert outcome.records["reads"].failed == {}, outcome.lines()
     assert outcome.cut_off == 0, outcome.lines()
     assert outcome.lost == 0, outcome.lines()
     # As many as there were connections to the three servers.
     failed = sum(len(record.failures) for record in outcome.records.values())
     assert failed <= 3 * POOL_SIZE, outcome.lines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "role"), [(StopMode.FAST, ""), (StopMode.IMMEDIATE, "auto")], ids=["fast", "auto"]
+)
+def test_servers_that_are_paused_one_by_one_are_restarted_without_any_error(
+    private_cluster: PrivateCluster, tmp_path: Path, mode: StopMode, role: str
+) -> None:
+    cluster = private_cluster(replicas=2)
+    cluster.wait_for_replication()
+    outcome = restart_all(cluster, tmp_path, 50, mode, role, is_paused=True)
+    failed = sum(len(record.failures) for record in outcome.records.values())
+    assert failed == 0, outcome.lines()
+    assert (outcome.cut_off, outcome.lost) == (0, 0), outcome.lines()

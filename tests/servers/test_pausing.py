@@ -1,0 +1,211 @@
+"""One server is taken out of service by hand, and taken in again: who notices what."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.cluster.server import StopMode
+from tests.support.router import PoolText, config_text, servers_of, wait_until
+from tests.support.wire import WireClient, query
+
+from .conftest import CHECKS
+from .test_replicas import PORT, SPLITTING, health_of, on, ports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.cluster.cluster import Shard
+    from tests.support.cluster.server import Server
+    from tests.support.postgres import PrivateCluster
+    from tests.support.router import RouterProcess
+
+    Start = Callable[..., RouterProcess]
+
+WRITE = "SELECT txid_current()"
+# Nobody who waits in a pause is told that this is over.
+GENERAL = CHECKS.replace("healthcheck_timeout = 2000", "healthcheck_timeout = 10000")
+
+pytestmark = pytest.mark.slow
+
+
+def where(server: Server) -> str:
+    """Its name in commands."""
+    return f"{server.host}:{server.port}"
+
+
+class Pausing:
+    """A PAUSE SERVER that may not have returned yet."""
+
+    def __init__(self, router: RouterProcess, server: Server) -> None:
+        sql = f"PAUSE SERVER {where(server)}"
+        self._thread = threading.Thread(target=router.admin, args=(sql,))
+        self._thread.start()
+        wait_until("it is paused", lambda: health_of(router, server.port)["paused"] == "1")
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether the server is nobody's any more."""
+        return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Wait until it has returned."""
+        wait_until("PAUSE returns", lambda: self.has_returned)
+
+
+@contextmanager
+def paused(router: RouterProcess, server: Server) -> Iterator[None]:
+    """Have a server be out of service."""
+    Pausing(router, server).wait()
+    yield
+    router.admin(f"RESUME SERVER {where(server)}")
+
+
+def connections(router: RouterProcess, server: Server) -> int:
+    """How many there are to a server."""
+    return sum(row["port"] == str(server.port) for row in router.admin("SHOW SERVERS"))
+
+
+def test_transactions_end_where_they_are_and_all_else_goes_to_others(
+    replicated: Shard, start_router: Start
+) -> None:
+    router = start_router({"db": PoolText([servers_of(replicated)], options=SPLITTING)})
+    replica = replicated.replicas[0]
+    with WireClient.login(router.port, "db") as busy, WireClient.login(router.port, "db") as c:
+        on(busy, replica)
+        pausing = Pausing(router, replica)
+        assert str(replica.port) not in ports(c)
+        for _ in range(5):
+            assert busy.value(PORT) == str(replica.port)
+        assert not pausing.has_returned
+        busy.query("COMMIT")
+        pausing.wait()
+        assert connections(router, replica) == 0
+        [row] = [r for r in router.admin("SHOW DATABASES") if r["port"] == str(replica.port)]
+        assert row["paused"] == "1"
+        assert router.pool("db")["paused"] == "0"
+        router.admin(f"RESUME SERVER {where(replica)}")
+        wait_until("it reads again", lambda: str(replica.port) in ports(c))
+
+
+def test_writes_wait_for_the_primary_however_long_and_over_a_reload(
+    replicated: Shard, start_router: Start
+) -> None:
+    pool = PoolText([servers_of(replicated)], options=SPLITTING)
+    general = GENERAL + "query_wait_timeout = 200\n"
+    router = start_router({"db": pool}, general)
+    with (
+        WireClient.login(router.port, "db") as writer,
+        WireClient.login(router.port, "db") as c,
+    ):
+        writer.query(WRITE)
+        with paused(router, replicated.primary):
+            writer.send(query(WRITE))
+            wait_until("it waits", lambda: router.pool("db")["cl_waiting"] == "1")
+            # Its servers stay, and so does the pause, in a pool that replaces it, too.
+            pool.pool_size = 6
+            router.reload(config_text(router.port, {"db": pool}, general))
+            pool.options += "prepared_statements_cache_size = 7\n"
+            router.reload(config_text(router.port, {"db": pool}, general))
+            wait_until("it waits", lambda: float(router.pool("db")["maxwait_us"]) > 500_000)
+            assert str(replicated.primary.port) not in ports(c)
+            assert connections(router, replicated.primary) == 0
+        writer.read_until("Z")
+        writer.query(WRITE)
+
+
+def test_who_sends_statement_behind_statement_lets_go(
+    replicated: Shard, start_router: Start
+) -> None:
+    router = start_router({"db": PoolText([servers_of(replicated)])})
+    with WireClient.login(router.port, "db") as client:
+        stop = threading.Event()
+        pieces = query("SELECT 1") * 200
+        answers = [0, 0]
+
+        def send() -> None:
+            while not stop.is_set():
+                client.send(pieces)
+                answers[0] += 200
+
+        def receive() -> None:
+            while not stop.is_set() or answers[1] < answers[0]:
+                client.read_until("Z")
+                answers[1] += 1
+
+        threads = [threading.Thread(target=each) for each in (send, receive)]
+        for thread in threads:
+            thread.start()
+        wait_until("it is under way", lambda: answers[1] > 1000)
+        for server in replicated.servers:
+            Pausing(router, server).wait()
+        router.admin("RESUME")
+        seen = answers[1]
+        wait_until("it goes on", lambda: answers[1] > seen + 1000)
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("fallback", ["primary", "error"])
+def test_when_all_replicas_are_paused_the_primary_reads_or_reads_wait(
+    replicated: Shard, start_router: Start, fallback: str
+) -> None:
+    options = SPLITTING + f'replica_fallback = "{fallback}"\n'
+    router = start_router({"db": PoolText([servers_of(replicated)], options=options)}, GENERAL)
+    with WireClient.login(router.port, "db") as client:
+        for replica in replicated.replicas:
+            Pausing(router, replica).wait()
+        client.send(query(PORT))
+        if fallback == "error":
+            wait_until("it waits", lambda: router.pool("db")["cl_waiting"] == "1")
+            router.admin("RESUME")
+        [row] = [each.row for each in client.read_until("Z") if each.kind == "D"]
+        is_primary = row == [str(replicated.primary.port).encode()]
+        assert is_primary is (fallback == "primary")
+        router.admin("RESUME")
+        wait_until("replicas read", lambda: str(replicated.primary.port) not in ports(client))
+
+
+def test_who_logs_in_to_a_pool_whose_only_server_is_paused_waits(
+    postgres: Server, start_router: Start
+) -> None:
+    entry = [(postgres.host, postgres.port, "primary")]
+    router = start_router({"db": PoolText([entry])}, "validate_config = false\n")
+    with paused(router, postgres):
+        found: list[str] = []
+
+        def log_in() -> None:
+            with WireClient.login(router.port, "db") as client:
+                found.append(client.value("SELECT 1"))
+
+        thread = threading.Thread(target=log_in)
+        thread.start()
+        with WireClient(router.port) as other:  # behind it
+            other.close()
+        assert found == []
+    thread.join()
+    assert found == ["1"]
+
+
+def test_who_waits_for_a_paused_primary_goes_to_the_one_that_is_promoted(
+    private_cluster: PrivateCluster, start_router: Start
+) -> None:
+    [shard] = private_cluster(replicas=1).shards
+    entries = [(server.host, server.port, "auto") for server in shard.servers]
+    router = start_router({"db": PoolText([entries], options=SPLITTING)}, GENERAL)
+    [replica] = shard.replicas
+    with WireClient.login(router.port, "db") as client:
+        client.query(WRITE)
+        Pausing(router, shard.primary).wait()
+        client.send(query(WRITE))
+        wait_until("it waits", lambda: router.pool("db")["cl_waiting"] == "1")
+        shard.primary.stop(StopMode.FAST)
+        replica.promote()
+        client.read_until("Z")
+        client.query("BEGIN")
+        client.query(WRITE)
+        assert client.value(PORT) == str(replica.port)
