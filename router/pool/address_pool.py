@@ -570,7 +570,8 @@ class AddressPool:
 
     def resume(self) -> None:
         """Open what is wanted at once, and count the time of those who wait anew."""
-        deadline = self.engine.now + self.settings.connect_timeout
+        settings = self.settings
+        deadline = self.engine.now + (settings.query_wait_timeout or settings.connect_timeout)
         for waiter in self.waiters:
             waiter.deadline = deadline
         self._watch_waiters()

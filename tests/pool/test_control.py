@@ -83,3 +83,49 @@ def test_what_was_tried_in_vain_before_a_pause_is_tried_at_once_behind_it() -> N
     pool_of(harness).pause()
     pool_of(harness).resume()
     assert harness.part.connecting == 1
+
+
+@pytest.mark.parametrize(("query_wait_timeout", "patience"), [(0.0, 5.0), (60.0, 60.0)])
+def test_the_time_of_those_who_wait_counts_anew_from_the_resume(
+    query_wait_timeout: float, patience: float
+) -> None:
+    harness = Harness(query_wait_timeout=query_wait_timeout)
+    pool_of(harness).pause()
+    waiting = wait(harness)
+    harness.engine.advance(1000)
+    pool_of(harness).resume()
+    harness.engine.advance(patience - 0.1)
+    assert waiting.error is None
+    harness.engine.advance(0.2)
+    assert waiting.error is not None
+
+
+def test_a_pool_and_its_server_are_paused_each_by_itself() -> None:
+    harness = Harness(pool_size=3)
+    pool, part, health = pool_of(harness), harness.part, harness.part.health
+    opened(harness)
+    assert health.take_out()
+    assert not health.take_out()
+    assert (part.size, part.paused, part.is_ready, pool.paused) == (0, True, False, False)
+    waiting = wait(harness)
+    pool.pause()
+    assert health.take_in()
+    assert not health.take_in()
+    assert part.paused
+    assert health.take_out()
+    pool.resume()
+    assert (part.paused, part.connecting) == (True, 0)
+    assert health.take_in()
+    assert (part.paused, part.connecting) == (False, 1)
+    assert waiting.error is None
+
+
+def test_a_server_that_is_paused_is_so_for_a_pool_that_comes() -> None:
+    harness = Harness()
+    health = harness.part.health
+    health.take_out()
+    harness.replace_pool(harness.new_pool())
+    assert harness.part.health is health
+    assert harness.part.paused
+    health.take_in()
+    assert not harness.part.paused
