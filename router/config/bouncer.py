@@ -53,6 +53,7 @@ _GENERAL: Final[dict[str, tuple[str, int | None]]] = {
     "tcp_keepintvl": ("tcp_keepalives_interval", 5),
     "tcp_user_timeout": ("tcp_user_timeout", None),
     "log_connections": ("log_client_connections", None),
+    "application_name_add_host": ("application_name_add_host", None),
     "log_disconnections": ("log_client_disconnections", None),
     "client_tls_cert_file": ("tls_certificate", None),
     "client_tls_key_file": ("tls_private_key", None),
@@ -82,7 +83,6 @@ _NEEDLESS: Final = {
     "server_fast_close": "what has to be closed is closed when it is free",
     "pkt_buf": "buffers are sized by need",
     "sbuf_loopcnt": "clients take turns",
-    "application_name_add_host": "SHOW CLIENTS has the address of each client",
     "disable_pqexec": "several statements in one query are allowed",
 }
 # What is another program's affair here, or nobody's; all others are simply not there.

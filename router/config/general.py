@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path  # noqa: TC003 - pydantic evaluates it
 from typing import Annotated, Final
 
@@ -43,6 +44,14 @@ _ONCE: Final = Reload.AT_ONCE
 Mode = Annotated[int, Field(strict=True, ge=0, le=0o777)]
 
 
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"must be a network, such as 10.0.0.0/8 or ::1 ({error})") from None
+    return text
+
+
 def _directory(name: str) -> str:
     # sun_path has room for 107 bytes; the name of the socket takes up to 15 of them.
     if not name.startswith("/") or len(name.encode()) > 92:
@@ -50,6 +59,10 @@ def _directory(name: str) -> str:
     return name
 
 
+Network = Annotated[Text, AfterValidator(_network)]
+Networks = Annotated[
+    tuple[Network, ...], Form('an array of networks, such as "10.0.0.0/8" or "::1"')
+]
 Directory = Annotated[Name, AfterValidator(_directory), Form("a directory")]
 
 
@@ -74,6 +87,22 @@ class General(Section):
     unix_socket_mode: Annotated[
         Mode, Key("Its permissions, such as `0o770`: who may connect.", Reload.RESTART)
     ] = 0o777
+    proxy_protocol_networks: Annotated[
+        Networks,
+        Key(
+            "Networks of load balancers, whose connections begin with a header of the PROXY "
+            "protocol, version 2, that has the client's address; all others must have none.",
+            Reload.CONNECTIONS,
+        ),
+    ] = ()
+    application_name_add_host: Annotated[
+        Flag,
+        Key(
+            "Add the client's address to application_name at its start: servers then show who "
+            "it is, but have to be told with each change of clients.",
+            Reload.CONNECTIONS,
+        ),
+    ] = False
     worker_threads: Annotated[
         Count, Key("Number of threads in PgCat.", unused="there is one thread")
     ] = 4

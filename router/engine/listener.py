@@ -124,4 +124,5 @@ async def serve(
                 sock.close()  # it has gone already
                 continue
             wire = Wire(sock, peer(address))
+            wire.ip = address[0] if isinstance(address, tuple) else ""
             nursery.start_soon(attend, wire, gate.enter(wire), handler)

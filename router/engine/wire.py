@@ -33,7 +33,7 @@ class Wire:
 
     Attributes:
         peer: the other side's address, for logs.
-        ip: that of a server that has been connected to by TCP, else "".
+        ip: the other side's, if it is TCP, else "".
         tls: the TLS state once the handshake is done.
         on_known: called when a client that has been accepted has proven who it is.
     """

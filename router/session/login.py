@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from ..engine.link import Handler, Output
+from ..engine.listener import peer
+from ..engine.proxy import is_from, networks, read_source
 from ..engine.wire import Wire, WireClosed
 from ..errors import (
     AuthenticationError,
@@ -58,6 +60,9 @@ _UNENCRYPTED: Final = (
     "This could be either a client-software bug or evidence of an attempted "
     "man-in-the-middle attack."
 )
+
+# PostgreSQL cuts application_name here, in bytes.
+_LONGEST_NAME: Final = 63
 
 # Start-up parameters that are not settings.
 _NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
@@ -112,6 +117,7 @@ class Login:
         self._clients: Final = clients
         self._admin: Final = admin
         self.config = config
+        self._load_balancers = networks(config.general.proxy_protocol_networks)
         self.tls: ssl.SSLContext | None = None
         self._credentials = Credentials(config)
         self._unserved: Final = Throttle()
@@ -166,6 +172,11 @@ class Login:
     # --- first packets
 
     async def _log_in(self, wire: Wire) -> bool:
+        if is_from(wire.ip, self._load_balancers):
+            source = await read_source(wire)
+            if source is not None:
+                log.debug("client %s: comes by %s", peer(source), wire.peer)
+                wire.peer = peer(source)
         packet = await self._first_packet(wire)
         asked: set[type] = set()
         while isinstance(packet, SSLRequest | GSSENCRequest):
@@ -226,6 +237,7 @@ class Login:
     def use(self, config: Config, tls: ssl.SSLContext | None) -> None:
         """Take a new configuration; logins that have begun go on with the old one."""
         self.config = config
+        self._load_balancers = networks(config.general.proxy_protocol_networks)
         self.tls = tls
         self._credentials = Credentials(config, self._credentials)
 
@@ -306,6 +318,8 @@ class Login:
 
     async def _begin(self, wire: Wire, packet: StartupMessage, pool: Pool) -> bool:
         settings = _settings(packet)
+        if self.config.general.application_name_add_host:
+            settings["application_name"] = _with_host(settings, wire.peer)
         await pool.wait_ready()
         pid, secret = self._clients.new_key()
         overlay = {
@@ -372,6 +386,14 @@ def _settings(packet: StartupMessage) -> dict[str, str]:
         if name not in _NOT_SETTINGS:
             settings[name.lower()] = value
     return settings
+
+
+def _with_host(settings: dict[str, str], peer: str) -> str:
+    """The client's application_name with its address; of one that is too long, the address."""
+    name = settings.get("application_name") or "app"  # as PgBouncer
+    suffix = f" - {peer}"
+    room = _LONGEST_NAME - len(suffix)
+    return name.encode("utf-8", "surrogateescape")[:room].decode("utf-8", "ignore") + suffix
 
 
 def _welcome(parameters: dict[str, str], pid: int, secret: bytes) -> bytes:

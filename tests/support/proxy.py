@@ -27,9 +27,15 @@ class Proxy:
         accepted: how many connections have come.
     """
 
-    def __init__(self, port: int, listen: tuple[str, int] = (HOST, 0)) -> None:
-        """Make a proxy before the server at a port of this machine."""
+    def __init__(
+        self, port: int, listen: tuple[str, int] = (HOST, 0), header: bytes = b""
+    ) -> None:
+        """Make a proxy before the server at a port of this machine.
+
+        Each connection to the server begins with the header.
+        """
         self._target = port
+        self._header = header
         self._listening = socket.create_server(listen)
         self.port = int(self._listening.getsockname()[1])
         self.accepted = 0
@@ -131,6 +137,7 @@ class Proxy:
             return
         try:
             server = socket.create_connection((HOST, self._target))
+            server.sendall(self._header)
         except OSError:
             client.close()
             return

@@ -1,0 +1,98 @@
+"""The header of the PROXY protocol, version 2: a load balancer says who it passes on.
+
+HAProxy's proxy-protocol.txt, section 2.2. Only those who are trusted may say so, and they must.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..errors import ClientProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+# Addresses take up to 216 bytes, what load balancers add some hundred.
+_LONGEST: Final = 2048
+_LOCAL, _PROXY = 0x20, 0x21
+_UNSPECIFIED, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
+_UNIX_SIZE: Final = 216
+
+
+class Reader(Protocol):
+    """The connection; a `Wire`."""
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Read that many bytes."""
+
+
+def networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Read networks such as 10.0.0.0/8.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return tuple(map(ipaddress.ip_network, texts))
+
+
+def is_from(ip: str, trusted: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks."""
+    if not ip:
+        return False
+    # That of a link has the name of an interface behind it.
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    return any(address in network for network in trusted)
+
+
+async def read_source(wire: Reader) -> tuple[str, int] | None:
+    """Read the header, which must be there, and return the client's address and port.
+
+    Returns:
+        None if the connection is the load balancer's own, or it does not know.
+
+    Raises:
+        ClientProtocolError: it is not there, or not as it should be.
+        WireClosed: the peer left before.
+    """
+    # Piece by piece, since a client without a header may send only 8 bytes and then wait.
+    head = await wire.read_exactly(4)
+    if head == b"PROX":
+        raise _invalid("is of version 1", "Have version 2 sent: send-proxy-v2 in HAProxy.")
+    if not _SIGNATURE.startswith(head):
+        raise _invalid("is missing")
+    head += await wire.read_exactly(12)
+    signature, command, family, size = struct.unpack("!12sBBH", head)
+    if signature != _SIGNATURE:
+        raise _invalid("is missing")
+    if size > _LONGEST:
+        raise _invalid(f"has {size} bytes, more than {_LONGEST}")
+    body = await wire.read_exactly(size)
+    if command == _LOCAL:
+        return None
+    if command != _PROXY:
+        raise _invalid(f"has the version and command {command:#04x}")
+    return _source(family, body)
+
+
+def _source(family: int, body: bytes) -> tuple[str, int] | None:
+    if family == _TCP4 and len(body) >= 12:
+        host, _, port = struct.unpack_from("!4s4sH", body)
+        return str(ipaddress.IPv4Address(host)), port
+    if family == _TCP6 and len(body) >= 36:
+        host, _, port = struct.unpack_from("!16s16sH", body)
+        return str(ipaddress.IPv6Address(host)), port
+    if family == _UNSPECIFIED or (family == _UNIX and len(body) >= _UNIX_SIZE):
+        return None
+    raise _invalid(f"has the family {family:#04x} and {len(body)} bytes of addresses")
+
+
+def _invalid(why: str, hint: str = "") -> ClientProtocolError:
+    return ClientProtocolError(
+        f"the PROXY protocol header {why}",
+        hint=hint or "Connections from proxy_protocol_networks have to begin with one.",
+    )
