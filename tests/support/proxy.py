@@ -150,7 +150,9 @@ class Proxy:
             data = sock.recv(_PIECE)
             if data:
                 self._peers[sock].sendall(data)
-                return
+            else:
+                self._drop(sock, reset=False)
+            return
         self._drop(sock)
 
     def _drop(self, sock: socket.socket, *, reset: bool = True) -> None:
