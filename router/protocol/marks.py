@@ -156,6 +156,8 @@ _LOCAL_CONFIG: Final = re.compile(
 _ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
 _FIRST_ALTERS: Final = re.compile(_ALTERS)
 _NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
+# Beginnings of texts that cannot match the first of these.
+_NO_ALTERS: Final = frozenset(("select", "insert", "update", "delete"))
 # Each begins with a word: the regex engine skims over a text for it, and for nothing else.
 _TEXT: Final = (
     (re.compile(r"temp(?:(?<=\btemp)|(?<=\bpg_temp))(?:orary)?\b"), TEMP),
@@ -216,8 +218,8 @@ def of_text(sql: bytes) -> Glance:
     custom = _custom(low) if "." in low and ("set" in low or "execute" in low) else ()
     alters = (
         alters_here
-        or _FIRST_ALTERS.match(low) is not None
-        or (";" in low and _NEXT_ALTERS.search(low) is not None)
+        or (low[:6] not in _NO_ALTERS and _FIRST_ALTERS.match(low) is not None)
+        or (0 <= low.find(";") < len(low) - 1 and _NEXT_ALTERS.search(low) is not None)
     )
     if not (leaves or may_copy or resets_all or custom or resets or alters):
         return HARMLESS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RoutingError
@@ -25,6 +26,7 @@ from .inspection import text_objection
 if TYPE_CHECKING:
     from ..pool.contracts import Inspector
     from ..pool.server import ServerConnection
+    from ..queries import Queries
     from .batch import Batch
     from .client import Client
     from .client_routing import ClientRouting
@@ -32,29 +34,70 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
-# What a look at a text has told, of so many texts that are so long; for all clients.
-_MOST_SEEN: Final = 2000
+
+# So many texts that are so long are remembered of each kind; for all clients.
+_MOST: Final = 2000
 _SHORT_TEXT: Final = 500
-_seen: Final[dict[bytes, Seen]] = {}
+
+_ZEROS: Final = bytes(ord("0") if code in b"0123456789" else code for code in range(256))
+# Where it may matter which digits they are for how a text is cut into tokens: in the tags of
+# dollar quotes, and in 0x1F, 0b11 and 0o17.
+_TELLING: Final = re.compile(rb"\$|[0-9][xXbBoO]")
+_DIGIT: Final = re.compile("[0-9]")
 
 
 class Seen:
-    """What is known of a text: what a look at it has told, and its form if that is counted."""
+    """What is known of a text, or of all texts that differ from it in digits only.
 
-    __slots__ = ("glance", "shape")
+    Attributes:
+        glance: what a look has told.
+        shape: the form under which it is counted, if that is known.
+    """
 
-    def __init__(self, glance: Glance) -> None:
+    __slots__ = ("_is_shared", "glance", "shape")
+
+    def __init__(self, glance: Glance, *, is_shared: bool) -> None:
         self.glance: Final = glance
         self.shape: object = None
+        self._is_shared: Final = is_shared
+
+    def shape_of(self, sql: bytes, queries: Queries) -> object:
+        """The form of the text, which is remembered if it is that of all."""
+        shape = queries.shape(sql)
+        if not self._is_shared or (
+            # With other digits it has other literals, and is the same besides.
+            _DIGIT.search(shape.text) is None and _TELLING.search(sql) is None
+        ):
+            self.shape = shape
+        return shape
 
 
-def _look(sql: bytes) -> Seen:
-    """Look at a text, and remember what there was if there is room for that."""
-    found = Seen(of_text(sql))
-    if len(sql) <= _SHORT_TEXT:
-        if len(_seen) >= _MOST_SEEN:
-            _seen.clear()  # they are soon there again
-        _seen[sql] = found
+# By the text with a 0 for each digit, if nothing is to be seen there: which digits they are
+# matters to names only, and it has none of those that are looked for.
+_harmless: Final[dict[bytes, Seen]] = {}
+# Of all others, by the text.
+_others: Final[dict[bytes, Seen]] = {}
+
+
+def look_at(sql: bytes) -> Seen:
+    """Look at a text, or remember what there was."""
+    if len(sql) > _SHORT_TEXT:
+        return Seen(of_text(sql), is_shared=False)
+    zeros = sql.translate(_ZEROS)
+    found = _harmless.get(zeros)
+    if found is None:
+        found = _others.get(sql)
+        if found is None:
+            found = _look(sql, zeros)
+    return found
+
+
+def _look(sql: bytes, zeros: bytes) -> Seen:
+    glance = of_text(sql)
+    known, key = (_harmless, zeros) if glance is HARMLESS else (_others, sql)
+    if len(known) >= _MOST:
+        known.clear()  # they are soon there again
+    found = known[key] = Seen(glance, is_shared=known is _harmless)
     return found
 
 
@@ -121,12 +164,10 @@ class SimpleProtocol:
 
     def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
         """Send a whole Query with this text."""
-        seen = _seen.get(sql)
-        if seen is None:
-            seen = _look(sql)
+        seen = look_at(sql)
         shape = seen.shape
         if shape is None and self._queries.limit:
-            shape = seen.shape = self._queries.shape(sql)
+            shape = seen.shape_of(sql, self._queries)
         kept = message if len(message) <= MOST_KEPT else None
         self._send_first(server, message, seen.glance, shape, kept)
         return True

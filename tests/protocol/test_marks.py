@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
 
 from router.protocol import marks
+from tests.support.texts import texts
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,12 @@ def test_names_of_custom_settings_are_read_from_the_text(
         (b"-- first\n alter table t add x int", True),
         (b"SELECT 1; DROP TABLE t", True),
         (b"ROLLBACK TO a", True),
+        (b"SELECT 1;DO", True),
+        (b";;do", True),
+        (b"do", True),
+        (b"select", False),
+        (b"SELECT 1;", False),
+        (b"SELECT 1; ;\n", False),
         (b"SELECT 1", False),
         (b"INSERT INTO t VALUES ('create')", False),
         (b"UPDATE t SET a = 1", False),
@@ -197,3 +207,11 @@ def test_names_of_custom_settings_are_read_from_the_text(
 )
 def test_what_may_change_the_meaning_of_texts_is_noted(sql: bytes, alters: bool) -> None:
     assert marks.of_text(sql).alters is alters
+
+
+@given(texts())
+def test_what_is_looked_for_before_the_patterns_misses_nothing(sql: bytes) -> None:
+    alters = r"(?:\s|--[^\n\r]*|/\*(?:[^*]|\*(?!/))*\*/)*+"
+    alters += r"(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
+    if re.search(f"(?:\\A|;){alters}", sql.decode("latin-1").lower()):
+        assert marks.of_text(sql).alters
