@@ -33,7 +33,8 @@ TRUSTING = f'proxy_protocol_networks = ["{HOST}/32"]'
 def balanced(
     start_router: Callable[..., RouterProcess], pool_for: PoolFor
 ) -> Iterator[tuple[RouterProcess, Proxy]]:
-    router = start_router({"db": pool_for(size=2)}, TRUSTING + "\napplication_name_add_host = true")
+    general = TRUSTING + "\napplication_name_add_host = true"
+    router = start_router({"db": pool_for(size=2)}, general)
     with Proxy(router.port, header=HEADER) as proxy:
         yield router, proxy
 
