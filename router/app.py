@@ -299,7 +299,9 @@ class Router:
     async def upkeep(self) -> None:
         """Look after the pools, for ever."""
         while True:
-            await trio.sleep(_UPKEEP)
+            due = trio.current_time() + _UPKEEP
+            await trio.sleep_until(due)
+            self.engine.delays.add(max(trio.current_time() - due, 0.0))
             self.engine.run_in_round(self.registry.maintain)
             self.supervisor.alive()
 

@@ -19,6 +19,12 @@ There is one bucket more, for all that took longer.
 """
 
 _WIDTH: Final = len(BOUNDS) + 1
+_bisect: Final = bisect_left
+
+
+def place_of(seconds: float) -> int:
+    """The number of the bucket of a time."""
+    return _bisect(BOUNDS, seconds)
 
 
 class Histogram:
@@ -37,8 +43,13 @@ class Histogram:
 
     def add(self, seconds: float, count: int = 1) -> None:
         """Count a time, or so many of the same length."""
-        self.counts[bisect_left(BOUNDS, seconds)] += count
+        self.counts[_bisect(BOUNDS, seconds)] += count
         self.total += seconds * count
+
+    def add_at(self, place: int, seconds: float) -> None:
+        """Count a time whose bucket is known."""
+        self.counts[place] += 1
+        self.total += seconds
 
     def take_in(self, other: Histogram) -> None:
         """Add all that another one has counted."""

@@ -21,7 +21,7 @@ import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from .histograms import Histogram
+from .histograms import Histogram, place_of
 from .routing.cache import Generations
 from .routing.fingerprint import UnknownLexeme, short_fingerprint_of
 from .routing.limits import TooComplex
@@ -204,6 +204,8 @@ class Table:
         rows: by the identifier of the shape, since there may be several Shapes of one text.
         others: what rows had counted that are no longer there.
         dropped: how many such rows there were.
+        times, waits, stalls: those of all rows together.
+        xacts: how long transactions took.
         is_closed: its pool is gone, and nothing is counted any more.
     """
 
@@ -216,7 +218,11 @@ class Table:
         "others",
         "rows",
         "shard",
+        "stalls",
+        "times",
         "user",
+        "waits",
+        "xacts",
     )
 
     def __init__(
@@ -230,6 +236,10 @@ class Table:
         self.rows: Final[dict[str, Figures]] = {}
         self.others = Figures()
         self.dropped = 0
+        self.times = Histogram()
+        self.waits = Histogram()
+        self.stalls = Histogram()
+        self.xacts = Histogram()
         self.is_closed = False
 
     def row(self, shape: Shape, now: float) -> Figures:
@@ -251,6 +261,8 @@ class Table:
         self.rows.clear()
         self.others = Figures()
         self.dropped = 0
+        self.times, self.waits, self.stalls = Histogram(), Histogram(), Histogram()
+        self.xacts = Histogram()
 
     def note(self, segment: Segment, served: float, now: float) -> None:
         """A segment has been answered, for which the server has taken so long."""
@@ -266,7 +278,9 @@ class Table:
         found.calls += 1
         found.rows += segment.rows
         found.size += segment.size
-        found.times.add(served)
+        place = place_of(served)
+        found.times.add_at(place, served)
+        self.times.add_at(place, served)
         found.used_at = now
 
     def _note_unusual(self, segment: Segment, shape: Shape, served: float, now: float) -> None:
@@ -290,10 +304,13 @@ class Table:
             found.size += size * calls + rest
             rest = 0
             found.times.add(served / count, calls)
+            self.times.add(served / count, calls)
             if segment.waited:
                 found.add_wait(segment.waited / count, calls)
+                self.waits.add(segment.waited / count, calls)
             if segment.stalled:
                 found.add_stall(segment.stalled / count, calls)
+                self.stalls.add(segment.stalled / count, calls)
         if segment.sqlstate:
             self.row(last, now).add_error(segment.sqlstate.decode("ascii", "replace"))
 
@@ -317,6 +334,12 @@ class Place:
             table = self.table(is_primary=is_primary)
         if table is not None and self._queries.limit:
             table.note(segment, max(served - segment.stalled, 0.0), now)
+
+    def note_transaction(self, seconds: float) -> None:
+        """A transaction is over, whose last segment has been noted."""
+        table = self._table
+        if table is not None and self._queries.limit:
+            table.xacts.add(seconds)
 
     def table(self, *, is_primary: bool) -> Table | None:
         """The table for a role; None if nothing is counted."""

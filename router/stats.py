@@ -521,6 +521,23 @@ class ErrorSnapshot:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class HistogramSnapshot:
+    """A histogram of times.
+
+    Attributes:
+        name: of what.
+        labels: whose.
+        counts: of each bucket, see `histograms`.
+        total: all times together, in seconds.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    counts: tuple[int, ...]
+    total: float
+
+
 class View(Protocol):
     """Where the admin database and the metrics read from."""
 
@@ -556,6 +573,9 @@ class View(Protocol):
 
     def transactions(self) -> list[TransactionSnapshot]:
         """Those that are open, the oldest first."""
+
+    def histograms(self) -> list[HistogramSnapshot]:
+        """The times of what clients did."""
 
     def errors(self) -> list[ErrorSnapshot]:
         """What clients were answered with, the most frequent first."""

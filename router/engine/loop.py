@@ -33,6 +33,7 @@ import trio
 
 from ..compiling import mypyc_attr
 from ..faults import Faults
+from ..histograms import Histogram
 from ..queries import Queries
 from ..stats import Timeouts
 
@@ -103,12 +104,16 @@ class Engine:
         timeouts: what time limits have ended.
         queries: what has become of statements.
         faults: what errors clients were answered with.
+        logins: how long it took to log in.
+        delays: how late was what was due at a time.
     """
 
     def __init__(self) -> None:
         self.timeouts = Timeouts()
         self.queries = Queries()
         self.faults = Faults(lambda: self.now)
+        self.logins = Histogram()
+        self.delays = Histogram()
         self._epoll = select.epoll()
         self._links: dict[int, Driven] = {}
         self._dirty: list[Driven] = []
@@ -181,8 +186,10 @@ class Engine:
     def _run_timers(self) -> None:
         timers = self._timers
         while timers and timers[0][0] <= self._now:
-            callback = heapq.heappop(timers)[2].callback
+            when, _, timer = heapq.heappop(timers)
+            callback = timer.callback
             if callback is not None:
+                self.delays.add(self._now - when)
                 self._guard(callback)
         self._due = timers[0][0] if timers else math.inf
 

@@ -13,13 +13,16 @@ from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 
 from .. import __version__
+from ..histograms import BOUNDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..stats import (
         AddressSnapshot,
+        ErrorSnapshot,
         HealthSnapshot,
+        HistogramSnapshot,
         LimitSnapshot,
         PoolSnapshot,
         RoutingSnapshot,
@@ -217,6 +220,23 @@ TIMEOUT_FAMILIES: Final[tuple[Family[TimeoutSnapshot], ...]] = (
     counter("timeouts_total", "What time limits have ended.", lambda row: row.total),
 )
 
+ERROR_FAMILIES: Final[tuple[Family[ErrorSnapshot], ...]] = (
+    counter("errors_total", "Errors that clients were answered with.", lambda row: row.count),
+)
+
+HISTOGRAMS: Final = {
+    "query_seconds": "How long statements took at their server, less the stalls.",
+    "query_wait_seconds": "How long statements waited for a server that had to.",
+    "query_stall_seconds": "How long clients did not take an answer that did not at once.",
+    "transaction_seconds": "How long transactions took.",
+    "login_seconds": "How long clients took to log in.",
+    "event_loop_delay_seconds": "How late was what was due at a time.",
+}
+"""Names of histograms, without what all begin with, and what they mean."""
+
+# Every other bucket: 10 us, 20 us, 50 us, and so on for each decade.
+_EXPORTED: Final = 2
+
 BUILD_INFO: Final = "pgcat_build_info"
 
 
@@ -236,6 +256,8 @@ class Exporter:
         yield from _metrics(HEALTH_FAMILIES, self._view.health(), _health_labels)
         yield from _metrics(LIMIT_FAMILIES, self._view.limits(), _limit_labels)
         yield from _metrics(TIMEOUT_FAMILIES, self._view.timeouts(), _timeout_labels)
+        yield from _metrics(ERROR_FAMILIES, self._view.errors(), _error_labels)
+        yield from _histograms(self._view.histograms())
         info = Metric(BUILD_INFO, "The version that runs.", "gauge")
         info.add_sample(BUILD_INFO, {"version": __version__}, 1)
         yield info
@@ -244,6 +266,11 @@ class Exporter:
     def render(self) -> bytes:
         """The metrics in the text format 0.0.4."""
         return "".join(_text(metric) for metric in self.collect()).encode()
+
+    def render_open(self) -> bytes:
+        """The metrics in the format of OpenMetrics 1.0.0, by the same names."""
+        texts = [_open_text(metric) for metric in self.collect()]
+        return "".join([*texts, "# EOF\n"]).encode()
 
 
 def _address_labels(address: AddressSnapshot) -> dict[str, str]:
@@ -274,6 +301,36 @@ def _timeout_labels(timeout: TimeoutSnapshot) -> dict[str, str]:
     return {"kind": timeout.kind}
 
 
+def _error_labels(error: ErrorSnapshot) -> dict[str, str]:
+    return {
+        "pool": error.database,
+        "source": error.source,
+        "sqlstate": error.sqlstate,
+        "user": error.user,
+    }
+
+
+def _histograms(snapshots: Sequence[HistogramSnapshot]) -> Iterator[Metric]:
+    for name, meaning in HISTOGRAMS.items():
+        metric = Metric(f"pgcat_{name}", meaning, "histogram")
+        for snapshot in snapshots:
+            if snapshot.name == name:
+                _add_histogram(metric, snapshot)
+        yield metric
+
+
+def _add_histogram(metric: Metric, snapshot: HistogramSnapshot) -> None:
+    below, labels = 0, dict(snapshot.labels)
+    for number, bound in enumerate(BOUNDS):
+        below += snapshot.counts[number]
+        if number % _EXPORTED == 0:
+            metric.add_sample(f"{metric.name}_bucket", {**labels, "le": repr(bound)}, below)
+    count = sum(snapshot.counts)
+    metric.add_sample(f"{metric.name}_bucket", {**labels, "le": "+Inf"}, count)
+    metric.add_sample(f"{metric.name}_count", labels, count)
+    metric.add_sample(f"{metric.name}_sum", labels, snapshot.total)
+
+
 def _metrics(
     families: Iterable[Family[S]],
     snapshots: Iterable[S],
@@ -292,17 +349,39 @@ def _text(metric: Metric) -> str:
         return ""
     # A family is called what its samples are called; of prometheus_client's own counters only
     # the samples have the `_total`.
-    name = metric.samples[0].name
+    name = metric.name if metric.type == "histogram" else metric.samples[0].name
     lines = [
         "",
         f"# HELP {name} {metric.documentation.translate(_HELP_ESCAPES)}",
         f"# TYPE {name} {metric.type}",
+        *_samples(metric),
     ]
-    lines += [
+    return "\n".join(lines) + "\n"
+
+
+def _open_text(metric: Metric) -> str:
+    if not metric.samples:
+        return ""
+    # There a counter's samples have to end in `_total`. PgCat's do not, and must not be called
+    # otherwise in one format than in the other: of those the type is left open.
+    first, kind = metric.samples[0].name, metric.type
+    name = metric.name if kind == "histogram" else first
+    if kind == "counter":
+        name = first.removesuffix("_total")
+        kind = "counter" if name != first else "unknown"
+    lines = [
+        f"# HELP {name} {metric.documentation.translate(_ESCAPES)}",
+        f"# TYPE {name} {kind}",
+        *_samples(metric),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _samples(metric: Metric) -> list[str]:
+    return [
         f"{sample.name}{_label_text(sample.labels)} {_number(sample.value)}"
         for sample in metric.samples
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _label_text(labels: Mapping[str, str]) -> str:

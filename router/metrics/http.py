@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -13,7 +14,7 @@ from ..engine import listener
 from .exporter import Exporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from hypercorn.typing import (
         ASGIReceiveCallable,
@@ -30,8 +31,11 @@ log = logging.getLogger("router.metrics.http")
 
 PLAIN: Final = b"text/plain; charset=utf-8"
 CONTENT_TYPE: Final = b"text/plain; version=0.0.4"
+OPEN_METRICS: Final = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _BACKLOG: Final = 128
+# As RFC 9110 has them.
+_Q_VALUE: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 class MetricsApp:
@@ -55,7 +59,7 @@ class MetricsApp:
     async def _respond(self, scope: HTTPScope, send: ASGISendCallable) -> None:
         status, kind, body = 404, PLAIN, b""
         if scope["method"] in ("GET", "HEAD"):
-            status, kind, body = self._answer(scope["path"])
+            status, kind, body = self._answer(scope["path"], scope["headers"])
         headers = [(b"content-length", b"%d" % len(body))]
         if status != 404:
             headers.append((b"content-type", kind))
@@ -64,8 +68,12 @@ class MetricsApp:
             body = b""
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _answer(self, path: str) -> tuple[int, bytes, bytes]:
+    def _answer(
+        self, path: str, headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[int, bytes, bytes]:
         """Status, type and body."""
+        if path == "/metrics" and _wants_open_metrics(headers):
+            return 200, OPEN_METRICS, self._exporter.render_open()
         if path == "/metrics":
             return 200, CONTENT_TYPE, self._exporter.render()
         if path == "/health":
@@ -74,6 +82,28 @@ class MetricsApp:
             is_ready = self._is_ready()
             return (200, PLAIN, b"ready\n") if is_ready else (503, PLAIN, b"stopping\n")
         return 404, PLAIN, b""
+
+
+def _wants_open_metrics(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the format of OpenMetrics is asked for, and no other one rather than that."""
+    weights: dict[str, float] = {}
+    for name, value in headers:
+        if name.lower() == b"accept":
+            for each in value.decode("latin-1").lower().split(","):
+                kind, *parameters = (part.strip() for part in each.split(";"))
+                weights[kind] = max(weights.get(kind, 0.0), _weight(parameters))
+    wanted = weights.get("application/openmetrics-text", 0.0)
+    return wanted > 0.0 and wanted >= weights.get("text/plain", 0.0)
+
+
+def _weight(parameters: Iterable[str]) -> float:
+    """The q of a media range: 1 if it has none, 0 if that is no number."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            found = _Q_VALUE.fullmatch(value.strip())
+            return float(value) if found is not None else 0.0
+    return 1.0
 
 
 async def _live(

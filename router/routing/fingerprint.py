@@ -129,6 +129,8 @@ def short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
 
 
 def _short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
+    if b"(" not in text and b"[" not in text:
+        return fingerprint_of(text)  # there can be no list
     literals: list[bytes] = []
     fingerprint = _reduced(_WITH_LISTS, text, literals)
     if b"$" in text:

@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from ..histograms import quantile
 from ..queries import OTHERS, Shape
-from ..stats import ErrorSnapshot, QuerySnapshot, TransactionSnapshot, microseconds
+from ..stats import (
+    ErrorSnapshot,
+    HistogramSnapshot,
+    QuerySnapshot,
+    TransactionSnapshot,
+    microseconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..engine.loop import Engine
     from ..faults import Faults
     from ..histograms import Histogram
     from ..pool.server import ServerConnection
@@ -132,3 +139,26 @@ def error_snapshots(faults: Faults, now: float, wall: float) -> list[ErrorSnapsh
         for (ledger, source, sqlstate), fault in faults
     ]
     return sorted(found, key=lambda row: -row.count)
+
+
+def histogram_snapshots(engine: Engine) -> list[HistogramSnapshot]:
+    """The times of what clients did, by pool, shard and role; of logins; and of the loop."""
+    found: list[HistogramSnapshot] = []
+    for table in engine.queries.tables():
+        labels = {
+            "pool": table.database,
+            "user": table.user,
+            "shard": str(table.shard),
+            "role": "primary" if table.is_primary else "replica",
+        }
+        found.append(_histogram("query_seconds", labels, table.times))
+        found.append(_histogram("query_wait_seconds", labels, table.waits))
+        found.append(_histogram("query_stall_seconds", labels, table.stalls))
+        found.append(_histogram("transaction_seconds", labels, table.xacts))
+    found.append(_histogram("login_seconds", {}, engine.logins))
+    found.append(_histogram("event_loop_delay_seconds", {}, engine.delays))
+    return found
+
+
+def _histogram(name: str, labels: dict[str, str], one: Histogram) -> HistogramSnapshot:
+    return HistogramSnapshot(name, labels, tuple(one.counts), one.total)

@@ -128,10 +128,12 @@ class Login:
 
     async def __call__(self, wire: Wire) -> None:
         """Log a client in. Never raises: whatever goes wrong ends this one connection."""
-        handed_over = False
+        handed_over, began = False, self._engine.now
         try:
             with trio.fail_after(self.config.general.client_login_timeout / 1000):
                 handed_over = await self._log_in(wire)
+            if handed_over:
+                self._engine.logins.add(self._engine.now - began)
         except trio.TooSlowError:
             log.warning("client %s: login timed out", wire.peer)
             self._engine.timeouts.note("client_login")

@@ -419,7 +419,8 @@ class Session(PoolClient):
         if lease.waited:
             segment.waited, lease.waited = lease.waited, 0.0
         counters = server.count(segment, self._engine.now)
-        counters.xact_time += lease.transaction_time(segment, status)
+        xact_time = lease.transaction_time(segment, status)
+        counters.xact_time += xact_time
         if segment.failed:
             client.error_count += 1
             lease.drops = 0
@@ -436,6 +437,8 @@ class Session(PoolClient):
             client.transaction_count += 1
             server.transaction_count += 1
             counters.xact_count += 1
+            if counters.place is not None:
+                counters.place.note_transaction(xact_time)
             lease.route = None
             routing = self.routing
             if routing.is_moving or routing.state.has_local or lease.writes is not None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from .activity import error_snapshots, query_snapshots, transaction_snapshots
+from .activity import (
+    error_snapshots,
+    histogram_snapshots,
+    query_snapshots,
+    transaction_snapshots,
+)
 from .snapshots import (
     address_snapshots,
     ban_snapshots,
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
         ClientSnapshot,
         ErrorSnapshot,
         HealthSnapshot,
+        HistogramSnapshot,
         HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
@@ -97,6 +103,10 @@ class RouterView:
     def transactions(self) -> list[TransactionSnapshot]:
         """The rows of SHOW TRANSACTIONS."""
         return transaction_snapshots(self._clients, time.monotonic())
+
+    def histograms(self) -> list[HistogramSnapshot]:
+        """Those of the metrics."""
+        return histogram_snapshots(self._engine)
 
     def errors(self) -> list[ErrorSnapshot]:
         """The rows of SHOW ERRORS."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from router.admin.console import AdminSession
 from router.admin.verbs import Verbs
 from router.engine.link import Output
+from router.histograms import BOUNDS
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
@@ -21,6 +22,7 @@ from router.stats import (
     ClientSnapshot,
     ErrorSnapshot,
     HealthSnapshot,
+    HistogramSnapshot,
     HostSnapshot,
     LimitSnapshot,
     PoolSnapshot,
@@ -248,6 +250,19 @@ ERROR = ErrorSnapshot(
     "app", "ann", "router", "3D000", 7, 1_767_225_600.25, "No pool configured for database: ?"
 )
 
+_PLACE = {"pool": "app", "user": "ann", "shard": "0", "role": "primary"}
+HISTOGRAMS = [
+    HistogramSnapshot(name, labels, (0, 3, 0, 2, *[0] * (len(BOUNDS) - 4), 1), 71.5)
+    for name, labels in (
+        ("query_seconds", _PLACE),
+        ("query_wait_seconds", _PLACE),
+        ("query_stall_seconds", _PLACE),
+        ("transaction_seconds", _PLACE),
+        ("login_seconds", dict[str, str]()),
+        ("event_loop_delay_seconds", dict[str, str]()),
+    )
+]
+
 LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
 
 TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
@@ -268,6 +283,7 @@ class FakeView:
     timeout_rows: list[TimeoutSnapshot] = field(default_factory=lambda: [TIMEOUT])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
     host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
+    histogram_rows: list[HistogramSnapshot] = field(default_factory=lambda: HISTOGRAMS)
     transaction_rows: list[TransactionSnapshot] = field(default_factory=lambda: [TRANSACTION])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
@@ -299,6 +315,10 @@ class FakeView:
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
         return self.sharded_rows
+
+    def histograms(self) -> list[HistogramSnapshot]:
+        """The times of what clients did."""
+        return self.histogram_rows
 
     def transactions(self) -> list[TransactionSnapshot]:
         """What is open."""

@@ -300,3 +300,14 @@ async def test_a_turn_of_a_link_that_has_closed_is_nobodys() -> None:
         await trio.testing.wait_all_tasks_blocked()
         assert handler.data == b""
         assert handler.reasons == []
+
+
+async def test_how_late_a_timer_is_called_is_noted() -> None:
+    async with running_engine() as engine:
+        done, due = trio.Event(), time.monotonic() - 1.0
+        engine.call_at(due, done.set)
+        engine.call_at(due, lambda: None).cancel()
+        with trio.fail_after(PATIENCE):
+            await done.wait()
+        assert engine.delays.count == 1
+        assert engine.delays.total >= 1.0

@@ -8,7 +8,9 @@ from pathlib import Path
 from router.metrics.exporter import (
     ADDRESS_FAMILIES,
     BUILD_INFO,
+    ERROR_FAMILIES,
     HEALTH_FAMILIES,
+    HISTOGRAMS,
     LIMIT_FAMILIES,
     POOL_FAMILIES,
     ROUTING_FAMILIES,
@@ -27,5 +29,7 @@ def test_every_metric_is_explained_with_its_type() -> None:
         *((family.name, family.kind) for family in HEALTH_FAMILIES),
         *((family.name, family.kind) for family in LIMIT_FAMILIES),
         *((family.name, family.kind) for family in TIMEOUT_FAMILIES),
+        *((family.name, family.kind) for family in ERROR_FAMILIES),
+        *((f"pgcat_{name}", "histogram") for name in HISTOGRAMS),
         (BUILD_INFO, "gauge"),
     ]

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.openmetrics import parser as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
-from router.metrics.exporter import ADDRESS_FAMILIES, POOL_FAMILIES, Exporter
+from router.histograms import BOUNDS
+from router.metrics.exporter import ADDRESS_FAMILIES, HISTOGRAMS, POOL_FAMILIES, Exporter
 from tests.admin.builders import ADDRESS, POOL, FakeView
 
 if TYPE_CHECKING:
@@ -124,7 +126,10 @@ def test_counters_keep_their_names_and_are_called_counters() -> None:
     assert "# TYPE pgcat_servers_bytes_sent counter" in lines
     assert "# TYPE pgcat_pools_cl_idle gauge" in lines
     totals = [line for line in lines if "pgcat_" in line and "_total{" in line]
-    assert totals == ['pgcat_timeouts_total{kind="query"} 3']  # which PgCat does not have
+    assert totals == [  # which PgCat does not have
+        'pgcat_timeouts_total{kind="query"} 3',
+        'pgcat_errors_total{pool="app",source="router",sqlstate="3D000",user="ann"} 7',
+    ]
 
 
 def test_each_family_is_a_blank_line_its_help_its_type_and_its_samples() -> None:
@@ -177,7 +182,8 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 
 def test_families_without_samples_are_left_out() -> None:
-    found = scrape(FakeView([], [], [], [], [], [], [], [], []))
+    view = FakeView([], [], [], [], [], [], [], [], [], error_rows=[], histogram_rows=[])
+    found = scrape(view)
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
 
 
@@ -191,3 +197,64 @@ def test_a_registry_of_prometheus_client_takes_the_exporter() -> None:
     registry = CollectorRegistry()
     registry.register(Exporter(FakeView()))
     assert registry.get_sample_value("pgcat_pools_cl_idle", {"pool": "app", "user": "ann"}) == 1
+
+
+# --- histograms
+
+
+def test_buckets_are_cumulative_and_end_with_all() -> None:
+    samples = scrape(FakeView())["pgcat_query_seconds"].samples
+    buckets = {each.labels["le"]: each.value for each in samples if "le" in each.labels}
+    assert buckets["1e-05"] == 0
+    assert buckets["2e-05"] == 3
+    assert buckets["5e-05"] == 5
+    assert buckets["50.0"] == 5
+    assert buckets["+Inf"] == 6
+    assert len(buckets) == len(BOUNDS) // 2 + 1
+    rest = {each.name: each.value for each in samples if "le" not in each.labels}
+    assert rest == {"pgcat_query_seconds_count": 6, "pgcat_query_seconds_sum": 71.5}
+
+
+def test_every_histogram_has_a_family() -> None:
+    found = scrape(FakeView())
+    for name in HISTOGRAMS:
+        assert found[f"pgcat_{name}"].type == "histogram"
+
+
+# --- OpenMetrics
+
+
+def read_open(text: str) -> list[Metric]:
+    return list(open_metrics.text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+
+
+def test_the_parser_of_open_metrics_reads_the_same_samples() -> None:
+    view = FakeView()
+    text = Exporter(view).render_open().decode()
+    assert text.endswith("\n# EOF\n")
+    families = read_open(text)
+    found = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("pgcat_")
+    }
+    plain = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in Exporter(view).collect()
+        for sample in family.samples
+        if sample.name.startswith("pgcat_")
+    }
+    assert found == plain
+    kinds = {family.name: family.type for family in families}
+    assert kinds["pgcat_errors"] == kinds["pgcat_timeouts"] == "counter"
+    assert kinds["pgcat_stats_total_query_count"] == "unknown"
+    assert kinds["pgcat_query_seconds"] == "histogram"
+    assert kinds["process_cpu_seconds"] == "counter"
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", 'a\\"\nb', "ä{}=,", ""])
+def test_a_label_of_open_metrics_may_hold_any_character(name: str) -> None:
+    text = Exporter(FakeView(pool_rows=[replace(POOL, user=name)])).render_open().decode()
+    [family] = [family for family in read_open(text) if family.name == "pgcat_pools_cl_idle"]
+    assert family.samples[0].labels["user"] == name

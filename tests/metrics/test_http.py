@@ -42,6 +42,47 @@ async def test_get_metrics_gives_the_snapshots_of_now() -> None:
         nursery.cancel_scope.cancel()
 
 
+PLAIN = "text/plain; version=0.0.4"
+OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", PLAIN),
+        ("*/*", PLAIN),
+        ("text/plain;version=0.0.4", PLAIN),
+        ("application/openmetrics-text", OPEN),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", OPEN),
+        ("Application/OpenMetrics-Text;q=0.5,*/*;q=0.1", OPEN),
+        ("application/openmetrics-text;q=0.3,text/plain;q=0.5", PLAIN),
+        ("application/openmetrics-text;q=0", PLAIN),
+        ("application/openmetrics-text;q=x", PLAIN),
+        (
+            "application/openmetrics-text;version=1.0.0;q=0.5,"
+            "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3",
+            OPEN,
+        ),
+        (";;,q=;", PLAIN),
+    ],
+)
+async def test_who_asks_for_open_metrics_gets_that(accept: str, content_type: str) -> None:
+    def ask(port: int) -> tuple[str, bytes]:
+        url = f"http://{HOST}:{port}/metrics"
+        headers = {"accept": accept} if accept else {}
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=30
+        ) as response:
+            return response.headers["content-type"], response.read()
+
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        found, body = await trio.to_thread.run_sync(ask, port)
+        assert found == content_type
+        assert body.endswith(b"# EOF\n") is (content_type == OPEN)
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("path", "method"),
     [

@@ -9,6 +9,7 @@ import pytest
 from router.config.values import PoolMode
 from router.session.activity import (
     error_snapshots,
+    histogram_snapshots,
     query_snapshots,
     transaction_snapshots,
 )
@@ -317,3 +318,44 @@ def test_what_a_client_is_not_told_of_does_not_count() -> None:
     harness.servers[0].connection.send_query(b"FAIL")
     harness.run()
     assert errors(harness) == {}
+
+
+# --- histograms
+
+
+def histograms(harness: Harness) -> dict[str, tuple[int, float]]:
+    return {
+        row.name: (sum(row.counts), row.total) for row in histogram_snapshots(harness.engine)
+    }
+
+
+def test_histograms_have_what_the_rows_have() -> None:
+    harness, asking = client(pool_size=1)
+    other = harness.connect()
+    other.send(query("BEGIN"), query("SLEEP"))
+    harness.run()
+    asking.send(query("SELECT 1"))
+    harness.run()
+    harness.engine.advance(2)
+    harness.servers[0].model.wake()
+    harness.run()
+    harness.engine.advance(1)
+    harness.ask(other, query("COMMIT"))
+    assert histograms(harness) == {
+        "query_seconds": (4, 2.0),
+        "query_wait_seconds": (1, 3.0),
+        "query_stall_seconds": (0, 0.0),
+        "transaction_seconds": (2, 3.0),
+        "login_seconds": (0, 0.0),
+        "event_loop_delay_seconds": (0, 0.0),
+    }
+
+
+def test_histograms_keep_what_rows_have_lost() -> None:
+    harness, asking = client()
+    harness.engine.queries.use(10)
+    for number in range(50):
+        harness.ask(asking, query(f"ROWS 1 c{number}"))
+    assert histograms(harness)["query_seconds"][0] == 50
+    assert sum(row.calls for row in query_snapshots(harness.engine.queries)) == 50
+    assert len(query_snapshots(harness.engine.queries)) <= 11

@@ -18,6 +18,7 @@ from router.config.effective import PoolSettings, pool_settings
 from router.engine.link import Output
 from router.engine.loop import Engine, Timer
 from router.faults import Faults
+from router.histograms import Histogram
 from router.pool.address import Address
 from router.pool.health import Healths
 from router.pool.pool import Pool
@@ -55,6 +56,8 @@ class FakeEngine(Engine):
         self.queries = Queries()
         self.queries.use(1000)
         self.faults = Faults(lambda: self.now)
+        self.logins = Histogram()
+        self.delays = Histogram()
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
 
