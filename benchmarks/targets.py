@@ -130,7 +130,7 @@ def router(server: Server, options: Options, name: str = "router") -> Iterator[T
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-    with _running(process, port, log_path):
+    with running(process, port, log_path):
         command = " ".join(map(os.path.basename, options.router_command))
         yield Target(name, command, port, log_path, process.pid)
 
@@ -191,7 +191,7 @@ def pgbouncer(server: Server, options: Options) -> Iterator[Target]:
     log_path = directory / "pgbouncer.out"
     with log_path.open("wb") as log:
         process = installation.popen(options.pgbouncer, "-q", config_path, stdout=log.fileno())
-    with _running(process, port, log_path):
+    with running(process, port, log_path):
         name = "PgBouncer " + ".".join(map(str, version))
         yield Target("pgbouncer", name, port, log_path, process.pid, frozenset(protocols))
 
@@ -237,7 +237,7 @@ def pgbouncer_version(program: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _running(process: subprocess.Popen[bytes], port: int, log_path: Path) -> Iterator[None]:
+def running(process: subprocess.Popen[bytes], port: int, log_path: Path) -> Iterator[None]:
     """Wait until a process listens on its port; end it on exit."""
 
     def is_listening() -> bool:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SDISTS: Final = {"django": "5.2.19", "sqlalchemy": "2.1.9"}
+SDISTS: Final = {
+    "asyncpg": "0.32.0",
+    "django": "5.2.19",
+    "pg8000": "1.31.6",
+    "sqlalchemy": "2.1.9",
+}
 """Versions, so that the figures of two runs can be compared."""
 
 # The suites run outside this project's environment: they bring test plugins of their own.
@@ -46,7 +51,7 @@ def postgresql(directory: Path, major: int) -> Path:
         _apt(place, "update")
         _apt(place, "source", "--download-only", package)
         for archive in place.glob("*.orig.tar.*"):
-            _unpack(archive, place)
+            unpack(archive, place)
         found = sorted(place.glob("postgresql-*/src/test/regress"))
     if not found:
         raise FetchError(f"{package}: there are no regression tests in it")
@@ -67,7 +72,7 @@ def _apt(place: Path, *arguments: str) -> None:
         "Dir::Cache": place / "cache",
     }
     settings = [text for name, value in options.items() for text in ("-o", f"{name}={value}")]
-    _run(["apt-get", "-q", *settings, *arguments], place)
+    run(["apt-get", "-q", *settings, *arguments], place)
 
 
 def _suite() -> str:
@@ -89,13 +94,13 @@ def sdist(directory: Path, project: str) -> Path:
     if not place.is_dir():
         directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        _run([*command, "--no-binary", project, f"{project}=={version}"], directory)
+        run([*command, "--no-binary", project, f"{project}=={version}"], directory)
         [archive] = directory.glob(f"[{project[0].upper()}{project[0]}]*-{version}.tar.gz")
-        _unpack(archive, directory)
+        unpack(archive, directory)
     return place
 
 
-def interpreter(directory: Path) -> Path:
+def interpreter(directory: Path, tools: Sequence[str] = _TOOLS) -> Path:
     """Return a Python with what the suites need besides themselves.
 
     Raises:
@@ -104,19 +109,27 @@ def interpreter(directory: Path) -> Path:
     place = directory / "venv"
     python = place / "bin" / "python"
     finished = place / "finished"
-    if not finished.exists():
-        _run([sys.executable, "-m", "venv", "--clear", str(place)], directory)
-        _run([str(python), "-m", "pip", "install", "--quiet", *_TOOLS], directory)
-        finished.touch()
+    wanted = "\n".join(tools)
+    if not finished.exists() or finished.read_text() != wanted:
+        directory.mkdir(parents=True, exist_ok=True)
+        run([sys.executable, "-m", "venv", "--clear", str(place)], directory)
+        run([str(python), "-m", "pip", "install", "--quiet", *tools], directory)
+        finished.write_text(wanted)
     return python
 
 
-def _unpack(archive: Path, place: Path) -> None:
+def unpack(archive: Path, place: Path) -> None:
+    """Unpack an archive into a directory."""
     with tarfile.open(archive) as tar:
         tar.extractall(place, filter="data")
 
 
-def _run(command: Sequence[str], place: Path) -> None:
+def run(command: Sequence[str], place: Path) -> str:
+    """Run a program in a directory; return what it printed.
+
+    Raises:
+        FetchError: it is not there, or it failed.
+    """
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     try:
         done = subprocess.run(
@@ -127,3 +140,4 @@ def _run(command: Sequence[str], place: Path) -> None:
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
         raise FetchError(f"{' '.join(command)}: exit status {done.returncode}\n{tail}")
+    return done.stdout
