@@ -120,6 +120,8 @@ class Lease:
         awaits_settings: the server has been sent the settings, and may not accept them.
         pinned: it keeps its server until the client leaves.
         pin: it keeps it for what the client has there.
+        unnamed_in: the batch in which the client has parsed an unnamed statement that is too
+            long to be parsed again elsewhere: it keeps its server until there is another.
         asks: the server has been asked what the client has left, and the answer decides
             whether it is given back: until then the client's next statement has to wait.
         loss: what the client has left could not be kept, which it is to be told.
@@ -154,6 +156,7 @@ class Lease:
         "route",
         "server",
         "settings",
+        "unnamed_in",
         "waited",
         "waiter",
         "writes",
@@ -182,6 +185,7 @@ class Lease:
         self.awaits_settings = False
         self.pinned = False
         self.pin: Pin | None = None
+        self.unnamed_in: Segment | None = None
         self.asks = False
         self.loss: RouterError | None = None
         self.drops = 0
@@ -267,7 +271,12 @@ class Lease:
     @property
     def is_kept_for_good(self) -> bool:
         """Whether it keeps its server, until it leaves or has nothing there any more."""
-        return self.pinned or self.pin is not None or self.pool.is_session_mode
+        return (
+            self.pinned
+            or self.pin is not None
+            or self.unnamed_in is not None
+            or self.pool.is_session_mode
+        )
 
     def lets_follow(self, server: ServerConnection) -> bool:
         """Whether a statement may be sent behind one that is not answered.
@@ -385,6 +394,15 @@ class Lease:
         server.marks |= glance.leaves
         self.settings.note(glance)
 
+    def bind_unnamed(self) -> None:
+        """An unnamed statement is bound, of which only the server knows.
+
+        Who parses and binds in one batch, as nearly all drivers do, is done with the statement:
+        it does not keep the server then.
+        """
+        if self.unnamed_in is not None and self.unnamed_in.is_open:
+            self.unnamed_in = None
+
     # --- giving it back
 
     def release(self, server: ServerConnection) -> bool:
@@ -415,7 +433,7 @@ class Lease:
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN
         self.server = None
-        self.pin = None
+        self.pin = self.unnamed_in = None
         server.pool.release(server)
         return True
 
@@ -427,7 +445,9 @@ class Lease:
         return (
             bool(server.marks & marks.ASKED)
             and (pool.follows_state or self.pin is not None)
-            and not (self.pinned or self.mid_message or self.draining or server.doomed)
+            # The question itself is a Query, which drops the unnamed statement.
+            and not (self.pinned or self.unnamed_in is not None or self.mid_message)
+            and not (self.draining or server.doomed)
         )
 
     def _ask(self, server: ServerConnection) -> None:
@@ -497,13 +517,13 @@ class Lease:
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Leave the server to finish what was sent, which nobody hears."""
         self.server = None
-        self.pin = None
+        self.pin = self.unnamed_in = None
         server.pool.abandon(server, cancel=cancel)
 
     def lose(self) -> None:
         """The server is gone."""
         self.server = None
-        self.pin = None
+        self.pin = self.unnamed_in = None
         self.awaits_settings = self.asks = self.has_come = False
 
     def end(self) -> ServerConnection | None:

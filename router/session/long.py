@@ -9,7 +9,7 @@ from ..protocol import codes, marks, messages
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import NAME_PREFIX, is_reserved
-from ..protocol.segments import FORWARD_BIND, FORWARD_PARSE
+from ..protocol.segments import FORWARD, FORWARD_BIND, FORWARD_PARSE, Step
 from ..queries import UNREAD
 from .inspection import use_objection
 from .mistakes import unknown_statement
@@ -173,6 +173,7 @@ class LongMessages:
                 return True
             if names.renames and not name:
                 script.clear_unnamed(server)
+                self._lease.bind_unnamed()
             script.forward(server, head, FORWARD_BIND)
             segment = script.begin(server)
             segment.has_bound = True
@@ -194,7 +195,8 @@ class LongMessages:
     def _parse(self, server: ServerConnection, head: bytes) -> None:
         """Forward the head of a Parse.
 
-        It is the client's own on this server: a named one keeps the server for good.
+        It is the client's own on this server: a named one keeps the server for good, the
+        unnamed one until there is another.
         """
         names = self._batch.names
         name = head[HEADER_SIZE : head.find(b"\0", HEADER_SIZE)]
@@ -206,10 +208,20 @@ class LongMessages:
             )
             self._refuse_here(codes.PARSE, error)
             return
-        if name:
-            self._lease.pinned = True
+        server.marks |= marks.UNKNOWN
+        if name or not names.renames:
+            self._lease.pinned |= bool(name)
+            self._batch.script.forward(server, head, FORWARD_PARSE)
         else:
             names.drop_unnamed()
             server.unnamed = 0  # none that another client could be given: see the marks
-        server.marks |= marks.UNKNOWN
-        self._batch.script.forward(server, head, FORWARD_PARSE)
+            self._parse_unnamed(server, head)
+
+    def _parse_unnamed(self, server: ServerConnection, head: bytes) -> None:
+        script, lease = self._batch.script, self._lease
+        lease.unnamed_in = script.begin(server)
+
+        def forget() -> None:
+            lease.unnamed_in = None
+
+        script.forward(server, head, Step(FORWARD, b"1", undo=forget))

@@ -147,6 +147,8 @@ class Names:
         name = data[start + HEADER_SIZE : name_end]
         body = data[name_end + 1 : end]
         previous = self.statements.get(name)
+        if not name:
+            self._lease.unnamed_in = None
         try:
             answered = answered_statement(body, self.statements, renames=self.renames)
             if answered is None and self._lease.pool.inspector is not None:
@@ -264,6 +266,8 @@ class Names:
         operation = Operation(kind, message)
         if not name and self.renames:
             operation.token = UNCLEAR
+            if kind == codes.BIND:
+                self._lease.bind_unnamed()
         return operation
 
     def _bind_answered(self, operation: Operation, statement: AnsweredStatement) -> None:
@@ -326,6 +330,8 @@ class Names:
                     b"",
                     error=None if kind == codes.CLOSE else mistakes.unknown_statement(name),
                 )
+            if kind == codes.CLOSE and not name:
+                self._lease.unnamed_in = None
             return self._foreign_use(name, kind, data[start:end])
         if kind == codes.CLOSE:
             self._drop(name)
@@ -384,6 +390,7 @@ class Names:
 
     def drop_unnamed(self) -> None:
         """A Query is on its way: PostgreSQL drops the unnamed statement for it."""
+        self._lease.unnamed_in = None
         if self.statements:
             self._drop(b"")
 

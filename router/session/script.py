@@ -262,7 +262,7 @@ class Script:
     def forward(self, server: ServerConnection, data: bytes, step: Step) -> None:
         """Send a message, or the head of one, that has been translated elsewhere."""
         self.begin(server)
-        self._add(data, step)
+        (self._add if step.undo is None else self._special)(data, step)
         self.send(server)
 
     def sync(self, server: ServerConnection) -> None:

@@ -205,6 +205,7 @@ class SimpleProtocol:
         """PostgreSQL drops the unnamed statement when a Query comes."""
         if message[0] == codes.QUERY:
             server.unnamed = 0
+            self._lease.unnamed_in = None
             if b"" in self._batch.names.statements:
                 self._batch.names.drop_unnamed()
 
