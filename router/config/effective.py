@@ -10,7 +10,7 @@ from .declared import declarations
 from .general import General
 from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
-from .values import LoadBalancingMode, PoolMode, ReplicaFallback
+from .values import LoadBalancingMode, PoolMode, ProtocolVersion, ReplicaFallback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +91,7 @@ class PoolSettings:
     tcp_keepalives_count: int
     tcp_keepalives_interval: int
     tcp_user_timeout: int
+    server_max_protocol_version: ProtocolVersion
     server_tls: bool
     verify_server_certificate: bool
     server_tls_ca_file: Path | None

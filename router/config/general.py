@@ -24,7 +24,7 @@ from .keys import (
     Text,
     Unit,
 )
-from .values import AuthType
+from .values import AuthType, ProtocolVersion
 
 # The limits of Linux for the three options.
 KeepaliveSeconds = Annotated[int, Field(strict=True, ge=1, le=32767), Unit.SECONDS]
@@ -300,6 +300,13 @@ class General(Section):
         Path | None,
         Key("Private key (PEM) of the certificate.", Reload.CONNECTIONS, unset="no TLS"),
     ] = None
+    server_max_protocol_version: Annotated[
+        ProtocolVersion,
+        Key(
+            "Version of the protocol to ask servers for: with 3.2 those that speak it, as "
+            "PostgreSQL 18, use cancel keys of 256 bits; a proxy before them may refuse it."
+        ),
+    ] = ProtocolVersion.V3_0
     server_tls: Annotated[Flag, Key("Ask servers for TLS.")] = False
     verify_server_certificate: Annotated[
         Flag, Key("Check the servers' certificates and host names.")

@@ -66,6 +66,13 @@ class WithoutKey(Word):
     DEFAULT_SHARD = "default_shard"
 
 
+class ProtocolVersion(Word):
+    """A version of PostgreSQL's protocol."""
+
+    V3_0 = "3.0"
+    V3_2 = "3.2"
+
+
 class ShardingFunction(Word):
     """How a sharding key becomes the number of a shard."""
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+# What PostgreSQL's protocol is called in TLS handshakes.
+ALPN: Final = "postgresql"
+
 # How much plain text one read takes out of the TLS state, in bytes.
 _CHUNK: Final = 256 * 1024
 
@@ -82,6 +85,11 @@ class TlsState:
         return self._outgoing.read()
 
     @property
+    def application_protocol(self) -> str | None:
+        """What both sides say that they speak; None if one of them does not say."""
+        return self._object.selected_alpn_protocol()
+
+    @property
     def version(self) -> str:
         """The protocol version, such as "TLSv1.3"."""
         return self._object.version() or ""
@@ -96,6 +104,7 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, private_key)
+    context.set_alpn_protocols([ALPN])
     return context
 
 

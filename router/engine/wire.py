@@ -129,24 +129,41 @@ class Wire:
         with contextlib.suppress(OSError):
             self._sock.send(data)
 
+    async def begins_with(self, head: bytes) -> bool:
+        """Whether these bytes come next, which stay there.
+
+        Raises:
+            WireClosed: the peer left before.
+        """
+        while len(self._buffer) < len(head):
+            await self._fill()
+        return self._buffer.startswith(head)
+
     def has_input(self) -> bool:
         """Whether bytes have arrived that nobody has read yet."""
         return bool(self._buffer)
 
     async def start_tls(
-        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        is_direct: bool = False,
     ) -> None:
         """Do the TLS handshake.
+
+        With `is_direct` it was not asked for, and what has been read is its beginning.
 
         Raises:
             ssl.SSLError: it failed; the alert has been sent.
             WireClosed: the peer left.
         """
-        if self._buffer:
+        if self._buffer and not is_direct:
             # Plain text behind the request for TLS: somebody between us may have put it there.
             raise ClientProtocolError("received unencrypted data after SSL request")
         state = TlsState(context, server_side=server_side, server_hostname=server_hostname)
-        data = b""
+        data, self._buffer = self._buffer, b""
         while True:
             try:
                 done = state.handshake(data)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ..config.values import ProtocolVersion
 from ..engine.tls import client_context
 from ..engine.wire import KeepAlive, Wire, WireClosed, connect
 from ..errors import (
@@ -44,6 +45,12 @@ log = logging.getLogger("router.server")
 
 # No message of a login is longer; PostgreSQL's own limit for them is 30,000 bytes.
 _LOGIN_MESSAGE_LIMIT = 65536
+# The process id and a secret of up to 256 bytes, as of protocol 3.2.
+_KEY_LIMIT = 260
+_PROTOCOLS = {
+    ProtocolVersion.V3_0: codes.PROTOCOL_3_0,
+    ProtocolVersion.V3_2: codes.PROTOCOL_3_2,
+}
 
 
 def keepalive_of(settings: PoolSettings) -> KeepAlive:
@@ -193,7 +200,8 @@ async def _log_in(
     }
     if settings.statement_timeout:
         parameters["statement_timeout"] = str(round(settings.statement_timeout * 1000))
-    await wire.send(messages.startup_message(parameters))
+    asked = _PROTOCOLS[settings.server_max_protocol_version]
+    await wire.send(messages.startup_message(parameters, asked))
     authenticator = ServerAuthenticator(
         settings.server_username,
         pool.secret,
@@ -212,7 +220,16 @@ async def _log_in(
             parameter, _, value = body[:-1].partition(b"\0")
             reported[parameter.decode()] = value.decode("utf-8", "surrogateescape")
         elif kind == codes.BACKEND_KEY_DATA:
+            if len(body) > _KEY_LIMIT:
+                raise ServerProtocolError(f"{pool.address.label} sent a key that is too long")
             key = (struct.unpack_from("!I", body)[0], body[4:])
+        elif kind == codes.NEGOTIATE_PROTOCOL_VERSION:
+            (version,) = struct.unpack_from("!I", body)
+            if not codes.PROTOCOL_3_0 <= version <= asked:
+                raise ServerProtocolError(
+                    f"{pool.address.label} wants to speak the protocol {version >> 16}."
+                    f"{version & 0xFFFF}, which nobody asked for"
+                )
         elif kind == codes.NOTICE_RESPONSE:
             fields = messages.parse_error_fields(body)
             log.info("%s says: %s", pool.address.label, printable(fields.get("M", "")))

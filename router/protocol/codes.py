@@ -10,6 +10,7 @@ from typing import Final
 
 # --- codes in the first packet of a connection (Int32 after the length)
 PROTOCOL_3_0: Final = 196608
+PROTOCOL_3_2: Final = 196610
 SSL_REQUEST: Final = 80877103
 GSSENC_REQUEST: Final = 80877104
 CANCEL_REQUEST: Final = 80877102

@@ -72,9 +72,13 @@ def backend_key_data(pid: int, secret: bytes) -> bytes:
     return message(codes.BACKEND_KEY_DATA, struct.pack("!I", pid) + secret)
 
 
-def negotiate_protocol_version(minor: int, unknown_options: Sequence[bytes]) -> bytes:
-    """Answer a newer minor version, or `_pq_.` options that the router does not know."""
-    body = struct.pack("!II", minor, len(unknown_options))
+def negotiate_protocol_version(version: int, unknown_options: Sequence[bytes]) -> bytes:
+    """Answer a newer version, or `_pq_.` options that the router does not know.
+
+    The manual speaks of the minor version, but what PostgreSQL sends, and libpq expects, is the
+    whole of it.
+    """
+    body = struct.pack("!II", version, len(unknown_options))
     return message(
         codes.NEGOTIATE_PROTOCOL_VERSION,
         body + b"".join(option + b"\0" for option in unknown_options),

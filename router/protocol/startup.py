@@ -37,12 +37,12 @@ class StartupMessage:
     """The client introduces itself.
 
     Attributes:
-        minor: the minor protocol version that it asked for.
+        asked: the protocol version that it asked for.
         parameters: all that it sent, in order, without the `_pq_.` options.
         options: names of the `_pq_.` options, as bytes.
     """
 
-    minor: int
+    asked: int
     parameters: dict[str, str]
     options: tuple[bytes, ...]
 
@@ -57,9 +57,19 @@ class StartupMessage:
         return self.parameters.get("database") or self.user
 
     @property
+    def version(self) -> int:
+        """The protocol version that is spoken: of what it asked for, what the router knows."""
+        return min(self.asked, codes.PROTOCOL_3_2)
+
+    @property
     def needs_negotiation(self) -> bool:
         """Whether NegotiateProtocolVersion must be sent."""
-        return self.minor > 0 or bool(self.options)
+        return self.asked > self.version or bool(self.options)
+
+    @property
+    def takes_long_keys(self) -> bool:
+        """Whether the key of BackendKeyData may be longer than 4 bytes."""
+        return self.version >= codes.PROTOCOL_3_2
 
 
 FirstPacket = SSLRequest | GSSENCRequest | CancelRequest | StartupMessage
@@ -97,13 +107,13 @@ def parse_first_packet(body: bytes) -> FirstPacket:
     major, minor = code >> 16, code & 0xFFFF
     if major != 3:
         raise ClientProtocolError(
-            f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0",
+            f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2",
             sqlstate="0A000",
         )
-    return _startup_message(minor, body)
+    return _startup_message(code, body)
 
 
-def _startup_message(minor: int, body: bytes) -> StartupMessage:
+def _startup_message(asked: int, body: bytes) -> StartupMessage:
     # Pairs of strings, ended by one more NUL.
     if not body.endswith(b"\0\0") and body[4:] != b"\0":
         raise ClientProtocolError(
@@ -128,7 +138,7 @@ def _startup_message(minor: int, body: bytes) -> StartupMessage:
         raise ClientProtocolError(
             "no PostgreSQL user name specified in startup packet", sqlstate="28000"
         )
-    return StartupMessage(minor, parameters, tuple(options))
+    return StartupMessage(asked, parameters, tuple(options))
 
 
 def split_options(text: str) -> dict[str, str]:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-_SECRET_SIZE: Final = 4
+# Of the secrets of cancel keys, in bytes: what protocol 3.0 has room for, and what PostgreSQL
+# gives to who speaks 3.2.
+_SECRET: Final = 4
+_LONG_SECRET: Final = 32
 
 
 class Clients:
@@ -28,13 +31,13 @@ class Clients:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def new_key(self) -> tuple[int, bytes]:
+    def new_key(self, *, is_long: bool) -> tuple[int, bytes]:
         """A process id and a secret for a new session."""
         while True:
             # As PostgreSQL's process ids, positive in an Int32.
             pid = secrets.randbelow(2**31 - 2) + 1
             if pid not in self._sessions:
-                return pid, secrets.token_bytes(_SECRET_SIZE)
+                return pid, secrets.token_bytes(_LONG_SECRET if is_long else _SECRET)
 
     def add(self, session: Session) -> None:
         """Note a session that is logged in."""

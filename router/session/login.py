@@ -12,6 +12,7 @@ import trio
 from ..engine.link import Handler, Output
 from ..engine.listener import peer
 from ..engine.proxy import is_from, networks, read_source
+from ..engine.tls import ALPN
 from ..engine.wire import Wire, WireClosed
 from ..errors import (
     AuthenticationError,
@@ -63,6 +64,9 @@ _UNENCRYPTED: Final = (
 
 # PostgreSQL cuts application_name here, in bytes.
 _LONGEST_NAME: Final = 63
+
+# The first byte of a TLS record with a handshake; no packet of PostgreSQL is so long.
+TLS_HANDSHAKE: Final = b"\x16"
 
 # Start-up parameters that are not settings.
 _NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
@@ -179,8 +183,11 @@ class Login:
             if source is not None:
                 log.debug("client %s: comes by %s", peer(source), wire.peer)
                 wire.peer = peer(source)
-        packet = await self._first_packet(wire)
         asked: set[type] = set()
+        if await wire.begins_with(TLS_HANDSHAKE):
+            asked.add(SSLRequest)
+            await self._start_direct_tls(wire)
+        packet = await self._first_packet(wire)
         while isinstance(packet, SSLRequest | GSSENCRequest):
             if type(packet) in asked:
                 raise ClientProtocolError("encryption was asked for twice")
@@ -191,7 +198,8 @@ class Login:
             self._engine.run_in_round(lambda: self._cancel(wire, packet))
             return False
         if packet.needs_negotiation:
-            await wire.send(messages.negotiate_protocol_version(0, packet.options))
+            answer = messages.negotiate_protocol_version(packet.version, packet.options)
+            await wire.send(answer)
         _refuse_replication(packet)
         try:
             if packet.database in ADMIN_DATABASES:
@@ -224,6 +232,21 @@ class Login:
             return
         await wire.send(b"S")
         await wire.start_tls(self.tls, server_side=True)
+
+    async def _start_direct_tls(self, wire: Wire) -> None:
+        """TLS without asking for it, as PostgreSQL 17 takes it.
+
+        Since nobody has said that PostgreSQL is spoken here, the handshake must, or the client
+        may have been brought here from elsewhere.
+        """
+        if self.tls is None:
+            raise WireClosed("it began with TLS, which is off")  # it could not read an answer
+        await wire.start_tls(self.tls, server_side=True, is_direct=True)
+        if wire.tls is None or wire.tls.application_protocol != ALPN:
+            raise ClientProtocolError(
+                "received direct SSL connection request without ALPN protocol negotiation "
+                "extension"
+            )
 
     def _cancel(self, wire: Wire, packet: CancelRequest) -> None:
         known = self._clients.cancel(packet.pid, packet.secret)
@@ -286,7 +309,7 @@ class Login:
     async def _log_in_admin(self, wire: Wire, packet: StartupMessage) -> bool:
         await self._authenticate(wire, packet.user, None)
         name = packet.parameters.get("application_name", "")
-        pid, secret = self._clients.new_key()
+        pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
         session = self._admin.session(
             peer=wire.peer,
             tls=wire.tls.version if wire.tls is not None else "",
@@ -323,7 +346,7 @@ class Login:
         if self.config.general.application_name_add_host:
             settings["application_name"] = _with_host(settings, wire.peer)
         await pool.wait_ready()
-        pid, secret = self._clients.new_key()
+        pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
         overlay = {
             TRACKED[name]: as_reported(name, value, pool.parameters)
             for name, value in settings.items()

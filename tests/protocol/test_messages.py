@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import PoolTimeout
-from router.protocol import messages
+from router.protocol import codes, messages
 from tests.support.wire import Message
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -44,8 +44,8 @@ def read(data: bytes) -> Message:
             b"\0\0\0\x12\0\3\0\0user\0ann\0\0",
         ),
         (
-            messages.negotiate_protocol_version(0, [b"_pq_.x"]),
-            b"v\0\0\0\x13\0\0\0\0\0\0\0\1_pq_.x\0",
+            messages.negotiate_protocol_version(codes.PROTOCOL_3_2, [b"_pq_.x"]),
+            b"v\0\0\0\x13\0\3\0\2\0\0\0\1_pq_.x\0",
         ),
     ],
 )

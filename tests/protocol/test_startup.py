@@ -44,6 +44,15 @@ def test_a_startup_message_has_its_parameters() -> None:
     assert found.needs_negotiation
 
 
+@given(st.integers(0, 0xFFFF))
+def test_the_newest_version_that_both_speak_is_spoken(minor: int) -> None:
+    found = parse_first_packet(packet(3 << 16 | minor, b"user\0alice\0\0"))
+    assert isinstance(found, StartupMessage)
+    assert found.version == 3 << 16 | min(minor, 2)
+    assert found.needs_negotiation == (minor > 2)
+    assert found.takes_long_keys == (minor >= 2)
+
+
 def test_the_database_defaults_to_the_user() -> None:
     found = parse_first_packet(packet(codes.PROTOCOL_3_0, b"user\0alice\0database\0\0\0"))
     assert isinstance(found, StartupMessage)

@@ -54,7 +54,6 @@ PROTOCOL_4_0 = 4 << 16
 FIRST: dict[str, tuple[bytes, str]] = {
     "garbage": (b"\xde\xad\xbe\xef" * 8, "08P01"),
     "an HTTP request": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "08P01"),
-    "a TLS hello without a request": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "08P01"),
     "length 0": (struct.pack("!I", 0), "08P01"),
     "length 4": (struct.pack("!I", 4), "08P01"),
     "length 7": (struct.pack("!I", 7) + b"abc", "08P01"),
@@ -199,9 +198,14 @@ def test_what_comes_with_a_request_for_encryption_is_refused_as_by_postgresql(
 @pytest.mark.parametrize(
     ("parameters", "protocol", "body"),
     [
-        (LOGIN, PROTOCOL_3_2, struct.pack("!II", 0, 0)),
-        ({**LOGIN, "_pq_.a": "1"}, 3 << 16, struct.pack("!II", 0, 1) + b"_pq_.a\0"),
-        ({**LOGIN, "_pq_.a": "1"}, PROTOCOL_3_2, struct.pack("!II", 0, 1) + b"_pq_.a\0"),
+        (LOGIN, 3 << 16 | 3, struct.pack("!II", PROTOCOL_3_2, 0)),
+        (LOGIN, 3 << 16 | 9999, struct.pack("!II", PROTOCOL_3_2, 0)),
+        ({**LOGIN, "_pq_.a": "1"}, 3 << 16, struct.pack("!II", 3 << 16, 1) + b"_pq_.a\0"),
+        (
+            {**LOGIN, "_pq_.a": "1"},
+            PROTOCOL_3_2,
+            struct.pack("!II", PROTOCOL_3_2, 1) + b"_pq_.a\0",
+        ),
     ],
 )
 def test_a_newer_protocol_is_negotiated_down(

@@ -21,6 +21,7 @@ from tests.support.wire import (
     rows,
     run,
     sqlstates,
+    startup,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ SLEEP = query("SELECT pg_sleep(60)")
 def router(module_router: ModuleRouter, pool_for: PoolFor) -> RouterProcess:
     """With pools of one server."""
     return module_router({"one": pool_for(), "session": pool_for(mode="session")})
+
+
+@pytest.fixture(scope="module")
+def newer(module_router: ModuleRouter, pool_for: PoolFor) -> RouterProcess:
+    """One that asks its servers for protocol 3.2."""
+    return module_router({"one": pool_for()}, 'server_max_protocol_version = "3.2"')
 
 
 @pytest.fixture
@@ -85,6 +92,27 @@ def test_a_running_statement_is_cancelled_any_number_of_times(
             assert sqlstates(answers) == ["57014"]
             assert answers[-1].body == b"I"
             assert client.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize(("minor", "size"), [(0, 4), (1, 4), (2, 32), (3, 32)])
+@pytest.mark.parametrize("which", ["router", "newer"])
+def test_a_key_is_as_long_as_the_version_of_the_protocol_allows(
+    request: pytest.FixtureRequest, database: Database, which: str, minor: int, size: int
+) -> None:
+    router: RouterProcess = request.getfixturevalue(which)
+    login = {"user": "postgres", "database": "one"}
+    with WireClient(router.port) as client:
+        client.send(startup(login, protocol=3 << 16 | minor))
+        [key] = (each.body for each in client.read_until("Z") if each.kind == "K")
+        pid, secret = int.from_bytes(key[:4], "big"), key[4:]
+        assert len(secret) == size
+        client.send(SLEEP)
+        wait_for_sleep(database)
+        for wrong in (secret[:-1], secret + b"x", secret[:-1] + bytes((secret[-1] ^ 1,))):
+            cancel(router.port, pid, wrong)
+        assert not client.has_input()
+        cancel(router.port, pid, secret)
+        assert sqlstates(client.read_until("Z")) == ["57014"]
 
 
 def test_a_cancelled_transaction_fails_and_keeps_its_server(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -14,6 +15,8 @@ import pytest
 from tests.support.router import (
     ADMIN,
     ADMIN_PASSWORD,
+    HOST,
+    PATIENCE,
     PoolText,
     RouterProcess,
     primary_of,
@@ -149,6 +152,84 @@ def test_clients_come_by_tls(
     ) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         assert connection.pgconn.ssl_in_use
+
+
+@pytest.mark.parametrize("version", ["3.0", "3.2"])
+def test_clients_may_begin_with_tls(
+    router: RouterProcess, certificates: Certificates, version: str
+) -> None:
+    """Without asking for it, as libpq since PostgreSQL 17."""
+    options = f"sslnegotiation=direct sslmode=verify-full max_protocol_version={version}"
+    with psycopg.connect(
+        f"{router.dsn('db')} {options} sslrootcert={certificates.ca}"
+    ) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert connection.pgconn.ssl_in_use
+
+
+def direct(
+    router: RouterProcess, certificates: Certificates, protocols: list[str]
+) -> ssl.SSLSocket:
+    """A connection that begins with TLS, and says what will be spoken there."""
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    sock = socket.create_connection((HOST, router.port), PATIENCE)
+    return context.wrap_socket(sock, server_hostname="localhost")
+
+
+@pytest.mark.parametrize("protocols", [[], ["http/1.1"], ["postgres"]])
+def test_who_begins_with_tls_has_to_say_that_it_speaks_postgresql(
+    router: RouterProcess, certificates: Certificates, protocols: list[str]
+) -> None:
+    with direct(router, certificates, protocols) as sock:
+        answer = b""
+        while data := sock.recv(1024):
+            answer += data
+        assert b"without ALPN protocol negotiation extension" in answer
+
+
+def test_who_began_with_tls_need_not_ask_for_it(
+    router: RouterProcess, certificates: Certificates
+) -> None:
+    with direct(router, certificates, ["h2", "postgresql"]) as sock:
+        assert sock.selected_alpn_protocol() == "postgresql"
+        sock.sendall(SSL_REQUEST)
+        answer = b""
+        while data := sock.recv(1024):
+            answer += data
+        assert b"encryption was asked for twice" in answer
+
+
+def test_the_first_bytes_of_tls_may_come_one_by_one(
+    router: RouterProcess, certificates: Certificates
+) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.set_alpn_protocols(["postgresql"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection((HOST, router.port), PATIENCE) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                for byte in outgoing.read():
+                    sock.send(bytes((byte,)))
+                incoming.write(sock.recv(4096))
+            else:
+                break
+        assert tls.selected_alpn_protocol() == "postgresql"
+
+
+def test_tls_from_the_first_byte_ends_where_tls_is_off(
+    start_router: Callable[..., RouterProcess], tls_server: Server
+) -> None:
+    router = start_router({"db": PoolText([primary_of(tls_server)])})
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(router.dsn("db"), sslmode="require", sslnegotiation="direct")
+    with psycopg.connect(router.dsn("db")) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_a_client_that_trusts_another_authority_does_not_come_in(
