@@ -1,0 +1,78 @@
+"""What PgCat's statistics specs expect of SHOW POOLS and SHOW STATS, with a real server."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.router import PoolText, RouterProcess, primary_of, wait_until
+from tests.support.wire import WireClient, query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.cluster.server import Server
+
+OTHERS = ("cl_cancel_req", "sv_used", "sv_tested", "sv_login")
+
+
+@pytest.fixture
+def router(start_router: Callable[..., RouterProcess], postgres: Server) -> RouterProcess:
+    pool = PoolText([primary_of(postgres)], pool_size=2, options="connect_timeout = 30000")
+    return start_router({"db": pool})
+
+
+@pytest.fixture
+def clients(router: RouterProcess) -> Iterator[list[WireClient]]:
+    """Four of them."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(WireClient.login(router.port, "db")) for _ in range(4)]
+
+
+def served(router: RouterProcess) -> dict[str, str] | None:
+    """The row of SHOW POOLS, once two clients have a server."""
+    row = router.pool("db")
+    return row if row["cl_active"] == "2" else None
+
+
+@pytest.mark.slow
+def test_a_window_tells_the_time_of_each_of_its_queries(
+    router: RouterProcess, clients: list[WireClient]
+) -> None:
+    for _ in range(3):
+        clients[0].query("SELECT pg_sleep(0.25)")
+
+    def averaged() -> dict[str, str] | None:
+        [row] = router.admin("SHOW STATS")
+        return row if row["avg_query_time"] != "0" else None
+
+    row = wait_until("the window of 15 seconds is over", averaged)
+    assert row is not None
+    assert 750 <= int(row["total_query_time"]) < 1500
+    assert 250 <= int(row["avg_query_time"]) < 500
+    assert int(row["avg_query_time"]) == int(row["total_query_time"]) // 3
+    assert (row["total_query_count"], row["total_xact_count"]) == ("3", "3")
+
+
+def test_a_pool_that_is_overwhelmed_has_clients_that_wait_and_none_that_are_idle(
+    router: RouterProcess, clients: list[WireClient], postgres: Server
+) -> None:
+    with WireClient.login(postgres.port, "postgres") as holder:
+        holder.query("SELECT pg_advisory_lock(815)")
+        for client in clients:
+            client.send(query("SELECT pg_advisory_xact_lock_shared(815)"))
+        wait_until("two wait", lambda: router.pool("db")["cl_waiting"] == "2")
+        row = wait_until("two are served", lambda: served(router))
+        assert (row["cl_waiting"], row["cl_idle"]) == ("2", "0")
+        assert (row["sv_active"], row["sv_idle"]) == ("2", "0")
+        assert {row[name] for name in OTHERS} == {"0"}
+        assert int(row["maxwait"]) * 10**6 + int(row["maxwait_us"]) > 0
+        holder.query("SELECT pg_advisory_unlock(815)")
+        for client in clients:
+            client.read_until("Z")
+    row = router.pool("db")
+    assert (row["cl_active"], row["cl_idle"], row["cl_waiting"]) == ("0", "4", "0")
+    assert (row["sv_active"], row["sv_idle"]) == ("0", "2")
+    assert (row["maxwait"], row["maxwait_us"]) == ("0", "0")
