@@ -475,6 +475,7 @@ async def serve(
             async with trio.open_nursery() as nursery:
                 router = Router(config, config_path, value_files, nursery)
                 router.apply(config)
+                router.view.listens([(sock.fileno(), *_first([sock])) for sock in listening])
                 metrics_port = await _start_metrics(router, nursery)
                 nursery.start_soon(router.engine.run)
                 nursery.start_soon(router.upkeep)

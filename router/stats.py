@@ -279,6 +279,7 @@ class ClientSnapshot:
         xact_us: for how long its transaction has been open.
         wait_us: how long it has been waiting for a server.
         statements: that it has prepared.
+        fd: of its connection.
         pinned: what it keeps its server for, and for how long that has been so, in
             microseconds.
     """
@@ -303,6 +304,7 @@ class ClientSnapshot:
     statements: int = 0
     pinned: str = ""
     pinned_us: int = 0
+    fd: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +314,7 @@ class ServerSnapshot:
     Attributes:
         activity, xact_us, client_id: of the client that has it.
         close_needed: it is closed when it is released.
+        fd: of the connection.
     """
 
     server_id: int
@@ -337,6 +340,7 @@ class ServerSnapshot:
     client_id: int | None = None
     xact_us: int = 0
     close_needed: bool = False
+    fd: int = -1
     ip: str = ""
 
     @property
@@ -540,6 +544,9 @@ class HistogramSnapshot:
 
 class View(Protocol):
     """Where the admin database and the metrics read from."""
+
+    def listening(self) -> list[tuple[int, str, int]]:
+        """Where clients come in: descriptor, address, port; 0 of a Unix socket."""
 
     def pools(self) -> list[PoolSnapshot]:
         """All pools, in the order of the configuration."""

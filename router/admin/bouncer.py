@@ -396,6 +396,70 @@ def sockets(view: View, *, active: bool = False) -> list[Socket]:
     ]
 
 
+# --- SHOW FDS
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A row of SHOW FDS; `link` is the descriptor at the other end."""
+
+    fd: int
+    task: str
+    user: str | None
+    database: str | None
+    addr: str
+    port: int
+    link: int | None = None
+
+
+# Keys of cancel requests and passwords are nobody's to see, and settings are not kept by
+# descriptor.
+FDS: Final[tuple[Column[Descriptor], ...]] = (
+    int4("fd", lambda row: row.fd),
+    text("task", lambda row: row.task),
+    text("user", lambda row: row.user),
+    text("database", lambda row: row.database),
+    text("addr", lambda row: row.addr),
+    int4("port", lambda row: row.port),
+    numeric("cancel", lambda _: None),
+    int4("link", lambda row: row.link),
+    text("client_encoding", lambda _: None),
+    text("std_strings", lambda _: None),
+    text("datestyle", lambda _: None),
+    text("timezone", lambda _: None),
+    text("password", lambda _: None),
+)
+
+
+def descriptors(view: View) -> list[Descriptor]:
+    """Of the sockets that clients come in by, of clients, and of connections to servers."""
+    found = [
+        Descriptor(fd, "pooler", None, None, addr if port else "unix", port)
+        for fd, addr, port in view.listening()
+    ]
+    clients, servers = view.clients(), view.servers()
+    of_clients = {client.client_id: client.fd for client in clients}
+    of_servers = {server.server_id: server.fd for server in servers}
+    for task, rows, links in (
+        ("client", [(client.fd, client_socket(client)) for client in clients], of_servers),
+        ("server", [(server.fd, server_socket(server)) for server in servers], of_clients),
+    ):
+        found += [
+            Descriptor(
+                fd,
+                task,
+                row.user,
+                row.database,
+                row.addr,
+                row.port,
+                None if row.link is None else links.get(row.link),
+            )
+            for fd, row in rows
+            if fd >= 0
+        ]
+    return found
+
+
 # --- the rest
 
 

@@ -151,7 +151,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HEALTH|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
         "SHOW QUERIES|TRANSACTIONS|ERRORS",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
-        "SHOW SOCKETS|ACTIVE_SOCKETS|STATE|MEM",
+        "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
         "SET key = arg",
         "RELOAD [DRY RUN]",
@@ -318,6 +318,11 @@ def _sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
 @table("SHOW ACTIVE_SOCKETS", bouncer.SOCKETS)
 def _active_sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
     return bouncer.sockets(console.view, active=True)
+
+
+@table("SHOW FDS", bouncer.FDS)
+def _fds(console: Console, _arguments: Words) -> list[bouncer.Descriptor]:
+    return bouncer.descriptors(console.view)
 
 
 @table("SHOW STATE", bouncer.STATE)

@@ -121,6 +121,7 @@ class AdminSession:
             error_count=self._error_count,
             age_seconds=int(time.monotonic() - self._opened_at),
             maxwait_us=0,
+            fd=-1 if self.link is None else self.link.fd,
         )
 
     # --- what the link tells

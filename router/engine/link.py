@@ -46,15 +46,17 @@ class Output(Driven):
     Attributes:
         congested: unsent output is above HIGH_WATER: stop producing until `on_drained`.
         sent, received: bytes over the life of the link.
+        fd: its descriptor; -1 if it has none.
     """
 
-    __slots__ = ("closed", "congested", "received", "sent")
+    __slots__ = ("closed", "congested", "fd", "received", "sent")
 
     def __init__(self) -> None:
         self.closed = False
         self.congested = False
         self.sent = 0
         self.received = 0
+        self.fd = -1
 
     def write(self, data: bytes) -> None:
         """Queue bytes."""
@@ -129,6 +131,7 @@ class Link(Output):
         self._recv: Final[Callable[[int], bytes]] = sock.recv
         self._send: Final[Callable[[bytes | memoryview], int]] = sock.send
         self._fd: Final = sock.fileno()
+        self.fd = self._fd
         self._handler: Final = handler
         self._on_data: Final = handler.on_data
         self._out: list[bytes | memoryview] = []

@@ -93,6 +93,7 @@ class Clients:
                 statements=len(session.batch.names.statements),
                 pinned="" if pin is None else str(pin),
                 pinned_us=0 if pin is None else microseconds(now - pin.since),
+                fd=-1 if session.client.link is None else session.client.link.fd,
             )
             for session in self._sessions.values()
             for server, pin in ((session.lease.server, session.lease.pin),)

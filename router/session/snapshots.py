@@ -235,6 +235,7 @@ def server_snapshots(
             client_id=None if holder is None else holder.client.pid,
             xact_us=0 if holder is None else microseconds(holder.lease.transaction_age(now)),
             close_needed=server.expires_at <= now or part.is_closing,
+            fd=-1 if server.link is None else server.link.fd,
             ip=server.ip,
         )
         for pool in pools

@@ -119,6 +119,7 @@ CLIENT = ClientSnapshot(
     statements=7,
     pinned="LISTEN",
     pinned_us=8,
+    fd=11,
 )
 
 SERVER = ServerSnapshot(
@@ -145,6 +146,7 @@ SERVER = ServerSnapshot(
     client_id=0xBEEF,
     xact_us=5,
     close_needed=True,
+    fd=12,
     ip="10.0.0.1",
 )
 
@@ -287,6 +289,10 @@ class FakeView:
     transaction_rows: list[TransactionSnapshot] = field(default_factory=lambda: [TRANSACTION])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
+
+    def listening(self) -> list[tuple[int, str, int]]:
+        """Where clients come in."""
+        return [(5, "0.0.0.0", 6432), (6, "/run/pgcat/.s.PGSQL.6432", 0)]
 
     def pools(self) -> list[PoolSnapshot]:
         """The pools."""

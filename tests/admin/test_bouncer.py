@@ -44,6 +44,10 @@ COLUMNS = {
     "SHOW SERVERS": SOCKET,
     "SHOW SOCKETS": SOCKET,
     "SHOW ACTIVE_SOCKETS": SOCKET,
+    "SHOW FDS": (
+        "fd task user database addr port cancel link client_encoding std_strings datestyle "
+        "timezone password"
+    ),
     "SHOW STATE": "key value",
     "SHOW MEM": "name size used free memtotal",
     "SHOW PEERS": "peer_id host port pool_size",
@@ -177,6 +181,17 @@ def test_users_are_counted_over_all_databases() -> None:
     lists = dict(row.split() for row in table("SHOW LISTS", view))
     assert (lists["databases"], lists["users"], lists["pools"]) == ("2", "1", "2")
     assert (lists["used_clients"], lists["used_servers"]) == ("2", "1")
+
+
+def test_descriptors_link_to_each_other_and_tell_no_secret() -> None:
+    assert table("SHOW FDS") == [
+        "5 pooler - - 0.0.0.0 6432 - - - - - - -",
+        "6 pooler - - unix 0 - - - - - - -",
+        "11 client ann app 10.0.0.7 4711 - 12 - - - - -",
+        "12 server ann app 10.0.0.1 5433 - 11 - - - - -",
+    ]
+    gone = FakeView(client_rows=[replace(CLIENT, fd=-1)], server_rows=[])
+    assert len(table("SHOW FDS", gone)) == 2
 
 
 def test_the_state_is_paused_if_all_pools_are() -> None:
