@@ -169,6 +169,8 @@ SESSION = (
     "answered",
     "names",
     "batch_route",
+    "provisions",
+    "whole_batch",
     "script",
     "batch",
     "resend",

@@ -21,6 +21,44 @@ if TYPE_CHECKING:
 _MOST_BYTES: Final = 8 << 20
 
 
+class Foregoer(ReplySink):
+    """A batch of the router's own that goes ahead of a client's statement, and prepares it."""
+
+    def __init__(
+        self, done: Callable[[bytes], None], hear: Callable[[bytes], None] | None = None
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            done: is given the body of the ErrorResponse, if there was one.
+            hear: is given the notifications that come with the answer.
+        """
+        self._done: Final = done
+        self._hear: Final = hear
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def reply(self, data: bytes) -> None:
+        """Keep a part of the answer."""
+        self._size += len(data)
+        if self._size <= _MOST_BYTES:
+            self._data.append(data)
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """It is complete."""
+        data = b"".join(self._data)
+        error = b""
+        pos = 0
+        while pos + HEADER.size <= len(data):
+            kind, length = HEADER.unpack_from(data, pos)
+            if kind == codes.ERROR_RESPONSE:
+                error = data[pos + 5 : pos + 1 + length]
+            elif kind == codes.NOTIFICATION_RESPONSE and self._hear is not None:
+                self._hear(data[pos : pos + 1 + length])
+            pos += 1 + length
+        self._done(error)
+
+
 class CollectedAnswer(ReplySink):
     """Gathers rows in text format, and gives them to whoever has asked."""
 

@@ -51,7 +51,7 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
         return
     if found and pool.settings.cleanup_server_connections:
         if marks.drops_statements(found):
-            server.statements.clear()
+            server.forget_statements()
         if found & (marks.SET | marks.UNKNOWN):
             server.forget_variables()
         server.send_query(marks.cleanup(found))

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..errors import RouterError
+    from ..protocol.naming import Change
+    from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
-    from ..routing.types import Role
+    from ..routing.types import Analysis, Role
     from .address_pool import AddressPool
     from .leftovers import Leftovers
     from .server import ServerConnection
@@ -74,6 +76,13 @@ class PoolClient(ReplySink):
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server has reported a setting; `swallowed`: in answer to the router's own SET."""
+        raise NotImplementedError
+
+    def statement_named(self, change: Change) -> Statement[Analysis | None] | None:
+        """Its SQL has changed what a name means; returns what that means now, if anything.
+
+        None after a PREPARE: the statement cannot follow the client.
+        """
         raise NotImplementedError
 
     def settings_reset(self, *, everything: bool) -> None:

@@ -59,8 +59,14 @@ _KEPT: Final = (
     ),
     (marks.CURSOR, "cursor WITH HOLD", "pg_catalog.pg_cursors WHERE is_holdable"),
     (marks.LISTEN, "LISTEN", "pg_catalog.pg_listening_channels()"),
-    (marks.PREPARE, "PREPARE", "pg_catalog.pg_prepared_statements WHERE from_sql"),
+    (
+        marks.PREPARE,
+        "PREPARE",
+        "pg_catalog.pg_prepared_statements WHERE from_sql"
+        " AND NOT pg_catalog.starts_with(name, 'PGCAT_')",
+    ),
 )
+_MOST: Final = 1000
 _HIDDEN: Final = "LOAD, setseed or dblink"
 _SESSION_USER: Final = "SET SESSION AUTHORIZATION"
 
@@ -84,18 +90,31 @@ class Leftovers:
         self.marks: Final = left
 
 
-def question(found: int, custom: Iterable[str]) -> bytes:
-    """The query for what marks may stand for, and for custom settings of these names."""
+def question(found: int, custom: Iterable[str], named: Sequence[bytes] = ()) -> bytes:
+    """The query for what marks may stand for.
+
+    Args:
+        found: the marks.
+        custom: names of custom settings that may be there.
+        named: names of statements that may be there, and that can be anywhere.
+    """
     parts = []
     if found & (marks.SET | marks.UNKNOWN):
         names = ", ".join(map(quote_literal, custom))
         parts.append(_SETTINGS + (_CUSTOM.format(names=names) if names else ""))
     parts += [
-        f"\nSELECT 'k', '{mark}', NULL WHERE EXISTS (SELECT FROM {where})"
+        f"\nSELECT 'k', '{mark}', NULL WHERE EXISTS (SELECT FROM {where}"
+        f"{_but(named) if mark == marks.PREPARE and named else ''})"
         for mark, _, where in _KEPT
         if found & (mark | marks.UNKNOWN)
     ]
     return "\nUNION ALL".join(parts).encode("ascii")
+
+
+def _but(named: Sequence[bytes]) -> str:
+    """That a statement is none of these; of too many it is not asked."""
+    listed = ", ".join(quote_literal(name.decode("ascii", "replace")) for name in named[:_MOST])
+    return f" AND name OPERATOR(pg_catalog.<>) ALL (ARRAY[{listed}]::pg_catalog.text[])"
 
 
 def unhurried(sql: bytes) -> bytes:

@@ -392,13 +392,15 @@ class Pool:
         """Whether each shard has told about its tables, so that no statement is misjudged."""
         return self._catalogue is None or self._catalogue.is_complete
 
-    def statement(self, body: bytes, context: str) -> Statement[Analysis | None]:
+    def statement(
+        self, body: bytes, context: str, rest: bytes = b""
+    ) -> Statement[Analysis | None]:
         """The shared statement for the body of a Parse; see `StatementRegistry.get`."""
-        return self.statements.get(body, context)
+        return self.statements.get(body, context, rest)
 
-    def statement_apart(self, body: bytes) -> Statement[Analysis | None]:
+    def statement_apart(self, body: bytes, rest: bytes = b"") -> Statement[Analysis | None]:
         """A statement for the body of a Parse that nobody else gets."""
-        return self.statements.made(body)
+        return self.statements.made(body, rest)
 
     # --- what servers know
 

@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, ServerLost, ServerProtocolError
 from ..printable import printable
-from ..protocol import codes, marks, messages
+from ..protocol import codes, marks, messages, naming
 from ..protocol.backend import BackendStream
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
 from . import leftovers
-from .answer import CollectedAnswer
+from .answer import CollectedAnswer, Foregoer
 from .contracts import Loss, PoolClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..engine.link import Output
+    from ..protocol.prepared import Statement
+    from ..protocol.segments import Step
+    from ..routing.types import Analysis
     from ..stats import Counters
     from .address_pool import AddressPool
     from .answer import Row
@@ -72,6 +75,7 @@ class ServerConnection(BackendStream):
         client: who holds it alone; None while nobody does.
         pid, secret: its key for cancel requests.
         statements: the prepared statements that it has.
+        named: those that it has by names that clients gave them, for their SQL.
         variables: the client's settings that were last applied.
         marks: what its client may have left behind.
         may_reset_all: of a statement that the router keeps no record of, a RESET may be of all.
@@ -104,6 +108,7 @@ class ServerConnection(BackendStream):
         self.parameters.update(parameters)
         self.baseline: Final = dict(parameters)
         self.statements: Final = ServerStatements(statement_capacity)
+        self.named: Final[dict[bytes, Statement[Analysis | None]]] = {}
         self.serial: Final = secrets.randbits(31)
         self.link: Output | None = None
         self.state = ServerState.LOGIN
@@ -169,6 +174,41 @@ class ServerConnection(BackendStream):
         self._applying = variables
         return True
 
+    # --- what it knows by names of its client's
+
+    def forget_statements(self) -> None:
+        """It has dropped all that was prepared."""
+        self.statements.clear()
+        self.named.clear()
+
+    def forget_named(self, names: list[bytes]) -> None:
+        """Have it drop statements that are another client's; no error can come of that."""
+        segment = Segment(None)
+        segment.extended = True
+        self.queue.append(segment)
+        for name in names:
+            del self.named[name]
+        closes = [messages.close_statement(name) for name in names]
+        self.send(b"".join(closes) + messages.SYNC)
+
+    def go_ahead(
+        self,
+        parts: list[tuple[bytes, Step]],
+        done: Callable[[bytes], None],
+    ) -> None:
+        """Send messages of the router's own; `done` is given the error, if there is one."""
+
+        def answered(error: bytes) -> None:
+            self._end_own()
+            done(error)
+
+        segment = Segment.batch(Foregoer(answered, self.on_async))
+        self.queue.append(segment)
+        for _, step in parts:
+            segment.expect(step)
+        segment.sync(keep_script=True)
+        self.send(b"".join([data for data, _ in parts]) + messages.SYNC)
+
     def forget_variables(self) -> None:
         """A RESET ALL is on its way: the settings of the last client are gone."""
         self.variables = EMPTY
@@ -192,7 +232,7 @@ class ServerConnection(BackendStream):
         """
         found = self.marks & marks.ASKED
         names = tuple(custom)
-        sql = leftovers.question(found, names)
+        sql = leftovers.question(found, names, list(self.named))
 
         def answered(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:
             if error is not None and error.get("C") == "57014" and attempt < _ATTEMPTS:
@@ -315,6 +355,8 @@ class ServerConnection(BackendStream):
         """A segment is over; those of the router itself are acted on here."""
         if segment.sink is not None:
             return
+        if segment.changes is not None:
+            self.marks |= marks.PARSE  # its client has left
         self._end_own()
         if self._applying is not None:
             applied, self._applying = self._applying, None
@@ -359,9 +401,11 @@ class ServerConnection(BackendStream):
 
     def on_tag(self, tag: bytes) -> None:
         """Note what a command has left on the connection."""
-        if tag in (b"DEALLOCATE ALL", b"DISCARD ALL"):
-            self.statements.clear()
         segment = self.queue[0]
+        if tag in naming.TAGS:
+            self._on_naming(segment, tag)
+            if tag != naming.DISCARD_ALL:
+                return
         if segment.sink is not None or segment.orphaned:
             if not (segment.is_local and tag == b"SET"):
                 self.marks |= marks.of_tag(tag)
@@ -381,6 +425,34 @@ class ServerConnection(BackendStream):
                 if listener is not None:
                     is_all = segment.resets_all or self.may_reset_all or tag != b"RESET"
                     listener.settings_reset(everything=is_all)
+
+    def _on_naming(self, segment: Segment, tag: bytes) -> None:
+        """A command has changed what names of statements mean: the client's, if we know it."""
+        if tag in (naming.DEALLOCATE_ALL, naming.DISCARD_ALL):
+            self.forget_statements()
+        if self.swallows(segment):
+            return
+        if segment.orphaned:
+            self.marks |= marks.PARSE
+        if segment.sink is None:
+            return
+        change = segment.changes.popleft() if segment.changes else None
+        listener = self._listener
+        if change is None or change.tag != tag or listener is None:
+            segment.changes = None
+            if tag == naming.PREPARE:
+                self.marks |= marks.PREPARE
+            elif tag == naming.DEALLOCATE:
+                self.marks |= marks.PARSE
+            return
+        statement = listener.statement_named(change)
+        if tag == naming.DEALLOCATE:
+            self.named.pop(change.name, None)
+        elif tag == naming.PREPARE:
+            if statement is None:
+                self.marks |= marks.PREPARE
+            else:
+                self.named[change.name] = statement
 
     def on_error(self, sqlstate: bytes, head: bytes) -> None:
         """Learn from an error what it says about our picture of the connection."""

@@ -33,7 +33,7 @@ from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, s
 from .hooks import ServerHooks
 from .messages import is_farewell, parse_error_fields
 from .prepared import UNCLEAR
-from .segments import EMIT, ReplySink, Segment, is_plain
+from .segments import EMIT, SWALLOW, ReplySink, Segment, is_plain
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
@@ -223,7 +223,7 @@ class BackendStream(ServerHooks):
                 self.on_tag(string_in(data, pos, after))
             if segment.copying:
                 segment.complete()
-            if segment.shape is not None:
+            if segment.shape is not None and not (scripted and self.swallows(segment)):
                 segment.completed(_rows_in(data, pos + 5, after - 1))
         elif kind == codes.COPY_IN_RESPONSE:
             return self._copy_in(segment, data, start, after)
@@ -317,6 +317,16 @@ class BackendStream(ServerHooks):
             segment.opening = 0
         elif self.unnamed == segment.opening:
             self.lose_unnamed()
+
+    @staticmethod
+    def swallows(segment: Segment) -> bool:
+        """Whether what is answered next of a segment is of the router's own."""
+        steps = segment.steps
+        return (
+            steps is not None
+            and segment.step < len(steps)
+            and steps[segment.step].order == SWALLOW
+        )
 
     def lose_unnamed(self) -> None:
         """Whatever was to become of the unnamed statement may not have happened."""

@@ -11,8 +11,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from .naming import naming_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .naming import Naming
 
 SET: Final = 1
 PREPARE: Final = 2
@@ -41,6 +45,7 @@ class Glance:
         is_local: it is one SET LOCAL, whose tag tells of nothing that would be left.
         custom: custom settings that it may set, which no catalogue lists, in lower case.
         resets: settings that it resets, in lower case.
+        naming: what it says of prepared statements by their names.
     """
 
     __slots__ = (
@@ -49,6 +54,7 @@ class Glance:
         "is_local",
         "leaves",
         "may_copy",
+        "naming",
         "resets",
         "resets_all",
     )
@@ -63,6 +69,7 @@ class Glance:
         is_local: bool = False,
         custom: tuple[str, ...] = (),
         resets: tuple[str, ...] = (),
+        naming: Naming | None = None,
     ) -> None:
         self.leaves: Final = leaves
         self.may_copy: Final = may_copy
@@ -71,6 +78,7 @@ class Glance:
         self.is_local: Final = is_local
         self.custom: Final = custom
         self.resets: Final = resets
+        self.naming: Final = naming
 
     def __repr__(self) -> str:
         return f"<Glance {self.leaves:#x} {self.may_copy=} {self.resets_all=} {self.alters=}>"
@@ -189,7 +197,7 @@ def changes_catalogue(tag: bytes) -> bool:
 
 
 def of_text(sql: bytes) -> Glance:
-    """What there is to be known of a text beforehand."""
+    """What there is to be known of a text beforehand, which may be all of a message."""
     # As text, because looking for bytes in bytes raises and drops an exception each time.
     low = sql.decode("latin-1").lower()
     # `in` costs a tenth of a regular expression.
@@ -221,7 +229,12 @@ def of_text(sql: bytes) -> Glance:
         or (low[:6] not in _NO_ALTERS and _FIRST_ALTERS.match(low) is not None)
         or (0 <= low.find(";") < len(low) - 1 and _NEXT_ALTERS.search(low) is not None)
     )
-    if not (leaves or may_copy or resets_all or custom or resets or alters):
+    naming = None
+    if "prepare" in low or "execute" in low or "deallocate" in low or "discard" in low:
+        naming = naming_in(sql)
+        if naming is not None and naming.only_prepares:
+            return Glance(naming=naming)  # what it prepares is looked at when that is run
+    if not (leaves or may_copy or resets_all or custom or resets or alters or naming):
         return HARMLESS
     return Glance(
         leaves,
@@ -231,6 +244,7 @@ def of_text(sql: bytes) -> Glance:
         is_local=alters and _SET_LOCAL.match(low) is not None,
         custom=custom,
         resets=resets,
+        naming=naming,
     )
 
 

@@ -257,6 +257,16 @@ def close_statement(name: bytes) -> bytes:
     return HEADER.pack(codes.CLOSE, len(name) + 6) + b"S" + name + b"\0"
 
 
+def close_portal(name: bytes) -> bytes:
+    """A Close of a portal."""
+    return HEADER.pack(codes.CLOSE, len(name) + 6) + b"P" + name + b"\0"
+
+
+def execute(portal: bytes) -> bytes:
+    """An Execute to the end."""
+    return HEADER.pack(codes.EXECUTE, len(portal) + 9) + portal + bytes(5)
+
+
 def describe_statement(name: bytes) -> bytes:
     """A Describe of a prepared statement."""
     return HEADER.pack(codes.DESCRIBE, len(name) + 6) + b"S" + name + b"\0"

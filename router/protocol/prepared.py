@@ -49,6 +49,8 @@ class Statement(Generic[A]):
     Attributes:
         name: its name on every server, made once.
         body: what follows the name in Parse: text, NUL, Int16 count, Int32 type oids.
+        rest: what follows the name in the PREPARE that makes it, if that is SQL; the body is
+            then for those who want to know what it does.
         analysis: what routing found out about the text.
         glance: what a look at the text has told.
         proven: the last server that was asked to parse it did so.
@@ -65,12 +67,20 @@ class Statement(Generic[A]):
         "name",
         "plan",
         "proven",
+        "rest",
         "shape",
     )
 
     def __init__(
-        self, body: bytes, analysis: A, glance: Glance, *, name: bytes | None = None
+        self,
+        body: bytes,
+        analysis: A,
+        glance: Glance,
+        *,
+        name: bytes | None = None,
+        rest: bytes = b"",
     ) -> None:
+        self.rest: Final = rest
         self.name: Final = NAME_PREFIX + b"%d" % next(_serial) if name is None else name
         self.body: Final = body
         self.analysis: Final = analysis
@@ -108,25 +118,27 @@ class StatementRegistry(Generic[A]):
     def __len__(self) -> int:
         return len(self._statements)
 
-    def get(self, body: bytes, context: str) -> Statement[A]:
+    def get(self, body: bytes, context: str, rest: bytes = b"") -> Statement[A]:
         """The statement for a body; `context` separates texts that mean different things.
+
+        With a `rest` it is that of a PREPARE, and that is what it is known by.
 
         The context is that of the client's settings (see `Variables`): under another
         search_path the same text names other tables, in another time zone other moments.
         """
-        key = (body, context)
+        key = (rest or body, context)  # the one ends in a zero byte, the other has none
         statement = self._statements.pop(key, None)
         if statement is None:
-            statement = self.made(body)
+            statement = self.made(body, rest)
         self._statements[key] = statement
         if len(self._statements) > self.capacity:
             del self._statements[next(iter(self._statements))]
         return statement
 
-    def made(self, body: bytes) -> Statement[A]:
+    def made(self, body: bytes, rest: bytes = b"") -> Statement[A]:
         """A new statement for a body, which is not kept here."""
         analysis, glance = self._analyse(body[: body.index(b"\0")])
-        return Statement(body, analysis, glance)
+        return Statement(body, analysis, glance, rest=rest)
 
     def clear(self) -> None:
         """Forget all: the schema has changed, what is parsed from now on is to be new."""

@@ -18,6 +18,8 @@ from . import codes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .naming import Change
+
 # --- steps of a script
 
 FORWARD: Final = 0
@@ -235,10 +237,10 @@ class Segment:
         waited: how long its client has waited for the server, in seconds.
         stalled: for how long the client did not take its answer.
         sqlstate: of its first error.
+        changes: what it may change about names of statements, each as soon as its tag comes.
     """
 
-    # Defaults are on the class: most segments change two or three of these, and one is made for
-    # every query.
+    # Defaults are on the class: most segments, of which each query has one, change but few.
     phase = SENT
     extended = False
     prefix = b""
@@ -266,6 +268,7 @@ class Segment:
     waited = 0.0
     stalled = 0.0
     sqlstate = b""
+    changes: deque[Change] | None = None
     # CopyInResponses that have arrived; CopyDones and CopyFails that were sent while this was
     # the last segment, and how many of these before the Sync.
     _copies = 0

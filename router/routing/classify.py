@@ -119,9 +119,10 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
         obstacle=obstacles.first,
         limit=limit,
     )
-    if options.sharded is None or len(pieces) > 1:
+    if len(pieces) > 1:
         return analysis
-    return with_execution(analysis, pieces[0][1], judgements[0], options.sharded.type)
+    kind = None if options.sharded is None else options.sharded.type
+    return with_execution(analysis, pieces[0][1], judgements[0], options.rules, kind)
 
 
 class _Parser:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from .constants import NULL
 from .sql.reader import arguments_of
-from .tokens import closing, unquoted
+from .tokens import calls, closing, unquoted
 from .types import KeyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .types import Analysis, KeyTerm, KeyValue
-    from .verdicts import Judgement
+    from .verdicts import FunctionRules, Judgement
 
 # Types of parameters that leave a key what it is; one that is not declared is the column's own.
 _TYPES: Final = {
@@ -29,17 +29,25 @@ _TYPES: Final = {
 
 
 def with_execution(
-    analysis: Analysis, tokens: list[str], judgement: Judgement, kind: KeyType
+    analysis: Analysis,
+    tokens: list[str],
+    judgement: Judgement,
+    rules: FunctionRules,
+    kind: KeyType | None,
 ) -> Analysis:
-    """Add what a lone PREPARE or EXECUTE says to the analysis of its text."""
-    if tokens[0] == "prepare" and judgement.inner:
+    """Add what a lone PREPARE or EXECUTE says to the analysis of its text.
+
+    Without a `kind` of keys there are none.
+    """
+    if kind is not None and tokens[0] == "prepare" and judgement.inner:
         untyped = analysis.untyped | frozenset(_converted(tokens, kind))
         return replace(analysis, prepares=unquoted(tokens[1]), untyped=untyped)
     run = execute_in(tokens, judgement)
     if not run:
         return analysis
+    runs_only = tokens[0] != "create" and all(map(rules.is_harmless, calls(run[2:])))
     name, arguments = _executed(run, kind)
-    return replace(analysis, executes=name, arguments=arguments)
+    return replace(analysis, executes=name, runs_only=runs_only, arguments=arguments)
 
 
 def execute_in(tokens: list[str], judgement: Judgement) -> list[str]:
@@ -65,10 +73,12 @@ def _converted(tokens: list[str], kind: KeyType) -> Iterator[int]:
         number += 1
 
 
-def _executed(tokens: list[str], kind: KeyType) -> tuple[str, tuple[KeyTerm | None, ...]]:
+def _executed(
+    tokens: list[str], kind: KeyType | None
+) -> tuple[str, tuple[KeyTerm | None, ...]]:
     """Return the name and the arguments of an EXECUTE."""
     name = unquoted(tokens[1]) if len(tokens) > 1 else ""
-    if tokens[2:3] != ["("]:
+    if kind is None or tokens[2:3] != ["("]:
         return name, ()
     return name, arguments_of(tokens[2 : closing(tokens, 2) + 1], kind)
 

@@ -95,7 +95,7 @@ def unknown_statement(name: str) -> RoutingError:
     return RoutingError(
         f'prepared statement "{name}" does not exist',
         sqlstate="26000",
-        hint="PREPARE and EXECUTE belong into one transaction, or into session mode.",
+        hint="Prepare it first, by a PREPARE that is no part of another statement.",
     )
 
 

@@ -284,6 +284,8 @@ class QueryRouter(Learner):
     def _role(self, analysis: Analysis, state: RoutingState) -> tuple[Role | None, str]:
         choice = state.choice
         if choice is ServerRole.AUTO or (choice is ServerRole.DEFAULT and self._splits):
+            if analysis.executes and analysis.runs_only:
+                analysis = self._executed(analysis, state)
             if not analysis.is_read:
                 return Role.PRIMARY, analysis.reason
             if self.activity is not None:
@@ -303,7 +305,7 @@ class QueryRouter(Learner):
         found = self._placement.shard(analysis, state, parameters)
         if not analysis.executes or not self.refuses or found[1] != "default_shard":
             return found
-        texts = state.prepared.get(analysis.executes)
+        texts = state.texts_of(analysis.executes)
         if not texts:
             raise unknown_statement(analysis.executes)
         places = set()
@@ -312,6 +314,14 @@ class QueryRouter(Learner):
             values = values_of(analysis, prepared)
             places.add(self._placement.shard(prepared, state, values))
         return places.pop() if len(places) == 1 else self._placement.differ(places)
+
+    def _executed(self, analysis: Analysis, state: RoutingState) -> Analysis:
+        """What an EXECUTE does: what it runs, if that is known to be a read."""
+        found = state.prepared_as(analysis.executes)
+        if found is None:
+            return analysis
+        executed = self.classify(found[1])
+        return executed if executed.is_read else analysis
 
     def note_prepared(self, analysis: Analysis, text: bytes, state: RoutingState) -> None:
         """A text is about to be sent: remember it if it is a PREPARE."""
@@ -356,7 +366,7 @@ class QueryRouter(Learner):
             literals = ()
         entry = Entry(analysis, literals, self.sharder.literal)
         if (self._is_sticky and (analysis.keys or analysis.has_comment)) or (
-            self.refuses and (analysis.prepares or analysis.executes)
+            analysis.executes or (self.refuses and analysis.prepares)
         ):
             # It changes the client's state, each time, or depends on it.
             return entry

@@ -10,6 +10,7 @@ from .sharding import Sharder, check_plain
 from .types import CommandReply, Role, RouterOptions, ServerRole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
 Override = tuple[int | None, ServerRole, bool | None]
@@ -34,6 +35,10 @@ LONGEST: Final = 8 << 10
 _ROLES: Final = {ServerRole.PRIMARY: Role.PRIMARY, ServerRole.REPLICA: Role.REPLICA}
 
 
+def _unknown(name: str) -> tuple[bytes, bytes] | None:
+    return None
+
+
 class RoutingState:
     """What one client has set over the settings of its pool, until it changes that.
 
@@ -50,6 +55,8 @@ class RoutingState:
         has_odd_text: strings that the client writes may not be what they look like here.
         prepared: the texts of what it has prepared by PREPARE on the server that it holds, by
             name: all that the name may stand for.
+        prepared_as: tells the PREPARE, and the query in it, for a name that is known to stand
+            for one statement.
     """
 
     __slots__ = (
@@ -63,6 +70,7 @@ class RoutingState:
         "is_stuck",
         "is_under_way",
         "prepared",
+        "prepared_as",
         "primary_reads",
         "shard",
     )
@@ -70,6 +78,7 @@ class RoutingState:
     def __init__(self, *, has_odd_text: bool = False) -> None:
         self.has_odd_text = has_odd_text
         self.prepared: dict[str, tuple[bytes, ...]] = {}
+        self.prepared_as: Callable[[str], tuple[bytes, bytes] | None] = _unknown
         self.reset()
 
     def __repr__(self) -> str:
@@ -86,6 +95,13 @@ class RoutingState:
         self.has_local = False
         self.is_under_way = True
         self._keep()
+
+    def texts_of(self, name: str) -> tuple[bytes, ...]:
+        """The PREPAREs that an EXECUTE of this name may mean."""
+        found = self.prepared_as(name)
+        if found is None:
+            return self.prepared.get(name, ())
+        return found[:1] if len(found[0]) <= LONGEST else ()
 
     def note_prepared(self, name: str, text: bytes) -> None:
         """A PREPARE is sent; whether it succeeds does not matter."""

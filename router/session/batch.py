@@ -22,7 +22,8 @@ from .answered import AnsweredStatement
 from .batch_route import batch_route
 from .bound_keys import bound_values
 from .names import Names, Operation
-from .script import Script, WholeBatch
+from .script import Script
+from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,11 +119,27 @@ class Batch:
                 self.skipping = False
                 self._client.reply(messages.READY_IDLE)
             return True
+        if self.names.is_changing and kind in b"PBDC" and not self._names_are_settled():
+            return False
         server = self._lease.server
         if server is None:
             self._collect(kind, data, start, end)
             return True
         return self._send(server, kind, data, start, end)
+
+    def _names_are_settled(self) -> bool:
+        """See to it that what SQL has changed about names is known."""
+        if self.operations:
+            self.dispatch()
+            if self._lease.is_pending:
+                return False
+        server = self._lease.server
+        if server is not None:
+            segment = self.script.open_segment(server)
+            if segment is not None and not (segment.failed or self.script.settle(server)):
+                return False
+        self.names.is_changing = False
+        return True
 
     def _send(
         self, server: ServerConnection, kind: int, data: bytes, start: int, end: int

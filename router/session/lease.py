@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
     from ..protocol.marks import Glance
+    from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
-    from ..routing.types import Route
+    from ..routing.types import Analysis, Route
     from .client_settings import ClientSettings
 
 
@@ -112,6 +113,7 @@ class Lease:
     Attributes:
         holder: the session, as the pool knows it.
         pool: whose servers it uses; looked up again when it is retired.
+        statements: what the client has prepared, by its own names; see `Names`.
         settings: what the client has set, which goes with it from server to server.
         server: the one that it has.
         route: by which it was got, for one transaction.
@@ -156,6 +158,7 @@ class Lease:
         "route",
         "server",
         "settings",
+        "statements",
         "unnamed_in",
         "waited",
         "waiter",
@@ -177,6 +180,7 @@ class Lease:
         self.holder: Final = holder
         self.pool = pool
         self.settings: Final = settings
+        self.statements: Final[dict[bytes, Statement[Analysis | None]]] = {}
         self._find_pool: Final = find_pool
         self.server: ServerConnection | None = None
         self.route: Route | None = None
@@ -338,12 +342,21 @@ class Lease:
         self.xact_started = self.engine.now
         self.xact_open = False
         self.xact = None
+        if server.named:
+            self._part_names(server)
         settings = self.settings.variables
         if settings is not server.variables:
             self.awaits_settings = server.apply(settings)
         if settings.makes_temporary:
             server.marks |= marks.TEMP
         return not self.awaits_settings
+
+    def _part_names(self, server: ServerConnection) -> None:
+        """What others have there by a name is not what the client means by it, if anything."""
+        mine = self.statements
+        gone = [name for name, held in server.named.items() if mine.get(name) is not held]
+        if gone:
+            server.forget_named(gone)
 
     def stop_waiting(self) -> bool:
         """Leave the queue; returns whether it was in one."""
@@ -432,6 +445,8 @@ class Lease:
             return False
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN
+        if len(server.named) > server.statements.capacity:
+            server.marks |= marks.PARSE  # too many to be told apart one by one
         self.server = None
         self.pin = self.unnamed_in = None
         server.pool.release(server)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import binds, codes
+from ..protocol.binds import declared_types
 from ..protocol.framing import HEADER_SIZE
+from ..protocol.marks import UNKNOWN
+from ..protocol.naming import PREPARE, declared, quoted
 from ..protocol.portals import portal_exists
 from ..protocol.prepared import UNCLEAR, is_reserved, new_token
 from . import inspection, mistakes
@@ -21,11 +24,16 @@ from .answered import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..pool.contracts import Inspector
+    from ..pool.server import ServerConnection
+    from ..protocol.naming import Change, Naming
     from .answered import AnsweredPortal, Deallocation, PreparedStatement
     from .client_routing import ClientRouting
+
+
+_NOBODY: Final[Mapping[bytes, PreparedStatement]] = {}
 
 
 class Operation:
@@ -42,13 +50,17 @@ class Operation:
         token: that of the unnamed statement, if it is about that one; UNCLEAR if the client
             has none.
         missing: bytes of the message that are still to come.
+        changes: what an Execute changes about names of statements, in SQL.
+        known: what the names mean that its statement mentions, as far as they are known.
     """
 
     __slots__ = (
         "answered",
+        "changes",
         "data",
         "error",
         "kind",
+        "known",
         "missing",
         "name",
         "previous",
@@ -74,6 +86,8 @@ class Operation:
         self.answered: AnsweredMessage | None = None
         self.token = 0
         self.missing = 0
+        self.changes: tuple[Change, ...] = ()
+        self.known: Mapping[bytes, PreparedStatement] = _NOBODY
 
 
 class Names:
@@ -88,14 +102,18 @@ class Names:
         has_answered: there has been an operation about one of these lately.
         is_altered: what this transaction has done may give texts another meaning than they
             have for others.
+        is_changing: SQL is on its way that changes what names mean: what is about them has to
+            wait for its answer.
     """
 
     __slots__ = (
+        "_bound",
         "_bytes",
         "_lease",
         "_routing",
         "has_answered",
         "is_altered",
+        "is_changing",
         "portals",
         "renames",
         "statements",
@@ -106,12 +124,16 @@ class Names:
         self._routing: Final = routing
         self._lease: Final = routing.lease
         self.renames = routing.lease.pool.renames_statements
-        self.statements: dict[bytes, PreparedStatement] = {}
+        self.statements: Final = routing.lease.statements
         self._bytes = 0
         self.portals: dict[bytes, AnsweredPortal] = {}
         self.token = 0
         self.has_answered = False
         self.is_altered = False
+        self.is_changing = False
+        # What the unnamed portal is to change, if that is something.
+        self._bound: Naming | None = None
+        routing.state.prepared_as = self.prepared_as
 
     def get(self, name: bytes) -> PreparedStatement | None:
         """What a name means now."""
@@ -127,6 +149,8 @@ class Names:
     def _read(self, kind: int, data: bytes, start: int, end: int) -> Operation:
         if kind == codes.EXECUTE and self.portals:
             return self._execute_operation(data[start:end])
+        if kind == codes.EXECUTE and self._bound is not None:
+            return self._execute_changes(self._bound, data[start:end])
         if kind in (codes.EXECUTE, codes.SYNC, codes.FLUSH):
             return Operation(kind, data[start:end])
         if (
@@ -166,12 +190,13 @@ class Names:
             or self._bytes + len(body) > mistakes.MAX_STATEMENT_BYTES
         ):
             return Operation(codes.PARSE, b"", error=mistakes.too_many())
-        statement = self._find(body) if answered is None else answered
-        self.statements[name] = statement
-        self._bytes += _size(statement)
-        if previous is not None:
-            self._bytes -= _size(previous)
+        statement = self._found(name, body) if answered is None else answered
+        objection = self.objection(statement.glance.naming)
+        if objection is not None:
+            return Operation(codes.PARSE, b"", error=objection)
         operation = Operation(codes.PARSE, b"", statement, name, previous)
+        operation.known = self.known_to(statement.glance.naming)
+        self._hold(name, statement)
         if answered is not None:
             answered.client_name, answered.size = name, len(body)
             self._note(operation, answered)
@@ -179,16 +204,30 @@ class Names:
             self.token = operation.token = new_token()
         return operation
 
-    def _find(self, body: bytes) -> PreparedStatement:
+    def _find(self, body: bytes, rest: bytes = b"") -> PreparedStatement:
         """The statement that stands for the body of a Parse, for this client.
 
-        Others share it, unless they would not mean the same by it.
+        Others share it, unless they would not mean the same by it. The `rest` is that of a
+        PREPARE.
         """
         lease = self._lease
         server = lease.server
         if self.is_altered or (server is not None and server.is_altered):
-            return lease.pool.statement_apart(body)
-        return lease.pool.statement(body, lease.settings.context)
+            return lease.pool.statement_apart(body, rest)
+        return lease.pool.statement(body, lease.settings.context, rest)
+
+    def _found(self, name: bytes, body: bytes) -> PreparedStatement:
+        """The same for a Parse of that name; names in it mean what this client means."""
+        found = self._find(body)
+        if name and found.glance.naming is not None:
+            return self._lease.pool.statement_apart(body)
+        return found
+
+    def _hold(self, name: bytes, statement: PreparedStatement) -> None:
+        """A name means this from here on."""
+        self._drop(name)
+        self.statements[name] = statement
+        self._bytes += _size(statement)
 
     def _inspected(self, inspector: Inspector, body: bytes) -> Canned | None:
         """Show plugins a text that is about to be prepared; returns their answer to it.
@@ -241,6 +280,8 @@ class Names:
         name = data[portal_end + 1 : name_end]
         portal = data[start + HEADER_SIZE : portal_end]
         statement = self.statements.get(name)
+        if not portal and self._bound is not None:
+            self._bound = None
         if self.portals:
             previous = self.portals.pop(portal, None)
             if previous is not None and portal and self._lease.server is None:
@@ -253,6 +294,10 @@ class Names:
             else:
                 operation.token = self.token_of(name, statement)
                 self.is_altered |= statement.glance.alters
+                if statement.glance.naming is not None:
+                    operation.known = self.known_to(statement.glance.naming)
+                    if not portal:
+                        self._bound = statement.glance.naming
             return operation
         if self.renames and is_reserved(name):
             return Operation(codes.BIND, b"", error=mistakes.unknown_statement(name))
@@ -303,6 +348,18 @@ class Names:
             self._execute_drop(operation, portal.statement.wanted)
         return operation
 
+    def _execute_changes(self, naming: Naming, message: bytes) -> Operation:
+        """An Execute, perhaps of the unnamed portal, whose SQL changes names.
+
+        That of another portal is nobody's business here: what it prepares keeps the server.
+        """
+        operation = Operation(codes.EXECUTE, message)
+        if message[HEADER_SIZE] == 0 and naming.changes:
+            operation.changes = naming.changes
+            self._bound = None
+            self.is_changing = True
+        return operation
+
     def _execute_drop(self, operation: Operation, wanted: Deallocation) -> None:
         answered = operation.answered
         assert answered is not None
@@ -341,6 +398,7 @@ class Names:
             self._note(operation, statement)
         else:
             operation.token = self.token_of(name, statement)
+            operation.known = self.known_to(statement.glance.naming)
         return operation
 
     def _portal_operation(self, kind: int, name: bytes, message: bytes) -> Operation:
@@ -357,11 +415,92 @@ class Names:
         """Look all statements up anew; returns what does that for those held elsewhere."""
 
         def found(statement: PreparedStatement) -> PreparedStatement:
-            is_shared = not isinstance(statement, AnsweredStatement)
-            return self._find(statement.body) if is_shared else statement
+            if isinstance(statement, AnsweredStatement):
+                return statement
+            if statement.glance.naming is not None:
+                return self._lease.pool.statement_apart(statement.body, statement.rest)
+            return self._find(statement.body, statement.rest)
 
-        self.statements = {name: found(old) for name, old in self.statements.items()}
+        for name, old in self.statements.items():
+            self.statements[name] = found(old)
         return found
+
+    # --- SQL
+
+    def objection(self, naming: Naming | None) -> RouterError | None:
+        """What there is against a text because of the names in it.
+
+        Those of the router's own do not exist for clients.
+        """
+        if naming is None or not self.renames:
+            return None
+        for name in naming.names:
+            if is_reserved(name):
+                return mistakes.unknown_statement(name)
+            statement = self.statements.get(name)
+            if statement is not None and not isinstance(statement, AnsweredStatement):
+                error = inspection.use_objection(self._lease, statement)
+                if error is not None:
+                    return error
+        return None
+
+    def known_to(self, naming: Naming | None) -> Mapping[bytes, PreparedStatement]:
+        """What the names mean now that a text mentions, as far as they are known."""
+        if naming is None or not self.renames:
+            return _NOBODY
+        statements = self.statements
+        return {name: statements[name] for name in naming.names if name in statements}
+
+    def note_uses(
+        self,
+        server: ServerConnection,
+        naming: Naming,
+        known: Mapping[bytes, PreparedStatement],
+    ) -> None:
+        """A text is on its way that may run statements."""
+        for name in naming.runs:
+            statement = known.get(name)
+            if statement is None:
+                server.marks |= UNKNOWN
+                self.is_altered = True
+            else:
+                self._lease.note(server, statement.glance)
+                self.is_altered |= statement.glance.alters
+
+    def changed(self, change: Change) -> PreparedStatement | None:
+        """SQL has changed what a name means; returns what it means now.
+
+        None after a PREPARE: the statement cannot follow the client, so that it stays where the
+        server is, with its client.
+        """
+        name = change.name
+        if not name:
+            self.forget_all()
+        elif change.tag != PREPARE:
+            self._drop(name)
+        elif not (
+            self._routing.state.has_odd_text
+            or len(self.statements) >= mistakes.MAX_STATEMENTS
+            or self._bytes + 2 * len(change.rest) > mistakes.MAX_STATEMENT_BYTES
+        ):
+            statement = self._find(change.body, change.rest)
+            self._hold(name, statement)
+            return statement
+        return None
+
+    def prepared_as(self, name: str) -> tuple[bytes, bytes] | None:
+        """The PREPARE for what a name means, and the query in it."""
+        key = name.encode()
+        statement = self.statements.get(key)
+        if statement is None or isinstance(statement, AnsweredStatement):
+            return None
+        if statement.rest:
+            return b"PREPARE " + quoted(key) + statement.rest, statement.text
+        try:
+            types = declared_types(statement.body)
+        except ClientProtocolError:
+            return None  # the server says what is wrong with it
+        return declared(key, statement.body, types), statement.text
 
     def _drop(self, name: bytes) -> None:
         statement = self.statements.pop(name, None)
@@ -377,6 +516,8 @@ class Names:
         lease = self._lease
         if wanted.name is not None:
             statement = self.get(wanted.name)
+            if lease.server is not None and wanted.name in lease.server.named:
+                return False  # with its tag the name goes here as well
             self._drop(wanted.name)
             return statement is not None and not is_at_server(statement)
         if wanted.discard and lease.status != codes.IDLE:
@@ -431,4 +572,6 @@ class Names:
 
 
 def _size(statement: PreparedStatement) -> int:
-    return statement.size if isinstance(statement, AnsweredStatement) else len(statement.body)
+    if isinstance(statement, AnsweredStatement):
+        return statement.size
+    return len(statement.body) + len(statement.rest)

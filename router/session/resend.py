@@ -31,7 +31,7 @@ from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.segments import Segment
 from .batch_route import batch_route
 from .names import Operation
-from .script import WholeBatch
+from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:
     from ..errors import RouterError

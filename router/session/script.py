@@ -15,12 +15,13 @@ and the server's error is replaced by ours.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import codes, marks, messages
 from ..protocol.binds import bind_ends
-from ..protocol.framing import HEADER_SIZE, message_end
+from ..protocol.framing import HEADER_SIZE
 from ..protocol.segments import (
     EMIT,
     FORWARD,
@@ -37,14 +38,17 @@ from ..protocol.segments import (
 from ..queries import UNREAD
 from .answered import EMPTY_BODY, transaction_failed
 from .mistakes import MAX_STATEMENTS
-from .names import Operation
+from .provisions import dropping, making, providing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..pool.server import ServerConnection
+    from ..protocol.naming import Change, Naming
     from ..queries import Shape
     from .answered import AnsweredMessage, PreparedStatement
     from .client_routing import ClientRouting
-    from .names import Names
+    from .names import Names, Operation
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
@@ -62,78 +66,6 @@ _RAW_STEPS: Final = {
 }
 
 
-class WholeBatch:
-    """A batch of one Bind and what follows it, all of which is here.
-
-    Attributes:
-        data: it is data[start:end].
-        portal_end, name_end, rest: where in it the names of the Bind end, and the Bind.
-        statement: what is bound.
-        count: of its messages behind the Bind.
-        token: that of the unnamed statement, if it is this one that is bound.
-        is_parsed: its Parse comes before the Bind.
-    """
-
-    __slots__ = (
-        "count",
-        "data",
-        "end",
-        "is_parsed",
-        "name_end",
-        "portal_end",
-        "rest",
-        "start",
-        "statement",
-        "token",
-    )
-
-    def __init__(
-        self,
-        data: bytes,
-        start: int,
-        portal_end: int,
-        name_end: int,
-        rest: int,
-        end: int,
-        statement: PreparedStatement,
-        count: int,
-    ) -> None:
-        self.data: Final = data
-        self.start: Final = start
-        self.portal_end: Final = portal_end
-        self.name_end: Final = name_end
-        self.rest: Final = rest
-        self.end: Final = end
-        self.statement: Final = statement
-        self.count: Final = count
-        self.token = 0
-        self.is_parsed = False
-
-    @property
-    def is_unnamed(self) -> bool:
-        """Whether it is the unnamed statement that is bound."""
-        return self.name_end == self.portal_end + 1
-
-    def operations(self) -> list[Operation]:
-        """The same message by message."""
-        data, statement = self.data, self.statement
-        found = list[Operation]()
-        if self.is_parsed:
-            found.append(Operation(codes.PARSE, b"", statement))
-        portal = data[self.start + HEADER_SIZE : self.portal_end]
-        found.append(
-            Operation(codes.BIND, data[self.name_end + 1 : self.rest], statement, portal)
-        )
-        for operation in found:
-            operation.token = self.token
-        pos = self.rest
-        while pos < self.end:
-            after = message_end(data, pos)
-            found.append(Operation(data[pos], data[pos:after]))
-            pos = after
-        return found
-
-
 class Script:
     """One client's open batch at its server, if there is one.
 
@@ -143,6 +75,7 @@ class Script:
     """
 
     __slots__ = (
+        "_has_altered",
         "_keep_script",
         "_names",
         "_out",
@@ -162,6 +95,8 @@ class Script:
         self.out_size = 0
         # Something in it is not simply forwarded, or something hangs on its reply.
         self._keep_script = False
+        # Something in it may have changed what the texts behind it mean.
+        self._has_altered = False
         # A Parse is on its way whose success nobody may count on yet.
         self._unproven = False
         self._queries: Final = routing.lease.engine.queries
@@ -212,7 +147,7 @@ class Script:
         if segment is None:
             lease = self._routing.lease
             segment = self.segment = Segment.batch(lease.holder, lease.engine.now)
-            self._keep_script = False
+            self._keep_script = self._has_altered = False
             server.queue.append(segment)
         return segment
 
@@ -329,19 +264,24 @@ class Script:
         elif statement is None:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
+            self.provide_names(server, statement.glance.naming, operation.known)
             self.provide(server, statement, operation.token)
             self._note_bind(server, segment, statement, operation.data)
             name = b"" if operation.token else statement.name
             head = messages.bind_head(operation.name, name, len(operation.data))
             self._add(head + operation.data, FORWARD_BIND)
         elif kind == codes.PARSE:
+            self.provide_names(server, statement.glance.naming, operation.known)
             self._parse(server, segment, operation, statement)
         elif kind == codes.DESCRIBE:
+            self.provide_names(server, statement.glance.naming, operation.known)
             self.provide(server, statement, operation.token)
             name = b"" if operation.token else statement.name
             self._add(messages.describe_statement(name), FORWARD_DESCRIBE)
         else:  # Close: the server keeps it for others
             undo = lambda: self._names.undo(operation)  # noqa: E731
+            if operation.name in server.named:
+                self._special(*dropping(server, operation.name))
             self._special(b"", Step(EMIT, b"", messages.CLOSE_COMPLETE, undo))
 
     def _note_bind(
@@ -358,6 +298,7 @@ class Script:
         segment.has_bound = True
         if glance is marks.HARMLESS:
             return
+        self._has_altered |= glance.alters
         self._routing.lease.note(server, glance)
         if glance.leaves & marks.SET:
             self._routing.lease.settings.note_values(values)
@@ -401,11 +342,37 @@ class Script:
             segment.has_bound, segment.is_local = True, False
             if self._queries.limit:
                 self._note_raw_bind(segment, operation.data)
+            self._has_altered = True
             if server.marks & marks.SET:
                 self._routing.lease.settings.note_bind(operation.data)
+        elif operation.changes:
+            self._expect_changes(self.begin(server), operation.changes)
         self._add(operation.data, _RAW_STEPS[operation.kind])
 
     # --- prepared statements
+
+    def _expect_changes(self, segment: Segment, changes: tuple[Change, ...]) -> None:
+        if self._has_altered:
+            return  # what has been read may not be what the server then reads
+        if segment.changes is None:
+            segment.changes = deque()
+        segment.changes.extend(changes)
+        self._keep_script = self._unproven = True
+
+    def provide_names(
+        self,
+        server: ServerConnection,
+        naming: Naming | None,
+        known: Mapping[bytes, PreparedStatement],
+    ) -> None:
+        """See that the server has what a text mentions by the client's names."""
+        if naming is None or not self._names.renames:
+            return
+        self._names.note_uses(server, naming, known)
+        self.begin(server)
+        for data, step in providing(server, known):
+            self.distrust()
+            self._special(data, step)
 
     def _parse(
         self,
@@ -485,10 +452,8 @@ class Script:
             _forget(server, statement)
 
         self._make_room(server, statement)
-        self._special(
-            messages.parse(statement.name, statement.body),
-            Step(SWALLOW, b"1", undo=undo, done=statement.prove),
-        )
+        for data, step in making(statement.name, statement, undo):
+            self._special(data, step)
 
     def _provide_unnamed(
         self, server: ServerConnection, statement: PreparedStatement, token: int
@@ -544,6 +509,9 @@ class Script:
             head = messages.bind_head(operation.name, statement.name, len(_NOTHING_BOUND))
             self._special(head + _NOTHING_BOUND, FORWARD_BIND)
         elif kind == codes.EXECUTE:
+            for name in answered.dropped or ():
+                if name in server.named:
+                    self._special(*dropping(server, name))
             self._special(data, Step(SWALLOW, b"I", undo=undo))
             self._special(b"", Step(EMIT, b"", reply))
         elif answered.portal is not None and kind == codes.DESCRIBE:

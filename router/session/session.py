@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool.contracts import PoolClient
-from ..protocol import codes, messages
+from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
 from .batch import Batch
 from .client_routing import ClientRouting
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
     from ..pool.server import ServerConnection
+    from ..protocol.naming import Change
     from ..protocol.segments import Segment
     from ..protocol.variables import Variables
+    from .answered import PreparedStatement
     from .client import Client
 
 log = logging.getLogger("router.session")
@@ -421,6 +423,7 @@ class Session(PoolClient):
         counters = server.count(segment, self._engine.now)
         xact_time = lease.transaction_time(segment, status)
         counters.xact_time += xact_time
+        server.marks |= marks.PREPARE if segment.changes else 0  # it may have happened untold
         if segment.failed:
             client.error_count += 1
             lease.drops = 0
@@ -473,7 +476,7 @@ class Session(PoolClient):
     def _let_go(self, server: ServerConnection) -> None:
         """Give the server back if nothing is on its way any more."""
         if self.lease.release(server) and self.routing.state.prepared:
-            self.routing.state.prepared.clear()  # the server drops them before its next client
+            self.routing.state.prepared.clear()  # what follows the client is known by `Names`
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
         """The server has told what the client has left there."""
@@ -489,6 +492,10 @@ class Session(PoolClient):
         """The server reports a setting; `swallowed`: because we gave it the client's."""
         if self.lease.note_parameter(name, value, swallowed=swallowed):
             log.info("client %s: %.64s is now %.256s", self.client.peer, name, value)
+
+    def statement_named(self, change: Change) -> PreparedStatement | None:
+        """SQL has changed what a name means."""
+        return self.batch.names.changed(change)
 
     def settings_reset(self, *, everything: bool) -> None:
         """A RESET has succeeded: it brings settings, or all, to the client's defaults."""

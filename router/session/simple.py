@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RoutingError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
-from ..protocol.segments import Segment
+from ..protocol.segments import REPLACE_ERROR, Segment, Step
 from ..queries import FUNCTION_CALL
 from ..queries import UNREAD as UNREAD_SHAPE
 from .answered import (
@@ -22,10 +23,12 @@ from .answered import (
 )
 from .batch import MOST_KEPT
 from .inspection import text_objection
+from .provisions import providing
 
 if TYPE_CHECKING:
     from ..pool.contracts import Inspector
     from ..pool.server import ServerConnection
+    from ..protocol.naming import Naming
     from ..queries import Queries
     from .batch import Batch
     from .client import Client
@@ -154,7 +157,7 @@ class SimpleProtocol:
             if server is None:
                 return False
         else:
-            if server.queue and not routing.lets_follow(server):
+            if server.queue and (not routing.lets_follow(server) or self._naming(sql)):
                 return False
             error = routing.query_on_wrong_shard(server, sql)
             if error is not None:
@@ -168,9 +171,58 @@ class SimpleProtocol:
         shape = seen.shape
         if shape is None and self._queries.limit:
             shape = seen.shape_of(sql, self._queries)
+        glance = seen.glance
+        if glance is not HARMLESS and glance.naming is not None and self._batch.names.renames:
+            self._send_naming(server, message, glance, glance.naming, shape)
+            return True
         kept = message if len(message) <= MOST_KEPT else None
         self._send_first(server, message, seen.glance, shape, kept)
         return True
+
+    def _naming(self, sql: bytes) -> Naming | None:
+        """What a text says of prepared statements by their names."""
+        return look_at(sql).glance.naming
+
+    def _send_naming(
+        self,
+        server: ServerConnection,
+        message: bytes,
+        glance: Glance,
+        naming: Naming,
+        shape: object,
+    ) -> None:
+        """Send a Query that says something of prepared statements.
+
+        What it mentions goes ahead of it, if the server lacks that. If that fails, it is what
+        would have become of the statement: tables have gone that it reads, say.
+        """
+        batch = self._batch
+        names = batch.names
+        error = names.objection(naming)
+        if error is not None:
+            batch.refuse(error, ends=True)
+            return
+        if self._routing.epoch != self._routing.router.epoch:
+            batch.rebind()
+        known = names.known_to(naming)
+        names.note_uses(server, naming, known)
+        has_failed = server.status == codes.IN_FAILED_TRANSACTION and not server.queue
+        parts = [] if has_failed else providing(server, known)
+        following: list[Segment] = []
+
+        def done(error: bytes) -> None:
+            if error and naming.is_lone and following[0].steps is None:
+                payload = messages.message(codes.ERROR_RESPONSE, error)
+                following[0].steps = [Step(REPLACE_ERROR, b"", payload)]
+
+        if parts:
+            server.go_ahead(parts, done)
+        self._send_first(server, message, glance, shape)
+        following.append(server.queue[-1])
+        if naming.changes:
+            server.queue[-1].changes = deque(naming.changes)
+        if parts or naming.changes:
+            batch.script.distrust()
 
     def _send_first(
         self,
@@ -237,6 +289,21 @@ class SimpleProtocol:
             elif (error := self._routing.query_on_wrong_shard(server, sql)) is not None:
                 self._batch.refuse(error, ends=True)
                 return True
+            naming = self._naming(sql)
+            if naming is not None:
+                objection = self._batch.names.objection(naming)
+                if objection is not None:
+                    self._batch.refuse(objection, ends=True)
+                    return True
+                known = self._batch.names.known_to(naming)
+                self._batch.script.provide_names(server, naming, known)
+                if not self._batch.script.settle(server):
+                    return False
+                if segment.failed:
+                    return True
+                if self._batch.names.renames and naming.changes:
+                    segment.changes = deque(naming.changes)
+                    self._batch.script.distrust()
         segment.end_with_query()
         segment.follow(self._queries.shape(sql) if is_whole else UNREAD_SHAPE)
         segment.is_local = False

@@ -11,7 +11,7 @@ from router.routing.decisions import UNBOUND
 from router.routing.router import QueryRouter
 from router.routing.sharding import pg_bigint_hash
 from router.routing.state import LONGEST, MAX_PREPARED, MAX_TEXTS, RoutingState
-from router.routing.types import RouterOptions
+from router.routing.types import Role, RouterOptions
 
 SHARDS = 3
 OPTIONS = RouterOptions(
@@ -148,3 +148,41 @@ def test_explaining_remembers_nothing(router: QueryRouter) -> None:
 def test_an_execute_is_no_obstacle_by_itself(router: QueryRouter) -> None:
     with pytest.raises(NoSingleShard):
         router.route(b"CREATE TABLE events AS EXECUTE p(3)", RoutingState())
+
+
+# --- what follows the client
+
+
+KNOWN = {
+    "r": (
+        b'PREPARE "r" AS SELECT * FROM data WHERE id = $1',
+        b"SELECT * FROM data WHERE id = $1",
+    ),
+    "w": (b'PREPARE "w" AS DELETE FROM data', b"DELETE FROM data"),
+    "f": (b'PREPARE "f" AS SELECT odd()', b"SELECT odd()"),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        (b"EXECUTE r(1)", Role.REPLICA),
+        (b"execute r (lower('x'))", Role.REPLICA),
+        (b"EXPLAIN ANALYZE EXECUTE r(1)", Role.REPLICA),
+        (b"EXECUTE r(nextval('s'))", Role.PRIMARY),
+        (b"EXECUTE r(odd())", Role.PRIMARY),
+        (b"CREATE TABLE made AS EXECUTE r(1)", Role.PRIMARY),
+        (b"EXECUTE w", Role.PRIMARY),
+        (b"EXECUTE f", Role.PRIMARY),
+        (b"EXECUTE unknown", Role.PRIMARY),
+        (b"EXECUTE r(1); DELETE FROM data", Role.PRIMARY),
+        (b"PREPARE x AS SELECT 1", Role.PRIMARY),
+    ],
+)
+def test_execute_goes_where_what_it_runs_would(text: bytes, role: Role) -> None:
+    router = QueryRouter(RouterOptions(parser_enabled=True, read_write_splitting=True))
+    knowing, other = RoutingState(), RoutingState()
+    knowing.prepared_as = KNOWN.get
+    for _ in range(2):  # what is remembered is not this client's alone
+        assert router.route(text, knowing).role is role
+        assert router.route(text, other).role is Role.PRIMARY

@@ -235,8 +235,10 @@ def test_execute_finds_the_rows_of_its_values(router: RouterProcess) -> None:
                     raise psycopg.Rollback
     with router.connect("items") as connection:
         connection.execute(prepare)
-        # There is but one connection, which nobody may keep.
-        with pytest.raises(errors.TooManyConnections, match="has left is gone: PREPARE"):
-            connection.execute(b"EXECUTE p(1)")
+        # There is but one connection to each shard, which nobody may keep.
+        for shard, key in enumerate(KEYS):
+            execute_key = f"EXECUTE p({key})".encode()
+            assert connection.execute(execute_key).fetchall() == [(key,)] * shard
+        connection.execute(b"DEALLOCATE p")
         with pytest.raises(errors.InvalidSqlStatementName, match="does not exist"):
             connection.execute(b"EXECUTE p(1)")
