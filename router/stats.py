@@ -239,6 +239,8 @@ class RoutingSnapshot:
         decisions: how often it has decided what, by the name of the column.
         retried_reads: statements that were sent again, their server being lost.
         prepared_anew: statements that were prepared again, their columns being others.
+        reads_waited, reads_to_primary: reads that waited for a replica to have what their
+            client has written, and those that went to the primary for that.
     """
 
     database: str
@@ -255,6 +257,8 @@ class RoutingSnapshot:
     decisions: Mapping[str, int] = field(default_factory=dict)
     retried_reads: int = 0
     prepared_anew: int = 0
+    reads_waited: int = 0
+    reads_to_primary: int = 0
 
     @property
     def refused(self) -> int:

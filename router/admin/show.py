@@ -242,6 +242,8 @@ ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
     *map(_decision, NAMES),
     numeric("retried_reads", lambda routing: routing.retried_reads),
     numeric("prepared_anew", lambda routing: routing.prepared_anew),
+    numeric("reads_waited", lambda routing: routing.reads_waited),
+    numeric("reads_to_primary", lambda routing: routing.reads_to_primary),
 )
 
 SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (

@@ -10,7 +10,13 @@ from .declared import declarations
 from .general import General
 from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
-from .values import LoadBalancingMode, PoolMode, ProtocolVersion, ReplicaFallback
+from .values import (
+    LoadBalancingMode,
+    PoolMode,
+    ProtocolVersion,
+    ReadYourWrites,
+    ReplicaFallback,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,6 +85,8 @@ class PoolSettings:
     max_replica_lag: float
     max_replica_lag_bytes: int
     retry_reads: bool
+    read_your_writes: ReadYourWrites
+    read_your_writes_timeout: float
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int
@@ -107,6 +115,11 @@ class PoolSettings:
     def falls_back(self) -> bool:
         """Whether reads go to the primary when no replica is left."""
         return self.replica_fallback is ReplicaFallback.PRIMARY
+
+    @property
+    def sees_own_writes(self) -> bool:
+        """Whether a client's reads see what it has written, wherever they go."""
+        return self.read_your_writes is ReadYourWrites.SESSION
 
     @property
     def least_busy(self) -> bool:

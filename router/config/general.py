@@ -24,7 +24,7 @@ from .keys import (
     Text,
     Unit,
 )
-from .values import AuthType, ProtocolVersion
+from .values import AuthType, ProtocolVersion, ReadYourWrites
 
 # The limits of Linux for the three options.
 KeepaliveSeconds = Annotated[int, Field(strict=True, ge=1, le=32767), Unit.SECONDS]
@@ -256,6 +256,14 @@ class General(Section):
         Key("Prepared statements kept on each server connection; 0 is off. Pools may differ."),
     ] = 500
 
+    read_your_writes: Annotated[
+        ReadYourWrites,
+        Key('"session": no replica answers a read before it has all that the client wrote.'),
+    ] = ReadYourWrites.OFF
+    read_your_writes_timeout: Annotated[
+        Millis,
+        Key("How long a read waits for a replica to have that, before the primary gets it."),
+    ] = 100
     tcp_keepalives_idle: Annotated[
         KeepaliveSeconds,
         Key("Silence before the first TCP keepalive probe.", Reload.CONNECTIONS),

@@ -44,6 +44,7 @@ from .values import (
     AuthType,
     LoadBalancingMode,
     PoolMode,
+    ReadYourWrites,
     ReplicaFallback,
     ServerRole,
     ShardingFunction,
@@ -108,6 +109,8 @@ class User(Section):
     max_waiting_clients: Annotated[Count | None, _AS_POOL] = None
     reserve_pool_size: Annotated[Count | None, _AS_POOL] = None
     reserve_pool_timeout: Annotated[Millis | None, _AS_POOL] = None
+    read_your_writes: Annotated[ReadYourWrites | None, _AS_POOL] = None
+    read_your_writes_timeout: Annotated[Millis | None, _AS_POOL] = None
 
 
 class _Listed(Section):
@@ -326,6 +329,12 @@ class PoolConfig(Section):
             "elsewhere."
         ),
     ] = True
+    read_your_writes: Annotated[
+        ReadYourWrites | None, Key("As in [general].", unset="that of [general]")
+    ] = None
+    read_your_writes_timeout: Annotated[
+        Millis | None, Key("As in [general].", unset="that of [general]")
+    ] = None
     read_functions: Annotated[
         Texts, Key("Functions of your own that only read, which is not assumed.")
     ] = ()

@@ -52,6 +52,14 @@ class ReplicaFallback(Word):
     ERROR = "error"
 
 
+class ReadYourWrites(Word):
+    """Whose writes a client's reads are sure to see on a replica."""
+
+    OFF = "off"
+    SESSION = "session"
+    """Those of the client itself, and of whoever it has its read position from."""
+
+
 class ShardingKeyPolicy(Word):
     """What becomes of statements whose sharding keys do not lead to one shard."""
 

@@ -177,6 +177,16 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
         "Statements that were prepared again, their columns being others.",
         lambda r: r.prepared_anew,
     ),
+    counter(
+        "reads_waited",
+        "Reads that waited for a replica to have what their client has written.",
+        lambda r: r.reads_waited,
+    ),
+    counter(
+        "reads_to_primary",
+        "Reads that went to the primary because no replica had that in time.",
+        lambda r: r.reads_to_primary,
+    ),
 )
 
 HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (

@@ -585,7 +585,7 @@ class AddressPool:
             server.close()
         for waiter in list(self.waiters):
             waiter.cancel()
-            waiter.client.pool_retired()
+            waiter.client.ask_anew()
 
     def leave(self) -> None:
         """Nothing of it is left: what it shares with others is their affair."""

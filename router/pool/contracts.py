@@ -58,8 +58,8 @@ class PoolClient(ReplySink):
         """There will be no connection."""
         raise NotImplementedError
 
-    def pool_retired(self) -> None:
-        """The configuration has changed: ask the pool that there is now."""
+    def ask_anew(self) -> None:
+        """Its place is gone: another pool may be there now, or what it waited for."""
         raise NotImplementedError
 
     # --- while a connection works for it
@@ -123,7 +123,10 @@ class PoolClient(ReplySink):
         raise NotImplementedError
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
-        """The server has told what the client has left there; None: it could not."""
+        """The server has told what the client has left there; None: it could not.
+
+        Or it has told, with None as well, where it is in the log.
+        """
         raise NotImplementedError
 
 

@@ -27,6 +27,7 @@ import trio
 
 from ..errors import ServerLost, ServerTimeout
 from .addresses import Addresses
+from .instances import Instances
 from .lag import Positions
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class ServerHealth:
         parts: the address pools of all users, the replaced ones among them.
         facts: what it has told last, or None.
         positions: where it was in the WAL, as a primary.
+        instances: what has been told of how far it is, as a standby, by connections.
         lag: how far it is behind, as a replica; None if nobody knows.
         role_problem: why it cannot be used whatever it says that it is, or "".
         wanted: set when a check is to be made at once.
@@ -122,6 +124,7 @@ class ServerHealth:
         self.parts: Final[list[AddressPool]] = []
         self.facts: Facts | None = None
         self.positions: Final = Positions()
+        self.instances: Final = Instances()
         self.lag: Lag | None = None
         self.role_problem = ""
         self.wanted = trio.Event()

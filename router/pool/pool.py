@@ -23,6 +23,7 @@ from .balancer import Candidates
 from .contracts import Waiter
 from .health import Healths
 from .quotas import Quotas
+from .replay import CatchUp
 from .server import ServerState
 from .throttle import Throttle
 
@@ -59,6 +60,8 @@ class Pool:
         retired: replaced or gone; clients look for their pool again.
         retried_reads: statements that have been sent again, their server being lost.
         prepared_anew: statements that were prepared again, their columns being others.
+        reads_waited: reads that waited for a replica to have what their client has written.
+        reads_to_primary: reads that went to the primary for that.
         inspector: the plugins that look at statements, if there are any.
     """
 
@@ -108,8 +111,8 @@ class Pool:
         self.paused = False
         self.turned_away = 0
         self.retired = False
-        self.retried_reads = 0
-        self.prepared_anew = 0
+        self.retried_reads = self.prepared_anew = 0
+        self.reads_waited = self.reads_to_primary = 0
         self.inspector: Inspector | None = None
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse
@@ -118,6 +121,7 @@ class Pool:
         # stands for all of them. Forgotten when the health of a server changes.
         self._candidates: dict[tuple[int | None, Role | None], Candidates] = {}
         self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
+        self._catch_ups: Final[dict[int, CatchUp]] = {}
         self._listen()
         if catalogue is not None:
             catalogue.join(self)
@@ -163,7 +167,7 @@ class Pool:
         """Clients that wait for a connection."""
         return sum(
             len(part.waiters) for part in (*self.address_pools(), *self._lobbies.values())
-        )
+        ) + sum(catch_up.waiting for catch_up in self._catch_ups.values())
 
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""
@@ -205,9 +209,8 @@ class Pool:
             least_busy=self.settings.least_busy,
         )
 
-    def _candidates_for(
-        self, shard: int | None, role: Role | None, is_read: bool
-    ) -> Candidates:
+    def candidates_for(self, shard: int | None, role: Role | None, is_read: bool) -> Candidates:
+        """The servers for a route; arguments and errors are those of `checkout`."""
         known = self._for_reads if is_read else self._candidates
         found = known.get((shard, role))
         if found is None:
@@ -231,11 +234,26 @@ class Pool:
             ServerUnavailable: no server with that role is configured.
             PoolError: max_waiting_clients are waiting.
         """
-        candidates = self._candidates_for(shard, role, is_read)
+        candidates = self.candidates_for(shard, role, is_read)
         elsewhere: list[AddressPool] = []
         if shard is None and len(candidates.all) > 1:
             number = self._any_shard(candidates.all, elsewhere)
-            candidates = self._candidates_for(number, role, is_read)
+            candidates = self.candidates_for(number, role, is_read)
+        return self.checkout_from(client, candidates, role, is_read, elsewhere)
+
+    def checkout_from(
+        self,
+        client: PoolClient,
+        candidates: Candidates,
+        role: Role | None,
+        is_read: bool,
+        elsewhere: Sequence[AddressPool] = (),
+    ) -> ServerConnection | Waiter:
+        """The same among certain servers; `elsewhere` are others that would do if these fail.
+
+        Raises:
+            PoolError: max_waiting_clients are waiting.
+        """
         ready = candidates.ready
         chosen = ready[0] if len(ready) == 1 else candidates.pick()
         server = chosen.take()
@@ -248,13 +266,24 @@ class Pool:
         now = self._engine.now
         waiter = Waiter(
             client,
-            [part for part in candidates.all if part is not chosen] + elsewhere,
+            [*(part for part in candidates.all if part is not chosen), *elsewhere],
             now,
             now + self._patience,
         )
         waiter.fallback, waiter.role, waiter.is_read = candidates.fallback, role, is_read
         chosen.enqueue(waiter)
         return waiter
+
+    def draw_shard(self, role: Role | None, *, is_read: bool) -> int:
+        """One of the shards, where any will do; errors are those of `checkout`."""
+        return self._any_shard(self.candidates_for(None, role, is_read).all, [])
+
+    def catch_up(self, shard: int) -> CatchUp:
+        """Where reads of a shard wait for its replicas."""
+        found = self._catch_ups.get(shard)
+        if found is None:
+            found = self._catch_ups[shard] = CatchUp(self._engine, self.shards[shard])
+        return found
 
     def _any_shard(self, parts: list[AddressPool], elsewhere: list[AddressPool]) -> int:
         """One of the shards of some servers; `elsewhere` gets those that would do as well."""
@@ -332,7 +361,7 @@ class Pool:
         if waiter.pool is not part:
             return
         shard = part.address.shard
-        candidates = self._candidates_for(shard, waiter.role, waiter.is_read)
+        candidates = self.candidates_for(shard, waiter.role, waiter.is_read)
         chosen = candidates.pick()
         if chosen is not part:
             waiter.others = [other for other in candidates.all if other is not chosen]
@@ -493,6 +522,8 @@ class Pool:
         self.retired = True
         for address_pool in (*self.address_pools(), *self._lobbies.values()):
             address_pool.retire()
+        for catch_up in self._catch_ups.values():
+            catch_up.dismiss()
 
     def close(self) -> None:
         """Close all connections at once."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..stats import Counters
     from .address_pool import AddressPool
     from .answer import Row
+    from .instances import Instance
     from .leftovers import Leftovers
 
 log = logging.getLogger("router.server")
@@ -88,6 +89,7 @@ class ServerConnection(BackendStream):
         asked_at: when somebody began to open it.
         began_at: when what it is doing now can have begun at the earliest: the last answer.
         ip: the address that it is connected to; "" for a Unix socket.
+        instance: the standby that it has told it leads to, or None.
         sent_before, answered_before: bytes sent and queries answered when its client got it.
     """
 
@@ -117,8 +119,7 @@ class ServerConnection(BackendStream):
         self.marks = 0
         self.may_reset_all = False
         self.needs_barrier = False
-        self.columns_changed = False
-        self.catalogue_changed = False
+        self.columns_changed = self.catalogue_changed = False
         self.is_pinned = False
         self.cancels = 0
         self.doomed = False
@@ -127,12 +128,11 @@ class ServerConnection(BackendStream):
         self.used_at = now
         self.began_at = 0.0
         self.expires_at = now
-        self.transaction_count = 0
-        self.query_count = 0
+        self.transaction_count = self.query_count = 0
         self.tls = ""
         self.ip = ""
-        self.sent_before = 0
-        self.answered_before = 0
+        self.instance: Instance | None = None
+        self.sent_before = self.answered_before = 0
         self._applying: Variables | None = None
         self._paused = False
         self._paused_at = 0.0

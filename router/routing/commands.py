@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard, InvalidShardingKey, RoutingError
 from .firstwords import BEFORE, GAP, beginnings, may_begin
+from .positions import positions_of
 from .sharding import BIGINTS
 from .types import KeyType, ServerRole
 
 if TYPE_CHECKING:
+    from .positions import Positions
     from .sharding import Sharder
     from .types import KeyValue
 
@@ -32,12 +34,15 @@ class Verb(Enum):
     SHOW_SERVER_ROLE = "SHOW SERVER ROLE"
     SET_PRIMARY_READS = "SET PRIMARY READS"
     SHOW_PRIMARY_READS = "SHOW PRIMARY READS"
+    SET_READ_POSITION = "SET READ POSITION"
+    SHOW_READ_POSITION = "SHOW READ POSITION"
 
 
 COLUMNS: Final = {
     Verb.SHOW_SHARD: "shard",
     Verb.SHOW_SERVER_ROLE: "server role",
     Verb.SHOW_PRIMARY_READS: "primary reads",
+    Verb.SHOW_READ_POSITION: "read position",
 }
 """The column that each SHOW answers with."""
 
@@ -52,6 +57,7 @@ class ClientCommand:
         key: the sharding key, if it is none.
         role: the choice of SET SERVER ROLE.
         switch: the value of SET PRIMARY READS; None is DEFAULT.
+        positions: the value of SET READ POSITION; None is DEFAULT.
         local: whether it lasts for one transaction only (SET LOCAL).
         is_unset: there is to be no shard, until a statement says which.
         is_reset: it says RESET, not SET ... TO DEFAULT.
@@ -65,6 +71,7 @@ class ClientCommand:
     key: KeyValue | None = None
     is_unset: bool = False
     is_reset: bool = False
+    positions: Positions | None = None
 
     @property
     def words(self) -> str:
@@ -82,7 +89,9 @@ def _words(*phrases: bytes) -> bytes:
     return b"|".join((GAP + b"+").join(phrase.split()) for phrase in phrases)
 
 
-_SUBJECT: Final = _words(b"sharding key", b"shard", b"server role", b"primary reads")
+_SUBJECT: Final = _words(
+    b"sharding key", b"shard", b"server role", b"primary reads", b"read position"
+)
 
 # What begins so belongs to us, for no PostgreSQL statement does.
 _COMMAND: Final = re.compile(
@@ -243,6 +252,8 @@ def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> ClientCom
         if text.lower() == "default":
             return ClientCommand(verb, local=local, is_unset=True)
         return ClientCommand(verb, number=_shard(text, shards), local=local)
+    if verb is Verb.SET_READ_POSITION:
+        return _read_position(text, local, shards)
     if verb is Verb.SET_SERVER_ROLE:
         if text.lower() not in _ROLES:
             raise _unknown(verb, text, tuple(_ROLES))
@@ -250,6 +261,19 @@ def _valued(verb: Verb, text: str, local: bool, shards: int | None) -> ClientCom
     if text.lower() not in _SWITCHES:
         raise _unknown(verb, text, tuple(_SWITCHES))
     return ClientCommand(verb, switch=_SWITCHES[text.lower()], local=local)
+
+
+def _read_position(text: str, local: bool, shards: int | None) -> ClientCommand:
+    verb = Verb.SET_READ_POSITION
+    if local:
+        raise RoutingError(
+            f"there is no SET LOCAL for {verb.value.removeprefix('SET ')}",
+            sqlstate="0A000",
+            hint="What reads need is needed by all that follow.",
+        )
+    if text.lower() == "default":
+        return ClientCommand(verb)
+    return ClientCommand(verb, positions=positions_of(text, shards))
 
 
 def _refuse_more(words: str, rest: bytes) -> None:

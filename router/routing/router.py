@@ -402,6 +402,7 @@ class QueryRouter(Learner):
                 is_chosen=rule in CHOSEN,
                 is_read=role is Role.REPLICA and reason not in _FIXED_ROLES,
                 tally=self.tallies.of_rule(rule),
+                is_proven=role is not Role.PRIMARY and reason not in _FIXED_ROLES,
             )
             if len(self._routes) < _MAX_ROUTES:
                 self._routes[key] = found

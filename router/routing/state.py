@@ -187,6 +187,8 @@ class RoutingState:
             RoutingError: there is no such shard, or none for the key; nothing has changed.
         """
         verb = command.verb
+        if verb is Verb.SET_READ_POSITION:
+            return CommandReply(command.tag)  # it is the session's
         column = COLUMNS.get(verb)
         if column is not None:
             return CommandReply("SELECT 1", column, self._shown(verb, options))
@@ -212,6 +214,8 @@ class RoutingState:
             return "unset" if self.shard is None else str(self.shard)
         if verb is Verb.SHOW_SERVER_ROLE:
             return self._server_role(options)
+        if verb is Verb.SHOW_READ_POSITION:
+            return ""
         return "on" if self.reads_from_primary(options) else "off"
 
     def reads_from_primary(self, options: RouterOptions) -> bool:

@@ -158,6 +158,7 @@ class Route:
         is_read: whether the role is what the statement needs, and not what somebody has chosen:
             a read that goes to a replica could go to the primary as well.
         tally: counts those that go this way by the same rule.
+        is_proven: whether all that goes this way is known to only read.
     """
 
     role: Role | None
@@ -166,6 +167,7 @@ class Route:
     is_chosen: bool = False
     is_read: bool = False
     tally: Tally = field(default_factory=Tally, compare=False, repr=False)
+    is_proven: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ..pool.server import ServerConnection
     from ..routing.commands import Wording
     from ..routing.explain import Decision
+    from ..routing.positions import Positions
     from ..routing.state import Overrides
     from .client_routing import ClientRouting
 
@@ -259,6 +260,11 @@ class ExplainRoute(AnsweredStatement):
             decision = replace(decision, route=None, rule=None, error=refused)
         elif server is not None and decision.rule != explain.ROUTER_RULE:
             decision = _with_server(routing, server, decision)
+        elif lease.causality is not None and decision.route is not None:
+            role, reason = lease.causality.outlook(lease.pool, decision.route)
+            if reason:
+                route = replace(decision.route, role=role, reason=reason)
+                decision = replace(decision, route=route)
         return Answer((messages.data_row(explain.row(router, decision)),))
 
 
@@ -393,7 +399,16 @@ class AnsweredMessage:
         reply: the answer, once it is known.
     """
 
-    __slots__ = ("_before", "_progress", "_routing", "dropped", "portal", "reply", "statement")
+    __slots__ = (
+        "_before",
+        "_needed",
+        "_progress",
+        "_routing",
+        "dropped",
+        "portal",
+        "reply",
+        "statement",
+    )
 
     def __init__(
         self, statement: AnsweredStatement, portal: AnsweredPortal | None = None
@@ -404,6 +419,7 @@ class AnsweredMessage:
         self.reply: bytes | None = None
         self._routing: ClientRouting | None = None
         self._before: Overrides | None = None
+        self._needed: Positions | None = None
         self._progress: tuple[Answer | None, int] | None = None
 
     def perform(self, routing: ClientRouting, kind: int, data: bytes) -> bytes:
@@ -429,6 +445,8 @@ class AnsweredMessage:
         assert portal is not None
         _, limit = execution(data, 0, len(data))
         self._routing, self._before = routing, routing.state.overrides
+        causality = routing.lease.causality
+        self._needed = None if causality is None else causality.needed
         self._progress = portal.progress
         return portal.execute(limit, lambda: statement.run(routing, portal))
 
@@ -437,6 +455,9 @@ class AnsweredMessage:
         if self._routing is not None and self._before is not None:
             self._routing.state.restore(self._before)
             self._routing.set_pipelining()
+            causality = self._routing.lease.causality
+            if causality is not None and self._needed is not None:
+                causality.needed = self._needed
             if self.portal is not None and self._progress is not None:
                 self.portal.restore(self._progress)
         self.reply = self._before = None

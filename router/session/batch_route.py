@@ -70,7 +70,9 @@ def batch_route(
             prepared = analysis
     if not complete:
         unknown = router.route_unknown(state)
-        return unknown if found is None else replace(found, role=unknown.role)
+        if found is None:
+            return unknown
+        return replace(found, role=unknown.role, is_proven=unknown.is_proven)
     if found is not None:
         return found
     # Nothing is run: a statement can be prepared and described wherever it could be read.

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 from ..errors import AmbiguousShard, NoSingleShard, RoutingError
 from ..protocol import codes
 from ..routing import refusals
-from ..routing.commands import Verb
+from ..routing.commands import COLUMNS, Verb
 from ..routing.decisions import UNBOUND
 from ..routing.state import PLAIN_SETTINGS, RoutingState
-from ..routing.types import Role, ServerRole
+from ..routing.types import CommandReply, Role, ServerRole
 from .bound_keys import bound_values
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..routing.commands import ClientCommand, Wording
     from ..routing.keyplan import BoundKey
     from ..routing.router import QueryRouter
-    from ..routing.types import Analysis, CommandReply
+    from ..routing.types import Analysis
     from .lease import Lease
 
 _random: Final = random.Random()
@@ -136,6 +136,8 @@ class ClientRouting:
         options, state, server = self.router.options, self.state, self.lease.server
         sharder = self.router.sharder
         command = wording.command(value, shards=options.shard_count, sharder=sharder)
+        if command.verb in (Verb.SET_READ_POSITION, Verb.SHOW_READ_POSITION):
+            return self._read_position(command)
         if wording.is_show:
             return state.execute(command, options, _random, sharder)
         before = state.overrides
@@ -154,6 +156,33 @@ class ClientRouting:
         self.set_pipelining()
         return reply
 
+    def _read_position(self, command: ClientCommand) -> CommandReply:
+        """Tell what the client's reads must see, or raise that, or forget it.
+
+        Raises:
+            RoutingError: the server that it has may not have that, or nobody looks at it.
+        """
+        causality, server = self.lease.causality, self.lease.server
+        if command.verb is Verb.SHOW_READ_POSITION:
+            token = "" if causality is None else causality.token
+            return CommandReply("SELECT 1", COLUMNS[command.verb], token)
+        if causality is None:
+            if command.positions:
+                raise RoutingError(
+                    f'{command.words} has no effect: read_your_writes is "off"',
+                    sqlstate="55000",
+                    hint='Set read_your_writes = "session" for the pool.',
+                )
+        elif command.positions is None:
+            causality.needed = {}
+        else:
+            before = causality.needed
+            causality.need(command.positions)
+            if server is not None and not causality.admits(server):
+                causality.needed = before
+                raise self._cannot_change(server, command)
+        return CommandReply(command.tag)
+
     def _objection(
         self, server: ServerConnection, command: ClientCommand, *, changed: bool
     ) -> RoutingError | None:
@@ -166,8 +195,12 @@ class ClientRouting:
             if is_excluded or not is_shard:
                 return in_transaction(command.words)
             return None
-        if not is_excluded:
-            return None
+        return self._cannot_change(server, command) if is_excluded else None
+
+    def _cannot_change(self, server: ServerConnection, command: ClientCommand) -> RoutingError:
+        """Why a choice cannot take effect that calls for another server than there is."""
+        if server.status != codes.IDLE:
+            return in_transaction(command.words)
         if self.lease.is_kept_for_good:
             address, pin = server.pool.address, self.lease.pin
             role = Role.PRIMARY if server.pool.is_primary else Role.REPLICA

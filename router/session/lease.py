@@ -6,12 +6,14 @@ import logging
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import PoolMode
-from ..errors import PoolError, RoutingError
+from ..errors import RoutingError
+from ..pool.replay import LateRead
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks
 from ..protocol.variables import Variables
-from ..queries import Shape
+from .causality import Causality
+from .pins import Pin, too_many
+from .transaction import Transaction
 from .writes import Writes
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..engine.loop import Engine
     from ..errors import RouterError
-    from ..pool.contracts import PoolClient, Waiter
+    from ..pool.contracts import Loss, PoolClient, Waiter
     from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
     from ..protocol.marks import Glance
@@ -54,52 +56,6 @@ _BY_STATUS: Final = {
     codes.IN_TRANSACTION: Activity.IN_TRANSACTION,
     codes.IN_FAILED_TRANSACTION: Activity.IN_FAILED_TRANSACTION,
 }
-
-
-class Pin:
-    """A client is bound to its server, for what it has there and nowhere else.
-
-    Attributes:
-        reasons: what that is.
-        since: as time.monotonic().
-    """
-
-    __slots__ = ("reasons", "since")
-
-    def __init__(self, reasons: tuple[str, ...], since: float) -> None:
-        self.reasons = reasons
-        self.since: Final = since
-
-    def __str__(self) -> str:
-        return ", ".join(self.reasons)
-
-
-class Transaction:
-    """What is known of a transaction that is open.
-
-    Attributes:
-        shape: of the last statement that was answered.
-        statements: how many were.
-        writes: one of them surely did.
-        is_lasting: one of them asked for one snapshot for all.
-    """
-
-    __slots__ = ("is_lasting", "shape", "statements", "writes")
-
-    def __init__(self) -> None:
-        self.shape: Shape | None = None
-        self.statements = 0
-        self.writes = False
-        self.is_lasting = False
-
-    def note(self, segment: Segment) -> None:
-        """A segment has been answered in it."""
-        self.statements += 1
-        shape = segment.shape or segment.parsed
-        self.shape = shape if isinstance(shape, Shape) else None
-        if self.shape is not None and not segment.failed:
-            self.writes |= self.shape.writes
-            self.is_lasting |= self.shape.is_lasting
 
 
 class Lease:
@@ -137,6 +93,7 @@ class Lease:
         max_wait: the longest time that it waited for a server, in seconds.
         waited: how long what it sends next has waited for its server.
         writes: what the client writes, if that matters to others.
+        causality: what its reads must see, if that matters to itself.
     """
 
     __slots__ = (
@@ -144,6 +101,7 @@ class Lease:
         "_queued_since",
         "asks",
         "awaits_settings",
+        "causality",
         "draining",
         "drops",
         "engine",
@@ -196,6 +154,7 @@ class Lease:
         self.mid_message = False
         self.draining = False
         self.writes = Writes.of(pool)
+        self.causality = Causality.of(pool)
         self.max_wait = 0.0
         self.waited = 0.0
         self._queued_since = 0.0
@@ -235,6 +194,8 @@ class Lease:
 
     def transaction_time(self, segment: Segment, status: int) -> float:
         """A segment has been answered: how long the transaction took that has ended with it."""
+        if self.causality is not None and self.server is not None:
+            self.causality.note(self.server, segment, self.route, is_later=self.xact_open)
         if not self.xact_open:
             self.xact_started = max(self.xact_started, segment.started)
         self.xact_open = status != codes.IDLE
@@ -309,6 +270,7 @@ class Lease:
             )
         self.pool = pool
         self.writes = Writes.of(pool)
+        self.causality = Causality.of(pool, self.causality)
         return True
 
     def request(self, route: Route) -> ServerConnection | None:
@@ -317,15 +279,40 @@ class Lease:
         Raises:
             RouterError: there is none.
         """
-        self._queued_since = self.engine.now
+        now = self.engine.now
         self.route = route
-        route.tally.count += 1
-        outcome = self.pool.checkout(self.holder, route.shard, route.role, route.is_read)
+        causality = self.causality
+        if causality is None:
+            self._queued_since = now
+            route.tally.count += 1
+            outcome = self.pool.checkout(self.holder, route.shard, route.role, route.is_read)
+        else:
+            if causality.deadline is None:  # else it has been counted
+                self._queued_since = now
+                route.tally.count += 1
+            outcome = causality.checkout(self.pool, self.holder, route, now)
         if not isinstance(outcome, ServerConnection):
             self.waiter = outcome
             return None
         self.has_come = not self._attach(outcome)
         return None if self.has_come else outcome
+
+    def admits(self, server: ServerConnection) -> bool:
+        """Whether the server that has come has what the client must see; else it waits on."""
+        causality, waiter = self.causality, self.waiter
+        if causality is None or causality.admits(server):
+            return True
+        if waiter is not None:
+            until = waiter.since + self.pool.settings.read_your_writes_timeout
+            shard = server.pool.address.shard
+            self.waiter = causality.wait(self.pool, self.holder, shard, waiter.since, until)
+        return False
+
+    def give_place_up(self) -> None:
+        """The place in the queue is gone, and whoever had it asks for a server again."""
+        waiter, self.waiter = self.waiter, None
+        if self.causality is not None and isinstance(waiter, LateRead):
+            self.causality.deadline = waiter.deadline
 
     def take(self, server: ServerConnection) -> bool:
         """The server that was waited for is there; returns whether it is ready for use."""
@@ -421,16 +408,46 @@ class Lease:
     def release(self, server: ServerConnection) -> bool:
         """Give the server back if nothing is on its way any more; returns whether it is.
 
-        If the client may have left something there, the server is asked first: see `told`.
+        If the client may have left something there, the server is asked first: see `told`;
+        and before that where it is in the log, if the client may have written.
         """
         if server.queue:
             return False
+        causality = self.causality
+        if causality is not None and causality.is_due and not self.mid_message:
+            if not (server.doomed or self.draining):
+                self._ask_position(server, causality)
+                return False
+            causality.lose(server.pool.address.shard)
         if self.drops:
             self._drop(server)
         if server.marks and self._follows(server):
             self._ask(server)
             return False
         return self._give_back(server)
+
+    def _ask_position(self, server: ServerConnection, causality: Causality) -> None:
+        """Ask where in the log the client's writes are: its next statement waits for that."""
+        self.asks = True
+
+        def told() -> None:
+            if self.server is server:
+                self.asks, causality.has_told = False, True
+                self.holder.leftovers_told(server, None)
+            else:
+                server.pool.settled(server)
+
+        causality.ask(server, self.engine.now, told)
+
+    def loses_nothing(self, loss: Loss) -> bool:
+        """Whether a server that is lost had nothing to do but to say where it is in the log."""
+        causality, server = self.causality, loss.server
+        if causality is None or not causality.asks or self.is_kept_for_good:
+            return False
+        if loss.segments or server.status != codes.IDLE:
+            return False
+        causality.lose(server.pool.address.shard)
+        return True
 
     def _drop(self, server: ServerConnection) -> None:
         """The client has dropped what it has there, which the server does not know yet."""
@@ -501,7 +518,7 @@ class Lease:
         elif self.pin is not None:
             self.pin.reasons = found.reasons
         elif server.pool.pinned >= server.pool.settings.most_pinned:
-            self.loss = _too_many(server, found.reasons)
+            self.loss = too_many(server, found.reasons)
         else:
             self.pin = Pin(found.reasons, self.engine.now)
             log.info("%r is kept by its client: %s", server, self.pin)
@@ -510,6 +527,9 @@ class Lease:
 
     def settle(self, server: ServerConnection, found: Leftovers | None) -> bool:
         """Give the server back after that, if nothing keeps it; returns whether it is."""
+        if self.causality is not None and self.causality.has_told:
+            self.causality.has_told = False
+            return self.release(server)  # which asks what the client has left
         if server.queue or self._give_back(server):
             return self.server is None
         if self.pin is not None and found is not None and found.settings is not None:
@@ -556,21 +576,3 @@ class Lease:
             server.close()
             return None
         return server
-
-
-def _too_many(server: ServerConnection, reasons: tuple[str, ...]) -> PoolError:
-    """Why what a client has left is not there any more."""
-    pool = server.pool
-    most, what = pool.settings.most_pinned, ", ".join(reasons)
-    if pool.settings.pool_mode is PoolMode.STATEMENT:
-        return PoolError(
-            f"what the last statement has left is gone: {what}",
-            sqlstate="0A000",
-            hint='In pool_mode = "statement" no client keeps a server connection.',
-        )
-    return PoolError(
-        f"what the last transaction has left is gone: {what}; clients may keep {most} of "
-        f"{pool.settings.pool_size} connections to {pool.address.name} for such things, "
-        f"and {pool.pinned} have",
-        hint="Do it in one transaction, use session mode, or raise max_pinned.",
-    )

@@ -346,7 +346,7 @@ class Session(PoolClient):
 
     def take_server(self, server: ServerConnection) -> bool:
         """The server that we waited for is there; False if we do not want it any more."""
-        if self.client.closed:
+        if self.client.closed or not self.lease.admits(server):
             return False
         self._failures.end()
         if self.lease.take(server):
@@ -383,9 +383,9 @@ class Session(PoolClient):
         self._failed(error)
         self._send_again()
 
-    def pool_retired(self) -> None:
-        """The pool in whose queue we waited is gone: ask the new one."""
-        self.lease.waiter = None
+    def ask_anew(self) -> None:
+        """The pool in whose queue we waited is gone, or the wait for a replica is over."""
+        self.lease.give_place_up()
         if self._has_pool():
             self._ask_again()
 
@@ -518,7 +518,7 @@ class Session(PoolClient):
 
     def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         """The server is gone, and with it what the client was doing."""
-        is_resent = self.resend.take(error, loss)
+        is_resent = self.resend.take(error, loss) or self.lease.loses_nothing(loss)
         self.lease.lose()
         if is_resent:
             self._ask_again()

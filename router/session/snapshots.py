@@ -263,6 +263,8 @@ def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:
             decisions=pool.router.tallies.counts,
             retried_reads=pool.retried_reads,
             prepared_anew=pool.prepared_anew,
+            reads_waited=pool.reads_waited,
+            reads_to_primary=pool.reads_to_primary,
         )
         for pool in pools
     ]

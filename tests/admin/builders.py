@@ -166,6 +166,8 @@ ROUTING = RoutingSnapshot(
     decisions={"by_key": 7, "refused_no_key": 8},
     retried_reads=9,
     prepared_anew=10,
+    reads_waited=11,
+    reads_to_primary=12,
 )
 
 HEALTH = HealthSnapshot(

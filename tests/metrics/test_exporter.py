@@ -63,6 +63,8 @@ def value(name: str) -> float:
         ("routing_too_complex", 7),
         ("retried_reads", 9),
         ("prepared_anew", 10),
+        ("reads_waited", 11),
+        ("reads_to_primary", 12),
         ("stats_total_query_count", 200),
         ("stats_total_query_time", 600),
         ("stats_total_query_time_us", 600_999),

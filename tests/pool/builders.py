@@ -40,7 +40,7 @@ class Client(PoolClient):
     def checkout_failed(self, error: RouterError) -> None:
         self.error = error
 
-    def pool_retired(self) -> None:
+    def ask_anew(self) -> None:
         self.was_retired = True
 
 

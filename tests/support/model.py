@@ -91,6 +91,35 @@ def _bound(rest: bytes) -> tuple[str, ...]:
     return tuple(values)
 
 
+class Log:
+    """The write-ahead log of a server, which all its connections share.
+
+    Attributes:
+        offset: where it ends; of a standby, what it has replayed.
+        name: which standby it is, as long as it does not crash; "" for a primary.
+        is_mute: questions about it stay without an answer.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.timeline = 1
+        self.offset = (1 << 32) + 4096  # in the middle of a page
+        self.is_mute = False
+
+    def answer(self, sql: str) -> list[str | None]:
+        """The answer to one of the router's questions about it.
+
+        Raises:
+            ModelError: it is one for others.
+        """
+        if "pg_walfile_name" in sql:
+            if self.name:
+                raise ModelError("55000", "recovery is in progress")
+            return [f"{self.timeline:08X}0000000000000001", str(self.offset), "8192"]
+        who = [self.name, "1,2,3"] if "string_agg" in sql else []
+        return ["t" if self.name else "f", str(self.offset), str(self.timeline), *who]
+
+
 class ModelServer:
     """One server process.
 
@@ -103,6 +132,9 @@ class ModelServer:
         asked: how often it was asked what a client has left.
         kept: what it then says there is, as marks.
         is_failing: it can analyse no text, as if all tables were gone.
+        wal: its log, if there is to be one.
+        questions: those that were about its log, as one text.
+        seen: the SELECTs that it has executed, with what it had of its log then.
         is_struck: a cancel request that came late hits the next Query, unless it is empty.
     """
 
@@ -116,6 +148,9 @@ class ModelServer:
         self.asked = 0
         self.kept = 0
         self.is_failing = False
+        self.wal: Log | None = None
+        self.questions = ""
+        self.seen: list[tuple[str, int]] = []
         self.is_struck = False
         self.settings = dict(DEFAULTS)
         self._reported = dict(DEFAULTS)
@@ -298,7 +333,21 @@ class ModelServer:
         if sql.startswith(("SELECT 's', ", "SELECT 'k', ")):
             self._tell_leftovers(sql)
             return
+        if self.wal is not None and ("pg_wal" in sql or "_wal_" in sql):
+            self.questions += sql
+            if self.wal.is_mute:
+                self.sleeping = portal
+                return
+            row = self.wal.answer(sql)
+            self._say(messages.data_row(row), messages.command_complete("SELECT 1"))
+            return
         self.log.append(sql)
+        if self.wal is not None:
+            if self.wal.name and verb == "INSERT":
+                raise ModelError("25006", "cannot execute INSERT in a read-only transaction")
+            self.seen.append((sql, self.wal.offset))
+            if verb in ("INSERT", "COMMIT") and not self.wal.name:
+                self.wal.offset += 8
         if verb == "FAIL":
             raise ModelError("42601", f"syntax error: {sql}")
         if verb in ("BEGIN", "COMMIT", "ROLLBACK"):
