@@ -1,4 +1,4 @@
-"""`python -m benchmarks [compare | routing | memory | fairness | stalls] ...`."""
+"""`python -m benchmarks [compare | routing | memory | fairness | stalls | warm] ...`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from router.errors import RouterError
 
-from . import fairness, pgbench
+from . import fairness, pgbench, warm
 from .compare import Comparison, compare, processors
 from .hostile import KINDS
 from .memory import measure
@@ -23,6 +23,7 @@ from .report import (
     fairness_table,
     memory_table,
     routing_table,
+    warm_table,
     write_json,
 )
 from .stalls import SIZES, differences, is_compiled, measure_build, stalls_table
@@ -168,6 +169,11 @@ def run_stalls(options: argparse.Namespace, console: Console) -> None:
         raise BenchmarkError(f"verdicts differ: {'; '.join(different)}")
 
 
+def run_warm(options: argparse.Namespace, console: Console) -> None:
+    """Measure what a warm statement costs without sockets, and what its statistics do."""
+    console.print(warm_table(warm.measure(options.count), is_compiled=is_compiled()))
+
+
 def _proxies(options: argparse.Namespace, max_clients: int) -> Options:
     return Options(
         pool_size=options.pool,
@@ -209,6 +215,9 @@ def _parser() -> argparse.ArgumentParser:
     fair = commands.add_parser("fairness", parents=[common], help=run_fairness.__doc__)
     fair.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     fair.set_defaults(run=run_fairness)
+    warmed = commands.add_parser("warm", help=run_warm.__doc__)
+    warmed.add_argument("--count", type=int, default=20_000, help="statements a run (20,000)")
+    warmed.set_defaults(run=run_warm)
     stalls = commands.add_parser("stalls", help=run_stalls.__doc__)
     stalls.add_argument(
         "--build",

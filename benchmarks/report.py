@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .memory import Memory
     from .processes import CpuTime
     from .targets import Target
+    from .warm import Warm
 
 NOTHING = "n/a"
 
@@ -81,6 +82,19 @@ def routing_table(comparisons: Sequence[Comparison], title: str) -> Table:
             _number(comparison.tps_ratio("routing", "router"), ".2f"),
             *(_cpu(comparison.cpu(name)) for name in ("router", "routing")),
         )
+    return table
+
+
+def warm_table(measured: Sequence[Warm], *, is_compiled: bool) -> Table:
+    """Processor time of warm statements, a row per kind."""
+    build = "compiled" if is_compiled else "not compiled"
+    table = Table(title=f"A statement in the data plane alone, {build}, by query_statistics")
+    table.add_column("statement")
+    for header in ("off ns", "on ns", "statistics ns"):
+        table.add_column(header, justify="right")
+    for row in measured:
+        cells = (row.off, row.on, row.on - row.off)
+        table.add_row(row.kind, *(f"{cell:.0f}" for cell in cells))
     return table
 
 

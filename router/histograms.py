@@ -63,25 +63,31 @@ class Histogram:
         return sum(self.counts)
 
 
-def quantile(counts: Sequence[int], fraction: float, zeros: int = 0) -> float:
-    """Which time so large a part of all did not exceed, in seconds.
+def quantiles(counts: Sequence[int], fractions: Sequence[float], zeros: int = 0) -> list[float]:
+    """Which times such parts of all did not exceed, in seconds; the smallest part first.
 
     Within a bucket times are taken to lie at equal distances; beyond the last bound nothing is
     known, and that bound is returned.
 
     Args:
         counts: of each bucket.
-        fraction: 0.5 is the median.
+        fractions: 0.5 is the median.
         zeros: how many times of no length there were besides.
     """
-    wanted = fraction * (sum(counts) + zeros)
-    seen = float(zeros)
-    if wanted <= seen:
-        return 0.0
-    lower = 0.0
-    for count, upper in zip(counts, BOUNDS, strict=False):
-        if seen + count >= wanted:
-            return lower + (upper - lower) * (wanted - seen) / count
-        seen += count
-        lower = upper
-    return lower
+    found: list[float] = []
+    number, seen, lower = 0, zeros, 0.0
+    everything = sum(counts) + zeros
+    for fraction in fractions:
+        wanted = fraction * everything
+        while number < _WIDTH - 1 and seen + counts[number] < wanted:
+            seen += counts[number]
+            lower = BOUNDS[number]
+            number += 1
+        if wanted <= seen:
+            found.append(0.0 if wanted <= zeros else lower)
+        elif number == _WIDTH - 1:
+            found.append(lower)
+        else:
+            share = (wanted - seen) / counts[number]
+            found.append(lower + (BOUNDS[number] - lower) * share)
+    return found

@@ -21,7 +21,10 @@ import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from .errors import ClientProtocolError
 from .histograms import Histogram, place_of
+from .protocol.binds import bind_ends
+from .protocol.framing import HEADER_SIZE
 from .routing.cache import Generations
 from .routing.fingerprint import UnknownLexeme, short_fingerprint_of
 from .routing.limits import TooComplex
@@ -39,6 +42,10 @@ _DOORS: Final = 1024
 # A longer text is not reduced, and of its form so many characters are shown.
 _LONGEST_TEXT: Final = 64 * 1024
 _LONGEST_SHOWN: Final = 1000
+
+# Of one client so many names are known for counting alone, and no longer ones, in bytes.
+_MOST_NAMES: Final = 1000
+_LONGEST_NAME: Final = 100
 
 # In a fingerprint: quoted names stay; strings, numbers and space are each replaced.
 _TOKEN: Final = re.compile(
@@ -447,3 +454,31 @@ class Queries:
             return True
         self._doors[slot] = mark
         return False
+
+
+class RawShapes:
+    """The shapes of one client's statements that the router keeps no record of, by name."""
+
+    __slots__ = ("_by_name", "_queries")
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries: Final = queries
+        self._by_name: dict[bytes, Shape] = {}
+
+    def parsed(self, message: bytes, text_start: int) -> Shape:
+        """The shape of a Parse, whose name is then known unless there are too many."""
+        name = message[HEADER_SIZE : max(text_start - 1, HEADER_SIZE)]
+        text_end = max(message.find(b"\0", text_start), text_start)
+        shape = self._queries.shape(message[text_start:text_end])
+        known = self._by_name
+        if len(name) <= _LONGEST_NAME and (name in known or len(known) < _MOST_NAMES):
+            known[name] = shape
+        return shape
+
+    def bound(self, message: bytes) -> Shape:
+        """The shape of what a Bind names."""
+        try:
+            portal_end, name_end = bind_ends(message, 0, len(message))
+        except ClientProtocolError:
+            return UNREAD  # the server says what is wrong with it
+        return self._by_name.get(message[portal_end + 1 : name_end], UNREAD)

@@ -7,9 +7,14 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.histograms import BOUNDS, Histogram, quantile
+from router.histograms import BOUNDS, Histogram, quantiles
 
 TIMES = st.lists(st.floats(0, 100), min_size=1, max_size=200)
+
+
+def quantile(counts: list[int], fraction: float, zeros: int = 0) -> float:
+    [found] = quantiles(counts, (fraction,), zeros)
+    return found
 
 
 def filled(*times: float) -> Histogram:
@@ -67,3 +72,10 @@ def test_two_taken_together_are_as_if_counted_by_one(
     both = filled(*some)
     both.take_in(filled(*others))
     assert both.counts == filled(*some, *others).counts
+
+
+@given(TIMES, st.integers(0, 100))
+def test_several_quantiles_are_what_each_of_them_is(times: list[float], zeros: int) -> None:
+    counts, fractions = filled(*times).counts, (0.1, 0.5, 0.95, 0.99, 1.0)
+    alone = [quantile(counts, fraction, zeros) for fraction in fractions]
+    assert quantiles(counts, fractions, zeros) == alone == sorted(alone)

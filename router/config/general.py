@@ -34,7 +34,7 @@ UserTimeout = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1), Unit.MILLIS
 # Why keys have no effect yet.
 NO_AUTH_QUERY: Final = "users without a password cannot log in yet"
 
-Rows = Annotated[int, Field(strict=True, ge=10, le=5000)]
+Rows = Annotated[int, Field(strict=True, ge=10, le=2000)]
 Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
@@ -296,7 +296,7 @@ class General(Section):
     query_statistics_max: Annotated[
         Rows,
         Key("Rows that SHOW QUERIES has at most; the rest is in its rows `(others)`.", _ONCE),
-    ] = 1000
+    ] = 500
 
     tls_certificate: Annotated[
         Path | None,

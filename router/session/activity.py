@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..histograms import quantile
+from ..histograms import quantiles
 from ..queries import OTHERS, Shape
 from ..stats import (
     ErrorSnapshot,
@@ -69,10 +69,8 @@ def _quantiles(histogram: Histogram | None, count: int) -> tuple[int, int, int]:
     if histogram is None:
         return (0, 0, 0)
     zeros = max(count - histogram.count, 0)
-    p50, p95, p99 = (
-        microseconds(quantile(histogram.counts, fraction, zeros)) for fraction in _FRACTIONS
-    )
-    return p50, p95, p99
+    p50, p95, p99 = quantiles(histogram.counts, _FRACTIONS, zeros)
+    return microseconds(p50), microseconds(p95), microseconds(p99)
 
 
 def transaction_snapshots(sessions: Iterable[Session], now: float) -> list[TransactionSnapshot]:

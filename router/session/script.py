@@ -18,10 +18,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, RouterError
+from ..errors import RouterError
 from ..protocol import codes, marks, messages
-from ..protocol.binds import bind_ends
-from ..protocol.framing import HEADER_SIZE
 from ..protocol.segments import (
     EMIT,
     FORWARD,
@@ -35,9 +33,8 @@ from ..protocol.segments import (
     Segment,
     Step,
 )
-from ..queries import UNREAD
+from ..queries import RawShapes
 from .answered import EMPTY_BODY, transaction_failed
-from .mistakes import MAX_STATEMENTS
 from .provisions import dropping, making, providing
 
 if TYPE_CHECKING:
@@ -45,7 +42,6 @@ if TYPE_CHECKING:
 
     from ..pool.server import ServerConnection
     from ..protocol.naming import Change, Naming
-    from ..queries import Shape
     from .answered import AnsweredMessage, PreparedStatement
     from .client_routing import ClientRouting
     from .names import Names, Operation
@@ -100,8 +96,7 @@ class Script:
         # A Parse is on its way whose success nobody may count on yet.
         self._unproven = False
         self._queries: Final = routing.lease.engine.queries
-        # Of the statements that the router keeps no record of, by name.
-        self._raw_shapes: dict[bytes, Shape] = {}
+        self._raw_shapes: Final = RawShapes(self._queries)
 
     # --- what is counted
 
@@ -110,21 +105,6 @@ class Script:
         if statement.shape is None and self._queries.limit:
             statement.shape = self._queries.shape(statement.text)
         return statement.shape
-
-    def _note_raw_parse(self, segment: Segment, message: bytes, text_start: int) -> None:
-        name = message[HEADER_SIZE : max(text_start - 1, HEADER_SIZE)]
-        text_end = message.find(b"\0", text_start)
-        segment.parsed = shape = self._queries.shape(message[text_start : max(text_end, 0)])
-        if name in self._raw_shapes or len(self._raw_shapes) < MAX_STATEMENTS:
-            self._raw_shapes[name] = shape
-
-    def _note_raw_bind(self, segment: Segment, message: bytes) -> None:
-        try:
-            portal_end, name_end = bind_ends(message, 0, len(message))
-        except ClientProtocolError:
-            segment.follow(UNREAD)  # the server says what is wrong with it
-        else:
-            segment.follow(self._raw_shapes.get(message[portal_end + 1 : name_end], UNREAD))
 
     # --- the open batch
 
@@ -336,12 +316,13 @@ class Script:
             self._routing.lease.note(server, glance)
             server.may_reset_all |= glance.resets_all
             if self._queries.limit:
-                self._note_raw_parse(self.begin(server), operation.data, text_start)
+                shape = self._raw_shapes.parsed(operation.data, text_start)
+                self.begin(server).parsed = shape
         elif operation.kind == codes.BIND:
             segment = self.begin(server)
             segment.has_bound, segment.is_local = True, False
             if self._queries.limit:
-                self._note_raw_bind(segment, operation.data)
+                segment.follow(self._raw_shapes.bound(operation.data))
             self._has_altered = True
             if server.marks & marks.SET:
                 self._routing.lease.settings.note_bind(operation.data)

@@ -6,7 +6,12 @@ from itertools import product
 
 import pytest
 
-from router.routing.fingerprint import UnknownLexeme, fingerprint_of, string_value
+from router.routing.fingerprint import (
+    UnknownLexeme,
+    fingerprint_of,
+    short_fingerprint_of,
+    string_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +139,14 @@ def test_texts_that_differ_in_more_do_not_share_a_shape(one: bytes, other: bytes
 )
 def test_a_string_has_a_value(literal: bytes, value: bytes) -> None:
     assert string_value(literal) == value
+
+
+def test_what_is_remembered_of_the_last_text_is_not_told_of_another() -> None:
+    texts = [b"SELECT 1", b"SELECT 22", b"SELECT a FROM t WHERE id IN (1, 2)", b""]
+    for first, second in product(texts, texts):
+        found = [short_fingerprint_of(text) for text in (first, second, first, first)]
+        assert found[0] == found[2] == found[3]
+        assert found[1][1] != found[0][1] or first == second
+    with pytest.raises(UnknownLexeme):
+        short_fingerprint_of(b"SELECT 'open")
+    assert short_fingerprint_of(b"SELECT 1") == (b"SELECT 0", [b"1"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.config.values import PoolMode
+from router.protocol.messages import READY_IDLE, error_response
 from router.session.activity import (
     error_snapshots,
     histogram_snapshots,
@@ -85,6 +86,39 @@ def test_statements_of_one_batch_are_told_apart() -> None:
     }
 
 
+def test_what_has_no_tag_does_not_shift_the_others() -> None:
+    harness, asking = client()
+    harness.ask(
+        asking,
+        parse("ROWS 5", "five"),
+        parse("", "nothing"),
+        bind(name="five"),
+        execute(),
+        bind(name="nothing"),
+        execute(),
+        SYNC,
+    )
+    found = rows(harness)
+    assert {text: (row.calls, row.rows) for text, row in found.items()} == {
+        "ROWS ?": (1, 5),
+        "": (1, 0),
+    }
+
+
+def test_a_name_that_is_too_long_to_be_kept_is_not_mistaken_for_another() -> None:
+    harness, asking = client(prepared_statements_cache_size=0)
+    name = "n" * 200
+    harness.ask(asking, parse("SELECT 1", name), bind(name=name), execute(), SYNC)
+    assert only(harness).query == "(not read)"
+
+
+@pytest.mark.parametrize("count", [0, 9, 10, 12, 345])
+def test_rows_are_all_the_digits_of_the_tag(count: int) -> None:
+    harness, asking = client()
+    harness.ask(asking, query(f"ROWS {count}"))
+    assert only(harness).rows == count
+
+
 def test_an_error_counts_by_its_code_for_the_statement_that_failed() -> None:
     harness, asking = client()
     harness.ask(asking, query("FAIL 22012"))
@@ -113,6 +147,21 @@ def test_times_are_those_of_the_clock() -> None:
     assert found["SELECT ?"].time == 0
     assert found["SELECT ?"].wait_time == 2_000_000
     assert 1_500_000 <= found["SELECT ?"].waits[0] <= 2_000_000
+
+
+def test_only_the_first_statement_of_a_transaction_has_waited_for_its_server() -> None:
+    harness, asking = client(pool_size=1)
+    other = harness.connect()
+    other.send(query("SLEEP"))
+    harness.run()
+    asking.send(query("BEGIN"), query("SELECT 1"))
+    harness.run()
+    harness.engine.advance(2.0)
+    harness.servers[0].model.wake()
+    harness.run()
+    harness.ask(asking, query("SELECT 2"))
+    found = rows(harness)
+    assert (found["BEGIN"].wait_time, found["SELECT ?"].wait_time) == (2_000_000, 0)
 
 
 def test_a_statement_that_follows_another_is_not_charged_for_it() -> None:
@@ -223,8 +272,9 @@ def test_a_transaction_is_told_from_its_first_statement_to_its_last() -> None:
     assert transactions(harness) == []
 
 
-def test_what_one_transaction_did_is_not_said_of_the_next() -> None:
-    harness, asking = client()
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_what_one_transaction_did_is_not_said_of_the_next(mode: str) -> None:
+    harness, asking = client(pool_mode=PoolMode(mode))
     harness.ask(asking, query("BEGIN"), query("INSERT 1"), query("COMMIT"))
     harness.ask(asking, query("BEGIN"))
     [row] = transactions(harness)
@@ -359,3 +409,17 @@ def test_histograms_keep_what_rows_have_lost() -> None:
     assert histograms(harness)["query_seconds"][0] == 50
     assert sum(row.calls for row in query_snapshots(harness.engine.queries)) == 50
     assert len(query_snapshots(harness.engine.queries)) <= 11
+
+
+def test_an_error_after_which_the_statement_is_sent_again_does_not_count() -> None:
+    harness, asking = client(servers=((True,),), pool_size=1)
+    harness.ask(asking, parse("SELECT 1", "s"), SYNC)
+    harness.ask(asking, bind(name="s"), execute(), SYNC)
+    asking.send(bind(name="s"), execute(), SYNC)
+    [server] = harness.servers
+    stale = error_response("cached plan must not change result type", "0A000")
+    server.link.take()
+    server.connection.on_data(stale + READY_IDLE)
+    harness.run()
+    assert errors(harness) == {}
+    assert only(harness).errors == {}
