@@ -96,12 +96,14 @@ def test_what_has_no_tag_does_not_shift_the_others() -> None:
         execute(),
         bind(name="nothing"),
         execute(),
+        bind(name="nothing"),
+        execute(),
         SYNC,
     )
     found = rows(harness)
     assert {text: (row.calls, row.rows) for text, row in found.items()} == {
         "ROWS ?": (1, 5),
-        "": (1, 0),
+        "": (2, 0),
     }
 
 
