@@ -22,6 +22,7 @@ MODULES = [
     "router/protocol/prepared.py",
     "router/protocol/binds.py",
     "router/protocol/portals.py",
+    "router/protocol/features.py",
     "router/protocol/marks.py",
     "router/protocol/naming.py",
     "router/routing/limits.py",

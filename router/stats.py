@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from .faults import Ledger
+    from .protocol.features import FeatureSnapshot
     from .queries import Place
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
@@ -39,10 +40,8 @@ class Counters:
     __slots__ = (*_COUNTED, "average", "ledger", "place", "_before")
 
     def __init__(self) -> None:
-        self.xact_count = 0
-        self.query_count = 0
-        self.received = 0
-        self.sent = 0
+        self.xact_count = self.query_count = 0
+        self.received = self.sent = 0
         self.xact_time = 0.0
         self.query_time = 0.0
         self.wait_time = 0.0
@@ -578,6 +577,9 @@ class View(Protocol):
 
     def timeouts(self) -> list[TimeoutSnapshot]:
         """How often which time limit has ended something."""
+
+    def features(self) -> list[FeatureSnapshot]:
+        """SHOW SESSION_FEATURES."""
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited, and how much of it there is."""

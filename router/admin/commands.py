@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..pool.health import ServerHealth
+    from ..protocol.features import FeatureSnapshot
     from ..stats import (
         AddressSnapshot,
         BanSnapshot,
@@ -149,7 +150,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
-        "SHOW QUERIES|TRANSACTIONS|ERRORS",
+        "SHOW QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -212,6 +213,11 @@ def _show_bans(console: Console, _arguments: Words) -> list[BanSnapshot]:
 @table("SHOW LIMITS", show.LIMITS)
 def _limits(console: Console, _arguments: Words) -> list[LimitSnapshot]:
     return console.view.limits()
+
+
+@table("SHOW SESSION_FEATURES", show.SESSION_FEATURES)
+def _features(console: Console, _arguments: Words) -> list[FeatureSnapshot]:
+    return console.view.features()
 
 
 @table("SHOW TIMEOUTS", show.TIMEOUTS)

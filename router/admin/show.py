@@ -16,6 +16,7 @@ from ..routing.tallies import NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ..protocol.features import FeatureSnapshot
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
@@ -284,6 +285,20 @@ LIMITS: Final[tuple[Column[LimitSnapshot], ...]] = (
     numeric("waiting", lambda row: row.waiting),
     numeric("refused", lambda row: row.refused),
     numeric("evictions", lambda row: row.evictions),
+)
+
+SESSION_FEATURES: Final[tuple[Column[FeatureSnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    text("application_name", lambda row: row.application),
+    text("feature", lambda row: row.feature),
+    text("transaction_mode", lambda row: row.transaction_mode),
+    numeric("uses", lambda row: row.uses),
+    numeric("used_seconds", lambda row: None if row.age is None else int(row.age)),
+    numeric("pins", lambda row: row.pins),
+    numeric("pinned", lambda row: row.pinned),
+    numeric("longest_pin_us", lambda row: int(row.longest * _SECOND)),
+    numeric("refused", lambda row: row.refused),
 )
 
 TIMEOUTS: Final[tuple[Column[TimeoutSnapshot], ...]] = (

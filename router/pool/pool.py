@@ -12,6 +12,7 @@ import trio
 from ..config.values import PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
+from ..protocol.features import Features
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..queries import Place
@@ -62,6 +63,7 @@ class Pool:
         prepared_anew: statements that were prepared again, their columns being others.
         reads_waited: reads that waited for a replica to have what their client has written.
         reads_to_primary: reads that went to the primary for that.
+        features: which features of a session its clients use.
         inspector: the plugins that look at statements, if there are any.
     """
 
@@ -108,11 +110,11 @@ class Pool:
         )
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
-        self.paused = False
+        self.paused = self.retired = False
         self.turned_away = 0
-        self.retired = False
         self.retried_reads = self.prepared_anew = 0
         self.reads_waited = self.reads_to_primary = 0
+        self.features: Final = Features()
         self.inspector: Inspector | None = None
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from . import features
+from .naming import PREPARE as PREPARES
 from .naming import naming_in
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Glance:
         custom: custom settings that it may set, which no catalogue lists, in lower case.
         resets: settings that it resets, in lower case.
         naming: what it says of prepared statements by their names.
+        uses: the features of a session that it uses, as bits; see `features`.
     """
 
     __slots__ = (
@@ -57,6 +60,7 @@ class Glance:
         "naming",
         "resets",
         "resets_all",
+        "uses",
     )
 
     def __init__(
@@ -70,6 +74,7 @@ class Glance:
         custom: tuple[str, ...] = (),
         resets: tuple[str, ...] = (),
         naming: Naming | None = None,
+        uses: int = 0,
     ) -> None:
         self.leaves: Final = leaves
         self.may_copy: Final = may_copy
@@ -79,6 +84,7 @@ class Glance:
         self.custom: Final = custom
         self.resets: Final = resets
         self.naming: Final = naming
+        self.uses: Final = uses
 
     def __repr__(self) -> str:
         return f"<Glance {self.leaves:#x} {self.may_copy=} {self.resets_all=} {self.alters=}>"
@@ -233,8 +239,12 @@ def of_text(sql: bytes) -> Glance:
     if "prepare" in low or "execute" in low or "deallocate" in low or "discard" in low:
         naming = naming_in(sql)
         if naming is not None and naming.only_prepares:
-            return Glance(naming=naming)  # what it prepares is looked at when that is run
-    if not (leaves or may_copy or resets_all or custom or resets or alters or naming):
+            # What it prepares is looked at when that is run.
+            return Glance(naming=naming, uses=features.BITS[features.PREPARE])
+    uses = 0
+    if alters or leaves or naming or "listen" in low or "load" in low:
+        uses = _uses(low, leaves, naming)
+    if not (leaves or may_copy or resets_all or custom or resets or alters or naming or uses):
         return HARMLESS
     return Glance(
         leaves,
@@ -245,7 +255,30 @@ def of_text(sql: bytes) -> Glance:
         custom=custom,
         resets=resets,
         naming=naming,
+        uses=uses,
     )
+
+
+_BY_MARK: Final = (
+    (SET, "set_config()"),
+    (TEMP, features.TEMPORARY),
+    (LOCK, features.LOCK),
+    (CURSOR, features.HOLD),
+    (HIDDEN, features.HIDDEN),
+)
+
+
+def _uses(low: str, leaves: int, naming: Naming | None) -> int:
+    """The features of a session that a text uses."""
+    found = features.commands_in(low)
+    for mark, name in _BY_MARK:
+        if leaves & mark:
+            found |= features.BITS[name]
+    if leaves & UNKNOWN and not leaves & HIDDEN:
+        found |= features.BITS["large object"]
+    if naming is not None and any(change.tag == PREPARES for change in naming.changes):
+        found |= features.BITS[features.PREPARE]
+    return found
 
 
 def _names(pattern: re.Pattern[str], low: str) -> Iterator[str]:

@@ -392,6 +392,9 @@ class Lease:
     def note(self, server: ServerConnection, glance: Glance) -> None:
         """A statement is on its way of which this is to be seen."""
         server.marks |= glance.leaves
+        if glance.uses:
+            application = self.settings.application_name
+            self.pool.features.note(application, glance.uses, self.engine.now)
         self.settings.note(glance)
 
     def bind_unnamed(self) -> None:
@@ -465,7 +468,8 @@ class Lease:
         if len(server.named) > server.statements.capacity:
             server.marks |= marks.PARSE  # too many to be told apart one by one
         self.server = None
-        self.pin = self.unnamed_in = None
+        self.unnamed_in = None
+        self._end_pin()
         server.pool.release(server)
         return True
 
@@ -517,11 +521,14 @@ class Lease:
             self._unpin(server)
         elif self.pin is not None:
             self.pin.reasons = found.reasons
+            self._count_pin(self.pin)
         elif server.pool.pinned >= server.pool.settings.most_pinned:
             self.loss = too_many(server, found.reasons)
+            self.pool.features.refuse(self.settings.application_name, found.reasons)
         else:
             self.pin = Pin(found.reasons, self.engine.now)
             log.info("%r is kept by its client: %s", server, self.pin)
+            self._count_pin(self.pin)
             server.pin()
         return is_other
 
@@ -544,21 +551,32 @@ class Lease:
         assert loss is not None
         return loss
 
+    def _count_pin(self, pin: Pin) -> None:
+        application = self.settings.application_name
+        self.pool.features.pin(application, pin, pin.reasons, pin.since)
+
     def _unpin(self, server: ServerConnection) -> None:
         if self.pin is not None:
-            self.pin = None
+            self._end_pin()
             server.is_pinned = False
+
+    def _end_pin(self) -> None:
+        pin, self.pin = self.pin, None
+        if pin is not None:
+            self.pool.features.unpin(pin, self.engine.now)
 
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Leave the server to finish what was sent, which nobody hears."""
         self.server = None
-        self.pin = self.unnamed_in = None
+        self.unnamed_in = None
+        self._end_pin()
         server.pool.abandon(server, cancel=cancel)
 
     def lose(self) -> None:
         """The server is gone."""
         self.server = None
-        self.pin = self.unnamed_in = None
+        self.unnamed_in = None
+        self._end_pin()
         self.awaits_settings = self.asks = self.has_come = False
 
     def end(self) -> ServerConnection | None:
@@ -569,7 +587,7 @@ class Lease:
             return None
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN
-        self.pin = None
+        self._end_pin()
         if self.mid_message or self.awaits_settings:
             # It waits for the rest of a message that will never come, or has not taken what
             # the next client would count on.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..engine.loop import Engine
     from ..pool.registry import PoolRegistry
+    from ..protocol.features import FeatureSnapshot
     from ..stats import (
         AddressSnapshot,
         BanSnapshot,
@@ -100,6 +101,15 @@ class RouterView:
     def timeouts(self) -> list[TimeoutSnapshot]:
         """The rows of SHOW TIMEOUTS."""
         return self._engine.timeouts.snapshots()
+
+    def features(self) -> list[FeatureSnapshot]:
+        """The rows of SHOW SESSION_FEATURES."""
+        now = time.monotonic()
+        return [
+            row
+            for pool in self._registry
+            for row in pool.features.snapshots(pool.database, pool.user, now)
+        ]
 
     def limits(self) -> list[LimitSnapshot]:
         """The rows of SHOW LIMITS."""

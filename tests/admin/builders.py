@@ -13,6 +13,7 @@ from router.histograms import BOUNDS
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
+from router.protocol.features import FeatureSnapshot
 from router.protocol.messages import parse_error_fields
 from router.session.clients import Clients
 from router.stats import (
@@ -250,6 +251,9 @@ TRANSACTION = TransactionSnapshot(
     snapshot="transaction",
 )
 
+FEATURE = FeatureSnapshot(
+    "app", "ann", "web", "LISTEN", "keeps the server", 5, 7.9, 3, 1, 2.5, 4
+)
 ERROR = ErrorSnapshot(
     "app", "ann", "router", "3D000", 7, 1_767_225_600.25, "No pool configured for database: ?"
 )
@@ -289,6 +293,7 @@ class FakeView:
     host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
     histogram_rows: list[HistogramSnapshot] = field(default_factory=lambda: HISTOGRAMS)
     transaction_rows: list[TransactionSnapshot] = field(default_factory=lambda: [TRANSACTION])
+    feature_rows: list[FeatureSnapshot] = field(default_factory=lambda: [FEATURE])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
 
@@ -331,6 +336,10 @@ class FakeView:
     def transactions(self) -> list[TransactionSnapshot]:
         """What is open."""
         return self.transaction_rows
+
+    def features(self) -> list[FeatureSnapshot]:
+        """What clients use."""
+        return self.feature_rows
 
     def errors(self) -> list[ErrorSnapshot]:
         """What clients were answered with."""

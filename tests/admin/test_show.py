@@ -126,6 +126,12 @@ def test_show_health_has_a_row_for_each_server() -> None:
     )
 
 
+def test_show_session_features_tells_what_is_used_and_what_becomes_of_it() -> None:
+    assert values("SHOW SESSION_FEATURES") == (
+        "app ann web LISTEN keeps the server 5 7 3 1 2500000 4"
+    )
+
+
 def test_show_limits_tells_how_much_is_left() -> None:
     assert values("SHOW LIMITS") == "max_db_connections app db1:5432 20 19 1 4 7"
 
