@@ -460,8 +460,8 @@ class ServerConnection(BackendStream):
         if sqlstate == b"26000" and self.queue and self.queue[0].awaits_error:
             return  # provoked by the router
         if sqlstate == b"26000" or messages.is_of_stale_plan(sqlstate, head):
-            # Prepared statements are not as we thought: let them be prepared anew.
-            self.marks |= marks.PARSE
+            # Let all be prepared anew. What is stale stays: others are to be told of it, too.
+            self.marks |= marks.PARSE if sqlstate == b"26000" else 0
             self.columns_changed = True
         elif sqlstate == b"25006" and self.pool.is_primary:
             self.pool.health.doubt()  # a write, and it is read-only: is it still a primary?

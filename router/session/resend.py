@@ -13,7 +13,8 @@ order, if each of it
 
 The first error of a segment is therefore withheld (`ReplySink.withholds`) if it is the last
 word of a server, or if it says that a prepared statement has other columns than before: then
-nothing has been executed, and the statement is prepared anew.
+nothing has been executed, and the statement is prepared anew, if the client asks for columns
+in the same batch.
 
 What was sent and cannot be repeated fails: nobody knows what has become of it.
 """
@@ -131,7 +132,13 @@ class Resend:
         ):
             return False
         bound = self._bound(segment)
-        return bound is not None and len(bound) == 1 and bound[0].self_contained
+        return (
+            bound is not None
+            and len(bound) == 1
+            and bound[0].self_contained
+            # Who does not ask would read the new columns as those that it was told of once.
+            and any(operation.kind == codes.DESCRIBE for operation in _operations(segment))
+        )
 
     def _is_read(self, segment: Segment) -> bool:
         """Whether all that it runs is known to read, and to leave nothing behind."""

@@ -226,3 +226,24 @@ async def test_reset_and_reload_leave_statements_usable(proxied: Proxied, pool: 
         assert await connection.fetchval("SELECT $1::int", 3) == 3
 
     await run(proxied, pool, body)
+
+
+@pytest.mark.parametrize("pool", [SESSION, SINGLE])  # others may have to parse it anew
+async def test_a_column_of_another_type_is_not_read_as_of_the_old_one(
+    proxied: Proxied, pool: str
+) -> None:
+    table = f"changing_{pool}"
+
+    async def body(connection: asyncpg.Connection) -> None:
+        await connection.execute(f"CREATE TABLE {table} (a int, b int)")
+        await connection.execute(f"INSERT INTO {table} VALUES (1, 2)")
+        kept = await connection.prepare(f"SELECT * FROM {table}")
+        assert tuple(await connection.fetchrow(f"SELECT * FROM {table}")) == (1, 2)
+        await connection.execute(f"ALTER TABLE {table} ALTER b TYPE text")
+        # It binds without a Describe; it is told, and prepares its own ones anew.
+        assert tuple(await connection.fetchrow(f"SELECT * FROM {table}")) == (1, "2")
+        with pytest.raises(asyncpg.InvalidCachedStatementError):
+            await kept.fetchrow()
+        await connection.execute(f"DROP TABLE {table}")
+
+    await run(proxied, pool, body)

@@ -622,7 +622,7 @@ def test_a_statement_with_other_columns_is_prepared_anew(sql: str) -> None:
     answer = harness.read(client)
     assert sqlstates(answer) == []
     assert kinds(answer)[0] == "2"
-    assert not before.keys() & server.model.statements.keys()
+    assert server.model.statements.keys() - before.keys()
     assert harness.pool is not None
     assert harness.pool.prepared_anew == 1
     harness.check()
@@ -639,7 +639,7 @@ def test_another_connection_that_has_it_is_not_believed_either() -> None:
         harness.ask(client, query("COMMIT"))
     first, second = harness.servers
     assert list(first.model.statements) == list(second.model.statements)
-    server = sent(harness, one, bind(name="s") + execute() + SYNC)
+    server = sent(harness, one, bind(name="s") + describe() + execute() + SYNC)
     other = first if server is second else second
     before = set(other.model.statements)
     server.connection.on_data(stale() + READY)
@@ -659,14 +659,27 @@ def test_with_something_behind_it_it_fails_and_the_rest_goes_on() -> None:
     assert rows(read_messages(client.receive())) == [[b"SELECT two"]]
 
 
-def test_but_once() -> None:
+def test_who_does_not_ask_for_the_columns_is_told_that_they_have_changed() -> None:
     harness = Harness()
     client = used(harness)
     harness.ask(client, parse(READ, "s") + bind(name="s") + execute() + SYNC)
     server = sent(harness, client, bind(name="s") + execute() + SYNC)
+    before = dict(server.model.statements)
+    server.model.output = b""
     server.connection.on_data(stale() + READY)
-    server.work()
-    server.answer()  # it has been cleaned
+    assert sqlstates(read_messages(client.receive())) == ["0A000"]
+    # It is told again, and by whichever client it is used, until it is prepared anew.
+    assert server.model.statements == before
+    harness.ask(client, close("S", "s") + parse(READ, "s") + SYNC)
+    assert server.model.statements.keys() - before.keys()
+
+
+def test_but_once() -> None:
+    harness = Harness()
+    client = used(harness)
+    harness.ask(client, parse(READ, "s") + bind(name="s") + execute() + SYNC)
+    server = sent(harness, client, bind(name="s") + describe() + execute() + SYNC)
+    server.connection.on_data(stale() + READY)
     server.link.take()
     assert server.connection.client is client.session
     server.connection.on_data(messages.PARSE_COMPLETE + stale() + READY)
