@@ -480,6 +480,7 @@ async def serve(
                 nursery.start_soon(router.engine.run)
                 nursery.start_soon(router.upkeep)
                 nursery.start_soon(checks.watch, router.engine, router.registry.healths)
+                nursery.start_soon(router.registry.discovery.watch)
                 nursery.start_soon(
                     names.watch, router.engine, router.registry.healths, router.names_interval
                 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from .faults import Ledger
+    from .hosts import HostSnapshot, PatroniSnapshot
     from .protocol.features import FeatureSnapshot
     from .queries import Place
 
@@ -353,22 +354,6 @@ class ServerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class HostSnapshot:
-    """A row of SHOW DNS_HOSTS: a host that servers have by its name.
-
-    Attributes:
-        addresses: what the resolver has told last.
-        failed: those of them that get no connections while others do.
-        connections: how many there are to which.
-    """
-
-    host: str
-    addresses: tuple[str, ...]
-    failed: tuple[str, ...]
-    connections: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class ShardedSnapshot:
     """A row of SHOW SHARDED_TABLES.
 
@@ -568,6 +553,9 @@ class View(Protocol):
 
     def hosts(self) -> list[HostSnapshot]:
         """The hosts of servers that have been looked up."""
+
+    def patroni(self) -> list[PatroniSnapshot]:
+        """What Patroni has told of which cluster."""
 
     def bans(self) -> list[BanSnapshot]:
         """Which servers are left out, pool by pool."""

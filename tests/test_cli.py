@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What a router needs, and what only some routers need.
 SERVING = {"trio", "pydantic", "sqlglot", "tomli"}
-OPTIONAL = {"hypercorn", "prometheus_client", "rich", "psycopg"}
+OPTIONAL = {"h11", "hypercorn", "prometheus_client", "rich", "psycopg"}
 
 
 def imported_by(program: str) -> set[str]:

@@ -23,6 +23,7 @@ LAYERS = (
     "routing",
     "config",
     "faults",
+    "hosts",
     "histograms",
     "queries",
     "stats",
@@ -54,6 +55,7 @@ LIBRARIES = {
     "re2": {"config/regexes.py"},
     "prometheus_client": {"metrics/exporter.py"},
     "hypercorn": {"metrics/http.py"},
+    "h11": {"pool/patroni.py"},
     "rich": {"demo", "route_command.py"},
     "psycopg": {"demo"},
 }

@@ -17,10 +17,10 @@ from .show import ListRow, int4, numeric, text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from ..hosts import HostSnapshot
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
-        HostSnapshot,
         PoolSnapshot,
         ServerSnapshot,
         View,

@@ -22,6 +22,7 @@ from .verbs import listed, named
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..hosts import HostSnapshot, PatroniSnapshot
     from ..pool.health import ServerHealth
     from ..protocol.features import FeatureSnapshot
     from ..stats import (
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         ClientSnapshot,
         ErrorSnapshot,
         HealthSnapshot,
-        HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
         QuerySnapshot,
@@ -149,7 +149,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW HEALTH|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
+        "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
         "SHOW QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
@@ -203,6 +203,11 @@ def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
 @table("SHOW HEALTH", show.HEALTH)
 def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
     return console.view.health()
+
+
+@table("SHOW PATRONI", show.PATRONI)
+def _patroni(console: Console, _arguments: Words) -> list[PatroniSnapshot]:
+    return console.view.patroni()
 
 
 @table("SHOW BANS", bans.BANS)

@@ -16,6 +16,7 @@ from ..routing.tallies import NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ..hosts import PatroniSnapshot
     from ..protocol.features import FeatureSnapshot
     from ..stats import (
         AddressSnapshot,
@@ -220,6 +221,27 @@ SERVERS: Final[tuple[Column[ServerSnapshot], ...]] = (
     int4("close_needed", lambda server: server.close_needed),
     text("addr", lambda server: server.addr),
     int4("port", lambda server: server.port),
+)
+
+
+def _known(number: int) -> int | None:
+    return None if number < 0 else number
+
+
+PATRONI: Final[tuple[Column[PatroniSnapshot], ...]] = (
+    text("database", lambda row: row.pool),
+    int4("shard", lambda row: row.shard),
+    text("member", lambda row: row.name or None),
+    text("host", lambda row: row.host or None),
+    int4("port", lambda row: row.port or None),
+    text("role", lambda row: row.role or None),
+    text("state", lambda row: row.state or None),
+    numeric("lag_bytes", lambda row: _known(row.lag)),
+    int4("used", lambda row: row.is_used),
+    text("url", lambda row: row.url),
+    numeric("answered_seconds", lambda row: _known(row.answered_seconds)),
+    numeric("asked_seconds", lambda row: _known(row.asked_seconds)),
+    text("error", lambda row: row.error),
 )
 
 

@@ -401,6 +401,8 @@ def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     autos = sum(server.role is ServerRole.AUTO for server in shard.servers)
     if 0 < autos < len(shard.servers):
         yield Finding(path, f'must have the role "auto" all or none, got {autos} of them')
+    if shard.patroni and autos < len(shard.servers):
+        yield Finding(path, 'must have the role "auto", since `patroni` is set')
     entries = [(server.host, server.port, server.role) for server in shard.servers]
     for index, entry in enumerate(entries):
         if entry in entries[:index]:

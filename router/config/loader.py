@@ -295,7 +295,8 @@ def _show(value: object, declared: Declaration | None) -> str:
         return "a table"
     if isinstance(value, list):
         return "an array"
-    if declared is None or declared.is_secret or declared.nesting is not Nesting.NONE:
+    is_url = isinstance(value, str) and "://" in value  # may have a password in it
+    if is_url or declared is None or declared.is_secret or declared.nesting is not Nesting.NONE:
         return _TYPES.get(type(value), "something else")
     if not isinstance(value, str | int | float):
         return str(value)  # a date or a time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -197,6 +198,23 @@ Pair = Annotated[
 ]
 
 
+def _api(url: str) -> str:
+    is_usable = url.startswith(("http://", "https://")) and url.isascii() and " " not in url
+    try:
+        found = urlsplit(url)
+        is_usable = is_usable and bool(found.hostname) and found.port != 0
+    except ValueError:
+        raise ValueError('must be like "http://host:8008"') from None
+    if not is_usable or not url.isprintable():
+        raise ValueError('must be like "http://host:8008"')
+    if "@" in found.netloc or found.query or found.fragment:
+        raise ValueError("must have a host, a port and a path, and nothing else")
+    return url
+
+
+Api = Annotated[Name, AfterValidator(_api)]
+
+
 class Shard(Section):
     """One part of the data: a primary and its replicas."""
 
@@ -206,6 +224,15 @@ class Shard(Section):
         Form("an array of [host, port, role]"),
         Key("The servers, at most one of them a primary."),
     ]
+    patroni: Annotated[
+        tuple[Api, ...],
+        Form("an array of strings"),
+        Key(
+            "Patroni's REST APIs, such as `http://db1:8008`: the members of the cluster that "
+            "they tell take the place of `servers`, which all have the role `auto`.",
+            Reload.AT_ONCE,
+        ),
+    ] = ()
     mirrors: Annotated[
         tuple[Mirror, ...],
         Form("an array of [host, port, mirroring_target_index]"),

@@ -142,16 +142,16 @@ class Control:
         except RouterError:
             return True
         return not any(
-            is_retiring(part) or (pool.retired and part.size)
+            is_retiring(part) or (part.retired and part.size)
             for pool in found
-            for part in pool.address_pools()
+            for part in pool.all_parts()
         )
 
     def close_servers(self, pools: Iterable[Pool]) -> int:
         """Close all connections at once, whoever has them; returns how many."""
         count = 0
         for pool in pools:
-            for part in pool.address_pools():
+            for part in pool.all_parts():
                 for server in part.servers():
                     server.close()
                     count += 1
@@ -193,7 +193,7 @@ class Control:
 
 
 def _is_empty(pool: Pool) -> bool:
-    return not any(part.size for part in pool.address_pools())
+    return not any(part.size for part in pool.all_parts())
 
 
 def reconnect(part: AddressPool) -> None:

@@ -22,6 +22,7 @@ from .address import Address
 from .address_pool import AddressPool
 from .balancer import Candidates
 from .contracts import Waiter
+from .discovery import Site, address_of, site_of
 from .health import Healths
 from .quotas import Quotas
 from .replay import CatchUp
@@ -89,20 +90,18 @@ class Pool:
         self.user: Final = user
         self._take_settings(settings)
         self.router: Final = router
-        password = settings.server_password
-        secret = UserSecret(
-            settings.server_username,
-            None if password is None else password.get_secret_value(),
-        )
-        self.shards: Final = [
-            [
-                AddressPool(
-                    engine, address, settings, secret, connector, healths.of(address), quotas
-                )
-                for address in shard
-            ]
-            for shard in addresses
-        ]
+        secret = _secret_of(settings)
+
+        def new_part(address: Address) -> AddressPool:
+            health = healths.of(address)
+            return AddressPool(
+                engine, address, self.settings, secret, connector, health, quotas
+            )
+
+        self._new_part: Final = new_part
+        self.shards: Final = [[new_part(address) for address in shard] for shard in addresses]
+        # Those of servers that a shard has no more, with connections that are in use.
+        self._leaving: list[AddressPool] = []
         # Where clients wait while no server of a shard is known to have their role.
         self._lobbies: Final[dict[int, AddressPool]] = {}
         self._new_lobby: Final = partial(
@@ -124,23 +123,23 @@ class Pool:
         self._candidates: dict[tuple[int | None, Role | None], Candidates] = {}
         self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
         self._catch_ups: Final[dict[int, CatchUp]] = {}
-        self._listen()
+        for address_pool in self.address_pools():
+            self._listen(address_pool)
         if catalogue is not None:
             catalogue.join(self)
 
-    def _listen(self) -> None:
-        """Be told what happens to the servers."""
-        for address_pool in self.address_pools():
-            address_pool.on_unreachable = self._unreachable
-            address_pool.on_reached = self._reached
-            address_pool.on_change = self._health_changed
-            address_pool.on_told = self._told
-            address_pool.on_schema_change = self.statements.clear
-            address_pool.catalogue = self._catalogue
-            name, shard = (self.database, self.user), address_pool.address.shard
-            address_pool.counters.place = Place(self._engine.queries, *name, shard)
-            address_pool.counters.ledger = self._engine.faults.ledger(*name)
-            self._heed_pause(address_pool)
+    def _listen(self, address_pool: AddressPool) -> None:
+        """Be told what happens to a server."""
+        address_pool.on_unreachable = self._unreachable
+        address_pool.on_reached = self._reached
+        address_pool.on_change = self._health_changed
+        address_pool.on_told = self._told
+        address_pool.on_schema_change = self.statements.clear
+        address_pool.catalogue = self._catalogue
+        name, shard = (self.database, self.user), address_pool.address.shard
+        address_pool.counters.place = Place(self._engine.queries, *name, shard)
+        address_pool.counters.ledger = self._engine.faults.ledger(*name)
+        self._heed_pause(address_pool)
 
     def _take_settings(self, settings: PoolSettings) -> None:
         self.settings = settings
@@ -174,6 +173,38 @@ class Pool:
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""
         return [pool for shard in self.shards for pool in shard]
+
+    def all_parts(self) -> list[AddressPool]:
+        """Those, and those of servers that a shard has no more."""
+        return [*self.address_pools(), *self._leaving]
+
+    def change_servers(self, shard: int, sites: Sequence[Site]) -> None:
+        """A shard has these servers now, all of them with the role "auto".
+
+        Who was there keeps its connections. Transactions end on those that go.
+        """
+        parts = self.shards[shard]
+        template = parts[0].address
+        known = {site_of(part.address): part for part in parts}
+        stay = [known.pop(site) for site in sites if site in known]
+        come = [site for site in sites if all(site_of(part.address) != site for part in stay)]
+        numbers = {part.address.index for part in (*stay, *self._leaving)}
+        for site in come:
+            number = min(set(range(len(numbers) + 1)) - numbers)
+            numbers.add(number)
+            part = self._new_part(address_of(site, template, number))
+            stay.append(part)
+            self._listen(part)
+        parts[:] = sorted(stay, key=lambda part: part.address.index)
+        self._candidates.clear()
+        self._for_reads.clear()
+        for part in known.values():
+            part.on_change = part.on_told = part.on_schema_change = None
+            part.has_role = part.is_primary = False
+            self._leaving.append(part)
+        self._settle(shard)
+        for part in known.values():
+            part.retire()
 
     def _analyse(self, text: bytes) -> tuple[Analysis | None, marks.Glance]:
         return self.router.analyse(text), marks.of_text(text)
@@ -491,7 +522,7 @@ class Pool:
 
     def leave(self) -> None:
         """Nothing is left of it: the health of its servers is others' affair."""
-        for address_pool in self.address_pools():
+        for address_pool in self.all_parts():
             address_pool.leave()
 
     def pause(self) -> None:
@@ -530,17 +561,26 @@ class Pool:
     def close(self) -> None:
         """Close all connections at once."""
         self.retired = True
-        for address_pool in self.address_pools():
+        for address_pool in self.all_parts():
             address_pool.close()
 
     def maintain(self, now: float) -> None:
         """Periodic upkeep."""
-        for address_pool in self.address_pools():
+        for address_pool in self.all_parts():
             address_pool.maintain(now)
+        for part in [each for each in self._leaving if not each.size]:
+            self._leaving.remove(part)
+            part.leave()
         self._look_for_primaries()
         # Statements may be refused until a shard has told of its tables, and so never get to
         # a server that could.
         self.ask_servers()
+
+
+def _secret_of(settings: PoolSettings) -> UserSecret:
+    password = settings.server_password
+    text = None if password is None else password.get_secret_value()
+    return UserSecret(settings.server_username, text)
 
 
 def _has_role(part: AddressPool, role: Role | None) -> bool:

@@ -9,13 +9,14 @@ from ..routing.router import QueryRouter
 from ..stats import AVERAGE_WINDOW
 from .control import Control
 from .database import Database
+from .discovery import Discovery, Site, site_of
 from .health import Healths
 from .planning import Action, plan_pools, pools_of
 from .pool import Pool
 from .quotas import Quotas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..config.effective import PoolSettings
     from ..config.model import Config
@@ -37,6 +38,7 @@ class PoolRegistry:
         healths: what is known about their servers.
         quotas: what they may have of these together.
         control: what an administrator has done to them.
+        discovery: finds the servers of those that Patroni manages.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class PoolRegistry:
         self._databases: dict[str, Database] = {}
         self.healths: Final = Healths(engine)
         self.quotas: Final = Quotas()
+        self.discovery: Final = Discovery(engine, self)
+        # By database and shard: the servers that have been found there.
+        self._found: dict[tuple[str, int], Sequence[Site]] = {}
         # Replaced pools whose clients are still in a transaction.
         self._retired: list[Pool] = []
         self._window_started = engine.now
@@ -98,6 +103,7 @@ class PoolRegistry:
             self._retired.append(pool)
             pool.retire()
         self._ask_servers()
+        self.discovery.use(config)
         return plans
 
     def _ask_servers(self) -> None:
@@ -140,9 +146,38 @@ class PoolRegistry:
             self.healths,
             self.quotas,
         )
+        for (name, shard), sites in self._found.items():
+            if name == key[0] and shard < len(pool.shards):
+                pool.change_servers(shard, sites)
         if self.control.is_paused(*key):
             pool.pause()
         return pool
+
+    # --- servers that are found
+
+    def change_servers(self, key: tuple[str, int], sites: Sequence[Site]) -> None:
+        """A shard of a database has these servers from now on."""
+        self._found[key] = sites
+        for pool in self._with_shard(key):
+            pool.change_servers(key[1], sites)
+
+    def restore_servers(self, key: tuple[str, int]) -> None:
+        """A shard has the servers of its configuration again."""
+        if self._found.pop(key, None) is None:
+            return
+        for pool in self._with_shard(key):
+            shard = self._wanted[pool.database, pool.user].addresses[key[1]]
+            pool.change_servers(key[1], [site_of(address) for address in shard])
+
+    def doubt_servers(self, key: tuple[str, int]) -> None:
+        """The servers of a shard may have changed their roles."""
+        for pool in self._with_shard(key):
+            for part in pool.shards[key[1]]:
+                part.health.doubt()
+
+    def _with_shard(self, key: tuple[str, int]) -> list[Pool]:
+        database, shard = key
+        return [p for p in self if p.database == database and shard < len(p.shards)]
 
     def open_spares(self) -> None:
         """Open a connection to each server that has none: a bad one is found out early."""
@@ -160,9 +195,7 @@ class PoolRegistry:
         for health in self.healths:
             health.look(now)
         done = [
-            pool
-            for pool in self._retired
-            if not any(part.size for part in pool.address_pools())
+            pool for pool in self._retired if not any(part.size for part in pool.all_parts())
         ]
         for pool in done:
             self._retired.remove(pool)

@@ -7,13 +7,13 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from ..hosts import HostSnapshot, PatroniSnapshot
 from ..pool.names import is_name
 from ..printable import printable
 from ..stats import (
     AddressSnapshot,
     BanSnapshot,
     HealthSnapshot,
-    HostSnapshot,
     PoolSnapshot,
     RoutingSnapshot,
     ServerSnapshot,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..pool.address_pool import AddressPool
+    from ..pool.discovery import Cluster
     from ..pool.health import ServerHealth
     from ..pool.pool import Pool
     from .session import Session
@@ -170,6 +171,33 @@ def _joined(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for one in lists for each in one))
 
 
+def patroni_snapshots(clusters: Iterable[Cluster], now: float) -> list[PatroniSnapshot]:
+    """The rows of SHOW PATRONI: one for each member, or one for a cluster without any."""
+    return [
+        PatroniSnapshot(
+            *cluster.key,
+            name="" if member is None else printable(member.name),
+            host="" if member is None else printable(member.host),
+            port=0 if member is None else member.port,
+            role="" if member is None else printable(member.role),
+            state="" if member is None else printable(member.state),
+            lag=-1 if member is None or member.lag is None else member.lag,
+            is_used=member is not None
+            and any((member.host, member.port) == (s.host, s.port) for s in cluster.sites),
+            url=printable(cluster.url),
+            answered_seconds=_ago(cluster.answered_at, now),
+            asked_seconds=_ago(cluster.asked_at, now),
+            error=printable(cluster.error),
+        )
+        for cluster in clusters
+        for member in cluster.members or (None,)
+    ]
+
+
+def _ago(moment: float | None, now: float) -> int:
+    return -1 if moment is None else int(now - moment)
+
+
 def ban_snapshots(pools: Iterable[Pool], now: float) -> list[BanSnapshot]:
     """The rows of SHOW BANS."""
     return [
@@ -239,7 +267,7 @@ def server_snapshots(
             ip=server.ip,
         )
         for pool in pools
-        for part in pool.address_pools()
+        for part in pool.all_parts()
         for server in part.servers()
         for holder in (holders.get(server),)
     ]

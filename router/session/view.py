@@ -16,6 +16,7 @@ from .snapshots import (
     ban_snapshots,
     health_snapshots,
     host_snapshots,
+    patroni_snapshots,
     pool_snapshots,
     routing_snapshots,
     server_snapshots,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
+    from ..hosts import HostSnapshot, PatroniSnapshot
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
     from ..stats import (
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
         ErrorSnapshot,
         HealthSnapshot,
         HistogramSnapshot,
-        HostSnapshot,
         LimitSnapshot,
         PoolSnapshot,
         QuerySnapshot,
@@ -93,6 +94,10 @@ class RouterView:
     def hosts(self) -> list[HostSnapshot]:
         """The rows of SHOW DNS_HOSTS."""
         return host_snapshots(self._registry.healths)
+
+    def patroni(self) -> list[PatroniSnapshot]:
+        """The rows of SHOW PATRONI."""
+        return patroni_snapshots(self._registry.discovery.clusters(), time.monotonic())
 
     def bans(self) -> list[BanSnapshot]:
         """The rows of SHOW BANS."""

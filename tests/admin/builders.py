@@ -10,6 +10,7 @@ from router.admin.console import AdminSession
 from router.admin.verbs import Verbs
 from router.engine.link import Output
 from router.histograms import BOUNDS
+from router.hosts import HostSnapshot, PatroniSnapshot
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
@@ -24,7 +25,6 @@ from router.stats import (
     ErrorSnapshot,
     HealthSnapshot,
     HistogramSnapshot,
-    HostSnapshot,
     LimitSnapshot,
     PoolSnapshot,
     QuerySnapshot,
@@ -271,6 +271,22 @@ HISTOGRAMS = [
     )
 ]
 
+PATRONI = PatroniSnapshot(
+    pool="app",
+    shard=1,
+    name="pg0",
+    host="db1",
+    port=5432,
+    role="leader",
+    state="running",
+    lag=-1,
+    is_used=True,
+    url="http://db1:8008",
+    answered_seconds=3,
+    asked_seconds=1,
+    error="http://db1:8008: it did not answer in time",
+)
+
 LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
 
 TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
@@ -292,6 +308,7 @@ class FakeView:
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
     host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
     histogram_rows: list[HistogramSnapshot] = field(default_factory=lambda: HISTOGRAMS)
+    patroni_rows: list[PatroniSnapshot] = field(default_factory=lambda: [PATRONI])
     transaction_rows: list[TransactionSnapshot] = field(default_factory=lambda: [TRANSACTION])
     feature_rows: list[FeatureSnapshot] = field(default_factory=lambda: [FEATURE])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
@@ -320,6 +337,10 @@ class FakeView:
     def hosts(self) -> list[HostSnapshot]:
         """The hosts."""
         return self.host_rows
+
+    def patroni(self) -> list[PatroniSnapshot]:
+        """What Patroni has told."""
+        return self.patroni_rows
 
     def bans(self) -> list[BanSnapshot]:
         """The bans."""

@@ -97,6 +97,13 @@ def test_show_dns_hosts_tells_which_addresses_are_used() -> None:
     )
 
 
+def test_show_patroni_has_a_row_for_each_member() -> None:
+    assert values("SHOW PATRONI") == (
+        "app 1 pg0 db1 5432 leader running - 1 http://db1:8008 3 1 "
+        "http://db1:8008: it did not answer in time"
+    )
+
+
 def test_show_users_has_a_row_for_each_pool() -> None:
     assert values("SHOW USERS") == "ann transaction app"
 

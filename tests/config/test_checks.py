@@ -255,6 +255,43 @@ def test_a_mirror_is_not_listed_among_the_servers(word: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("url", ["http://db1:8008", "https://db1", "http://[::1]:8008/api/"])
+def test_patroni_takes_urls_where_all_servers_are_auto(url: str) -> None:
+    entry = {"patroni": [url], "database": "app0"}
+    auto = {"servers": [["one", 5432, "auto"]]}
+    assert config({SHARD: {**entry, **auto}}).pools["app"].shards[0].patroni == (url,)
+    assert problems({SHARD: {**entry, "servers": [["one", 5432, "primary"]]}}) == [
+        'pools.app.shards.0.servers: must have the role "auto", since `patroni` is set'
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "db1:8008",
+        "ftp://db1",
+        "http://",
+        "http://:8008",
+        "http://db1:0",
+        "http://db1:70000",
+        "http://db1:x",
+        "http://d b",
+        "http://db1/\n",
+        "http://user:secret@db1:8008",
+        "http://db1?x=1",
+        "http://db1#x",
+        "http://[::1",
+        "http://d\u00fcb",
+    ],
+)
+def test_what_is_no_url_of_an_api_is_an_error_that_does_not_repeat_it(url: str) -> None:
+    entry = {"patroni": [url], "database": "app0", "servers": [["one", 5432, "auto"]]}
+    [problem] = problems({SHARD: entry})
+    assert problem.startswith("pools.app.shards.0.patroni.0: ")
+    assert "secret" not in problem
+
+
 def test_the_servers_of_a_shard_are_all_auto_or_none() -> None:
     assert problems({SHARD: shard(PRIMARY, ("two", 5432, "auto"))}) == [
         'pools.app.shards.0.servers: must have the role "auto" all or none, got 1 of them'
