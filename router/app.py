@@ -6,7 +6,6 @@ import logging
 import signal
 import ssl
 from collections import Counter
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from socket import AF_UNIX
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ from .admin.verbs import Verbs
 from .config import loader
 from .config.effective import in_force, restart_keys
 from .ending import Ending, Mode
-from .engine import listener, liveness, unix
+from .engine import listener, liveness
 from .engine.gate import Gate
 from .engine.loop import Engine
 from .engine.tls import server_context
@@ -36,11 +35,13 @@ from .session.clients import Clients
 from .session.limits import limit_snapshots
 from .session.login import AdminHandler, Login
 from .session.view import RouterView
-from .supervisor import Supervisor, handed_over
+from .sockets import Sockets, first_of, name_of, opened
+from .succession import Predecessor, Succession
+from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from .config.general import General
@@ -52,7 +53,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.app")
 
-_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_SIGNALS: Final = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGUSR2,
+)
 # How often pools are looked after, in seconds.
 _UPKEEP: Final = 1.0
 # How long the end waits for cancel requests to be delivered, in seconds.
@@ -393,62 +400,6 @@ def _build() -> str:
     return "plain" if str(backend.__file__).endswith(".py") else "compiled"
 
 
-def _name(sock: socket.socket) -> str:
-    """Where a socket listens, as a log should call it."""
-    address = sock.getsockname()
-    return listener.peer(address) if isinstance(address, tuple) else str(address)
-
-
-def _first(listening: list[socket.socket]) -> tuple[str, int]:
-    """Host and port of the first TCP socket; of a Unix socket its path, and 0."""
-    addresses = [sock.getsockname() for sock in listening]
-    for address in addresses:
-        if isinstance(address, tuple):
-            return address[0], address[1]
-    return str(addresses[0]), 0
-
-
-@contextmanager
-def _listening(general: General) -> Iterator[list[socket.socket]]:
-    """The sockets that clients come in by: those that were handed over, or our own."""
-    given = handed_over()
-    if given:
-        log.info("general.host and general.port: not used, sockets have been handed over")
-        if general.unix_socket_dir is not None:
-            log.warning("general.unix_socket_dir: not used, sockets have been handed over")
-        with ExitStack() as stack:
-            for sock in given:
-                stack.enter_context(sock)
-            yield given
-        return
-    with ExitStack() as stack:
-        where, keys = f"{general.host}:{general.port}", "host, general.port"
-        try:
-            socks = listener.listen_all(general.host, general.port, general.listen_backlog)
-            for sock in socks:
-                stack.enter_context(sock)
-            if general.unix_socket_dir is not None:
-                where, keys = (
-                    unix.path_of(general.unix_socket_dir, general.port),
-                    "unix_socket_dir",
-                )
-                socks.append(
-                    stack.enter_context(
-                        unix.listening(
-                            general.unix_socket_dir,
-                            general.port,
-                            general.listen_backlog,
-                            general.unix_socket_mode,
-                        )
-                    )
-                )
-        except OSError as error:
-            raise ConfigError(
-                "cannot listen for clients", [f"general.{keys}: {where}: {reason(error)}"]
-            ) from None
-        yield socks
-
-
 async def serve(
     config: Config,
     *,
@@ -463,42 +414,36 @@ async def serve(
         config: what to serve.
         config_path: where a reload reads it again.
         value_files: what else it has been read from.
-        handle_signals: act on SIGHUP, SIGINT, SIGTERM and SIGQUIT.
+        handle_signals: act on SIGHUP, SIGINT, SIGTERM, SIGQUIT and SIGUSR2.
         task_status: told where the router listens, once it does.
 
     Raises:
         ConfigError: the address cannot be bound, or the TLS files cannot be used.
     """
     router: Router | None = None
-    with _listening(config.general) as listening:
+    predecessor = Predecessor.find()
+    inherited = None if predecessor is None else predecessor.sockets
+    with opened(config.general, inherited) as sockets:
         try:
             async with trio.open_nursery() as nursery:
                 router = Router(config, config_path, value_files, nursery)
                 router.apply(config)
-                router.view.listens([(sock.fileno(), *_first([sock])) for sock in listening])
-                metrics_port = await _start_metrics(router, nursery)
-                nursery.start_soon(router.engine.run)
-                nursery.start_soon(router.upkeep)
-                nursery.start_soon(checks.watch, router.engine, router.registry.healths)
-                nursery.start_soon(router.registry.discovery.watch)
-                nursery.start_soon(
-                    names.watch, router.engine, router.registry.healths, router.names_interval
-                )
-                nursery.start_soon(router.watch_config)
-                nursery.start_soon(liveness.watch, router.engine, router.keepalive)
-                for sock in listening:
-                    nursery.start_soon(
-                        listener.serve, sock, router.login, router.keepalive, router.gate(sock)
-                    )
+                if predecessor is not None:
+                    router.login.on_stranger = predecessor.cancel
+                info = await _begin(router, nursery, sockets)
                 if handle_signals:
+                    succession = Succession(
+                        sockets, predecessor, router.login, router.ending, router.supervisor
+                    )
                     # Who is told that the router serves may send one at once.
-                    await nursery.start(_act_on_signals, router)
-                host, port = _first(listening)
-                for sock in listening:
-                    log.info("listening on %s (%s data plane)", _name(sock), _build())
-                where = ", ".join(map(_name, listening))
+                    await nursery.start(_act_on_signals, router, succession, nursery)
+                for sock in sockets.clients:
+                    log.info("listening on %s (%s data plane)", name_of(sock), _build())
+                if predecessor is not None:
+                    predecessor.take_over()
+                where = ", ".join(map(name_of, sockets.clients))
                 router.supervisor.ready(f"listening on {where}")
-                task_status.started(ServeInfo(host, port, metrics_port))
+                task_status.started(info)
                 await router.ending.wait()
                 await router.dismiss()
                 nursery.cancel_scope.cancel()
@@ -509,34 +454,71 @@ async def serve(
         router.ending.tell()
 
 
-async def _start_metrics(router: Router, nursery: trio.Nursery) -> int | None:
+async def _begin(router: Router, nursery: trio.Nursery, sockets: Sockets) -> ServeInfo:
+    """Start all that goes on for as long as the router does."""
+    router.view.listens([(sock.fileno(), *first_of([sock])) for sock in sockets.clients])
+    metrics_port = await _start_metrics(router, nursery, sockets)
+    engine, registry = router.engine, router.registry
+    nursery.start_soon(engine.run)
+    nursery.start_soon(router.upkeep)
+    nursery.start_soon(checks.watch, engine, registry.healths)
+    nursery.start_soon(registry.discovery.watch)
+    nursery.start_soon(names.watch, engine, registry.healths, router.names_interval)
+    nursery.start_soon(router.watch_config)
+    nursery.start_soon(liveness.watch, engine, router.keepalive)
+    for sock in sockets.clients:
+        accepting = trio.CancelScope()
+        sockets.accepting.append(accepting)
+        gate = router.gate(sock)
+        nursery.start_soon(
+            listener.serve, sock, router.login, router.keepalive, gate, accepting
+        )
+    host, port = first_of(sockets.clients)
+    return ServeInfo(host, port, metrics_port)
+
+
+async def _start_metrics(router: Router, nursery: trio.Nursery, sockets: Sockets) -> int | None:
     general = router.config.general
     if not general.enable_prometheus_exporter:
+        for sock in sockets.metrics:
+            sock.close()
+        sockets.metrics.clear()
         return None
     from .metrics import http  # with its web server a good part of the time that a start takes
 
-    try:
-        port: int = await nursery.start(
-            http.serve,
-            general.host,
-            general.prometheus_exporter_port,
-            router.view,
-            lambda: router.ending.is_ready,
-        )
-    except OSError as error:
-        # As PgCat: clients matter more than metrics.
-        log.error(
-            "metrics: cannot listen on port %d: %s",
-            general.prometheus_exporter_port,
-            reason(error),
-        )
-        return None
+    if not sockets.metrics:
+        try:
+            sockets.metrics += http.listen(general.host, general.prometheus_exporter_port)
+        except OSError as error:
+            # As PgCat: clients matter more than metrics.
+            log.error(
+                "metrics: cannot listen on port %d: %s",
+                general.prometheus_exporter_port,
+                reason(error),
+            )
+            return None
+
+    async def export(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with sockets.exporting:
+            await http.serve(
+                sockets.metrics,
+                router.view,
+                lambda: router.ending.is_ready,
+                task_status=task_status,
+            )
+
+    await nursery.start(export)
+    port: int = sockets.metrics[0].getsockname()[1]
     log.info("metrics on http://%s:%d/metrics", general.host, port)
     return port
 
 
 async def _act_on_signals(
-    router: Router, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    router: Router,
+    succession: Succession,
+    nursery: trio.Nursery,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """SIGTERM and SIGINT let transactions end, and stop at once when they come again."""
     seen: set[int] = set()
@@ -545,6 +527,9 @@ async def _act_on_signals(
         async for number in signals:
             if number == signal.SIGHUP:
                 reload_logged(router.reload)
+                continue
+            if number == signal.SIGUSR2:
+                nursery.start_soon(succession.run)
                 continue
             again = number in seen
             seen.add(number)

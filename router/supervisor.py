@@ -47,6 +47,11 @@ class Supervisor:
         """It stops, which may take so many seconds."""
         self._tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}", f"STATUS={status}")
 
+    def hand_over(self, pid: int) -> None:
+        """Another process is the router from here on, and tells the rest."""
+        self._tell(f"MAINPID={pid}")
+        self._wants_to_know = False
+
     def alive(self) -> None:
         """It has had a turn; call it about every second."""
         if self._wants_signs:
@@ -79,11 +84,11 @@ def handed_over() -> list[socket.socket]:
         os.environ.pop(name, None)
     if not count.isdecimal():
         return []
-    return [_listening(number) for number in range(_FIRST, _FIRST + int(count))]
+    return [listening_socket(number) for number in range(_FIRST, _FIRST + int(count))]
 
 
-def _listening(number: int) -> socket.socket:
-    """A descriptor as the socket that it has to be.
+def listening_socket(number: int) -> socket.socket:
+    """A descriptor that was handed over as the socket that it has to be.
 
     Raises:
         ConfigError: it is none that clients could come in by.

@@ -37,6 +37,8 @@ LAYERS = (
     "logs",
     "supervisor",
     "ending",
+    "sockets",
+    "succession",
     "app",
     "demo",
     "route_command",

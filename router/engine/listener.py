@@ -90,39 +90,52 @@ async def serve(
     handler: Callable[[Wire], Awaitable[None]],
     keepalive: Callable[[], KeepAlive],
     gate: Gate | None = None,
+    accepting: trio.CancelScope | None = None,
 ) -> None:
-    """Accept for ever; `handler` gets each connection in a task, and may not raise.
+    """Accept until told to stop; `handler` gets each connection in a task, and may not raise.
 
     Args:
         listening: where to accept.
         handler: what logs a client in.
         keepalive: the TCP settings of clients.
         gate: how many may be at it at a time; without one, any number.
+        accepting: ends it for those to come, and not for those who are here.
     """
     gate = Gate(lambda: 0) if gate is None else gate
     async with trio.open_nursery() as nursery:
-        while True:
-            if gate.is_full:
-                await trio.lowlevel.wait_readable(listening)
-                await gate.wait()
-            try:
-                sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                await trio.lowlevel.wait_readable(listening)
-                continue
-            except OSError as error:
-                if error.errno not in _OUT_OF_FILES:
-                    raise
-                log.error(
-                    "cannot accept clients: %s; raise the limit of open files", error.strerror
-                )
-                await trio.sleep(_OUT_OF_FILES_PAUSE)
-                continue
-            try:
-                configure(sock, keepalive())
-            except OSError:
-                sock.close()  # it has gone already
-                continue
-            wire = Wire(sock, peer(address))
-            wire.ip = address[0] if isinstance(address, tuple) else ""
-            nursery.start_soon(attend, wire, gate.enter(wire), handler)
+        with trio.CancelScope() if accepting is None else accepting:
+            await _accept(nursery, listening, handler, keepalive, gate)
+
+
+async def _accept(
+    nursery: trio.Nursery,
+    listening: socket.socket,
+    handler: Callable[[Wire], Awaitable[None]],
+    keepalive: Callable[[], KeepAlive],
+    gate: Gate,
+) -> None:
+    while True:
+        if gate.is_full:
+            await trio.lowlevel.wait_readable(listening)
+            await gate.wait()
+        try:
+            sock, address = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            await trio.lowlevel.wait_readable(listening)
+            continue
+        except OSError as error:
+            if error.errno not in _OUT_OF_FILES:
+                raise
+            log.error(
+                "cannot accept clients: %s; raise the limit of open files", error.strerror
+            )
+            await trio.sleep(_OUT_OF_FILES_PAUSE)
+            continue
+        try:
+            configure(sock, keepalive())
+        except OSError:
+            sock.close()  # it has gone already
+            continue
+        wire = Wire(sock, peer(address))
+        wire.ip = address[0] if isinstance(address, tuple) else ""
+        nursery.start_soon(attend, wire, gate.enter(wire), handler)

@@ -37,13 +37,25 @@ def listening(directory: str, port: int, backlog: int, mode: int) -> Iterator[so
             sock.bind(path)
         finally:
             os.umask(before)
-        own = os.stat(path)
-        try:
+        with removed(sock):
             os.chmod(path, mode)
             sock.listen(backlog)
             sock.setblocking(False)
             yield sock
-        finally:
+
+
+@contextmanager
+def removed(sock: socket.socket) -> Iterator[None]:
+    """Remove the path of a socket at the end.
+
+    If the socket has been closed before, another process has got it, and the path.
+    """
+    path = sock.getsockname()
+    own = os.stat(path)
+    try:
+        yield
+    finally:
+        if sock.fileno() != -1:
             _remove(path, own)
 
 

@@ -14,6 +14,7 @@ from ..engine import listener
 from .exporter import Exporter
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable
 
     from hypercorn.typing import (
@@ -119,30 +120,33 @@ async def _live(
             return
 
 
-async def serve(
-    host: str,
-    port: int,
-    view: View,
-    is_ready: Callable[[], bool] = lambda: True,
-    *,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve until cancelled; reports the port, which is any free one if it was 0.
-
-    Args:
-        host, port: where.
-        view: what the metrics are taken from.
-        is_ready: whether clients should come to this router.
-        task_status: told the port.
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Open the listening sockets.
 
     Raises:
         OSError: the address cannot be bound.
     """
-    socks = listener.listen_all(host, port, _BACKLOG)
-    bound: int = socks[0].getsockname()[1]
+    return listener.listen_all(host, port, _BACKLOG)
+
+
+async def serve(
+    socks: Iterable[socket.socket],
+    view: View,
+    is_ready: Callable[[], bool] = lambda: True,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled.
+
+    Args:
+        socks: where; they stay open.
+        view: what the metrics are taken from.
+        is_ready: whether clients should come to this router.
+        task_status: told when it does.
+    """
     config = Config()
     # The numbers of descriptors that hypercorn then owns and closes.
-    config.bind = [f"fd://{sock.detach()}" for sock in socks]
+    config.bind = [f"fd://{sock.dup().detach()}" for sock in socks]
     config.errorlog = log
     config.accesslog = None
     config.include_server_header = False
@@ -150,7 +154,7 @@ async def serve(
     app = MetricsApp(Exporter(view), is_ready)
     async with trio.open_nursery() as nursery:
         await nursery.start(_serve, app, config)
-        task_status.started(bound)
+        task_status.started()
 
 
 async def _serve(

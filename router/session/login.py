@@ -44,6 +44,8 @@ from .credentials import Credentials
 from .session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..config.model import Config
     from ..engine.loop import Engine
     from ..pool.pool import Pool
@@ -106,6 +108,7 @@ class Login:
         tls: the context towards clients, or None without TLS; replaced by a reload.
         draining: only administrators may log in.
         closing: nobody may, and logins that have begun are cancelled.
+        on_stranger: gets the keys of cancel requests that are no client's here.
     """
 
     def __init__(
@@ -129,10 +132,14 @@ class Login:
         self.admission: Final = Admission()
         self.draining = False
         self.closing = False
+        self._in_progress = 0
+        self._over = trio.Event()  # replaced at each
+        self.on_stranger: Callable[[int, bytes], None] | None = None
 
     async def __call__(self, wire: Wire) -> None:
         """Log a client in. Never raises: whatever goes wrong ends this one connection."""
         handed_over, began = False, self._engine.now
+        self._in_progress += 1
         try:
             with trio.fail_after(self.config.general.client_login_timeout / 1000):
                 handed_over = await self._log_in(wire)
@@ -166,8 +173,16 @@ class Login:
         except Exception:
             log.exception("client %s: internal error during login", wire.peer)
         finally:
+            self._in_progress -= 1
+            self._over.set()
+            self._over = trio.Event()
             if not handed_over:
                 wire.close()
+
+    async def settle(self) -> None:
+        """Wait until nobody is logging in."""
+        while self._in_progress:
+            await self._over.wait()
 
     @staticmethod
     async def _say(wire: Wire, error: RouterError) -> None:
@@ -195,7 +210,8 @@ class Login:
             await self._answer_encryption(wire, packet)
             packet = await self._first_packet(wire)
         if isinstance(packet, CancelRequest):
-            self._engine.run_in_round(lambda: self._cancel(wire, packet))
+            log.debug("client %s: cancel request for %d", wire.peer, packet.pid)
+            self.cancel(packet.pid, packet.secret)
             return False
         if packet.needs_negotiation:
             answer = messages.negotiate_protocol_version(packet.version, packet.options)
@@ -248,14 +264,16 @@ class Login:
                 "extension"
             )
 
-    def _cancel(self, wire: Wire, packet: CancelRequest) -> None:
-        known = self._clients.cancel(packet.pid, packet.secret)
-        log.debug(
-            "client %s: cancel request for %d%s",
-            wire.peer,
-            packet.pid,
-            "" if known else ", wrong key",
-        )
+    def cancel(self, pid: int, secret: bytes) -> None:
+        """Act on a cancel request, or have somebody else see whether it is for him."""
+        self._engine.run_in_round(lambda: self._cancel(pid, secret))
+
+    def _cancel(self, pid: int, secret: bytes) -> None:
+        if self._clients.cancel(pid, secret):
+            return
+        log.debug("cancel request for %d: no client has this key", pid)
+        if self.on_stranger is not None:
+            self.on_stranger(pid, secret)
 
     # --- authentication
 

@@ -29,10 +29,20 @@ def fetch(port: int, path: str, method: str = "GET") -> tuple[int, str, bytes]:
             return error.code, error.headers.get("content-type", ""), error.read()
 
 
+async def started(nursery: trio.Nursery, view: FakeView | None = None) -> int:
+    """Serve; returns the port."""
+    socks = http.listen(HOST, 0)
+    await nursery.start(http.serve, socks, view or FakeView())
+    port: int = socks[0].getsockname()[1]
+    for sock in socks:
+        sock.close()  # the server has its own
+    return port
+
+
 async def test_get_metrics_gives_the_snapshots_of_now() -> None:
     view = FakeView()
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(http.serve, HOST, 0, view)
+        port = await started(nursery, view)
         status, content_type, body = await trio.to_thread.run_sync(fetch, port, "/metrics")
         assert (status, content_type) == (200, "text/plain; version=0.0.4")
         assert b'pgcat_pools_cl_waiting{pool="app",user="ann"} 3\n' in body
@@ -76,7 +86,7 @@ async def test_who_asks_for_open_metrics_gets_that(accept: str, content_type: st
             return response.headers["content-type"], response.read()
 
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        port = await started(nursery)
         found, body = await trio.to_thread.run_sync(ask, port)
         assert found == content_type
         assert body.endswith(b"# EOF\n") is (content_type == OPEN)
@@ -95,7 +105,7 @@ async def test_who_asks_for_open_metrics_gets_that(accept: str, content_type: st
 )
 async def test_anything_else_is_not_found(path: str, method: str) -> None:
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        port = await started(nursery)
         assert await trio.to_thread.run_sync(fetch, port, path, method) == (404, "", b"")
         nursery.cancel_scope.cancel()
 
@@ -113,29 +123,29 @@ async def test_a_connection_serves_one_request_after_the_other() -> None:
         return found
 
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        port = await started(nursery)
         assert await trio.to_thread.run_sync(fetch_twice, port) == [(200, True)] * 2
         nursery.cancel_scope.cancel()
 
 
 async def test_cancelling_frees_the_port() -> None:
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        port = await started(nursery)
         nursery.cancel_scope.cancel()
     with socket.socket() as probe:
         assert probe.connect_ex((HOST, port)) != 0
 
 
-async def test_an_address_in_use_is_an_os_error() -> None:
+def test_an_address_in_use_is_an_os_error() -> None:
     with socket.create_server((HOST, 0)) as taken:
         with pytest.raises(OSError, match="in use"):
-            await http.serve(HOST, taken.getsockname()[1], FakeView())
+            http.listen(HOST, taken.getsockname()[1])
 
 
 async def test_serving_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(http.serve, HOST, 0, FakeView())
+        port = await started(nursery)
         await trio.to_thread.run_sync(fetch, port, "/metrics")
         nursery.cancel_scope.cancel()
     assert caplog.messages == []

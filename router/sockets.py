@@ -1,0 +1,120 @@
+"""Where the router listens."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from socket import AF_UNIX
+from typing import TYPE_CHECKING
+
+import trio
+
+from .engine import listener, unix
+from .errors import ConfigError
+from .reasons import reason
+from .supervisor import handed_over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .config.general import General
+
+log = logging.getLogger("router.app")
+
+
+@dataclass(slots=True)
+class Sockets:
+    """Where a process listens.
+
+    Attributes:
+        clients, metrics: listening sockets.
+        owns_paths: those that are Unix sockets have to be removed at the end.
+        accepting: ends the loop that accepts clients, for each of them.
+        exporting: ends the one for metrics.
+    """
+
+    clients: list[socket.socket] = field(default_factory=list)
+    metrics: list[socket.socket] = field(default_factory=list)
+    owns_paths: bool = True
+    accepting: list[trio.CancelScope] = field(default_factory=list)
+    exporting: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def let_go(self) -> None:
+        """Accept nobody any more: another process does."""
+        for scope in (*self.accepting, self.exporting):
+            scope.cancel()
+        for sock in (*self.clients, *self.metrics):
+            sock.close()
+
+
+def name_of(sock: socket.socket) -> str:
+    """Where a socket listens, as a log should call it."""
+    address = sock.getsockname()
+    return listener.peer(address) if isinstance(address, tuple) else str(address)
+
+
+def first_of(listening: list[socket.socket]) -> tuple[str, int]:
+    """Host and port of the first TCP socket; of a Unix socket its path, and 0."""
+    addresses = [sock.getsockname() for sock in listening]
+    for address in addresses:
+        if isinstance(address, tuple):
+            return address[0], address[1]
+    return str(addresses[0]), 0
+
+
+@contextmanager
+def opened(general: General, inherited: Sockets | None) -> Iterator[Sockets]:
+    """The sockets to listen on: those that were handed over, or our own.
+
+    Args:
+        general: where to listen, if none have been.
+        inherited: those that the process before this one has had.
+
+    Raises:
+        ConfigError: an address cannot be bound.
+    """
+    with ExitStack() as stack:
+        if inherited is not None:
+            found = inherited
+        else:
+            given = handed_over()
+            found = Sockets(given or _own_sockets(general, stack), owns_paths=not given)
+        if inherited is not None or not found.owns_paths:
+            log.info("general.host and general.port: not used, sockets have been handed over")
+            if general.unix_socket_dir is not None and not found.owns_paths:
+                log.warning("general.unix_socket_dir: not used, sockets have been handed over")
+        for sock in (*found.clients, *found.metrics):
+            stack.enter_context(sock)
+            if inherited is not None and found.owns_paths and sock.family == AF_UNIX:
+                stack.enter_context(unix.removed(sock))
+        yield found
+
+
+def _own_sockets(general: General, stack: ExitStack) -> list[socket.socket]:
+    where, keys = f"{general.host}:{general.port}", "host, general.port"
+    try:
+        socks = listener.listen_all(general.host, general.port, general.listen_backlog)
+        for sock in socks:
+            stack.enter_context(sock)
+        if general.unix_socket_dir is not None:
+            where, keys = (
+                unix.path_of(general.unix_socket_dir, general.port),
+                "unix_socket_dir",
+            )
+            socks.append(
+                stack.enter_context(
+                    unix.listening(
+                        general.unix_socket_dir,
+                        general.port,
+                        general.listen_backlog,
+                        general.unix_socket_mode,
+                    )
+                )
+            )
+    except OSError as error:
+        raise ConfigError(
+            "cannot listen for clients", [f"general.{keys}: {where}: {reason(error)}"]
+        ) from None
+    return socks
