@@ -417,7 +417,7 @@ def test_an_error_after_which_the_statement_is_sent_again_does_not_count() -> No
     harness, asking = client(servers=((True,),), pool_size=1)
     harness.ask(asking, parse("SELECT 1", "s"), SYNC)
     harness.ask(asking, bind(name="s"), execute(), SYNC)
-    asking.send(bind(name="s"), execute(), SYNC)
+    asking.send(bind(name="s"), describe(), execute(), SYNC)
     [server] = harness.servers
     stale = error_response("cached plan must not change result type", "0A000")
     server.link.take()
