@@ -76,18 +76,19 @@ def opened(general: General, inherited: Sockets | None) -> Iterator[Sockets]:
         ConfigError: an address cannot be bound.
     """
     with ExitStack() as stack:
-        if inherited is not None:
-            found = inherited
-        else:
+        found = inherited
+        if found is None:
             given = handed_over()
-            found = Sockets(given or _own_sockets(general, stack), owns_paths=not given)
-        if inherited is not None or not found.owns_paths:
-            log.info("general.host and general.port: not used, sockets have been handed over")
-            if general.unix_socket_dir is not None and not found.owns_paths:
-                log.warning("general.unix_socket_dir: not used, sockets have been handed over")
+            if not given:
+                yield Sockets(_own_sockets(general, stack))
+                return
+            found = Sockets(given, owns_paths=False)
+        log.info("general.host and general.port: not used, sockets have been handed over")
+        if general.unix_socket_dir is not None and not found.owns_paths:
+            log.warning("general.unix_socket_dir: not used, sockets have been handed over")
         for sock in (*found.clients, *found.metrics):
             stack.enter_context(sock)
-            if inherited is not None and found.owns_paths and sock.family == AF_UNIX:
+            if found.owns_paths and sock.family == AF_UNIX:
                 stack.enter_context(unix.removed(sock))
         yield found
 

@@ -488,8 +488,9 @@ def _resume(console: Console, arguments: Words) -> Reply:
     else:
         selection = _selection(arguments)
         resumed = listed(verbs.control.resume(selection))
-        if selection.is_all:
-            resumed = f"{resumed}; servers: {named(verbs.resume_servers())}"
+        servers = verbs.resume_servers() if selection.is_all else []
+        if servers:
+            resumed = f"{resumed}; servers: {named(servers)}"
     log.info("%s: RESUME of %s", console.who, printable(resumed))
     return Reply([], _told(f"resumed now: {printable(resumed)}"))
 
