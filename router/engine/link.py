@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..compiling import mypyc_attr
@@ -9,7 +10,6 @@ from .loop import Driven
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
 
     from .loop import Engine
     from .tls import TlsState
@@ -28,6 +28,11 @@ _SMALL_READS: Final = 16
 
 # A link that was told to close may take so long to send what is left, in seconds.
 LINGER_TIMEOUT: Final = 10.0
+
+# On a socket they are recv and send, with less to be read from their arguments. (Python ignores
+# SIGPIPE.) Looked up once.
+_read: Final = os.read
+_write: Final = os.write
 
 # epoll's events, as numbers, because the compiler then puts them into the code that uses them.
 _IN: Final = 0x1
@@ -105,6 +110,7 @@ class Link(Output):
         "_engine",
         "_events",
         "_fd",
+        "_first",
         "_handler",
         "_muted",
         "_on_data",
@@ -112,10 +118,8 @@ class Link(Output):
         "_out_size",
         "_patient",
         "_paused",
-        "_queue",
-        "_recv",
         "_recv_size",
-        "_send",
+        "_rest",
         "_small_reads",
         "_sock",
     )
@@ -127,16 +131,15 @@ class Link(Output):
         self._patient: Final = patient
         self._engine: Final = engine
         self._sock: Final = sock
-        # Bound once: these are called for every message.
-        self._recv: Final[Callable[[int], bytes]] = sock.recv
-        self._send: Final[Callable[[bytes | memoryview], int]] = sock.send
         self._fd: Final = sock.fileno()
         self.fd = self._fd
         self._handler: Final = handler
         self._on_data: Final = handler.on_data
-        self._out: list[bytes | memoryview] = []
-        # Where `write` puts what the next flush is to send.
-        self._queue = self._out
+        # What has been written since the last flush: most often it is one piece.
+        self._first: bytes | None = None
+        self._rest: list[bytes] = []
+        # What the kernel has not taken yet, which is watched for then.
+        self._out: bytes | memoryview | None = None
         self._out_size = 0
         self._recv_size = MEDIUM_RECV
         self._small_reads = 0
@@ -199,7 +202,7 @@ class Link(Output):
             events = 0
         elif self._paused:
             events = 0 if self._patient else _PEER_LEFT
-        if self._out:
+        if self._out is not None:
             events |= _OUT
         if events != self._events:
             self._events = events
@@ -228,16 +231,16 @@ class Link(Output):
 
     def _read(self) -> None:
         try:
-            data = self._recv(self._recv_size)
+            data = _read(self._fd, self._recv_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lost(error.strerror or str(error))
             return
-        if not data:
+        size = len(data)
+        if size == 0:
             self._lost("connection closed by peer")
             return
-        size = len(data)
         self.received += size
         if size == self._recv_size:
             self._recv_size = MEDIUM_RECV if size == MIN_RECV else min(size * 4, MAX_RECV)
@@ -269,26 +272,29 @@ class Link(Output):
         """Queue bytes; they are sent at the end of the engine's round."""
         if self.closed or self._closing:
             return
-        queue = self._queue
-        queue.append(data)
         self._out_size += len(data)
-        if len(queue) == 1:
-            self._engine.flush_soon(self)
+        if self._first is not None:
+            self._rest.append(data)
+        else:
+            self._first = data
+            if self._out is None:
+                self._engine.flush_soon(self)
         if self._out_size > HIGH_WATER and not self.congested:
             self.congested = True
 
     def flush(self) -> None:
         """Send what can be sent without waiting."""
-        out = self._out
-        if not out or self.closed:
+        data, first = self._out, self._first
+        if self.closed:
             return
-        if len(out) == 1:
-            data = out.pop()
-        else:
-            data = b"".join(out)
-            out.clear()
+        if first is not None:
+            data = first if data is None and not self._rest else self._joined(first)
+            self._first = None
+        if data is None:
+            return
+        self._out = None
         try:
-            sent = self._send(data)
+            sent = _write(self._fd, data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -298,15 +304,23 @@ class Link(Output):
         self._out_size -= sent
         if sent < len(data):
             # A view, so that a slow reader of a large block does not make us copy it each time.
-            out.append(memoryview(data)[sent:] if sent else data)
+            self._out = memoryview(data)[sent:] if sent else data
+            self._watch()
         elif self._closing:
             self._close_now()
             return
-        if out or self._events & _OUT:
+        elif self._events & _OUT:
             self._watch()
         if self.congested and self._out_size < LOW_WATER:
             self.congested = False
             self._handler.on_drained()
+
+    def _joined(self, first: bytes) -> bytes:
+        """All that is to be sent: what the kernel has not taken, and what has been written."""
+        rest, out = self._rest, self._out
+        data = b"".join((first, *rest) if out is None else (out, first, *rest))
+        rest.clear()
+        return data
 
     # --- ending
 
@@ -317,7 +331,7 @@ class Link(Output):
         self._closing = True
         self.flush()
         if not self.closed:
-            if not self._out:
+            if self._out is None:
                 self._close_now()
             else:
                 self._engine.call_later(LINGER_TIMEOUT, self._close_now)
@@ -337,8 +351,8 @@ class Link(Output):
     def _close_now(self) -> None:
         if not self.closed:
             self.closed = True
-            self._queue.clear()
-            self._out.clear()
+            self._first = self._out = None
+            self._rest.clear()
             self._out_size = 0
             self._engine.unregister(self._fd)
             self._sock.close()
@@ -347,7 +361,7 @@ class Link(Output):
 class TlsLink(Link):
     """A link whose bytes go through TLS; the handshake has been done before."""
 
-    __slots__ = ("_has_ended", "_plain", "_tls")
+    __slots__ = ("_has_ended", "_tls")
 
     def __init__(
         self,
@@ -360,9 +374,7 @@ class TlsLink(Link):
     ) -> None:
         self._tls: Final = tls
         super().__init__(engine, sock, handler, patient=patient)
-        self._plain: list[bytes | memoryview] = []
         self._has_ended = False
-        self._queue = self._plain
 
     def _take(self, data: bytes) -> None:
         plain, ended = self._tls.decrypt(data)
@@ -396,12 +408,13 @@ class TlsLink(Link):
             super().flush()
 
     def _encrypt(self) -> None:
-        if self._plain:
-            plain = b"".join(self._plain)
-            self._plain.clear()
+        if self._first is not None:
+            plain = b"".join((self._first, *self._rest))
+            self._first = None
+            self._rest.clear()
             self._tls.encrypt(plain)
             self._out_size -= len(plain)
         if self._tls.has_output():
             data = self._tls.take_output()
-            self._out.append(data)
             self._out_size += len(data)
+            self._out = data if self._out is None else b"".join((self._out, data))
