@@ -115,7 +115,8 @@ class Engine:
         self.logins = Histogram()
         self.delays = Histogram()
         self._epoll = select.epoll()
-        self._links: dict[int, Driven] = {}
+        # By their descriptors, of which the system always gives the least that is free.
+        self._links: list[Driven | None] = []
         self._dirty: list[Driven] = []
         self._turns: deque[Driven] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -126,7 +127,7 @@ class Engine:
         self._now = _now()
 
     def __repr__(self) -> str:
-        return f"<Engine [{len(self._links)} links, {len(self._timers)} timers]>"
+        return f"<Engine [{len(self.links())} links, {len(self._timers)} timers]>"
 
     @property
     def now(self) -> float:
@@ -137,12 +138,15 @@ class Engine:
 
     def links(self) -> list[Driven]:
         """Those there are now."""
-        return list(self._links.values())
+        return [link for link in self._links if link is not None]
 
     def register(self, link: Driven, fd: int, events: int) -> None:
         """Watch a link's socket."""
-        self._links[fd] = link
         self._epoll.register(fd, events)
+        missing = fd + 1 - len(self._links)
+        if missing > 0:
+            self._links += [None] * missing
+        self._links[fd] = link
 
     def modify(self, fd: int, events: int) -> None:
         """Change what a link's socket is watched for."""
@@ -150,7 +154,7 @@ class Engine:
 
     def unregister(self, fd: int) -> None:
         """Stop watching, before the socket is closed."""
-        del self._links[fd]
+        self._links[fd] = None
         self._epoll.unregister(fd)
 
     def flush_soon(self, link: Driven) -> None:
@@ -248,7 +252,7 @@ class Engine:
             self._run_timers()
         links = self._links
         for fd, mask in events:
-            link = links.get(fd)
+            link = links[fd]
             if link is not None:  # else it was closed earlier in this round
                 try:
                     link.on_ready(mask)

@@ -104,7 +104,7 @@ class AddressPool:
         self._connector: Final = connector
         self.address: Final = address
         self.secret: Final = secret
-        self.settings = settings
+        self.take_settings(settings)
         self.is_primary = address.is_primary
         self.has_role = not address.is_auto
         self.lags = False
@@ -112,7 +112,7 @@ class AddressPool:
         self.health: Final = health or ServerHealth(engine, address.host, address.port)
         self.refused: Ban | None = None
         self.connecting = 0
-        self.idle: Final[deque[ServerConnection]] = deque()
+        self.idle: Final[list[ServerConnection]] = []
         self.active: Final[set[ServerConnection]] = set()
         self.tested: Final[set[ServerConnection]] = set()
         self.checked: Final[set[ServerConnection]] = set()
@@ -138,6 +138,14 @@ class AddressPool:
         self.shares: Final = Shares(self, Quotas() if quotas is None else quotas)
         self.stopwatch: Final = Stopwatch(engine, self)
         self.health.join(self)
+
+    def take_settings(self, settings: PoolSettings) -> None:
+        """Go by these from now on."""
+        self.settings = settings
+        # Asked for every transaction: this is quicker.
+        self._is_round_robin = settings.server_round_robin
+        self._check_after = settings.healthcheck_delay
+        self._is_timed = bool(settings.query_timeout or settings.transaction_timeout)
 
     def __repr__(self) -> str:
         return (
@@ -236,7 +244,7 @@ class AddressPool:
             if self.idle[-1] is server:
                 self.idle.pop()
             elif self.idle[0] is server:
-                self.idle.popleft()
+                del self.idle[0]
             else:
                 self.idle.remove(server)
         elif was is _TESTED:
@@ -245,7 +253,7 @@ class AddressPool:
         server.state = to
         if to is _ACTIVE:
             self.active.add(server)
-            if self.settings.query_timeout or self.settings.transaction_timeout:
+            if self._is_timed:
                 self.stopwatch.start()
         elif to is _IDLE:
             self.idle.append(server)
@@ -262,9 +270,9 @@ class AddressPool:
         """
         if not self.idle or self.waiters:
             return None
-        server = self.idle[0] if self.settings.server_round_robin else self.idle[-1]
+        server = self.idle[0] if self._is_round_robin else self.idle[-1]
         now = self.engine.now
-        if now - server.used_at >= self.settings.healthcheck_delay:
+        if now - server.used_at >= self._check_after:
             self._check(server)
             return None
         server.used_at = now

@@ -123,6 +123,11 @@ class Pool:
         self._candidates: dict[tuple[int | None, Role | None], Candidates] = {}
         self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
         self._catch_ups: Final[dict[int, CatchUp]] = {}
+        # Those that were asked for last: most often it is the same again.
+        self._last: Candidates | None = None
+        self._last_shard: int | None = None
+        self._last_role: Role | None = None
+        self._last_is_read = False
         for address_pool in self.address_pools():
             self._listen(address_pool)
         if catalogue is not None:
@@ -244,12 +249,27 @@ class Pool:
 
     def candidates_for(self, shard: int | None, role: Role | None, is_read: bool) -> Candidates:
         """The servers for a route; arguments and errors are those of `checkout`."""
+        last = self._last
+        if (
+            last is not None
+            and shard is self._last_shard
+            and role is self._last_role
+            and is_read is self._last_is_read
+        ):
+            return last
         known = self._for_reads if is_read else self._candidates
         found = known.get((shard, role))
         if found is None:
             found = self._find(shard, role, is_read=is_read)
             known[shard, role] = found
+        self._last, self._last_is_read = found, is_read
+        self._last_shard, self._last_role = shard, role
         return found
+
+    def _forget_candidates(self) -> None:
+        self._candidates.clear()
+        self._for_reads.clear()
+        self._last = None
 
     def checkout(
         self, client: PoolClient, shard: int | None, role: Role | None, is_read: bool = False
@@ -335,8 +355,7 @@ class Pool:
 
     def _health_changed(self, changed: AddressPool) -> None:
         """Choose candidates anew, and have those who wait wait where it is worth it."""
-        self._candidates.clear()
-        self._for_reads.clear()
+        self._forget_candidates()
         self._heed_pause(changed)
         if changed.address.is_auto:
             self._settle(changed.address.shard)
@@ -508,12 +527,11 @@ class Pool:
     def reconfigure(self, settings: PoolSettings) -> None:
         """Take new sizes and times; servers and credentials must be the same."""
         self._take_settings(settings)
-        self._candidates.clear()
-        self._for_reads.clear()
+        self._forget_candidates()
         for lobby in self._lobbies.values():
-            lobby.settings = settings
+            lobby.take_settings(settings)
         for address_pool in self.address_pools():
-            address_pool.settings = settings
+            address_pool.take_settings(settings)
             address_pool.complaints.clear()
             address_pool.oversized = address_pool.size > settings.pool_size
             address_pool.stopwatch.restart()

@@ -356,7 +356,7 @@ class Segment:
         step = steps[self.step]
         return step.payload if step.order == REPLACE_ERROR else b""
 
-    def is_answered(self, queue: deque[Segment]) -> bool:
+    def is_answered(self, queue: list[Segment]) -> bool:
         """Whether there is nothing of this open batch that has not been answered."""
         steps = self.steps
         return (
@@ -542,7 +542,7 @@ class Segment:
             raise ServerProtocolError("the server skipped a reply")
         self._happens(READY)
 
-    def void_syncs(self, queue: deque[Segment]) -> None:
+    def void_syncs(self, queue: list[Segment]) -> None:
         """The server of this segment, the first, reads CopyData: see which Syncs mean nothing.
 
         The segment is open again, until the Sync that counts. What the same client has sent
@@ -587,7 +587,7 @@ def undo_steps(steps: list[Step] | None) -> None:
             step.undo()
 
 
-def is_plain(queue: deque[Segment]) -> bool:
+def is_plain(queue: list[Segment]) -> bool:
     """Whether most messages can be passed over in the segment that is now the first."""
     if not queue:
         return False

@@ -100,7 +100,7 @@ def has_caller(sock: socket.socket) -> bool:
 def share(health: ServerHealth, *, is_spread: bool) -> None:
     """Have connections be spread over all addresses of the host, or not."""
     for part in health.parts:
-        part.settings = replace(part.settings, server_round_robin=is_spread)
+        part.take_settings(replace(part.settings, server_round_robin=is_spread))
 
 
 async def test_a_dead_address_costs_time_once() -> None:
@@ -184,7 +184,7 @@ async def test_a_deaf_address_is_left_for_another_by_checks_and_by_pools(
         await checks.check(engine, health)
         found = [health.condition]
         assert has_caller(deaf)
-        health.parts[0].settings = health_of(engine, 1, PASSWORD).parts[0].settings
+        health.parts[0].take_settings(health_of(engine, 1, PASSWORD).parts[0].settings)
         share(health, is_spread=False)
         await checks.check(engine, health)
         found.append(health.condition)

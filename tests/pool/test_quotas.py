@@ -95,7 +95,7 @@ def test_the_one_that_was_idle_for_longest_goes() -> None:
 
 def test_a_pool_is_spared_that_would_fall_below_its_minimum() -> None:
     harness, (one, two, three) = pools(3, max_server_connections=2)
-    part_of(two).settings = harness.new_pool(user="u1", min_pool_size=1).settings
+    part_of(two).take_settings(harness.new_pool(user="u1", min_pool_size=1).settings)
     harness.ask(harness.connect_to(two), ONE)
     harness.engine.advance(1)
     harness.ask(harness.connect_to(one), ONE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -239,7 +238,7 @@ def copying(*steps: Step, ended: bool = False) -> Segment:
 
 def test_the_sync_before_the_data_is_void() -> None:
     segment = copying(FORWARD_EXECUTE)
-    queue = deque([segment])
+    queue = [segment]
     segment.void_syncs(queue)
     assert segment.phase == segments.OPEN_COPY
     assert list(queue) == [segment]
@@ -247,7 +246,7 @@ def test_the_sync_before_the_data_is_void() -> None:
 
 def test_empty_syncs_behind_it_are_void_too() -> None:
     segment = copying(FORWARD_EXECUTE)
-    queue = deque([segment, follower(segment)])
+    queue = [segment, follower(segment)]
     segment.void_syncs(queue)
     assert list(queue) == [segment]
     assert segment.phase == segments.OPEN_COPY
@@ -257,14 +256,14 @@ def test_an_end_that_was_sent_behind_an_empty_sync_ends_the_copy() -> None:
     segment = copying(FORWARD_EXECUTE)
     empty = follower(segment)
     empty.end_copy()
-    segment.void_syncs(deque([segment, empty]))
+    segment.void_syncs([segment, empty])
     assert segment.phase == segments.OPEN
 
 
 def test_a_batch_behind_an_ended_copy_joins_it() -> None:
     segment = copying(FORWARD_EXECUTE, ended=True)
     made_up = Step(EMIT, b"", b"1")
-    queue = deque([segment, follower(segment, FORWARD_BIND, made_up)])
+    queue = [segment, follower(segment, FORWARD_BIND, made_up)]
     segment.void_syncs(queue)
     assert segment.phase == segments.SENT
     assert segment.steps == [FORWARD_EXECUTE, FORWARD_BIND, made_up]
@@ -272,7 +271,7 @@ def test_a_batch_behind_an_ended_copy_joins_it() -> None:
 
 def test_a_batch_without_a_script_leaves_none_to_the_copy() -> None:
     segment = copying(FORWARD_EXECUTE, ended=True)
-    segment.void_syncs(deque([segment, follower(segment, FORWARD_BIND, keep_script=False)]))
+    segment.void_syncs([segment, follower(segment, FORWARD_BIND, keep_script=False)])
     assert segment.steps is None
     assert segment.phase == segments.SENT
 
@@ -282,7 +281,7 @@ def test_a_copy_without_a_script_has_only_its_own_end_to_come() -> None:
     segment.expect(FORWARD_EXECUTE)
     segment.sync(keep_script=False)
     assert segment.copy_in()
-    segment.void_syncs(deque([segment]))
+    segment.void_syncs([segment])
     assert segment.steps == [FORWARD_EXECUTE]
 
 
@@ -290,7 +289,7 @@ def test_a_batch_that_fails_the_copy_is_undone() -> None:
     undone: list[str] = []
     segment = copying(FORWARD_EXECUTE)
     failing = follower(segment, Step(FORWARD, b"1", undo=lambda: undone.append("parse")))
-    segment.void_syncs(deque([segment, failing]))
+    segment.void_syncs([segment, failing])
     assert undone == ["parse"]
     assert segment.phase == segments.SENT_COPY
     segment.fail()
@@ -300,7 +299,7 @@ def test_a_batch_that_fails_the_copy_is_undone() -> None:
 def test_segments_of_others_are_left_alone() -> None:
     segment = copying(FORWARD_EXECUTE)
     other = batch(Sink())
-    queue = deque([segment, other])
+    queue = [segment, other]
     segment.void_syncs(queue)
     assert list(queue) == [segment, other]
 
@@ -309,6 +308,6 @@ def test_what_the_router_sends_is_not_taken_for_that_of_a_client_that_has_left()
     segment = copying(FORWARD_EXECUTE)
     segment.orphan()
     own = Segment(None)
-    queue = deque([segment, own])
+    queue = [segment, own]
     segment.void_syncs(queue)
     assert list(queue) == [segment, own]
