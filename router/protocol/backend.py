@@ -23,8 +23,7 @@ that is never ignored: the connection must then be given up.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..compiling import mypyc_attr
 from ..errors import ServerProtocolError
@@ -34,6 +33,9 @@ from .hooks import ServerHooks
 from .messages import is_farewell, parse_error_fields
 from .prepared import UNCLEAR
 from .segments import EMIT, SWALLOW, ReplySink, Segment, is_plain
+
+if TYPE_CHECKING:
+    from ..compiling import i64
 
 # Tags of commands that leave nothing behind on the connection once the transaction is over, by
 # their first three letters; any other tag is reported. (SEL covers CREATE TABLE AS as well.)
@@ -69,10 +71,12 @@ def _too_long(kind: int, length: int) -> ServerProtocolError:
 
 def _rows_in(data: bytes, start: int, end: int) -> int:
     """The number of rows at the end of the tag data[start:end]; 0 if there is none."""
-    rows, unit, pos = 0, 1, end - 1
-    first = max(start, end - _LONGEST_COUNT)
+    rows: i64 = 0
+    unit: i64 = 1
+    pos: i64 = end - 1
+    first: i64 = max(start, end - _LONGEST_COUNT)
     while pos >= first:
-        digit = data[pos] - 48
+        digit: i64 = data[pos] - 48
         if digit < 0 or digit > 9:
             break
         rows += digit * unit
@@ -100,7 +104,7 @@ class BackendStream(ServerHooks):
     """
 
     def __init__(self) -> None:
-        self.queue: deque[Segment] = deque()
+        self.queue: list[Segment] = []
         self.status = codes.IDLE
         self.parameters: dict[str, str] = {}
         self.unnamed = 0
@@ -127,8 +131,8 @@ class BackendStream(ServerHooks):
         Raises:
             ServerProtocolError: the router and the server are out of step; give it up.
         """
-        start = 0
-        if self._pending:
+        start: i64 = 0
+        if len(self._pending) > 0:
             if data:
                 data = self._pending[self._start :] + data
             else:
@@ -136,19 +140,21 @@ class BackendStream(ServerHooks):
             self._pending = b""
             self._start = 0
         self.wants_turn = False
-        end = len(data)
-        pos = start  # data[start:pos] is looked at and waits to be forwarded
+        end: i64 = len(data)
+        pos: i64 = start  # data[start:pos] is looked at and waits to be forwarded
         if self._passing:
             pos, start = self._pass_on(data, end)
-        left = TURN
+        left: i64 = TURN
         queue = self.queue
         plain = is_plain(queue)
         while end - pos >= 5:
-            kind = data[pos]
+            kind: i64 = data[pos]
             # By hand: compiled, this costs less than a call.
-            length = data[pos + 1] << 24 | data[pos + 2] << 16 | data[pos + 3] << 8
-            length |= data[pos + 4]
-            after = pos + 1 + length
+            length: i64 = data[pos + 1]
+            length = length << 8 | data[pos + 2]
+            length = length << 8 | data[pos + 3]
+            length = length << 8 | data[pos + 4]
+            after: i64 = pos + 1 + length
             if plain and _PLAIN[kind] and after <= end:
                 pos = after
                 continue
@@ -161,7 +167,7 @@ class BackendStream(ServerHooks):
                 if self._passing or self._pending:
                     return
                 continue
-            before = pos
+            before: i64 = pos
             start, pos = self._message(queue[0], kind, length, data, start, pos)
             if pos == before:
                 break  # more of it has to come first
@@ -264,7 +270,7 @@ class BackendStream(ServerHooks):
         """Deal with the ReadyForQuery that ends a segment; returns as `_message` does."""
         self.status = data[after - 1]
         segment.ready()
-        self.queue.popleft()
+        del self.queue[0]
         sink = segment.sink
         if sink is None:
             self.on_segment_done(segment)

@@ -16,11 +16,14 @@ Input comes to rest for one of three reasons, and which one it is decides what h
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from . import codes
 from .framing import CLIENT_KINDS, HEADER, HEADER_SIZE, TEXT_LIMIT
+
+if TYPE_CHECKING:
+    from ..compiling import i64
 
 # Reading stops when so many bytes are declined.
 HOLD_LIMIT: Final = 64 * 1024
@@ -87,7 +90,7 @@ class ClientStream:
         self.missing = 0
         self.has_declined = False
         self.wants_turn = False
-        # An incomplete message, which is not worth a look before it has so many bytes.
+        # An incomplete message, which is not worth a look before it has so many bytes; 0: none.
         self._partial = bytearray()
         self._awaited = 0
         # Bytes of a long message that are still to come.
@@ -123,12 +126,13 @@ class ClientStream:
         """Take what the client sent, behind what is held; a turn begins."""
         self.has_declined = self.wants_turn = False
         self._left = TURN
-        if self._partial:
+        if self._awaited:
             self._partial += data
             if len(self._partial) >= self._awaited:
                 self.data, self.start = bytes(self._partial), 0
                 self._partial = bytearray()
-        elif not self.data:
+                self._awaited = 0
+        elif len(self.data) == 0:
             self.data, self.start = data, 0
         elif data:
             self.data, self.start = self.data[self.start :] + data, 0
@@ -139,18 +143,21 @@ class ClientStream:
         Raises:
             ClientProtocolError: this is not the protocol; the connection cannot go on.
         """
-        data, pos = self.data, self.start
-        size = len(data)
+        data = self.data
+        pos: i64 = self.start
+        size: i64 = len(data)
         if self._passing and pos < size:
             self.end = min(pos + self._passing, size)
             return PIECE
         awaited = HEADER_SIZE
         if size - pos >= HEADER_SIZE:
-            kind = data[pos]
+            kind: i64 = data[pos]
             # By hand: compiled, this costs less than a call.
-            length = data[pos + 1] << 24 | data[pos + 2] << 16 | data[pos + 3] << 8
-            length |= data[pos + 4]
-            after = pos + 1 + length
+            length: i64 = data[pos + 1]
+            length = length << 8 | data[pos + 2]
+            length = length << 8 | data[pos + 3]
+            length = length << 8 | data[pos + 4]
+            after: i64 = pos + 1 + length
             if length < 4 or length > codes.MAX_MESSAGE_LENGTH:
                 raise ClientProtocolError(f"invalid message length {length}")
             if not _KNOWN[kind]:
@@ -206,6 +213,7 @@ class ClientStream:
         self.data = b""
         self.start = self.end = self.missing = self._passing = 0
         self._partial = bytearray()
+        self._awaited = 0
         self.has_declined = self.wants_turn = False
 
 
