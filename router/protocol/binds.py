@@ -9,11 +9,14 @@ rather than parts of it. A place that ends a name is that of its zero byte.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from . import codes
 from .framing import HEADER_SIZE
+
+if TYPE_CHECKING:
+    from ..compiling import i64
 
 STATEMENT: Final = 0x53  # "S"
 PORTAL: Final = 0x50  # "P"
@@ -21,6 +24,8 @@ PORTAL: Final = 0x50  # "P"
 _TEXT: Final = 0
 _BINARY: Final = 1
 FORMATS: Final = (_TEXT, _BINARY)
+
+_NEAR: Final = 16
 
 
 def query_text(data: bytes, start: int, end: int) -> bytes:
@@ -98,7 +103,14 @@ def string_end(data: bytes, start: int, end: int) -> int:
     Raises:
         ClientProtocolError: it does not, before `end`.
     """
-    found = data.find(b"\0", start, end)
+    # Most are names, and short: a call costs more than a look at a few bytes.
+    pos: i64 = start
+    near: i64 = min(start + _NEAR, end, len(data))
+    while pos < near:
+        if data[pos] == 0:
+            return pos
+        pos += 1
+    found = data.find(b"\0", pos, end)
     if found < 0:
         raise ClientProtocolError("invalid string in message")
     return found

@@ -270,3 +270,15 @@ def test_the_largest_counts_that_are_not_there_cost_nothing() -> None:
     ):
         with pytest.raises(ClientProtocolError, match="insufficient data left in message"):
             Parameters(data).result_formats()
+
+
+@given(st.binary(max_size=40), st.integers(0, 45), st.integers(0, 45))
+def test_the_end_of_a_string_is_its_first_zero(data: bytes, start: int, end: int) -> None:
+    # None of it, or half of it, with and without zeros.
+    for text in (data, data.replace(b"\0", b"x"), b"\0" * (len(data) // 2) + data):
+        found = text.find(b"\0", start, end)
+        if found >= 0:
+            assert binds.string_end(text, start, end) == found
+        else:
+            with pytest.raises(ClientProtocolError):
+                binds.string_end(text, start, end)
