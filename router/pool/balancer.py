@@ -95,3 +95,15 @@ class Candidates:
             if len(part.waiters) < len(shortest.waiters):
                 shortest = part
         return shortest
+
+
+def ready_among(parts: list[AddressPool], fallback: AddressPool | None) -> list[AddressPool]:
+    """Those that are well; if none is, those whose bans can be ended, or who stands in."""
+    found = [part for part in parts if part.is_ready]
+    if not found:
+        for part in parts:
+            part.health.lift("no other replica is left")
+        found = [part for part in parts if part.is_ready]
+    if not found and fallback is not None and fallback.is_ready:
+        found = [fallback]
+    return found

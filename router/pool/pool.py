@@ -20,7 +20,7 @@ from ..routing.types import Analysis, Role
 from . import cleaning, laggards, moving, refusals, roles
 from .address import Address
 from .address_pool import AddressPool
-from .balancer import Candidates
+from .balancer import Candidates, ready_among
 from .contracts import Waiter
 from .discovery import Site, address_of, site_of
 from .health import Healths
@@ -110,8 +110,7 @@ class Pool:
         self.unserved: Final = Throttle()
         self.parameters: dict[str, str] = {}
         self.paused = self.retired = False
-        self.turned_away = 0
-        self.retried_reads = self.prepared_anew = 0
+        self.turned_away = self.retried_reads = self.prepared_anew = 0
         self.reads_waited = self.reads_to_primary = 0
         self.features: Final = Features()
         self.inspector: Inspector | None = None
@@ -201,8 +200,7 @@ class Pool:
             stay.append(part)
             self._listen(part)
         parts[:] = sorted(stay, key=lambda part: part.address.index)
-        self._candidates.clear()
-        self._for_reads.clear()
+        self._forget_candidates()
         for part in known.values():
             part.on_change = part.on_told = part.on_schema_change = None
             part.has_role = part.is_primary = False
@@ -224,7 +222,7 @@ class Pool:
                 hint=f"Shard numbers go from 0 to {len(self.shards) - 1}.",
             )
         parts = self.address_pools() if shard is None else self.shards[shard]
-        wanted = [part for part in parts if _has_role(part, role)]
+        wanted = [part for part in parts if roles.fits(part, role)]
         is_auto = any(part.address.is_auto for part in parts)
         fallback: AddressPool | None = None
         if role is Role.REPLICA and self.settings.falls_back and is_read:
@@ -241,7 +239,8 @@ class Pool:
         if not usable and fallback is None:
             raise refusals.all_banned(shard or 0, role)
         return Candidates(
-            _ready(usable, fallback) or [*usable, *([] if fallback is None else [fallback])],
+            ready_among(usable, fallback)
+            or [*usable, *([] if fallback is None else [fallback])],
             usable,
             fallback,
             least_busy=self.settings.least_busy,
@@ -405,7 +404,7 @@ class Pool:
             roles.expel(part, lost_role)
         for part in (*parts, *self._lobbies.values()):
             for waiter in list(part.waiters):
-                if part.address.index < 0 or not _has_role(part, waiter.role):
+                if part.address.index < 0 or not roles.fits(part, waiter.role):
                     self._wait_elsewhere(waiter, part)
 
     def _wait_elsewhere(self, waiter: Waiter, part: AddressPool) -> None:
@@ -599,19 +598,3 @@ def _secret_of(settings: PoolSettings) -> UserSecret:
     password = settings.server_password
     text = None if password is None else password.get_secret_value()
     return UserSecret(settings.server_username, text)
-
-
-def _has_role(part: AddressPool, role: Role | None) -> bool:
-    return part.has_role and (role is None or part.is_primary is (role is Role.PRIMARY))
-
-
-def _ready(parts: list[AddressPool], fallback: AddressPool | None) -> list[AddressPool]:
-    """Those that are well; if none is, those whose bans can be ended, or who stands in."""
-    found = [part for part in parts if part.is_ready]
-    if not found:
-        for part in parts:
-            part.health.lift("no other replica is left")
-        found = [part for part in parts if part.is_ready]
-    if not found and fallback is not None and fallback.is_ready:
-        found = [fallback]
-    return found

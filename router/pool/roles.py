@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..routing.types import Role
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from .address_pool import AddressPool
 
 log = logging.getLogger("router.pool")
+
+
+def fits(part: AddressPool, role: Role | None) -> bool:
+    """Whether a server is what is asked for; None is any of those whose role is known."""
+    return part.has_role and (role is None or part.is_primary is (role is Role.PRIMARY))
 
 
 def settle(parts: Sequence[AddressPool]) -> list[AddressPool]:

@@ -34,6 +34,7 @@ INTERPRETED = {
     "config/values.py",
     "errors.py",
     "pool/address.py",
+    "pool/discovery.py",
     "pool/health.py",
     "pool/laggards.py",
     "pool/refusals.py",
