@@ -273,7 +273,7 @@ class AddressPool:
         server = self.idle[0] if self._is_round_robin else self.idle[-1]
         now = self.engine.now
         if now - server.used_at >= self._check_after:
-            self._check(server)
+            upkeep.check(self, server)
             return None
         server.used_at = now
         self.move(server, _ACTIVE)
@@ -457,25 +457,10 @@ class AddressPool:
         if is_news and self.on_change is not None:
             self.on_change(self)
 
-    def _check(self, server: ServerConnection) -> None:
-        """See whether a connection that is idle still leads to somebody."""
-        self.move(server, _TESTED)
-        self.checked.add(server)
-        server.used_at = asked_at = self.engine.now
-        server.send_query(b"")
-
-        def expire() -> None:
-            if server in self.checked and server.used_at == asked_at:
-                log.info("%r: no answer to a check, closing it", server)
-                self.health.doubt()
-                server.close()
-
-        self.engine.call_later(self.settings.healthcheck_timeout, expire)
-
     def check_idle(self, ip: str | None = None) -> None:
         """See whether those that are idle still lead to somebody, or those to one address."""
         for server in [each for each in self.idle if ip in (None, each.ip)]:
-            self._check(server)
+            upkeep.check(self, server)
 
     # --- return
 

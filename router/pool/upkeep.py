@@ -1,16 +1,36 @@
-"""Closing connections whose time is over, and opening those that come in their place."""
+"""Closing connections whose time is over, opening others in their place, checking idle ones."""
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
 from . import cleaning
+from .server import ServerState
 
 if TYPE_CHECKING:
     from ..stats import Timeouts
     from .address_pool import AddressPool
     from .server import ServerConnection
+
+log = logging.getLogger("router.pool")
+
+
+def check(pool: AddressPool, server: ServerConnection) -> None:
+    """See whether a connection that is idle still leads to somebody."""
+    pool.move(server, ServerState.TESTED)
+    pool.checked.add(server)
+    server.used_at = asked_at = pool.engine.now
+    server.send_query(b"")
+
+    def expire() -> None:
+        if server in pool.checked and server.used_at == asked_at:
+            log.info("%r: no answer to a check, closing it", server)
+            pool.health.doubt()
+            server.close()
+
+    pool.engine.call_later(pool.settings.healthcheck_timeout, expire)
 
 
 def maintain(pool: AddressPool, now: float, timeouts: Timeouts) -> None:
