@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..routing.types import Role
     from .address_pool import AddressPool
 
 # Numerical Recipes' linear congruential generator; its upper bits are good enough to spread.
@@ -95,6 +96,54 @@ class Candidates:
             if len(part.waiters) < len(shortest.waiters):
                 shortest = part
         return shortest
+
+
+class Routes:
+    """Where routes lead to, as far as that has been found out.
+
+    Forgotten when the health of a server changes.
+
+    Attributes:
+        last: of the route that was asked for last, most often the next one as well.
+        shard, role, is_read: that route.
+    """
+
+    __slots__ = ("_for_reads", "_known", "is_read", "last", "role", "shard")
+
+    def __init__(self) -> None:
+        # By shard and role, and those for reads that the primary may have, too; shard None
+        # stands for all of them.
+        self._known: dict[tuple[int | None, Role | None], Candidates] = {}
+        self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
+        self.last: Candidates | None = None
+        self.shard: int | None = None
+        self.role: Role | None = None
+        self.is_read = False
+
+    def get(self, shard: int | None, role: Role | None, is_read: bool) -> Candidates | None:
+        """What is known of a route."""
+        found = (self._for_reads if is_read else self._known).get((shard, role))
+        if found is not None:
+            self._note(shard, role, is_read, found)
+        return found
+
+    def put(
+        self, shard: int | None, role: Role | None, is_read: bool, found: Candidates
+    ) -> None:
+        """Remember where a route leads to."""
+        (self._for_reads if is_read else self._known)[shard, role] = found
+        self._note(shard, role, is_read, found)
+
+    def _note(
+        self, shard: int | None, role: Role | None, is_read: bool, found: Candidates
+    ) -> None:
+        self.last, self.shard, self.role, self.is_read = found, shard, role, is_read
+
+    def forget(self) -> None:
+        """Have all found out anew."""
+        self._known.clear()
+        self._for_reads.clear()
+        self.last = None
 
 
 def ready_among(parts: list[AddressPool], fallback: AddressPool | None) -> list[AddressPool]:

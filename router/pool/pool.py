@@ -20,7 +20,7 @@ from ..routing.types import Analysis, Role
 from . import cleaning, laggards, moving, refusals, roles
 from .address import Address
 from .address_pool import AddressPool
-from .balancer import Candidates, ready_among
+from .balancer import Candidates, Routes, ready_among
 from .contracts import Waiter
 from .discovery import Site, address_of, site_of
 from .health import Healths
@@ -117,16 +117,8 @@ class Pool:
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse
         )
-        # By (shard, role), and those for reads that the primary may have, too; shard None
-        # stands for all of them. Forgotten when the health of a server changes.
-        self._candidates: dict[tuple[int | None, Role | None], Candidates] = {}
-        self._for_reads: dict[tuple[int | None, Role | None], Candidates] = {}
+        self._routes: Final = Routes()
         self._catch_ups: Final[dict[int, CatchUp]] = {}
-        # Those that were asked for last: most often it is the same again.
-        self._last: Candidates | None = None
-        self._last_shard: int | None = None
-        self._last_role: Role | None = None
-        self._last_is_read = False
         for address_pool in self.address_pools():
             self._listen(address_pool)
         if catalogue is not None:
@@ -200,7 +192,7 @@ class Pool:
             stay.append(part)
             self._listen(part)
         parts[:] = sorted(stay, key=lambda part: part.address.index)
-        self._forget_candidates()
+        self._routes.forget()
         for part in known.values():
             part.on_change = part.on_told = part.on_schema_change = None
             part.has_role = part.is_primary = False
@@ -248,27 +240,20 @@ class Pool:
 
     def candidates_for(self, shard: int | None, role: Role | None, is_read: bool) -> Candidates:
         """The servers for a route; arguments and errors are those of `checkout`."""
-        last = self._last
+        routes = self._routes
+        last = routes.last
         if (
             last is not None
-            and shard is self._last_shard
-            and role is self._last_role
-            and is_read is self._last_is_read
+            and shard is routes.shard
+            and role is routes.role
+            and is_read is routes.is_read
         ):
             return last
-        known = self._for_reads if is_read else self._candidates
-        found = known.get((shard, role))
+        found = routes.get(shard, role, is_read)
         if found is None:
             found = self._find(shard, role, is_read=is_read)
-            known[shard, role] = found
-        self._last, self._last_is_read = found, is_read
-        self._last_shard, self._last_role = shard, role
+            routes.put(shard, role, is_read, found)
         return found
-
-    def _forget_candidates(self) -> None:
-        self._candidates.clear()
-        self._for_reads.clear()
-        self._last = None
 
     def checkout(
         self, client: PoolClient, shard: int | None, role: Role | None, is_read: bool = False
@@ -354,7 +339,7 @@ class Pool:
 
     def _health_changed(self, changed: AddressPool) -> None:
         """Choose candidates anew, and have those who wait wait where it is worth it."""
-        self._forget_candidates()
+        self._routes.forget()
         self._heed_pause(changed)
         if changed.address.is_auto:
             self._settle(changed.address.shard)
@@ -526,7 +511,7 @@ class Pool:
     def reconfigure(self, settings: PoolSettings) -> None:
         """Take new sizes and times; servers and credentials must be the same."""
         self._take_settings(settings)
-        self._forget_candidates()
+        self._routes.forget()
         for lobby in self._lobbies.values():
             lobby.take_settings(settings)
         for address_pool in self.address_pools():
