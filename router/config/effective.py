@@ -11,6 +11,7 @@ from .general import General
 from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
 from .values import (
+    Deferring,
     LoadBalancingMode,
     PoolMode,
     ProtocolVersion,
@@ -85,6 +86,7 @@ class PoolSettings:
     max_replica_lag: float
     max_replica_lag_bytes: int
     retry_reads: bool
+    deferred_begin: bool | None
     read_your_writes: ReadYourWrites
     read_your_writes_timeout: float
     checkout_failure_limit: int | None
@@ -115,6 +117,17 @@ class PoolSettings:
     def falls_back(self) -> bool:
         """Whether reads go to the primary when no replica is left."""
         return self.replica_fallback is ReplicaFallback.PRIMARY
+
+    @property
+    def deferring(self) -> Deferring:
+        """Which transactions get their server with their first statement."""
+        routing, is_wanted = self.routing, self.deferred_begin
+        if is_wanted is False or self.pool_mode is not PoolMode.TRANSACTION:
+            return Deferring.OFF
+        if is_wanted or routing.shard_count > 1:
+            return Deferring.ALL
+        splits = routing.parser_enabled and routing.read_write_splitting
+        return Deferring.READ_ONLY if splits else Deferring.OFF
 
     @property
     def sees_own_writes(self) -> bool:

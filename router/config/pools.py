@@ -356,6 +356,15 @@ class PoolConfig(Section):
             "elsewhere."
         ),
     ] = True
+    deferred_begin: Annotated[
+        Flag | None,
+        Key(
+            "In transaction mode, a transaction gets its server with its first statement, not "
+            "with BEGIN.",
+            unset="on with several shards; with one, for read-only transactions where reads "
+            "are split",
+        ),
+    ] = None
     read_your_writes: Annotated[
         ReadYourWrites | None, Key("As in [general].", unset="that of [general]")
     ] = None

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from .keys import Word
+
+
+class Deferring(Enum):
+    """Which transactions get their server with their first statement, and not with BEGIN."""
+
+    OFF = "none"
+    READ_ONLY = "those that are read-only"
+    ALL = "all"
 
 
 class PoolMode(Word):

@@ -54,7 +54,7 @@ class Pool:
         router: where statements go.
         statements: prepared statements shared by its clients.
         parameters: what its servers report at login, for clients that log in.
-        is_session_mode, is_statement_mode: pool_mode, quick to ask.
+        is_session_mode, is_statement_mode, deferring: of its settings, quick to ask.
         follows_state: what a client leaves behind follows it, or keeps it where it is.
         unserved: holds back lines about clients that get no server.
         paused: clients have to wait until it is resumed.
@@ -146,6 +146,7 @@ class Pool:
             and settings.cleanup_server_connections
             and not self.is_session_mode
         )
+        self.deferring = settings.deferring
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"

@@ -43,6 +43,10 @@ def is_reserved(name: bytes) -> bool:
     return name.startswith(NAME_PREFIX)
 
 
+# Nobody has looked yet.
+UNREAD: Final = object()
+
+
 class Statement(Generic[A]):
     """One text with its parameter types.
 
@@ -57,12 +61,15 @@ class Statement(Generic[A]):
         plan: what its binders have found out about its parameters, if anything.
         approved_by: whoever has nothing against its being used, the last who was asked.
         shape: the form of the text, as statistics count it, if they do.
+        control: what it does to transactions, if that is all that it is there for; UNREAD until
+            somebody has wanted to know.
     """
 
     __slots__ = (
         "analysis",
         "approved_by",
         "body",
+        "control",
         "glance",
         "name",
         "plan",
@@ -89,6 +96,7 @@ class Statement(Generic[A]):
         self.plan: object = None
         self.approved_by: object = None
         self.shape: object = None
+        self.control: object = UNREAD
 
     def prove(self) -> None:
         """A server has parsed it."""

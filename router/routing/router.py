@@ -9,6 +9,7 @@ that follow, unless sharding_key_policy is "sticky".
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import NoSingleShard, RoutingError
@@ -23,7 +24,7 @@ from .placement import CHOSEN, STATEMENT_RULES, Placement
 from .refusals import TOO_COMPLEX, unknown_statement
 from .state import RoutingState
 from .tallies import WITHOUT_KEY, Tallies
-from .types import Analysis, Role, Route, ServerRole
+from .types import Analysis, Role, Route, ServerRole, Verdict
 from .verdicts import FunctionRules
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from .types import RouterOptions
 
 _UNSEEN: Final = Analysis.unknown("not inspected")
+# The first statement of a transaction does not tell what others it will have.
+_SOME_WRITE: Final = Analysis.unknown("it begins a transaction")
+_SOME_READ: Final = Analysis((), Verdict.READ, "its transaction is read-only")
 # What is remembered for all clients must hold for those with odd text as well.
 _NO_CHOICES: Final = RoutingState(has_odd_text=True)
 _MAX_ROUTES: Final = 1000
@@ -221,6 +225,35 @@ class QueryRouter(Learner):
         role, reason = self._role(_UNSEEN, state)
         shard, rule = self._placement.shard(_UNSEEN, state, UNBOUND)
         return self._interned(role, shard, reason, rule)
+
+    @property
+    def reads_comments(self) -> bool:
+        """Whether comments say where statements go."""
+        return self._comments.is_needed
+
+    def transaction_route(
+        self, found: Route, state: RoutingState, *, is_read_only: bool
+    ) -> Route:
+        """Find the place for a whole transaction.
+
+        Args:
+            found: the place for its first statement alone.
+            state: what the client has chosen.
+            is_read_only: nothing in it can write, so that it may run where reads do.
+        """
+        choice = state.choice
+        if choice is not ServerRole.AUTO and not (
+            choice is ServerRole.DEFAULT and self._splits
+        ):
+            return found
+        role, reason = self._role(_SOME_READ if is_read_only else _SOME_WRITE, state)
+        return replace(
+            found,
+            role=role,
+            reason=reason,
+            is_read=role is Role.REPLICA,
+            is_proven=role is not Role.PRIMARY,
+        )
 
     # --- the same for people: see `explain`
 

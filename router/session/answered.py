@@ -108,14 +108,6 @@ def deallocation(sql: bytes) -> Deallocation | None:
     return Deallocation(name, False, "DEALLOCATE")
 
 
-def transaction_failed() -> RoutingError:
-    """What PostgreSQL says to anything but the end of a transaction that has failed."""
-    return RoutingError(
-        "current transaction is aborted, commands ignored until end of transaction block",
-        sqlstate="25P02",
-    )
-
-
 # --- what is answered
 
 

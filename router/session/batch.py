@@ -18,11 +18,15 @@ from ..protocol.marks import HARMLESS
 from ..protocol.messages import bind_head
 from ..protocol.segments import Segment
 from ..routing.types import ServerRole
+from . import deferral
 from .answered import AnsweredStatement
 from .batch_route import batch_route
 from .bound_keys import bound_values
+from .controls import TransactionControl, control_of
+from .deferral import ANSWERS
 from .names import Names, Operation
 from .script import Script
+from .transaction import transaction_failed
 from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:
@@ -45,11 +49,6 @@ MOST_KEPT: Final = 16 * 1024
 
 # So many bytes do not wait for the Sync.
 BATCH_LIMIT: Final = 64 * 1024
-
-_ANSWERS: Final = {
-    codes.PARSE: messages.PARSE_COMPLETE,
-    codes.CLOSE: messages.CLOSE_COMPLETE,
-}
 
 
 class Batch:
@@ -117,7 +116,7 @@ class Batch:
         if self.skipping:
             if kind == codes.SYNC:
                 self.skipping = False
-                self._client.reply(messages.READY_IDLE)
+                self._client.reply(self._lease.ready)
             return True
         if self.names.is_changing and kind in b"PBDC" and not self._names_are_settled():
             return False
@@ -216,6 +215,7 @@ class Batch:
             or not names.renames
             or lease.pool.inspector is not None
             or lease.writes is not None
+            or lease.deferred is not None
             or self._routing.state.has_local
             or self._routing.epoch != lease.pool.router.epoch
         ):
@@ -268,6 +268,7 @@ class Batch:
             statement is None
             or isinstance(statement, AnsweredStatement)
             or statement.glance is not HARMLESS
+            or (statement.control is not None and control_of(statement) is not None)
         ):
             return None
         pos = rest
@@ -347,11 +348,12 @@ class Batch:
 
     def _collect(self, kind: int, data: bytes, start: int, end: int) -> None:
         """Take a message; what ends the batch, or makes it too long, asks for a server."""
-        operations = self.operations
-        if kind == codes.SYNC and _need_no_server(operations):
+        operations, deferred = self.operations, self._lease.deferred
+        is_well = deferred is None or not deferred.has_failed
+        if kind == codes.SYNC and is_well and _need_no_server(operations):
             self._is_begun = False
-            replies = [_ANSWERS[operation.kind] for operation in self._take()]
-            self._client.reply(b"".join(replies) + messages.READY_IDLE)
+            replies = [ANSWERS[operation.kind] for operation in self._take()]
+            self._client.reply(b"".join(replies) + self._lease.ready)
             return
         if not operations:
             if kind == codes.FLUSH:
@@ -374,9 +376,13 @@ class Batch:
         routing = self._routing
         if routing.epoch != routing.router.epoch:
             self.rebind()
-        if self.names.has_answered and self._perform_first():
+        if deferral.has_failed(self._lease) and self._answer_in_failed(long):
             return
-        if routing.state.has_local:
+        if self.names.has_answered:
+            if self._perform_first():
+                return
+            deferral.hand_over(self.operations, self.names.portals)
+        if routing.state.has_local and self._lease.deferred is None:
             self._note_local()
         route = batch_route(
             routing.router,
@@ -405,6 +411,10 @@ class Batch:
             kind, answered = operation.kind, operation.answered
             if kind in (codes.SYNC, codes.FLUSH):
                 continue
+            if answered is not None and isinstance(answered.statement, TransactionControl):
+                done = answered.reply is not None
+                if not done and not (is_all and answered.statement.applies(self._routing)):
+                    return False  # it is the server's
             if operation.error is None and answered is not None:
                 try:
                     replies.append(answered.perform(self._routing, kind, operation.data))
@@ -412,7 +422,7 @@ class Batch:
                     operation.error = error
             elif operation.error is None:
                 is_all = is_all and _needs_no_server(operation)
-                replies.append(_ANSWERS.get(kind, b""))
+                replies.append(ANSWERS.get(kind, b""))
                 if kind == codes.BIND:
                     break  # it may run before whatever comes behind it
             if operation.error is not None:
@@ -428,7 +438,27 @@ class Batch:
         is_complete = self.is_complete
         self._take()
         self._is_begun = not is_complete
-        self._client.reply(b"".join(replies) + (messages.READY_IDLE if is_complete else b""))
+        self._client.reply(b"".join(replies) + (self._lease.ready if is_complete else b""))
+
+    def _answer_in_failed(self, long: Operation | None) -> bool:
+        """Answer what comes in a transaction that has failed without a server.
+
+        Returns:
+            False: it has ended or gone on, and the operations that are left come after that.
+        """
+        if long is not None:
+            raise transaction_failed()
+        replies, count, error = deferral.answer_in_failed(self._routing, self.operations)
+        if error is not None:
+            self._answer_error(replies, count, error)
+        elif deferral.has_failed(self._lease) or count == len(self.operations):
+            self._answer(replies)
+        else:
+            self._client.reply(b"".join(replies))
+            del self.operations[:count]
+            self._is_begun = True
+            return False
+        return True
 
     def _answer_error(self, replies: list[bytes], number: int, error: RouterError) -> None:
         """Of the operations, the one of that number has failed, and the rest are skipped."""
@@ -437,8 +467,9 @@ class Batch:
             self.names.undo(operation)
         self._is_begun = False
         self.skipping = not is_complete
+        self._lease.fail()
         self._client.reply(b"".join(replies))
-        self._client.refuse(error, messages.READY_IDLE if is_complete else b"")
+        self._client.refuse(error, self._lease.ready if is_complete else b"")
 
     def _take(self) -> list[Operation]:
         """The operations, which are then the caller's."""
@@ -453,7 +484,8 @@ class Batch:
         for operation in reversed(self._take()):
             self.names.undo(operation)
         self.skipping = not synced
-        self._client.refuse(error, messages.READY_IDLE if synced else b"")
+        self._lease.fail()
+        self._client.refuse(error, self._lease.ready if synced else b"")
 
     def rebind(self, others: Sequence[Operation] = ()) -> None:
         """Look all statements of the client up anew, those among the operations too."""
@@ -536,7 +568,8 @@ class Batch:
         server = self._lease.server
         if server is None:
             self.skipping = not ends
-            self._client.refuse(error, messages.READY_IDLE if ends else b"")
+            self._lease.fail()
+            self._client.refuse(error, self._lease.ready if ends else b"")
             return
         self.operations.append(Operation(codes.PARSE, b"", error=error))
         if ends:

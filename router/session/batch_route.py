@@ -9,6 +9,7 @@ from ..errors import AmbiguousShard
 from ..protocol import codes
 from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
+from .controls import control_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def batch_route(
     found: Route | None = None
     prepared: Analysis | None = None
     for operation in operations:
-        if operation.answered is not None:
+        if operation.answered is not None or _is_control(operation):
             continue
         statement = operation.statement
         analysis = None if statement is None else statement.analysis
@@ -68,7 +69,7 @@ def batch_route(
             found = route if found is None else _both(found, route)
         elif statement is not None and operation.kind in b"PD":
             prepared = analysis
-    if not complete:
+    if not complete or any(_is_control(operation) for operation in operations):
         unknown = router.route_unknown(state)
         if found is None:
             return unknown
@@ -77,6 +78,14 @@ def batch_route(
         return found
     # Nothing is run: a statement can be prepared and described wherever it could be read.
     return router.route_analysis(prepared, state)
+
+
+def _is_control(operation: Operation) -> bool:
+    """Whether it is about what begins or ends a transaction, which has no place of its own."""
+    statement = operation.statement
+    if operation.kind != codes.BIND or statement is None:
+        return False
+    return control_of(statement) is not None
 
 
 def _both(one: Route, other: Route) -> Route:

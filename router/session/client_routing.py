@@ -44,7 +44,7 @@ def in_transaction(command: str) -> RoutingError:
     return RoutingError(
         f"{command} cannot run inside a transaction block",
         sqlstate="25001",
-        hint="Send it before BEGIN or after the transaction.",
+        hint="Send it before the first statement of the transaction, or after its end.",
     )
 
 
@@ -100,6 +100,8 @@ class ClientRouting:
     def end_transaction(self) -> None:
         """A transaction is over, and with it what SET LOCAL chose for it."""
         lease = self.lease
+        if lease.deferred is not None:
+            return  # it has failed, and is over when its client says so
         lease.route = None
         if self.is_moving or self.state.has_local:
             self.is_moving = False
@@ -316,8 +318,8 @@ class ClientRouting:
         return RoutingError(
             f"the statement belongs to shard {shard}, but its transaction is on shard {held}",
             sqlstate="0A000",
-            hint="Choose the shard with SET SHARDING KEY, SET SHARD or a comment before BEGIN, "
-            "or before the first statement in session mode.",
+            hint="Choose the shard with SET SHARDING KEY, SET SHARD or a comment before the "
+            "first statement of the transaction, in session mode of the session.",
         )
 
     def too_long_to_place(self, kind: int) -> RoutingError | None:
@@ -346,6 +348,6 @@ class ClientRouting:
         """Whether the open batch has done nothing that another server could not do as well."""
         return (
             not segment.has_bound
-            and self.lease.status == codes.IDLE
+            and (self.lease.status == codes.IDLE or self.lease.deferred is not None)
             and not self.lease.keeps_server
         )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..pool.replay import LateRead
 from ..pool.server import ServerConnection, ServerState
-from ..protocol import codes, marks
+from ..protocol import codes, marks, messages
 from ..protocol.variables import Variables
 from .causality import Causality
 from .pins import Pin, too_many
-from .transaction import Transaction
+from .states import Activity, ClientState, activity
+from .transaction import Deferred, Transaction
 from .writes import Writes
 
 if TYPE_CHECKING:
@@ -32,30 +32,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("router.session")
-
-
-class ClientState(Enum):
-    """What SHOW CLIENTS says."""
-
-    IDLE = "idle"
-    WAITING = "waiting"
-    ACTIVE = "active"
-
-
-class Activity(Enum):
-    """What PostgreSQL calls the state of a session."""
-
-    IDLE = "idle"
-    WAITING = "waiting"
-    ACTIVE = "active"
-    IN_TRANSACTION = "idle in transaction"
-    IN_FAILED_TRANSACTION = "idle in transaction (aborted)"
-
-
-_BY_STATUS: Final = {
-    codes.IN_TRANSACTION: Activity.IN_TRANSACTION,
-    codes.IN_FAILED_TRANSACTION: Activity.IN_FAILED_TRANSACTION,
-}
 
 
 class Lease:
@@ -89,6 +65,7 @@ class Lease:
         xact: what is known of it, once something has been answered in it.
         xact_open: the last answer came from within a transaction.
         mid_message: the server waits for the rest of a long message.
+        deferred: the transaction that it has begun, until a server has answered in it.
         draining: the router is going away: the server is not kept for another transaction.
         max_wait: the longest time that it waited for a server, in seconds.
         waited: how long what it sends next has waited for its server.
@@ -102,6 +79,7 @@ class Lease:
         "asks",
         "awaits_settings",
         "causality",
+        "deferred",
         "draining",
         "drops",
         "engine",
@@ -161,6 +139,7 @@ class Lease:
         self.xact_started = 0.0
         self.xact_open = False
         self.xact: Transaction | None = None
+        self.deferred: Deferred | None = None
 
     # --- facts
 
@@ -174,7 +153,27 @@ class Lease:
     @property
     def status(self) -> int:
         """The transaction status that a ReadyForQuery would have now."""
-        return codes.IDLE if self.server is None else self.server.status
+        if self.server is not None:
+            return self.server.status
+        return codes.IDLE if self.deferred is None else self.deferred.status
+
+    @property
+    def ready(self) -> bytes:
+        """The ReadyForQuery of a client that has no server."""
+        return messages.ready_for_query(self.status)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no transaction is open, and nothing is on its way."""
+        server = self.server
+        if server is None:
+            return self.deferred is None and self.waiter is None
+        return not server.queue and server.status == codes.IDLE
+
+    def fail(self) -> None:
+        """A statement has failed before any server knew of its transaction, if it has one."""
+        if self.deferred is not None and self.server is None:
+            self.deferred.has_failed = True
 
     @property
     def is_pending(self) -> bool:
@@ -196,7 +195,9 @@ class Lease:
         """A segment has been answered: how long the transaction took that has ended with it."""
         if self.causality is not None and self.server is not None:
             self.causality.note(self.server, segment, self.route, is_later=self.xact_open)
-        if not self.xact_open:
+        if self.deferred is not None:
+            self.xact_started, self.deferred = self.deferred.since, None
+        elif not self.xact_open:
             self.xact_started = max(self.xact_started, segment.started)
         self.xact_open = status != codes.IDLE
         if self.xact_open:
@@ -211,16 +212,13 @@ class Lease:
     @property
     def activity(self) -> Activity:
         """What the client is doing, as PostgreSQL would say."""
-        server = self.server
-        if server is None:
-            return Activity.IDLE if self.waiter is None else Activity.WAITING
-        if server.queue:
-            return Activity.ACTIVE
-        return _BY_STATUS.get(server.status, Activity.IDLE)
+        return activity(self.server, self.status, waits=self.waiter is not None)
 
     def transaction_age(self, now: float) -> float:
         """For how long the transaction has been open, in seconds; 0 without one."""
         server = self.server
+        if self.deferred is not None:
+            return now - self.deferred.since
         if self.xact_open:
             return now - self.xact_started
         if server is None or not server.queue:
@@ -280,6 +278,9 @@ class Lease:
             RouterError: there is none.
         """
         now = self.engine.now
+        if self.deferred is not None:
+            values = self.settings.variables.values
+            route = self.deferred.route(route, self.pool.router, values)
         self.route = route
         causality = self.causality
         if causality is None:
@@ -336,6 +337,8 @@ class Lease:
             self.awaits_settings = server.apply(settings)
         if settings.makes_temporary:
             server.marks |= marks.TEMP
+        if self.deferred is not None:
+            self.deferred.begin(server, settings.values)
         return not self.awaits_settings
 
     def _part_names(self, server: ServerConnection) -> None:

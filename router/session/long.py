@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
-from ..protocol import codes, marks, messages
+from ..protocol import codes, marks
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import NAME_PREFIX, is_reserved
@@ -67,7 +67,8 @@ class LongMessages:
         self.refused = True
         ends = kind in b"QF"
         self._batch.skipping = not ends
-        self._client.refuse(error, messages.READY_IDLE if ends else b"")
+        self._lease.fail()
+        self._client.refuse(error, self._lease.ready if ends else b"")
 
     def refuses(self, kind: int, head: bytes) -> bool:
         """Refuse the message if plugins are against it, or if its shard cannot be found."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..config.values import Deferring
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import binds, codes
 from ..protocol.binds import declared_types
@@ -22,6 +23,7 @@ from .answered import (
     drops_all,
     is_at_server,
 )
+from .controls import TransactionControl, control_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -200,9 +202,20 @@ class Names:
         if answered is not None:
             answered.client_name, answered.size = name, len(body)
             self._note(operation, answered)
-        elif not name:
-            self.token = operation.token = new_token()
+        else:
+            if not name:
+                self.token = operation.token = new_token()
+            if self._control(statement) is not None:
+                statement.proven = self.has_answered = True  # by being one of those
         return operation
+
+    def _control(self, statement: PreparedStatement) -> TransactionControl | None:
+        """What the statement is if it need not have a server, which this client has not."""
+        lease = self._lease
+        if lease.server is not None or lease.pool.deferring is Deferring.OFF:
+            return None
+        wanted = control_of(statement)
+        return None if wanted is None else TransactionControl(wanted)
 
     def _find(self, body: bytes, rest: bytes = b"") -> PreparedStatement:
         """The statement that stands for the body of a Parse, for this client.
@@ -293,6 +306,10 @@ class Names:
                 self._bind_answered(operation, statement)
             else:
                 operation.token = self.token_of(name, statement)
+                control = self._control(statement)
+                if control is not None:
+                    control.client_name = name
+                    self._bind_answered(operation, control)
                 self.is_altered |= statement.glance.alters
                 if statement.glance.naming is not None:
                     operation.known = self.known_to(statement.glance.naming)
@@ -399,6 +416,9 @@ class Names:
         else:
             operation.token = self.token_of(name, statement)
             operation.known = self.known_to(statement.glance.naming)
+            control = self._control(statement) if kind == codes.DESCRIBE else None
+            if control is not None:
+                self._note(operation, control)
         return operation
 
     def _portal_operation(self, kind: int, name: bytes, message: bytes) -> Operation:

@@ -215,7 +215,7 @@ class Resend:
         """There is no server for the first that waits."""
         for operation in reversed(_operations(self.waiting.pop(0))):
             self._batch.names.undo(operation)
-        self._client.refuse(error, messages.READY_IDLE)
+        self._client.refuse(error, self._lease.ready)
 
 
 def last_words(error: RouterError, loss: Loss, *, can_tell: bool) -> bytes:

@@ -34,8 +34,9 @@ from ..protocol.segments import (
     Step,
 )
 from ..queries import RawShapes
-from .answered import EMPTY_BODY, transaction_failed
+from .answered import EMPTY_BODY
 from .provisions import dropping, making, providing
+from .transaction import transaction_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

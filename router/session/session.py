@@ -25,6 +25,7 @@ from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
 from .batch import Batch
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
+from .deferral import leave
 from .failures import Failures
 from .lease import Lease
 from .long import LongMessages
@@ -48,11 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
-# So long is a batch held for what is still to come of it, in seconds.
-_HOLD_TIME: Final = 0.005
-
-# So many segments of one client may be on their way at a time.
-_MAX_PIPELINE: Final = 2000
+_HOLD_TIME: Final = 0.005  # a batch is held so long for what is still to come, in seconds
+_MAX_PIPELINE: Final = 2000  # segments of one client that may be on their way at a time
 
 
 class Session(PoolClient):
@@ -110,13 +108,11 @@ class Session(PoolClient):
         self.resend: Final = Resend(self.client, self.routing, self.batch)
         self.stream: Final = ClientStream()
         self._is_working = False
-        # A timer will send what there is of a batch.
-        self._is_held_for_more = False
+        self._is_held_for_more = False  # a timer will send what there is of a batch
         self._failures: Final = Failures(self.client, self.lease)
         self._idle_watch: Final = IdleWatch(self.lease, self.end_with)
         self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
-        # All settings have been reset, by a segment that may still fail.
-        self._was_reset = False
+        self._was_reset = False  # all settings, by a segment that may still fail
         self._draining = False
 
     def __repr__(self) -> str:
@@ -183,6 +179,10 @@ class Session(PoolClient):
             link.pause()
         elif stream.kind != codes.QUERY and self.batch.is_holding:
             self._limit_holding()
+        if self.lease.deferred is not None:
+            self._idle_watch.heard()
+        elif self._draining:
+            self._leave_if_idle()
 
     def _act_on_all(self) -> None:
         stream, client = self.stream, self.client
@@ -251,6 +251,7 @@ class Session(PoolClient):
         """There is no server for what the client asks: that fails, and the session goes on."""
         stream, batch = self.stream, self.batch
         self.lease.has_come = False
+        self.lease.fail()
         self.routing.router.tallies.refuse(error)
         if self.resend.waiting:
             self.resend.refuse(error)
@@ -261,7 +262,7 @@ class Session(PoolClient):
         elif stream.missing:
             self.long.refuse(stream.kind, error)
         else:
-            self.client.refuse(error, messages.READY_IDLE)
+            self.client.refuse(error, self.lease.ready)
             stream.take()
         self.routing.end_transaction()
         if (last := self._failures.note(error)) is not None:
@@ -421,6 +422,9 @@ class Session(PoolClient):
         if lease.waited:
             segment.waited, lease.waited = lease.waited, 0.0
         counters = server.count(segment, self._engine.now)
+        if lease.deferred is not None and leave(lease, server, segment):
+            self._send_again()
+            return
         xact_time = lease.transaction_time(segment, status)
         counters.xact_time += xact_time
         server.marks |= marks.PREPARE if segment.changes else 0  # it may have happened untold
@@ -452,8 +456,8 @@ class Session(PoolClient):
             text = "transaction blocks are not allowed in statement pooling mode"
             self.end_with(ClientProtocolError(text, sqlstate="0A000"))
             return
-        elif not server.queue and lease.pool.settings.idle_client_in_transaction_timeout:
-            self._idle_watch.start()
+        elif not server.queue:
+            self._idle_watch.heard()
         if self.resend.waiting:
             self._send_again()
         elif self._draining and lease.server is None:
@@ -484,7 +488,7 @@ class Session(PoolClient):
             self.batch.rebind()
         if self.lease.settle(server, found):
             self.routing.state.prepared.clear()
-        if self._draining and not self.resend.waiting:
+        if self._draining:
             self._leave_if_idle()
         self._send_again()
 
@@ -545,9 +549,7 @@ class Session(PoolClient):
         self._leave_if_idle()
 
     def _leave_if_idle(self) -> None:
-        server = self.lease.server
-        is_idle = server is None or (not server.queue and server.status == codes.IDLE)
-        if is_idle and self.lease.waiter is None:
+        if self.lease.is_free and not self.resend.waiting:
             self.end_with(ShuttingDown())
 
     def transaction_age(self, now: float) -> float:
@@ -562,8 +564,6 @@ class Session(PoolClient):
         can_tell = server is None or not (server.mid_message or server.doomed)
         told = messages.error_from(error, severity="FATAL") if can_tell else b""
         self._end(error.message, told)
-
-    # --- the end
 
     def end_with(self, error: RouterError) -> None:
         """Close the connection with an error."""

@@ -14,16 +14,19 @@ from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
 from ..protocol.segments import REPLACE_ERROR, Segment, Step
 from ..queries import FUNCTION_CALL
 from ..queries import UNREAD as UNREAD_SHAPE
+from ..routing import transactions
 from .answered import (
     ANSWERED_BEGINNINGS,
     ANSWERED_LEADS,
     answered_query,
     deallocation,
-    transaction_failed,
 )
 from .batch import MOST_KEPT
+from .controls import control_in
+from .deferral import has_failed
 from .inspection import text_objection
 from .provisions import providing
+from .transaction import transaction_failed
 
 if TYPE_CHECKING:
     from ..pool.contracts import Inspector
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
+
+# How texts begin that may need no server.
+_ANSWERED_BEGINNINGS: Final = ANSWERED_BEGINNINGS | transactions.BEGINNINGS
 
 # So many texts that are so long are remembered of each kind; for all clients.
 _MOST: Final = 2000
@@ -140,10 +146,12 @@ class SimpleProtocol:
         if lease.has_come and server is not None:
             lease.has_come = False  # all that follows has been done before it had to wait
             return self._send(server, data[start:end], sql)
-        if sql[:3] in ANSWERED_BEGINNINGS or sql[:1] in ANSWERED_LEADS:
+        if sql[:3] in _ANSWERED_BEGINNINGS or sql[:1] in ANSWERED_LEADS:
             answered = self._answer(sql)
             if answered is not None:
                 return answered
+        if lease.deferred is not None and has_failed(lease) and self._refuse_in_failed(sql):
+            return True
         inspector = lease.pool.inspector
         if inspector is not None:
             if server is not None and server.queue:
@@ -423,6 +431,14 @@ class SimpleProtocol:
         lease, names = self._lease, self._batch.names
         busy = lease.server is not None and bool(lease.server.queue)
         try:
+            control = control_in(self._routing, sql)
+            if control is not None:
+                if lease.pool.inspector is not None:
+                    lease.pool.inspector.note(sql)
+                reply = control.answer_query(self._routing)
+                names.drop_unnamed()
+                self._client.reply(reply + lease.ready)
+                return True
             statement = answered_query(sql)
             if statement is not None:
                 if busy:
@@ -438,6 +454,7 @@ class SimpleProtocol:
                 return False
             names.drop_unnamed()
             log.info("client %s: %s", self._client.peer, error.line)
+            lease.fail()
             self._client.refuse(error, messages.ready_for_query(lease.status))
             return True
         wanted = deallocation(sql)
@@ -453,6 +470,22 @@ class SimpleProtocol:
         names.drop_unnamed()
         tag = messages.command_complete(wanted.tag)
         self._client.reply(tag + messages.ready_for_query(lease.status))
+        return True
+
+    def _refuse_in_failed(self, sql: bytes) -> bool:
+        """Answer a Query in a transaction that has failed without a server.
+
+        Not if something follows behind its end: then a server has to fail as well.
+        """
+        deferred, ending = (
+            self._lease.deferred,
+            control_in(self._routing, sql.partition(b";")[0]),
+        )
+        if deferred is not None and ending is not None and ending.ends_failed:
+            deferred.fails_at_server = True
+            return False
+        self._batch.names.drop_unnamed()
+        self._client.refuse(transaction_failed(), self._lease.ready)
         return True
 
     def _is_for_plugins(self, inspector: Inspector, sql: bytes) -> bool:

@@ -20,7 +20,7 @@ from ..stats import (
     ShardedSnapshot,
     microseconds,
 )
-from .lease import ClientState
+from .states import ClientState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,11 +28,13 @@ class IdleWatch:
         self._idle_since = 0.0
         self._is_running = False
 
-    def start(self) -> None:
-        """The client has all its answers, and a transaction is open."""
-        self._idle_since = self._lease.engine.now
-        if not self._is_running:
-            self._wait(self._lease.pool.settings.idle_client_in_transaction_timeout)
+    def heard(self) -> None:
+        """A transaction is open, and the client has said something or has all its answers."""
+        timeout = self._lease.pool.settings.idle_client_in_transaction_timeout
+        if timeout:
+            self._idle_since = self._lease.engine.now
+            if not self._is_running:
+                self._wait(timeout)
 
     def _wait(self, seconds: float) -> None:
         self._is_running = True
@@ -42,7 +44,9 @@ class IdleWatch:
         self._is_running = False
         lease = self._lease
         server = lease.server
-        if server is None or server.queue or server.status == codes.IDLE:
+        if lease.is_pending or (server is not None and server.queue):
+            return
+        if lease.status == codes.IDLE:
             return
         timeout = lease.pool.settings.idle_client_in_transaction_timeout
         left = self._idle_since + timeout - lease.engine.now
@@ -97,7 +101,7 @@ class ClientWatch:
             return  # switched off since
         server = lease.server
         is_asking = lease.waiter is not None or (
-            server is not None and (bool(server.queue) or server.status != codes.IDLE)
+            lease.status != codes.IDLE or (server is not None and bool(server.queue))
         )
         # The last transaction has ended at xact_started, if that is later.
         since = now if is_asking else max(self._heard_at, lease.xact_started)

@@ -7,7 +7,7 @@ import pytest
 from router.config.values import PoolMode
 from router.errors import ServerRefused, ServerUnavailable
 from router.routing.types import RouterOptions
-from router.session.lease import ClientState
+from router.session.states import ClientState
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import (
     SYNC,

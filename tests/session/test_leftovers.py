@@ -8,7 +8,7 @@ import pytest
 
 from router.config.values import PoolMode
 from router.protocol import marks
-from router.session.lease import ClientState
+from router.session.states import ClientState
 from tests.support.harness import FakeClient, Harness
 from tests.support.wire import SYNC, kinds, query, rows, run, sqlstates
 

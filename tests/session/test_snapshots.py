@@ -11,8 +11,8 @@ from router.routing.derived import Relation
 from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
-from router.session.lease import Activity
 from router.session.snapshots import ban_snapshots, routing_snapshots, sharded_snapshots
+from router.session.states import Activity
 from router.stats import RoutingSnapshot
 from tests.support.harness import Harness
 from tests.support.wire import query

@@ -1,0 +1,106 @@
+"""What becomes of a batch while no server knows of its client's transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..errors import RouterError
+from ..protocol import codes, messages
+from .controls import ENDS, TransactionControl, control_of
+from .transaction import transaction_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..pool.server import ServerConnection
+    from ..protocol.segments import Segment
+    from .answered import AnsweredPortal
+    from .client_routing import ClientRouting
+    from .lease import Lease
+    from .names import Operation
+
+
+def hand_over(operations: Iterable[Operation], portals: dict[bytes, AnsweredPortal]) -> None:
+    """What has not been done here about transactions is for the server, like all else."""
+    for operation in operations:
+        answered = operation.answered
+        if answered is None or not isinstance(answered.statement, TransactionControl):
+            continue
+        portal = answered.portal
+        if portal is None or not portal.has_run:
+            operation.answered = None
+            if portal is not None and portals.get(portal.name) is portal:
+                del portals[portal.name]
+
+
+def leave(lease: Lease, server: ServerConnection, segment: Segment) -> bool:
+    """Give the server back if nothing but preparing has been done in the transaction there.
+
+    Its next statement may call for another one. Returns whether it has been given back.
+    """
+    has_run = segment.has_bound or segment.failed or not segment.extended
+    if has_run or server.queue or lease.drops or lease.keeps_server:
+        return False
+    lease.server = None
+    server.pool.release(server)
+    return True
+
+
+# --- in a transaction that has failed without a server
+
+
+def has_failed(lease: Lease) -> bool:
+    """Whether the client is in one."""
+    return lease.server is None and lease.status == codes.IN_FAILED_TRANSACTION
+
+
+def answer_in_failed(
+    routing: ClientRouting, operations: Sequence[Operation]
+) -> tuple[list[bytes], int, RouterError | None]:
+    """Carry out what is allowed in such a transaction, as long as it stays one.
+
+    Returns:
+        The replies, and for how many of the operations they are; and what the next one has
+        come to, if that is an error.
+    """
+    replies = list[bytes]()
+    for number, operation in enumerate(operations):
+        kind, answered, error = operation.kind, operation.answered, operation.error
+        if kind in (codes.SYNC, codes.FLUSH):
+            continue
+        if not has_failed(routing.lease):
+            return replies, number, None
+        if error is None and kind != codes.CLOSE and not _ends_failed(operation):
+            error = transaction_failed()
+        if error is None:
+            try:
+                replies.append(
+                    ANSWERS[kind]
+                    if answered is None
+                    else answered.perform(routing, kind, operation.data)
+                )
+            except RouterError as found:
+                error = found
+        if error is not None:
+            return replies, number, error
+    return replies, len(operations), None
+
+
+ANSWERS: Final = {
+    codes.PARSE: messages.PARSE_COMPLETE,
+    codes.CLOSE: messages.CLOSE_COMPLETE,
+}
+
+
+def _ends_failed(operation: Operation) -> bool:
+    """Whether it is about a statement that is allowed there."""
+    answered = operation.answered
+    if answered is not None:
+        statement = answered.statement
+        if not isinstance(statement, TransactionControl):
+            return False
+        return statement.ends_failed or (statement.is_empty and answered.portal is None)
+    if operation.kind != codes.PARSE or operation.statement is None:
+        return False
+    wanted = control_of(operation.statement)
+    return wanted is not None and wanted.control in ENDS
