@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.strict.test_session_state import masked
 from tests.support.postgres import Database
-from tests.support.router import PoolText, primary_of
+from tests.support.router import PoolText, primary_of, servers_of
 from tests.support.wire import (
     FLUSH,
     SYNC,
@@ -34,9 +34,10 @@ from tests.support.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.strict.conftest import ModuleRouter
+    from tests.support.cluster.cluster import Shard
     from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
     from tests.support.router import RouterProcess
@@ -383,3 +384,61 @@ async def _asyncpg(stage: Stage, size: int) -> None:
             async with connection.transaction():
                 await connection.execute("UPDATE t SET v = 'v' WHERE id = $1", key)
     await connection.close()
+
+
+def test_a_begin_that_fails_keeps_the_statement_behind_it_from_running(
+    replicated: Shard, start_router: Callable[..., RouterProcess]
+) -> None:
+    replica = [(replicated.replicas[0].host, replicated.replicas[0].port, "primary")]
+    router = start_router({"db": PoolText([replica], options="deferred_begin = true")})
+    with (
+        WireClient.login(router.port, "db") as client,
+        WireClient.login(replica[0][1], "postgres") as victim,
+    ):
+        pid = victim.value("SELECT pg_backend_pid()")
+        client.query("BEGIN READ WRITE")  # which a standby refuses
+        client.send(query(f"SELECT pg_terminate_backend({pid}, 5000)"))
+        found = client.read_to_end()
+        assert kinds(found) == "E"
+        assert found[0].fields["S"] == "FATAL"
+        assert sqlstates(found) in (["0A000"], ["25006"])
+        assert victim.value("SELECT 'alive'") == "alive"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_is_only_prepared_places_no_transaction(stage: Stage, key: int) -> None:
+    with stage.login("three") as client:
+        client.query("BEGIN")
+        sql = f"SELECT v, {key} FROM t WHERE id = $1"
+        assert client.ask(parse(sql, "s") + describe("S", "s") + SYNC)[-1].body == b"T"
+        found = client.ask(bind(b"%d" % key, name="s") + execute() + SYNC)
+        assert (sqlstates(found), found[-1].body) == ([], b"T")
+        assert place(client) == shard_of(stage, key)
+
+
+@pytest.mark.parametrize(
+    ("begin", "is_offloaded"),
+    [
+        ("BEGIN READ ONLY", True),
+        ("BEGIN; SET TRANSACTION READ ONLY", True),
+        ("BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", False),
+        ("BEGIN", False),
+    ],
+)
+def test_a_read_only_transaction_goes_to_a_replica_as_a_whole(
+    replicated: Shard,
+    start_router: Callable[..., RouterProcess],
+    begin: str,
+    is_offloaded: bool,
+) -> None:
+    options = (
+        "deferred_begin = true\nquery_parser_enabled = true\n"
+        "query_parser_read_write_splitting = true"
+    )
+    router = start_router({"db": PoolText([servers_of(replicated)], options=options)})
+    with WireClient.login(router.port, "db") as client:
+        for sql in begin.split("; "):
+            client.query(sql)
+        client.query("DO 'BEGIN END'")  # which is no read by itself
+        assert client.value("SELECT pg_is_in_recovery()") == ("t" if is_offloaded else "f")
+        client.query("COMMIT")
