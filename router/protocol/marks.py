@@ -147,13 +147,17 @@ CHANGES_FUNCTIONS: Final = frozenset(
 )
 """Tags of what may have given a known function another body, besides ALTER and DROP."""
 
-_GAP: Final = r"(?:\s|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
-_RESET_ALL: Final = re.compile(rf"\breset{_GAP}+all{_GAP}*(?:[;\0]|\Z)")
+_GAP: Final = r"(?:\s++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
+# These begin with their word, and not with what stands before it, for the same reason as _TEXT.
+_RESET_ALL: Final = re.compile(rf"reset(?<=\breset){_GAP}+all{_GAP}*(?:[;\0]|\Z)")
 # A setting's name, whose parts may stand apart; quotes and gaps are taken out later.
 _PART: Final = r'(?:[a-z_][\w$]*+|"[^"\0]*+")'
-_RESET: Final = re.compile(rf"\breset{_GAP}+({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII)
+_RESET: Final = re.compile(
+    rf"reset(?<=\breset){_GAP}+({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII
+)
 _SET_CUSTOM: Final = re.compile(
-    rf"\bset{_GAP}+(?:(?:session|local){_GAP}+)?({_PART}(?:\s*+\.\s*+{_PART})+)", re.ASCII
+    rf"set(?<=\bset){_GAP}+(?:(?:session|local){_GAP}+)?({_PART}(?:\s*+\.\s*+{_PART})+)",
+    re.ASCII,
 )
 _SPACE: Final = re.compile(r"\s")
 _CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+", re.ASCII | re.IGNORECASE)
@@ -170,6 +174,13 @@ _LOCAL_CONFIG: Final = re.compile(
 _ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
 _FIRST_ALTERS: Final = re.compile(_ALTERS)
 _NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
+# So many statements, SETs and RESETs of a text are looked at, and four times as many quotes;
+# one with more may leave anything. Each takes up to a microsecond.
+_MOST: Final = 2000
+# A comment behind one of these is read to its end, which may be that of the text, each time
+# anew: these may be so many bytes in all.
+_COMMENTED: Final = re.compile(r"(?:;|set)\s*+(?:--|/\*)")
+_MOST_COMMENTED: Final = 250_000
 # Beginnings of texts that cannot match the first of these.
 _NO_ALTERS: Final = frozenset(("select", "insert", "update", "delete"))
 # Each begins with a word: the regex engine skims over a text for it, and for nothing else.
@@ -227,6 +238,8 @@ def of_text(sql: bytes) -> Glance:
         alters_here = bool(leaves & (SET | TEMP | UNKNOWN))
     may_copy = "copy" in low
     has_reset = "reset" in low
+    if len(low) > _MOST and _has_too_many(low):
+        return Glance(leaves | UNKNOWN, may_copy=may_copy, resets_all=has_reset, alters=True)
     resets_all = has_reset and _RESET_ALL.search(low) is not None
     resets = tuple(_names(_RESET, low)) if has_reset else ()
     custom = _custom(low) if "." in low and ("set" in low or "execute" in low) else ()
@@ -256,6 +269,19 @@ def of_text(sql: bytes) -> Glance:
         resets=resets,
         naming=naming,
         uses=uses,
+    )
+
+
+def _has_too_many(low: str) -> bool:
+    """Whether a text has more of what is looked for than anybody should wait for."""
+    return (
+        low.count(";") > _MOST
+        or low.count("set") > _MOST
+        or (("set_config" in low or "execute" in low) and low.count("'") > 4 * _MOST)
+        or (
+            ("--" in low or "/*" in low)
+            and len(_COMMENTED.findall(low)) * len(low) > _MOST_COMMENTED
+        )
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -215,3 +217,55 @@ def test_what_is_looked_for_before_the_patterns_misses_nothing(sql: bytes) -> No
     alters += r"(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
     if re.search(f"(?:\\A|;){alters}", sql.decode("latin-1").lower()):
         assert marks.of_text(sql).alters
+
+
+@pytest.mark.parametrize("piece", [b";", b"; ", b"set ", b"reset a; ", b"BEGIN;\n"])
+def test_a_text_with_too_much_in_it_may_leave_anything(piece: bytes) -> None:
+    few = marks.of_text(b"SELECT 1" + piece * 1999)
+    many = marks.of_text(b"SELECT 1" + piece * 2001)
+    assert not few.leaves
+    assert many.leaves == marks.UNKNOWN
+    assert many.alters
+    assert many.resets_all is (b"reset" in piece)
+
+
+def test_blanks_before_the_first_word_are_no_work() -> None:
+    assert marks.of_text(b"\n" * 200_000 + b"DROP TABLE t").alters
+    assert marks.of_text(b"\n" * 200_000 + b"SELECT 1") is marks.HARMLESS
+
+
+HOSTILE = [
+    *(b";/*", b";--", b"; --", b"set/*", b"set --", b"reset/*", b"reset --", b"set\n/**/"),
+    *(b"/*", b"--", b"*/", b"/**/", b";", b"set ", b"reset ", b"'", b'"', b'set "', b"set a."),
+    *(b"set_config(", b"set_config('", b"execute ", b"execute '", b"prepare ", b"temp", b"pg_"),
+    *(
+        b"with hold",
+        b"with ",
+        b"$a$",
+        b"$",
+        b"e'\\",
+        b"(",
+        b"listen ",
+        b"load ",
+        b"copy ",
+        b"\n",
+    ),
+    *(b"lo_", b"discard ", b"deallocate ", b"a.b ", b"'a.b' ", b"$a.b$ ", b"reset a . ", b"\0"),
+]
+
+
+SECOND = (b"", b" ", b"\n", b";", b"a", b"x" * 130, *HOSTILE)
+
+
+@pytest.mark.parametrize("first", HOSTILE)
+def test_the_work_for_a_text_grows_no_faster_than_the_text(first: bytes) -> None:
+    def work(start: bytes, piece: bytes, size: int) -> float:
+        text = start + piece * (size // len(piece))
+        began = time.process_time()
+        marks.of_text(text)
+        return time.process_time() - began
+
+    for start, second in itertools.product((b"", b"execute set_config reset "), SECOND):
+        # A square would be 256 times as much; that of the whole would take minutes.
+        small = work(start, first + second, 16 << 10)
+        assert work(start, first + second, 256 << 10) < 80 * max(small, 0.001), (start, second)
