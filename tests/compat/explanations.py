@@ -21,7 +21,72 @@ class Explanation:
     places: tuple[str, ...] = (SESSION, TRANSACTION)
 
 
-EXPLANATIONS: Final[tuple[Explanation, ...]] = ()
+_SYNTHETIC_PID: Final = (
+    "asks for the process that it was told of at its login, which is the router's own number: "
+    "the real one is that of `pg_backend_pid()`"
+)
+_OTHER_PROCESS: Final = (
+    "ends a process of which it was told in an earlier transaction: it may be another's by now"
+)
+_ROUTERS_STATEMENTS: Final = (
+    "counts pg_prepared_statements, which has those of the router, for all clients"
+)
+EXPLANATIONS: Final[tuple[Explanation, ...]] = (
+    Explanation(
+        "pg8000",
+        "(?i)database_?name|md5|test_?password|scram_sha_256",
+        "a database that is not configured is not told from a wrong password (28P01)",
+    ),
+    Explanation(
+        "asyncpg",
+        "type_cache_invalidation_in_pool|basetypes_of_domains|introspection_on_large_db",
+        "makes a database and connects to it: there is no pool for it",
+    ),
+    Explanation("asyncpg", "TestListeners|restored_after_idle_connection_loss", _SYNTHETIC_PID),
+    Explanation("pq", "TestRuntimeParameters(/#00)?$", "the error has another wording"),
+    Explanation(
+        "pq",
+        "TestRuntimeParameters/#08",
+        "who has no application_name is given that of the router's connections, `pgcat`",
+    ),
+    Explanation(
+        "pg8000",
+        "broken_pipe|BrokenPipe",
+        _OTHER_PROCESS,
+        (TRANSACTION,),
+    ),
+    Explanation(
+        "asyncpg",
+        "execute_script_interrupted_by_server",
+        _OTHER_PROCESS,
+        (TRANSACTION,),
+    ),
+    Explanation(
+        "pg8000",
+        "close_prepared_statement",
+        _ROUTERS_STATEMENTS,
+        (TRANSACTION,),
+    ),
+    Explanation(
+        "asyncpg",
+        "no_stmt_cache",
+        _ROUTERS_STATEMENTS,
+        (TRANSACTION,),
+    ),
+    Explanation(
+        "asyncpg",
+        "prepare_explicitly_named",
+        "prepares by the protocol and executes by SQL: the servers know it by another name",
+        (TRANSACTION,),
+    ),
+    Explanation(
+        "asyncpg",
+        "cache_invalidation|prepare_statement_invalid",
+        "a server that does not have the statement parses it anew, with other columns, and the "
+        "driver counts on those of its Describe",
+        (TRANSACTION,),
+    ),
+)
 
 
 def explain(place: str, suite: str, test: str) -> str:
