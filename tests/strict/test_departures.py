@@ -281,8 +281,10 @@ def test_leaving_a_pool_of_another_mode_leaves_nothing_behind(
 def look_anew(router: RouterProcess, database: Database, pool: str, prefix: Script) -> None:
     """See whether the next client finds something of the last one."""
     witness = Witness(router, database, pool)
-    assert witness.look() == {}, prefix
-    witness.close()
+    try:
+        assert witness.look() == {}, prefix
+    finally:
+        witness.close()
 
 
 @pytest.mark.parametrize("mode", ["one", "session"])

@@ -160,9 +160,10 @@ def test_in_a_transaction_only_its_own_shard_is_served(
         connection.execute("COMMIT")
     with router.connect("items") as connection:
         cursor = connection.cursor() if is_extended else psycopg.ClientCursor(connection)
-        connection.execute("BEGIN")  # on shard 0
-        cursor.execute("INSERT INTO items (id) VALUES (%s)", [key_of(0)])
+        connection.execute("BEGIN")
         for _ in range(2):
+            # The first statement decides about the shard.
+            cursor.execute("INSERT INTO items (id) VALUES (%s)", [key_of(0)])
             with pytest.raises(errors.FeatureNotSupported, match="belongs to shard 2"):
                 cursor.execute("SELECT * FROM items WHERE id = %s", [other])
             with pytest.raises(errors.InFailedSqlTransaction):
