@@ -43,6 +43,13 @@ EXPLANATIONS: Final[tuple[Explanation, ...]] = (
         "makes a database and connects to it: there is no pool for it",
     ),
     Explanation("asyncpg", "TestListeners|restored_after_idle_connection_loss", _SYNTHETIC_PID),
+    Explanation(
+        "node",
+        "can only send 1 query",
+        "counts connections by their last statement, and finds all those of the pool",
+        (TRANSACTION,),
+    ),
+    Explanation("pq", "TestSSL", "logs in as users that are not configured at the router"),
     Explanation("pq", "TestRuntimeParameters(/#00)?$", "the error has another wording"),
     Explanation(
         "pq",
@@ -58,6 +65,12 @@ EXPLANATIONS: Final[tuple[Explanation, ...]] = (
     Explanation(
         "asyncpg",
         "execute_script_interrupted_by_server",
+        _OTHER_PROCESS,
+        (TRANSACTION,),
+    ),
+    Explanation(
+        "pq",
+        "TestPing",
         _OTHER_PROCESS,
         (TRANSACTION,),
     ),

@@ -274,7 +274,7 @@ def node(job: Job) -> Outcomes:
         tests = [path for path in found if path.name not in NODE_WITHOUT]
         command = [
             *("npx", "--no-install", "mocha", "--exit", "--timeout", "30000"),
-            *("--reporter", "xunit", "--reporter-option", f"output={report}"),
+            *("--reporter", "xunit", "--reporter-options", f"output={report}"),
             *("--require", "co-mocha"),
             *map(str, tests),
         ]
