@@ -163,6 +163,10 @@ class Link(Output):
 
     # --- reading
 
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the peer before there was the link."""
+        self._engine.run_for(self, lambda: self._on_data(data))
+
     def pause(self) -> None:
         """Stop reading; the peer's leaving is still noticed."""
         if not self._paused and not self.closed:

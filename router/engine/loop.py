@@ -159,10 +159,9 @@ class Engine:
 
     def flush_soon(self, link: Driven) -> None:
         """A link has output: send it at the end of the round, or now if there is none."""
-        if self._in_round:
-            self._dirty.append(link)
-        else:
-            self._round(link.flush)
+        self._dirty.append(link)
+        if not self._in_round:
+            self._round(_nothing)
 
     def give_turn(self, link: Driven) -> None:
         """Call a link's `on_turn` in a round to come."""
@@ -257,8 +256,7 @@ class Engine:
                 try:
                     link.on_ready(mask)
                 except Exception:
-                    log.exception("internal error, closing %r", link)
-                    link.abort("internal error")
+                    _give_up(link)
 
     def _give_turns(self) -> None:
         """Let those go on that have had to stop, first come first served."""
@@ -269,8 +267,7 @@ class Engine:
             try:
                 link.on_turn()
             except Exception:
-                log.exception("internal error, closing %r", link)
-                link.abort("internal error")
+                _give_up(link)
             if _now() >= end:
                 break
 
@@ -296,13 +293,16 @@ class Engine:
                 try:
                     link.flush()
                 except Exception:
-                    log.exception("internal error, closing %r", link)
-                    link.abort("internal error")
+                    _give_up(link)
             dirty = self._dirty
 
     def run_in_round(self, work: Callable[[], None]) -> None:
         """Do some work from a trio task; what it writes to one link goes out together."""
         self._round(work)
+
+    def run_for(self, link: Driven, work: Callable[[], None]) -> None:
+        """Do what `run_in_round` does, for a link that is closed if the work has a bug."""
+        self._round(_attempt, link, work)
 
     @staticmethod
     def _guard(callback: Callable[[], None]) -> None:
@@ -318,3 +318,23 @@ class Engine:
         for link in self.links():
             link.abort("shutting down")
         self._epoll.close()
+
+
+def _attempt(link: Driven, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception:
+        _give_up(link)
+
+
+def _give_up(link: Driven) -> None:
+    """Close a link that has failed, whose handler may fail to hear of it, too."""
+    log.exception("internal error, closing %r", link)
+    try:
+        link.abort("internal error")
+    except Exception:
+        log.exception("internal error, %r is closed", link)
+
+
+def _nothing() -> None:
+    """What there is to do in a round that only sends."""

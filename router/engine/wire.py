@@ -180,10 +180,15 @@ class Wire:
         self._buffer, _ = state.decrypt(b"")
 
     def into_link(self, engine: Engine, handler: Handler, *, patient: bool = False) -> Link:
-        """Hand the socket over to the engine; `take_input` has what has been read already."""
+        """Hand the socket over to the engine; `take_input` has what has been read already.
+
+        The wire has none afterwards. A link reads and writes by the descriptor's number, so
+        nobody else may be able to close that: it would soon be another peer's.
+        """
+        sock = socket.socket(fileno=self._sock.detach())
         if self.tls is None:
-            return Link(engine, self._sock, handler, patient=patient)
-        return TlsLink(engine, self._sock, handler, self.tls, patient=patient)
+            return Link(engine, sock, handler, patient=patient)
+        return TlsLink(engine, sock, handler, self.tls, patient=patient)
 
     def take_input(self) -> bytes:
         """What has been read beyond the last packet."""
@@ -191,7 +196,12 @@ class Wire:
         return data
 
     def close(self) -> None:
-        """Close the socket at once, under TLS with a last word if it fits."""
+        """Close the socket at once, under TLS with a last word if it fits.
+
+        Nothing happens if it has been handed over.
+        """
+        if self._sock.fileno() < 0:
+            return
         if self.tls is not None:
             self.tls.end()
             with contextlib.suppress(OSError):

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.model import Config
+    from ..engine.link import Link
     from ..engine.loop import Engine
     from ..pool.pool import Pool
     from ..pool.registry import PoolRegistry
@@ -337,8 +338,8 @@ class Login:
             pid=pid,
         )
         await wire.send(_welcome(self._admin.parameters(name), pid, secret))
-        session.link = wire.into_link(self._engine, session)
-        self._start(session, wire)
+        session.link = link = wire.into_link(self._engine, session)
+        _start(link, wire)
         return True
 
     async def _log_in_client(self, wire: Wire, packet: StartupMessage) -> bool:
@@ -389,17 +390,11 @@ class Login:
         level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
         log.log(level, "client %s: connected to %s as %s", wire.peer, pool.database, pool.user)
         self._clients.add(session)
-        session.client.link = wire.into_link(self._engine, session)
-        self._start(session, wire)
+        session.client.link = link = wire.into_link(self._engine, session)
+        _start(link, wire)
         if self.draining:
-            self._engine.run_in_round(session.drain)
+            self._engine.run_for(link, session.drain)
         return True
-
-    def _start(self, session: Handler, wire: Wire) -> None:
-        """A client may have sent its first query behind the password."""
-        data = wire.take_input()
-        if data:
-            self._engine.run_in_round(lambda: session.on_data(data))
 
     def _ended(self, session: Session, reason: str) -> None:
         self._clients.remove(session)
@@ -407,6 +402,13 @@ class Login:
         general = self.config.general
         level = logging.INFO if general.log_client_disconnections else logging.DEBUG
         log.log(level, "client %s: disconnected: %s", session.client.peer, printable(reason))
+
+
+def _start(link: Link, wire: Wire) -> None:
+    """A client may have sent its first query behind the password."""
+    data = wire.take_input()
+    if data:
+        link.feed(data)
 
 
 def _refuse_replication(packet: StartupMessage) -> None:

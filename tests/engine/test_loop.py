@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from router.engine.loop import Driven
+
 from .peers import PATIENCE, Recorder, Sharing, linked, receive, running_engine
 
 if TYPE_CHECKING:
@@ -311,3 +313,47 @@ async def test_how_late_a_timer_is_called_is_noted() -> None:
             await done.wait()
         assert engine.delays.count == 1
         assert engine.delays.total >= 1.0
+
+
+async def test_a_handler_that_fails_at_its_end_too_costs_its_own_link_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Recorder):
+        def on_data(self, data: bytes) -> None:
+            raise ValueError("a bug")
+
+        def on_closed(self, reason: str) -> None:
+            raise ValueError("another bug")
+
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        broken, _, other = linked(engine, Failing())
+        await other.send(b"x")
+        assert await receive(other, 1) == b""
+        broken, _, other = linked(engine, Failing())
+        broken.feed(b"x")
+        assert await receive(other, 1) == b""
+        await peer.send(b"y")
+        await recorder.wait_until(lambda r: r.data == b"y")
+        assert broken.closed
+        assert not link.closed
+    assert "another bug" in caplog.text
+
+
+async def test_a_send_that_fails_outside_of_a_round_does_not_reach_who_wrote(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken(Driven):
+        reasons: tuple[str, ...] = ()
+
+        def flush(self) -> None:
+            raise ValueError("a bug")
+
+        def abort(self, reason: str) -> None:
+            self.reasons += (reason,)
+
+    async with running_engine() as engine:
+        broken = Broken()
+        engine.flush_soon(broken)
+        assert broken.reasons == ("internal error",)
+    assert "a bug" in caplog.text

@@ -97,6 +97,31 @@ async def test_what_was_read_too_much_is_handed_on_with_the_socket() -> None:
         peer.close()
 
 
+async def test_a_wire_has_nothing_of_a_link_that_it_became() -> None:
+    async with running_engine() as engine:
+        sock, peer = socket_pair()
+        wire = Wire(sock, "peer")
+        recorder = Recorder()
+        link = wire.into_link(engine, recorder)
+        wire.send_at_once(b"lost")
+        with pytest.raises(WireClosed):
+            await wire.send(b"lost")
+        with pytest.raises(WireClosed):
+            await wire.read_exactly(1)
+        wire.close()
+        # Who opens something now would get the descriptor that was set free.
+        others = [socket.socketpair() for _ in range(3)]
+        assert link.fd not in [sock.fileno() for pair in others for sock in pair]
+        link.write(b"answer")
+        assert await receive(peer, 6) == b"answer"
+        await peer.send(b"more")
+        await recorder.wait_until(lambda r: r.data == b"more")
+        for pair in others:
+            for sock in pair:
+                sock.close()
+        peer.close()
+
+
 async def test_a_listener_gives_each_client_a_task() -> None:
     listening = listener.listen("127.0.0.1", 0, 8)
     port = listening.getsockname()[1]
