@@ -176,6 +176,7 @@ SESSION = (
     "inspection",
     "answered",
     "controls",
+    "operation",
     "names",
     "deferral",
     "batch_route",

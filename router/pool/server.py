@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..engine.link import Output
     from ..protocol.prepared import Statement
-    from ..protocol.segments import Step
+    from ..protocol.steps import Step
     from ..routing.types import Analysis
     from ..stats import Counters
     from .address_pool import AddressPool

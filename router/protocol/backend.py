@@ -32,7 +32,8 @@ from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, s
 from .hooks import ServerHooks
 from .messages import is_farewell, parse_error_fields
 from .prepared import UNCLEAR
-from .segments import EMIT, SWALLOW, ReplySink, Segment, is_plain
+from .segments import ReplySink, Segment, is_plain
+from .steps import EMIT, SWALLOW
 
 if TYPE_CHECKING:
     from ..compiling import i64

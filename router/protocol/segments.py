@@ -14,57 +14,10 @@ from typing import TYPE_CHECKING, Final
 from ..compiling import mypyc_attr
 from ..errors import ServerProtocolError
 from . import codes
+from .steps import EMIT, FORWARD_EXECUTE, REPLACE_ERROR, SWALLOW, Step, undo_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .naming import Change
-
-# --- steps of a script
-
-FORWARD: Final = 0
-SWALLOW: Final = 1
-EMIT: Final = 2
-REPLACE_ERROR: Final = 3
-
-
-class Step:
-    """What one message to the server will be answered with, and what becomes of the answer.
-
-    Attributes:
-        order: FORWARD, SWALLOW, EMIT (no message was sent: `payload` is the reply), or
-            REPLACE_ERROR (the message is bound to fail: `payload` stands in for the error).
-        completes: the types of reply that complete it.
-        undo: takes back what was assumed about it, if it turns out not to happen.
-        done: told when it has happened.
-        failed: called instead of `undo` if it is this message that fails.
-    """
-
-    __slots__ = ("completes", "done", "failed", "order", "payload", "undo")
-
-    def __init__(
-        self,
-        order: int,
-        completes: bytes,
-        payload: bytes = b"",
-        undo: Callable[[], None] | None = None,
-        done: Callable[[], None] | None = None,
-        failed: Callable[[], None] | None = None,
-    ) -> None:
-        self.order: Final = order
-        self.completes: Final = completes
-        self.payload: Final = payload
-        self.undo: Final = undo
-        self.done: Final = done
-        self.failed: Final = failed
-
-
-# The messages that need no undo share their steps.
-FORWARD_PARSE: Final = Step(FORWARD, b"1")
-FORWARD_BIND: Final = Step(FORWARD, b"2")
-FORWARD_CLOSE: Final = Step(FORWARD, b"3")
-FORWARD_DESCRIBE: Final = Step(FORWARD, b"Tn")
-FORWARD_EXECUTE: Final = Step(FORWARD, b"CIs")
 
 # So many steps of a script are kept that have been answered.
 _DONE_STEPS: Final = 1000
@@ -578,13 +531,6 @@ class Segment:
             if not follower.is_open:
                 self._happens(SYNC)
             break
-
-
-def undo_steps(steps: list[Step] | None) -> None:
-    """Take back, last first, what was assumed about steps that will not happen."""
-    for step in reversed(steps or ()):
-        if step.undo is not None:
-            step.undo()
 
 
 def is_plain(queue: list[Segment]) -> bool:

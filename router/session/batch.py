@@ -24,7 +24,8 @@ from .batch_route import batch_route
 from .bound_keys import bound_values
 from .controls import TransactionControl, control_of
 from .deferral import ANSWERS
-from .names import Names, Operation
+from .names import Names
+from .operation import Operation, need_no_server, needs_no_server
 from .script import Script
 from .transaction import transaction_failed
 from .whole_batch import WholeBatch
@@ -103,7 +104,7 @@ class Batch:
         lease = self._lease
         if not self.operations or lease.waiter is not None or lease.server is not None:
             return False
-        return not _need_no_server(self.operations)
+        return not need_no_server(self.operations)
 
     # --- messages in
 
@@ -224,7 +225,7 @@ class Batch:
         if self.operations:
             first = self.operations[0]
             token = first.token
-            if len(self.operations) > 1 or not token or not _needs_no_server(first):
+            if len(self.operations) > 1 or not token or not needs_no_server(first):
                 return False
         found = self._read_whole(stream)
         if found is None or (token and not found.is_unnamed):
@@ -350,7 +351,7 @@ class Batch:
         """Take a message; what ends the batch, or makes it too long, asks for a server."""
         operations, deferred = self.operations, self._lease.deferred
         is_well = deferred is None or not deferred.has_failed
-        if kind == codes.SYNC and is_well and _need_no_server(operations):
+        if kind == codes.SYNC and is_well and need_no_server(operations):
             self._is_begun = False
             replies = [ANSWERS[operation.kind] for operation in self._take()]
             self._client.reply(b"".join(replies) + self._lease.ready)
@@ -421,7 +422,7 @@ class Batch:
                 except RouterError as error:
                     operation.error = error
             elif operation.error is None:
-                is_all = is_all and _needs_no_server(operation)
+                is_all = is_all and needs_no_server(operation)
                 replies.append(ANSWERS.get(kind, b""))
                 if kind == codes.BIND:
                     break  # it may run before whatever comes behind it
@@ -575,24 +576,3 @@ class Batch:
         if ends:
             self.operations.append(Operation(codes.SYNC, b""))
         self.replay(server)
-
-
-def _needs_no_server(operation: Operation) -> bool:
-    """Whether it is a Close, or a Parse of what the servers are known to accept.
-
-    A batch of these is answered at once. Not only because that is faster: a client that
-    prepares its statements one by one, and does nothing else meanwhile, could otherwise wait
-    for a server that is held by a transaction that waits for that very client.
-    """
-    statement = operation.statement
-    if operation.error is not None or statement is None:
-        return False
-    return operation.kind == codes.CLOSE or (operation.kind == codes.PARSE and statement.proven)
-
-
-def _need_no_server(operations: list[Operation]) -> bool:
-    # A loop is what the compiler knows best.
-    for operation in operations:  # noqa: SIM110
-        if not _needs_no_server(operation):
-            return False
-    return True

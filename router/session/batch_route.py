@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..routing.router import QueryRouter
     from ..routing.state import RoutingState
     from ..routing.types import Analysis, Route
-    from .names import Operation
+    from .operation import Operation
 
 
 def batch_route(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .answered import AnsweredPortal
     from .client_routing import ClientRouting
     from .lease import Lease
-    from .names import Operation
+    from .operation import Operation
 
 
 def hand_over(operations: Iterable[Operation], portals: dict[bytes, AnsweredPortal]) -> None:

@@ -9,11 +9,11 @@ from ..protocol import codes, marks
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import NAME_PREFIX, is_reserved
-from ..protocol.segments import FORWARD, FORWARD_BIND, FORWARD_PARSE, Step
+from ..protocol.steps import FORWARD, FORWARD_BIND, FORWARD_PARSE, Step
 from ..queries import UNREAD
 from .inspection import use_objection
 from .mistakes import unknown_statement
-from .names import Operation
+from .operation import Operation
 
 if TYPE_CHECKING:
     from ..errors import RouterError

@@ -24,6 +24,7 @@ from .answered import (
     is_at_server,
 )
 from .controls import TransactionControl, control_of
+from .operation import NOBODY, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,63 +34,6 @@ if TYPE_CHECKING:
     from ..protocol.naming import Change, Naming
     from .answered import AnsweredPortal, Deallocation, PreparedStatement
     from .client_routing import ClientRouting
-
-
-_NOBODY: Final[Mapping[bytes, PreparedStatement]] = {}
-
-
-class Operation:
-    """One message of a batch, with its names resolved.
-
-    Attributes:
-        kind: the message's type.
-        data: the whole message if it is forwarded as it is; of a Bind, what follows the names.
-        statement: the statement that it prepares, uses or closes.
-        name: the client's name for it; of a Bind, the portal.
-        previous: what the name meant before a Parse.
-        error: the router's own objection.
-        answered: set if it is about a statement that the router answers itself.
-        token: that of the unnamed statement, if it is about that one; UNCLEAR if the client
-            has none.
-        missing: bytes of the message that are still to come.
-        changes: what an Execute changes about names of statements, in SQL.
-        known: what the names mean that its statement mentions, as far as they are known.
-    """
-
-    __slots__ = (
-        "answered",
-        "changes",
-        "data",
-        "error",
-        "kind",
-        "known",
-        "missing",
-        "name",
-        "previous",
-        "statement",
-        "token",
-    )
-
-    def __init__(
-        self,
-        kind: int,
-        data: bytes,
-        statement: PreparedStatement | None = None,
-        name: bytes = b"",
-        previous: PreparedStatement | None = None,
-        error: RouterError | None = None,
-    ) -> None:
-        self.kind = kind
-        self.data = data
-        self.statement = statement
-        self.name = name
-        self.previous = previous
-        self.error = error
-        self.answered: AnsweredMessage | None = None
-        self.token = 0
-        self.missing = 0
-        self.changes: tuple[Change, ...] = ()
-        self.known: Mapping[bytes, PreparedStatement] = _NOBODY
 
 
 class Names:
@@ -467,7 +411,7 @@ class Names:
     def known_to(self, naming: Naming | None) -> Mapping[bytes, PreparedStatement]:
         """What the names mean now that a text mentions, as far as they are known."""
         if naming is None or not self.renames:
-            return _NOBODY
+            return NOBODY
         statements = self.statements
         return {name: statements[name] for name in naming.names if name in statements}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import messages, naming
-from ..protocol.segments import SWALLOW, Step
+from ..protocol.steps import SWALLOW, Step
 from .answered import AnsweredStatement
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from ..protocol.binds import PORTAL
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.segments import Segment
 from .batch_route import batch_route
-from .names import Operation
+from .operation import Operation
 from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError
 from ..protocol import codes, marks, messages
-from ..protocol.segments import (
+from ..protocol.segments import Segment
+from ..protocol.steps import (
     EMIT,
     FORWARD,
     FORWARD_BIND,
@@ -30,7 +31,6 @@ from ..protocol.segments import (
     FORWARD_PARSE,
     REPLACE_ERROR,
     SWALLOW,
-    Segment,
     Step,
 )
 from ..queries import RawShapes
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from ..protocol.naming import Change, Naming
     from .answered import AnsweredMessage, PreparedStatement
     from .client_routing import ClientRouting
-    from .names import Names, Operation
+    from .names import Names
+    from .operation import Operation
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)

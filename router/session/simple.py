@@ -11,7 +11,8 @@ from ..errors import ClientProtocolError, RoutingError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
-from ..protocol.segments import REPLACE_ERROR, Segment, Step
+from ..protocol.segments import Segment
+from ..protocol.steps import REPLACE_ERROR, Step
 from ..queries import FUNCTION_CALL
 from ..queries import UNREAD as UNREAD_SHAPE
 from ..routing import transactions

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes
 from ..protocol.framing import HEADER_SIZE, message_end
-from .names import Operation
+from .operation import Operation
 
 if TYPE_CHECKING:
     from .answered import PreparedStatement

@@ -14,16 +14,14 @@ from router.errors import ServerProtocolError
 from router.protocol import codes
 from router.protocol.backend import _READY_COST, TURN, BackendStream
 from router.protocol.messages import CLOSE_COMPLETE, PARSE_COMPLETE
-from router.protocol.segments import (
+from router.protocol.segments import OPEN_COPY, ReplySink, Segment
+from router.protocol.steps import (
     EMIT,
     FORWARD,
     FORWARD_BIND,
     FORWARD_EXECUTE,
-    OPEN_COPY,
     REPLACE_ERROR,
     SWALLOW,
-    ReplySink,
-    Segment,
     Step,
 )
 

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 
 from router.errors import ServerProtocolError
 from router.protocol import segments
-from router.protocol.segments import (
+from router.protocol.segments import ReplySink, Segment
+from router.protocol.steps import (
     EMIT,
     FORWARD,
     FORWARD_BIND,
     FORWARD_EXECUTE,
     REPLACE_ERROR,
     SWALLOW,
-    ReplySink,
-    Segment,
     Step,
 )
 
