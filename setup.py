@@ -89,6 +89,7 @@ MODULES = [
     "router/pool/answer.py",
     "router/pool/leftovers.py",
     "router/pool/server.py",
+    "router/pool/inquiry.py",
     "router/pool/address_pool.py",
     "router/pool/retry.py",
     "router/pool/cleaning.py",

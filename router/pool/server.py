@@ -15,12 +15,11 @@ from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
-from . import leftovers
-from .answer import CollectedAnswer, Foregoer
+from .answer import Foregoer
 from .contracts import Loss, PoolClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..engine.link import Output
     from ..protocol.prepared import Statement
@@ -28,18 +27,13 @@ if TYPE_CHECKING:
     from ..routing.types import Analysis
     from ..stats import Counters
     from .address_pool import AddressPool
-    from .answer import Row
     from .instances import Instance
-    from .leftovers import Leftovers
 
 log = logging.getLogger("router.server")
 
 # A statement must not run without the settings of its client, and it may be on its way already:
 # if one of them is refused, PostgreSQL ends the connection.
 _OR_ELSE: Final = b"SET LOCAL exit_on_error TO on;"
-# A question that the client's own statement_timeout has stopped, or a cancel request that comes
-# late, is asked again, so many times in all.
-_ATTEMPTS: Final = 3
 
 
 class ServerState(Enum):
@@ -199,7 +193,7 @@ class ServerConnection(BackendStream):
         """Send messages of the router's own; `done` is given the error, if there is one."""
 
         def answered(error: bytes) -> None:
-            self._end_own()
+            self.end_own()
             done(error)
 
         segment = Segment.batch(Foregoer(answered, self.on_async))
@@ -214,44 +208,6 @@ class ServerConnection(BackendStream):
         self.variables = EMPTY
 
     # --- what its client has left
-
-    def ask_leftovers(
-        self,
-        custom: Iterable[str],
-        take: Callable[[Leftovers | None], None],
-        now: float,
-        attempt: int = 1,
-    ) -> None:
-        """Ask what the client has left here, now that its transaction is over.
-
-        Args:
-            custom: names of custom settings that it may have set.
-            take: is given the answer; None if there is none.
-            now: as time.monotonic().
-            attempt: how often this has been tried, with this one.
-        """
-        found = self.marks & marks.ASKED
-        names = tuple(custom)
-        sql = leftovers.question(found, names, list(self.named))
-
-        def answered(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:
-            if error is not None and error.get("C") == "57014" and attempt < _ATTEMPTS:
-                self.ask_leftovers(names, take, now, attempt + 1)
-                return
-            self._end_own()
-            if error is not None or not is_whole:
-                said = "it is too long" if error is None else printable(error.get("M", ""))
-                log.warning("%r: what its client has left is not known: %s", self, said)
-                take(None)
-                return
-            login = self.baseline.get("session_authorization")
-            is_other = self.parameters.get("session_authorization") != login
-            # Of a setting that is there twice, the first is the one that is meant.
-            take(leftovers.answer(rows[::-1], found, is_other_user=is_other))
-
-        self.queue.append(Segment(CollectedAnswer(answered, self.on_async), now))
-        self.unnamed = 0
-        self.send(messages.query(leftovers.unhurried(sql) if attempt > 1 else sql))
 
     def pin(self) -> None:
         """The client keeps it; what it has done to the schema, others can tell by now."""
@@ -279,7 +235,7 @@ class ServerConnection(BackendStream):
         else:
             self._cancel_is_due = True
 
-    def _end_own(self) -> None:
+    def end_own(self) -> None:
         """A query of the router's own has been answered."""
         is_due, self._cancel_is_due = self._cancel_is_due, False
         if is_due and self.queue and self.client is not None:
@@ -357,7 +313,7 @@ class ServerConnection(BackendStream):
             return
         if segment.changes is not None:
             self.marks |= marks.PARSE  # its client has left
-        self._end_own()
+        self.end_own()
         if self._applying is not None:
             applied, self._applying = self._applying, None
             if segment.error is not None:

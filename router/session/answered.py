@@ -206,7 +206,7 @@ class Drop(AnsweredStatement):
             if lease.status != codes.IDLE:
                 raise in_transaction(wanted.tag)
             routing.discard_all()
-        if lease.pin is not None and wanted.name is None:
+        if lease.pins.pin is not None and wanted.name is None:
             lease.drops |= marks.UNKNOWN if wanted.discard else marks.PREPARE
         return Answer(None, wanted.tag)
 

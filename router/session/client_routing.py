@@ -204,7 +204,7 @@ class ClientRouting:
         if server.status != codes.IDLE:
             return in_transaction(command.words)
         if self.lease.is_kept_for_good:
-            address, pin = server.pool.address, self.lease.pin
+            address, pin = server.pool.address, self.lease.pins.pin
             role = Role.PRIMARY if server.pool.is_primary else Role.REPLICA
             what = f"the session keeps its server, the {role.value} of shard {address.shard}"
             if pin is not None:
@@ -307,7 +307,7 @@ class ClientRouting:
         held = server.pool.address.shard
         if shard is None or shard == held:
             return None
-        pin = self.lease.pin
+        pin = self.lease.pins.pin
         if pin is not None and server.status == codes.IDLE:
             return RoutingError(
                 f"the statement belongs to shard {shard}, but the session keeps a server of "

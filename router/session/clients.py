@@ -96,7 +96,7 @@ class Clients:
                 fd=-1 if session.client.link is None else session.client.link.fd,
             )
             for session in self._sessions.values()
-            for server, pin in ((session.lease.server, session.lease.pin),)
+            for server, pin in ((session.lease.server, session.lease.pins.pin),)
         ]
 
 

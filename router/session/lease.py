@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
+from ..pool.inquiry import ask_leftovers
 from ..pool.replay import LateRead
 from ..pool.server import ServerConnection, ServerState
 from ..protocol import codes, marks, messages
 from ..protocol.variables import Variables
 from .causality import Causality
-from .pins import Pin, too_many
+from .pins import Pins
 from .states import Activity, ClientState, activity
 from .transaction import Deferred, Transaction
 from .writes import Writes
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
-    from ..errors import RouterError
     from ..pool.contracts import Loss, PoolClient, Waiter
     from ..pool.leftovers import Leftovers
     from ..pool.pool import Pool
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from ..protocol.segments import Segment
     from ..routing.types import Analysis, Route
     from .client_settings import ClientSettings
-
-
-log = logging.getLogger("router.session")
 
 
 class Lease:
@@ -53,12 +49,11 @@ class Lease:
         has_come: the server has come for a message that waited for it, and has its place.
         awaits_settings: the server has been sent the settings, and may not accept them.
         pinned: it keeps its server until the client leaves.
-        pin: it keeps it for what the client has there.
+        pins: it keeps it for what the client has there.
         unnamed_in: the batch in which the client has parsed an unnamed statement that is too
             long to be parsed again elsewhere: it keeps its server until there is another.
         asks: the server has been asked what the client has left, and the answer decides
             whether it is given back: until then the client's next statement has to wait.
-        loss: what the client has left could not be kept, which it is to be told.
         drops: what a DISCARD ALL or DEALLOCATE ALL that the router has answered drops at the
             server as well, as marks.
         xact_started: when the transaction began, or the last one ended.
@@ -85,11 +80,10 @@ class Lease:
         "engine",
         "has_come",
         "holder",
-        "loss",
         "max_wait",
         "mid_message",
-        "pin",
         "pinned",
+        "pins",
         "pool",
         "route",
         "server",
@@ -124,10 +118,9 @@ class Lease:
         self.has_come = False
         self.awaits_settings = False
         self.pinned = False
-        self.pin: Pin | None = None
+        self.pins: Final = Pins(settings)
         self.unnamed_in: Segment | None = None
         self.asks = False
-        self.loss: RouterError | None = None
         self.drops = 0
         self.mid_message = False
         self.draining = False
@@ -236,7 +229,7 @@ class Lease:
         """Whether it keeps its server, until it leaves or has nothing there any more."""
         return (
             self.pinned
-            or self.pin is not None
+            or self.pins.pin is not None
             or self.unnamed_in is not None
             or self.pool.is_session_mode
         )
@@ -483,7 +476,7 @@ class Lease:
         pool = self.pool
         return (
             bool(server.marks & marks.ASKED)
-            and (pool.follows_state or self.pin is not None)
+            and (pool.follows_state or self.pins.pin is not None)
             # The question itself is a Query, which drops the unnamed statement.
             and not (self.pinned or self.unnamed_in is not None or self.mid_message)
             and not (self.draining or server.doomed)
@@ -492,7 +485,7 @@ class Lease:
     def _ask(self, server: ServerConnection) -> None:
         """Ask what the client has left; if it is pinned already, it need not wait for that."""
         server.tell_changes()
-        self.asks = self.pin is None
+        self.asks = self.pins.pin is None
         settings = self.settings
         names = {name: None for name in settings.variables.values if "." in name}
 
@@ -503,7 +496,7 @@ class Lease:
             else:
                 server.pool.settled(server)
 
-        server.ask_leftovers({**names, **settings.custom}, take, self.engine.now)
+        ask_leftovers(server, {**names, **settings.custom}, take, self.engine.now)
 
     def told(self, server: ServerConnection, found: Leftovers | None) -> bool:
         """The server has told what the client has left there.
@@ -522,17 +515,8 @@ class Lease:
         server.marks = found.marks | (server.marks & ~marks.ASKED)
         if not found.reasons:
             self._unpin(server)
-        elif self.pin is not None:
-            self.pin.reasons = found.reasons
-            self._count_pin(self.pin)
-        elif server.pool.pinned >= server.pool.settings.most_pinned:
-            self.loss = too_many(server, found.reasons)
-            self.pool.features.refuse(self.settings.application_name, found.reasons)
         else:
-            self.pin = Pin(found.reasons, self.engine.now)
-            log.info("%r is kept by its client: %s", server, self.pin)
-            self._count_pin(self.pin)
-            server.pin()
+            self.pins.keep(server, self.pool.features, found.reasons, self.engine.now)
         return is_other
 
     def settle(self, server: ServerConnection, found: Leftovers | None) -> bool:
@@ -542,31 +526,20 @@ class Lease:
             return self.release(server)  # which asks what the client has left
         if server.queue or self._give_back(server):
             return self.server is None
-        if self.pin is not None and found is not None and found.settings is not None:
+        if self.pins.pin is not None and found is not None and found.settings is not None:
             # It has what it has told; what has been reset is to be as it was at the start.
             server.variables = Variables.of(found.settings)
             self.awaits_settings = server.apply(self.settings.variables)
         return False
 
-    def tell_loss(self) -> RouterError:
-        """Why what the client has left is not there: its next statement fails for that."""
-        loss, self.loss = self.loss, None
-        assert loss is not None
-        return loss
-
-    def _count_pin(self, pin: Pin) -> None:
-        application = self.settings.application_name
-        self.pool.features.pin(application, pin, pin.reasons, pin.since)
-
     def _unpin(self, server: ServerConnection) -> None:
-        if self.pin is not None:
+        if self.pins.pin is not None:
             self._end_pin()
             server.is_pinned = False
 
     def _end_pin(self) -> None:
-        pin, self.pin = self.pin, None
-        if pin is not None:
-            self.pool.features.unpin(pin, self.engine.now)
+        if self.pins.pin is not None:
+            self.pins.end(self.pool.features, self.engine.now)
 
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Leave the server to finish what was sent, which nobody hears."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ..config.values import PoolMode
 from ..errors import PoolError
 
 if TYPE_CHECKING:
+    from ..errors import RouterError
     from ..pool.server import ServerConnection
+    from ..protocol.features import Features
+    from .client_settings import ClientSettings
+
+log = logging.getLogger("router.session")
 
 
 class Pin:
@@ -29,7 +35,56 @@ class Pin:
         return ", ".join(self.reasons)
 
 
-def too_many(server: ServerConnection, reasons: tuple[str, ...]) -> PoolError:
+class Pins:
+    """What keeps one client at its server, if anything does.
+
+    Attributes:
+        pin: what that is.
+        loss: what the client has left could not be kept, which it is to be told.
+    """
+
+    __slots__ = ("_settings", "loss", "pin")
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings: Final = settings
+        self.pin: Pin | None = None
+        self.loss: RouterError | None = None
+
+    def keep(
+        self,
+        server: ServerConnection,
+        features: Features,
+        reasons: tuple[str, ...],
+        now: float,
+    ) -> None:
+        """The client has these things there: it is bound to it, unless too many are already."""
+        application = self._settings.application_name
+        if self.pin is not None:
+            self.pin.reasons = reasons
+        elif server.pool.pinned >= server.pool.settings.most_pinned:
+            self.loss = _too_many(server, reasons)
+            features.refuse(application, reasons)
+            return
+        else:
+            self.pin = Pin(reasons, now)
+            log.info("%r is kept by its client: %s", server, self.pin)
+            server.pin()
+        features.pin(application, self.pin, reasons, self.pin.since)
+
+    def end(self, features: Features, now: float) -> None:
+        """Nothing keeps it there any more."""
+        pin, self.pin = self.pin, None
+        if pin is not None:
+            features.unpin(pin, now)
+
+    def tell_loss(self) -> RouterError:
+        """Why what the client has left is not there: its next statement fails for that."""
+        loss, self.loss = self.loss, None
+        assert loss is not None
+        return loss
+
+
+def _too_many(server: ServerConnection, reasons: tuple[str, ...]) -> PoolError:
     """Why what a client has left is not there any more."""
     pool = server.pool
     most, what = pool.settings.most_pinned, ", ".join(reasons)

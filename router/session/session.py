@@ -221,8 +221,8 @@ class Session(PoolClient):
                 return False
             server = lease.server
             if server is None:
-                if lease.loss is not None and kind in b"QPBDEF":
-                    self.batch.refuse(lease.tell_loss(), ends=kind in b"QF")
+                if lease.pins.loss is not None and kind in b"QPBDEF":
+                    self.batch.refuse(lease.pins.tell_loss(), ends=kind in b"QF")
                     return True
             else:
                 if server.congested or len(server.queue) > _MAX_PIPELINE:

@@ -32,7 +32,7 @@ def pooled(**settings: object) -> tuple[Harness, FakeClient, FakeServer]:
 def is_pinned(client: FakeClient) -> bool:
     """Whether the client keeps its server."""
     lease = client.session.lease
-    return lease.pin is not None and lease.server is not None
+    return lease.pins.pin is not None and lease.server is not None
 
 
 def state_of(client: FakeClient) -> ClientState:
@@ -117,7 +117,7 @@ def test_nobody_asks_where_nothing_follows(settings: dict[str, object]) -> None:
     harness, client, server = pooled(**settings)
     harness.ask(client, query(TEMP))
     assert server.model.asked == 0
-    assert client.session.lease.pin is None
+    assert client.session.lease.pins.pin is None
     harness.check()
 
 
