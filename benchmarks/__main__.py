@@ -1,4 +1,4 @@
-"""`python -m benchmarks [compare | routing | memory | fairness | stalls | warm] ...`."""
+"""`python -m benchmarks [compare | routing | memory | fairness | stalls | crosstalk | ...]`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from rich.console import Console
 
 from router.errors import RouterError
 
-from . import fairness, pgbench, warm
+from . import crosstalk, fairness, pgbench, warm
 from .compare import Comparison, compare, processors
 from .hostile import KINDS
 from .memory import measure
 from .pgbench import SCRIPTS, Load
 from .report import (
     comparison_table,
+    crosstalk_table,
     fairness_table,
     memory_table,
     routing_table,
@@ -28,6 +29,7 @@ from .report import (
 )
 from .stalls import SIZES, differences, is_compiled, measure_build, stalls_table
 from .targets import (
+    DATABASE,
     BenchmarkError,
     Options,
     all_targets,
@@ -153,6 +155,28 @@ def run_fairness(options: argparse.Namespace, console: Console) -> None:
         write_json(options.json, options=_given(options), targets=targets, results=waits)
 
 
+def run_crosstalk(options: argparse.Namespace, console: Console) -> None:
+    """Look for answers that are another client's, while everything goes wrong at once."""
+    plan = crosstalk.Plan(
+        seconds=options.seconds,
+        seed=options.seed,
+        clients=options.clients,
+        pool_size=options.pool,
+        processes=crosstalk.processors(),
+    )
+    with (
+        postgres(4 * plan.pool_size + 20, options.bin_dir) as server,
+        console.status("") as status,
+    ):
+        directory = server.installation.cwd
+        outcome = crosstalk.play(server, DATABASE, directory, plan, status.update)
+    console.print(crosstalk_table(outcome))
+    for line in (*outcome.tally.mismatches, *outcome.tally.unanswered):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not outcome.is_right:
+        raise BenchmarkError("clients were not answered as they had to be")
+
+
 def run_stalls(options: argparse.Namespace, console: Console) -> None:
     """Measure how long everybody waits while one text is analysed."""
     given = options.build or [f"{'compiled' if is_compiled() else 'plain'}=."]
@@ -215,6 +239,13 @@ def _parser() -> argparse.ArgumentParser:
     fair = commands.add_parser("fairness", parents=[common], help=run_fairness.__doc__)
     fair.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     fair.set_defaults(run=run_fairness)
+    crossed = commands.add_parser("crosstalk", help=run_crosstalk.__doc__)
+    crossed.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
+    crossed.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
+    crossed.add_argument("--clients", type=int, default=300, help="how many (300)")
+    crossed.add_argument("--pool", type=int, default=8, help="server connections (8)")
+    crossed.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
+    crossed.set_defaults(run=run_crosstalk)
     warmed = commands.add_parser("warm", help=run_warm.__doc__)
     warmed.add_argument("--count", type=int, default=20_000, help="statements a run (20,000)")
     warmed.set_defaults(run=run_warm)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .compare import Comparison
+    from .crosstalk import Outcome
     from .fairness import Wait
     from .memory import Memory
     from .processes import CpuTime
@@ -130,6 +131,30 @@ def fairness_table(waits: Sequence[Wait], title: str) -> Table:
             *(f"{1e3 * time:.2f}" for time in (wait.p50, wait.p99, wait.longest)),
             f"{wait.sent / 1e6:.1f}",
         )
+    return table
+
+
+def crosstalk_table(outcome: Outcome) -> Table:
+    """What the clients were answered, and what happened meanwhile."""
+    tally, table = outcome.tally, Table(title=f"crosstalk, {outcome.seconds:.0f} s")
+    table.add_column("")
+    table.add_column("count", justify="right")
+    lost = ", ".join(f"{count:,} {what}" for what, count in sorted(tally.lost.items()))
+    for name, value in (
+        ("messages compared", f"{tally.messages:,}"),
+        ("a second", f"{tally.messages / outcome.seconds:,.0f}"),
+        ("answers", f"{tally.answers:,}"),
+        ("logins", f"{tally.logins:,}"),
+        ("clients that left in an answer", f"{tally.left:,}"),
+        ("cancel requests", f"{tally.cancels:,}"),
+        ("statements cancelled", f"{tally.canceled:,}"),
+        ("servers killed", f"{outcome.kills:,}"),
+        ("clients that were told so", lost or "0"),
+        ("reloads", f"{outcome.reloads:,}"),
+        ("mismatches", f"{tally.wrong:,}"),
+        ("without an answer", f"{len(tally.unanswered):,}"),
+    ):
+        table.add_row(name, value)
     return table
 
 
