@@ -14,15 +14,19 @@ import re
 from typing import Final
 
 from . import lists
-from .limits import MAX_LEXEMES, MAX_LISTS, MAX_TOKENS, too_many
+from .limits import MAX_LEXEMES, MAX_LISTS, MAX_SLASHES, MAX_TOKENS, too_many
 
 _WORD: Final = rb"[\w$\x80-\xff]"
 
 
 def _block_comment(depth: int) -> bytes:
-    """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them."""
-    inner = b"|/" + _block_comment(depth - 1) if depth else b""
-    return rb"\*(?:[^*/]++|\*+(?![*/])|/+(?!\*)" + inner + rb")*\*++/"
+    """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them.
+
+    At each place only one of its alternatives can match, so that there is nothing to try again
+    where it fails. It takes a step for each slash and for each run of other characters.
+    """
+    nested = b"|" + _block_comment(depth - 1) if depth else b""
+    return rb"\*(?:/++(?:(?!\*)" + nested + rb")|[^/]++(?<!\*))*[^/]++(?<=\*)/"
 
 
 _SCALARS, _ROWS, _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = (
@@ -99,8 +103,16 @@ def fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
         UnknownLexeme: a string, identifier or comment is not closed, or a backslash before a
             quote makes the end of a string depend on the session's settings.
     """
+    _check_slashes(text)
     literals: list[bytes] = []
     return _reduced(_SINGLE, text, literals), literals
+
+
+def _check_slashes(text: bytes) -> None:
+    """Say no to a text with too many slashes to find out where its comments end."""
+    first = text.find(b"/*")
+    if first >= 0 and text.count(b"/", first) > MAX_SLASHES:
+        raise too_many(MAX_SLASHES, "slashes in a text with comments")
 
 
 class _Last:
@@ -131,6 +143,7 @@ def short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
 def _short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
     if b"(" not in text and b"[" not in text:
         return fingerprint_of(text)  # there can be no list
+    _check_slashes(text)
     literals: list[bytes] = []
     fingerprint = _reduced(_WITH_LISTS, text, literals)
     if b"$" in text:
@@ -225,7 +238,10 @@ def comments_of(text: bytes, limit: int) -> tuple[list[tuple[int, int]], int]:
         Where each begins and ends, a line's end included; and up to where that is certain.
     """
     found: list[tuple[int, int]] = []
-    for match in _SINGLE.finditer(text):
+    # One that begins there may go on for long: where there are too many slashes it has to end
+    # there as well.
+    size = len(text) if text.count(b"/", limit) <= MAX_SLASHES else limit
+    for match in _SINGLE.finditer(text, 0, size):
         start, end, kind = match.start(), match.end(), match.lastindex
         if start >= limit:
             break
@@ -238,7 +254,7 @@ def comments_of(text: bytes, limit: int) -> tuple[list[tuple[int, int]], int]:
             return found, start
         elif kind == _STRING and b"\\'" in match[0]:
             return found, start  # where it ends depends on standard_conforming_strings
-    return found, len(text)
+    return found, size
 
 
 def string_value(literal: bytes) -> bytes:

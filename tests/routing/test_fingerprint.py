@@ -8,10 +8,12 @@ import pytest
 
 from router.routing.fingerprint import (
     UnknownLexeme,
+    comments_of,
     fingerprint_of,
     short_fingerprint_of,
     string_value,
 )
+from router.routing.limits import MAX_SLASHES, TooComplex
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,72 @@ def test_text_that_cannot_be_cut_is_refused(text: bytes) -> None:
 def test_a_string_that_standard_conforming_strings_decides_on_is_refused(text: bytes) -> None:
     with pytest.raises(UnknownLexeme):
         fingerprint_of(text)
+
+
+def comment_end(text: bytes) -> int:
+    """Where the comment ends that begins a text, as in PostgreSQL; 0: it is not closed."""
+    depth = at = 0
+    while at < len(text):
+        pair = text[at : at + 2]
+        depth += (pair == b"/*") - (pair == b"*/")
+        at += 2 if pair in (b"/*", b"*/") else 1
+        if depth == 0:
+            return at
+    return 0
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_comments_end_where_those_of_postgres_do(length: int) -> None:
+    for characters in product(b"/*\n", repeat=length):
+        text = b"/*" + bytes(characters)
+        end = comment_end(text)
+        if end:
+            # What is behind it is not read here, but may be another comment.
+            assert fingerprint_of(text[:end] + b"x") == (b" x", []), text
+            assert comments_of(text, 1)[0] == [(0, end)]
+        else:
+            with pytest.raises(UnknownLexeme):
+                fingerprint_of(text)
+            assert comments_of(text, 1) == ([], 0)
+
+
+@pytest.mark.parametrize("depth", [1, 4, 5, 6])
+def test_comments_are_followed_five_deep(depth: int) -> None:
+    text = b"a " + b"/* " * depth + b"*/ " * depth + b"1"
+    if depth <= 5:
+        assert fingerprint_of(text)[1] == [b"1"]
+    else:
+        with pytest.raises(UnknownLexeme):
+            fingerprint_of(text)
+
+
+@pytest.mark.parametrize("unit", [b"/", b"/a", b"/**/"])
+@pytest.mark.parametrize("before", [b"", b"/" * MAX_SLASHES, b"f(" + b"1, " * 5])
+def test_so_many_slashes_may_be_behind_the_beginning_of_a_comment(
+    unit: bytes, before: bytes
+) -> None:
+    most = (MAX_SLASHES - 3) // unit.count(b"/")
+    head = before + b" -- / /*\n"
+    text = head + b"/* " + unit * most + b" */"
+    for reduce in (fingerprint_of, short_fingerprint_of):
+        assert b"*/" not in reduce(text)[0]
+        more = head + b"/* " + unit * (most + 2) + b" */"
+        with pytest.raises(TooComplex, match="slashes"):
+            reduce(more)
+
+
+@pytest.mark.parametrize("slashes", [MAX_SLASHES, MAX_SLASHES + 1])
+def test_a_comment_that_begins_where_they_are_looked_for_may_have_so_many_slashes(
+    slashes: int,
+) -> None:
+    head = b"/* a */ b "
+    text = head + b"/* c" + b" /" * (slashes - 1) + b" */ d"
+    found, certain = comments_of(text, 14)
+    is_read = slashes <= MAX_SLASHES
+    assert found == [(0, 7), (10, len(text) - 2)][: 1 + is_read]
+    assert certain == (len(text) if is_read else 10)
+    assert comments_of(text, 10)[0] == [(0, 7)]
+    assert len(comments_of(text, len(text))[0]) == 2
 
 
 KINDS_OF_CHARACTERS = b"'\"$/*-0aEx\\.;_( \n\0\xe9"
