@@ -72,6 +72,7 @@ MODULES = [
     "router/routing/sql/normalise.py",
     "router/routing/sql/reader.py",
     "router/routing/positions.py",
+    "router/routing/commands.py",
     "router/routing/state.py",
     "router/routing/cache.py",
     "router/routing/learning.py",

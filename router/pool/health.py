@@ -86,6 +86,7 @@ class ServerHealth:
 
     Attributes:
         condition: how it is, `since` when, and because of which `error`.
+        is_up: whether it answers, as far as is known.
         ban: it has failed, and is left out as a replica.
         admin_ban: an administrator wants it to be left out.
         is_paused: an administrator has taken it out of service, primary or replica.
@@ -108,13 +109,12 @@ class ServerHealth:
         self._engine: Final = engine
         self.host: Final = host
         self.port: Final = port
-        self.condition = Condition.UP
+        self._become(Condition.UP)
         self.since = engine.now
         self.error: RouterError | None = None
         self.ban: Ban | None = None
         self.admin_ban: Ban | None = None
         self.is_paused = False
-        self.is_on_trial = False
         self.attempts = 0
         self.checks = 0
         self.failed_checks = 0
@@ -152,11 +152,6 @@ class ServerHealth:
     def settings(self) -> PoolSettings | None:
         """What checks go by; None if no pool uses the server."""
         return self.parts[-1].settings if self.parts else None
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it answers, as far as is known."""
-        return self.condition is Condition.UP and not self.is_on_trial
 
     @property
     def serves_reads(self) -> bool:
@@ -379,7 +374,7 @@ class ServerHealth:
 
     def _try_out(self) -> None:
         if self.condition is Condition.UP:
-            self.is_on_trial = True
+            self._become(Condition.UP, is_on_trial=True)
             self.doubt()
         self._changed()
 
@@ -405,6 +400,12 @@ class ServerHealth:
 
     # --- changes
 
+    def _become(self, condition: Condition, *, is_on_trial: bool = False) -> None:
+        self.condition = condition
+        self.is_on_trial = is_on_trial
+        # Asked for whoever waits for a connection: this is quicker than to see it then.
+        self.is_up = condition is Condition.UP and not is_on_trial
+
     def _note_failure(self) -> None:
         now = self._engine.now
         self._failures = self.recent_failures(now) + 1
@@ -414,8 +415,8 @@ class ServerHealth:
     def _fail(self, condition: Condition, error: RouterError) -> None:
         now = self._engine.now
         self._renew_ban(error.message, now)
-        was, self.condition, self.error = self.condition, condition, error
-        self.is_on_trial = False
+        was, self.error = self.condition, error
+        self._become(condition)
         if was is condition:
             return
         if was is Condition.UP:
@@ -451,8 +452,8 @@ class ServerHealth:
         if self.is_up:
             return
         now = self._engine.now
-        was, self.condition, self.error = self.condition, Condition.UP, None
-        self.is_on_trial = False
+        was, self.error = self.condition, None
+        self._become(Condition.UP)
         if self.ban is not None and (not self.ban.is_firm or self.ban.until <= now):
             self.ban = None
         if was is not Condition.UP:

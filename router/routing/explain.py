@@ -14,7 +14,7 @@ from ..errors import RouterError, RoutingError
 from .commands import worded
 from .decisions import UNBOUND
 from .fingerprint import UnknownLexeme, short_fingerprint_of
-from .firstwords import BEFORE, GAP, beginnings, may_begin
+from .firstwords import BEFORE, GAP
 from .limits import TooComplex
 from .lists import parameters_in
 from .types import Analysis, Role, Route, StatementVerdict, Verdict
@@ -59,7 +59,6 @@ _HEAD: Final = re.compile(
     rb"(?P<before>%(before)s)explain%(gap)s+route(?![\w.$])" % {b"before": BEFORE, b"gap": GAP},
     re.IGNORECASE,
 )
-_FIRST: Final = beginnings(b"explain")
 _PARAMETER: Final = re.compile(rb"(?<![\w$\x80-\xff])\$([0-9]{1,5})(?![0-9])")
 _QUOTED: Final = re.compile(rb'"[^"]*+"')
 
@@ -72,7 +71,7 @@ def explained(text: bytes) -> bytes | None:
     Raises:
         RoutingError: there is none (42601).
     """
-    match = _HEAD.match(text) if may_begin(text, _FIRST) else None
+    match = _HEAD.match(text)
     if match is None:
         return None
     rest = text[match.end() :]

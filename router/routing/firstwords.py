@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Final
 
@@ -24,6 +25,7 @@ LEADS: Final = frozenset(bytes((lead,)) for lead in b" \t\n\r\f\v/-;")
 """A text that begins with one of these may have BEFORE before its first word."""
 
 _LETTERS: Final = 3
+_BEFORE: Final = re.compile(BEFORE)
 
 
 def beginnings(*words: bytes) -> frozenset[bytes]:
@@ -40,5 +42,9 @@ def beginnings(*words: bytes) -> frozenset[bytes]:
 
 
 def may_begin(text: bytes, with_one_of: frozenset[bytes]) -> bool:
-    """Say whether a text may begin with words of these beginnings, or needs a longer look."""
-    return text[:_LETTERS] in with_one_of or text[:1] in LEADS
+    """Say whether the first word of a text has one of these beginnings."""
+    if text[:1] not in LEADS:
+        return text[:_LETTERS] in with_one_of
+    match = _BEFORE.match(text)
+    start = 0 if match is None else match.end()
+    return text[start : start + _LETTERS] in with_one_of

@@ -26,7 +26,7 @@ from ..protocol.messages import TEXT_OID
 from ..protocol.portals import Answer, Portal, bound, described, described_statement
 from ..protocol.prepared import Statement
 from ..routing import commands, explain
-from ..routing.firstwords import LEADS, beginnings
+from ..routing.firstwords import LEADS, beginnings, may_begin
 from ..routing.types import Analysis, Role
 from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
@@ -70,6 +70,7 @@ ANSWERED_BEGINNINGS: Final = beginnings(
     b"set", b"show", b"reset", b"explain", b"deallocate", b"discard"
 )
 ANSWERED_LEADS: Final = LEADS
+_EXPLAIN: Final = beginnings(b"explain")
 
 
 def may_concern(sql: bytes) -> bool:
@@ -291,7 +292,7 @@ def answered_query(sql: bytes) -> AnsweredStatement | None:
     wording = commands.worded(sql)
     if wording is not None:
         return RoutingCommand(wording)
-    explained = explain.explained(sql)
+    explained = explain.explained(sql) if may_begin(sql, _EXPLAIN) else None
     return None if explained is None else ExplainRoute(explained)
 
 
@@ -314,7 +315,7 @@ def answered_statement(
     wording = commands.worded(sql)
     if wording is not None:
         return RoutingCommand(wording, _types(body, int(wording.has_parameter)))
-    explained = explain.explained(sql)
+    explained = explain.explained(sql) if may_begin(sql, _EXPLAIN) else None
     if explained is not None:
         types = _types(body, explain.parameter_count(explained))
         return ExplainRoute(explained, types, body)

@@ -16,15 +16,21 @@ WORDS = beginnings(b"set", b"show", b"explain")
 @pytest.mark.parametrize(
     "text",
     [
-        *(b"set x", b"SET x", b"sEt", b"SHOW", b"showing", b"ExPlain", b" set", b"\n"),
-        *(b"-- x\nset", b"/* x */ set", b";set", b"\t\r\f\v"),
+        *(b"set x", b"SET x", b"sEt", b"SHOW", b"showing", b"ExPlain", b" set", b"\nshow"),
+        *(b"-- x\nset", b"/* x */ set", b";set", b"\t\r\f\v;SHOW", b" /* x *//**/--\r;;SET"),
     ],
 )
 def test_a_text_may_begin_with_one_of_the_words(text: bytes) -> None:
     assert may_begin(text, WORDS)
 
 
-@pytest.mark.parametrize("text", [b"", b"se", b"select", b"reset", b"(set", b"1", b"\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"se", b"select", b"reset", b"(set", b"1", b"\xff", b"\n", b"--set", b"/*set*/"),
+        *(b"/* set", b" select", b"/* x */ select", b"-/set", b"/* /* */ */ set", b"; se"),
+    ],
+)
 def test_most_texts_do_not(text: bytes) -> None:
     assert not may_begin(text, WORDS)
 
