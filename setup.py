@@ -87,6 +87,7 @@ MODULES = [
     "router/engine/link.py",
     "router/engine/loop.py",
     "router/pool/contracts.py",
+    "router/pool/calls.py",
     "router/pool/answer.py",
     "router/pool/leftovers.py",
     "router/pool/server.py",

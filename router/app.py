@@ -23,7 +23,7 @@ from .engine.gate import Gate
 from .engine.loop import Engine
 from .engine.tls import server_context
 from .engine.wire import KeepAlive
-from .errors import ConfigError, RouterError
+from .errors import ConfigError, RouterError, ServerLost
 from .plugins.inspector import inspector_of
 from .pool import checks, connect, names
 from .pool.planning import Action, plan_reload
@@ -94,13 +94,13 @@ class TaskConnector:
             server = await connect.open_server(self._engine, pool)
         except RouterError as error:
             failure = error
-            self._engine.run_in_round(lambda: pool.open_failed(failure))
+            self._engine.attempt(lambda: pool.open_failed(failure))
         except Exception:
             log.exception("cannot connect to %s", pool.address.label)
             bug = RouterError("internal error", hint="The log of the router has more.")
-            self._engine.run_in_round(lambda: pool.open_failed(bug))
+            self._engine.attempt(lambda: pool.open_failed(bug))
         else:
-            self._engine.run_in_round(lambda: pool.opened(server, generation))
+            self._engine.attempt(lambda: _hand_over(pool, server, generation))
 
     def cancel(self, server: ServerConnection) -> None:
         """Send a cancel request in a task."""
@@ -110,16 +110,27 @@ class TaskConnector:
     async def _cancel(self, server: ServerConnection) -> None:
         try:
             await connect.send_cancel(server)
+        except Exception:
+            log.exception("cannot send a cancel request to %s", server.pool.address.label)
         finally:
             self._cancelling -= 1
             self._delivered.set()
             self._delivered = trio.Event()
-            self._engine.run_in_round(lambda: server.pool.cancel_done(server))
+            self._engine.attempt(lambda: server.pool.cancel_done(server))
 
     async def settle(self) -> None:
         """Wait until all cancel requests have been delivered."""
         while self._cancelling:
             await self._delivered.wait()
+
+
+def _hand_over(pool: AddressPool, server: ServerConnection, generation: int) -> None:
+    """Give a pool the connection that it has asked for."""
+    try:
+        pool.opened(server, generation)
+    except Exception:
+        server.fail(ServerLost("internal error"))  # or it would be nobody's, and count
+        raise
 
 
 class Admins:
@@ -298,8 +309,8 @@ class Router:
         Or else servers would finish what nobody waits for.
         """
         self.login.draining = self.login.closing = True
-        self.engine.run_in_round(self.clients.expel)
-        self.engine.run_in_round(self.admins.expel)
+        self.engine.attempt(self.clients.expel)
+        self.engine.attempt(self.admins.expel)
         with trio.move_on_after(_CANCEL_PATIENCE):
             await self._connector.settle()
 
@@ -309,7 +320,7 @@ class Router:
             due = trio.current_time() + _UPKEEP
             await trio.sleep_until(due)
             self.engine.delays.add(max(trio.current_time() - due, 0.0))
-            self.engine.run_in_round(self.registry.maintain)
+            self.engine.attempt(self.registry.maintain)
             self.supervisor.alive()
 
     async def watch_config(self) -> None:
@@ -341,7 +352,7 @@ class Router:
 
     def close(self) -> None:
         """Close all connections."""
-        self.engine.run_in_round(self.registry.close)
+        self.engine.attempt(self.registry.close)
         self.engine.close()
 
     # --- the admin database
@@ -551,3 +562,5 @@ def reload_logged(reload: Callable[[], None]) -> None:
         reload()
     except ConfigError as error:
         log.error("reload failed, the old configuration stays: %s", error.line)
+    except Exception:
+        log.exception("internal error during a reload")

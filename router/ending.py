@@ -99,7 +99,7 @@ class Ending:
             await self._news.wait()
         while len(self._clients) and self.mode is not Mode.NOW:
             if self.mode is Mode.TRANSACTIONS:
-                self._engine.run_in_round(self._clients.drain)
+                self._engine.attempt(self._clients.drain)
                 if not len(self._clients):
                     break
             if self._deadline is not None and trio.current_time() >= self._deadline:

@@ -141,6 +141,7 @@ def test_a_layer_does_without_trio(part: str) -> None:
 CIRCLES = {
     "pool": {
         "address_pool",
+        "calls",
         "catalogue",
         "cleaning",
         "contracts",

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientError
+from ..pool import calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,7 +78,7 @@ class Verbs:
     def _end(sessions: Iterable[Session]) -> None:
         for session in list(sessions):
             log.info("client %s: ended by an administrator", session.client.peer)
-            session.expel()
+            calls.expel(session)
 
     def ban(self, server: str, seconds: float) -> list[ServerHealth]:
         """Leave out a server as a replica; returns those which an administrator had not.

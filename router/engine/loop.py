@@ -26,6 +26,7 @@ import math
 import select
 import time
 from collections import deque
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -193,7 +194,7 @@ class Engine:
             callback = timer.callback
             if callback is not None:
                 self.delays.add(self._now - when)
-                self._guard(callback)
+                _attempt(callback)
         self._due = timers[0][0] if timers else math.inf
 
     # --- the task
@@ -302,25 +303,29 @@ class Engine:
 
     def run_for(self, link: Driven, work: Callable[[], None]) -> None:
         """Do what `run_in_round` does, for a link that is closed if the work has a bug."""
-        self._round(_attempt, link, work)
+        self._round(_run_for, link, work)
 
-    @staticmethod
-    def _guard(callback: Callable[[], None]) -> None:
-        # One client's bug must not take the others down.
-        try:
-            callback()
-        except Exception:
-            log.exception("internal error")
+    def attempt(self, work: Callable[[], None]) -> None:
+        """Do the same for what nobody can act on if it has a bug: that is logged."""
+        self._round(_attempt, work)
 
     def close(self) -> None:
         """Close every link and the epoll."""
         self._turns.clear()
         for link in self.links():
-            link.abort("shutting down")
+            _attempt(partial(link.abort, "shutting down"))
         self._epoll.close()
 
 
-def _attempt(link: Driven, work: Callable[[], None]) -> None:
+def _attempt(work: Callable[[], None]) -> None:
+    # One client's bug must not take the others down.
+    try:
+        work()
+    except Exception:
+        log.exception("internal error")
+
+
+def _run_for(link: Driven, work: Callable[[], None]) -> None:
     try:
         work()
     except Exception:
@@ -330,10 +335,7 @@ def _attempt(link: Driven, work: Callable[[], None]) -> None:
 def _give_up(link: Driven) -> None:
     """Close a link that has failed, whose handler may fail to hear of it, too."""
     log.exception("internal error, closing %r", link)
-    try:
-        link.abort("internal error")
-    except Exception:
-        log.exception("internal error, %r is closed", link)
+    _attempt(partial(link.abort, "internal error"))
 
 
 def _nothing() -> None:

@@ -23,7 +23,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..stats import Counters
-from . import cleaning, moving, refusals, upkeep
+from . import calls, cleaning, moving, refusals, upkeep
 from .health import Ban, ServerHealth
 from .quotas import Quotas, Shares
 from .reserve import Reserve
@@ -317,7 +317,7 @@ class AddressPool:
                 moving.move_on(self, waiter, following, now)
             else:
                 self.engine.timeouts.note("query_wait")
-                waiter.client.checkout_failed(refusals.timeout(self, waiter.since, now))
+                calls.disappoint(waiter.client, refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
 
     def _hand_over(self, server: ServerConnection) -> bool:
@@ -326,7 +326,7 @@ class AddressPool:
             waiter = self.waiters.popleft()
             waiter.pool = None
             self.counters.wait_time += self.engine.now - waiter.since
-            if waiter.client.take_server(server):
+            if calls.hand(waiter.client, server):
                 return True
         return False
 
@@ -578,7 +578,7 @@ class AddressPool:
             server.close()
         for waiter in list(self.waiters):
             waiter.cancel()
-            waiter.client.ask_anew()
+            calls.have_ask_anew(waiter.client)
 
     def leave(self) -> None:
         """Nothing of it is left: what it shares with others is their affair."""

@@ -61,7 +61,10 @@ async def _watch(engine: Engine, health: ServerHealth, watched: set[ServerHealth
                 await health.wanted.wait()
             if not health.parts:
                 break
-            await check(engine, health)
+            try:
+                await check(engine, health)
+            except Exception:
+                log.exception("cannot check %s", health.name)
             await trio.sleep(health.least_pause)
     finally:
         watched.discard(health)
@@ -97,7 +100,7 @@ async def check(engine: Engine, health: ServerHealth) -> None:
             else:
                 health.answered_at(ip)
 
-    engine.run_in_round(tell)
+    engine.attempt(tell)
 
 
 async def _addresses(part: AddressPool) -> list[str]:

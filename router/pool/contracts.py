@@ -110,6 +110,10 @@ class PoolClient(ReplySink):
         """Send the client away, whatever it is doing; by default for a shutdown."""
         raise NotImplementedError
 
+    def give_up(self) -> None:
+        """Its code has raised what it must not: it ends, and so does its connection."""
+        raise NotImplementedError
+
     def server_ready(self) -> None:
         """The server takes input again, or has answered something of the router's own."""
         raise NotImplementedError

@@ -185,7 +185,7 @@ class Discovery:
                 log.exception("cannot ask Patroni at %s", printable(url))
                 error = "internal error"
             else:
-                self._engine.run_in_round(partial(self._answered, cluster, url, members))
+                self._engine.attempt(partial(self._answered, cluster, url, members))
                 return
             first_error = first_error or f"{url}: {error}"
         self._unanswered(cluster, first_error)

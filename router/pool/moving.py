@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import calls
+
 if TYPE_CHECKING:
     from ..errors import RouterError
     from .address_pool import AddressPool
@@ -35,7 +37,7 @@ def disappoint(pool: AddressPool, error: RouterError | None, now: float) -> None
     for waiter in waiting:
         waiter.pool = None
     for waiter in waiting:
-        waiter.client.checkout_failed(error)
+        calls.disappoint(waiter.client, error)
 
 
 def following(pool: AddressPool, waiter: Waiter) -> AddressPool | None:
@@ -72,5 +74,5 @@ def move_on(pool: AddressPool, waiter: Waiter, to: AddressPool, now: float) -> N
         patience = settings.query_wait_timeout or settings.connect_timeout
         waiter.deadline = min(now + patience, last)
         to.enqueue(waiter)
-    elif not waiter.client.take_server(server):
+    elif not calls.hand(waiter.client, server):
         to.release(server)

@@ -67,7 +67,7 @@ async def watch(
             if now is None:
                 continue
             if host in before:
-                engine.run_in_round(partial(_end_old, healths, host, before[host] | now))
+                engine.attempt(partial(_end_old, healths, host, before[host] | now))
             before[host] = now
 
 

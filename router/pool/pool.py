@@ -431,27 +431,33 @@ class Pool:
         self._news.set()
         self._news = trio.Event()
 
-    async def wait_ready(self) -> None:
+    async def wait_ready(self) -> bool:
         """Wait until a server has told the parameters that clients get at login.
+
+        Returns:
+            False if the pool has been retired meanwhile: another one may be there now.
 
         Raises:
             ServerUnavailable: no server can be reached; the cause of the last attempt is in it.
             PoolError: other pools have all connections that there may be.
         """
         pools, is_first = self.address_pools(), False
-        while not self.parameters and all(pool.paused for pool in pools):
+        while not (self.parameters or self.retired) and all(pool.paused for pool in pools):
             await self._news.wait()
-        if not self.parameters:
+        if not (self.parameters or self.retired):
             for address_pool in pools:
                 address_pool.open_spare()
             is_first = True
         with trio.move_on_after(self.settings.server_login_timeout):
-            while (not self.parameters or (is_first and not self._is_told)) and any(
-                pool.connecting or pool.shares.spare_since is not None for pool in pools
+            while (
+                not self.retired
+                and (not self.parameters or (is_first and not self._is_told))
+                and any(p.connecting or p.shares.spare_since is not None for p in pools)
             ):
                 await self._news.wait()
-        if not self.parameters:
+        if not (self.parameters or self.retired):
             raise refusals.down(pools, self._engine.now)
+        return not self.retired
 
     @property
     def _is_told(self) -> bool:
@@ -560,6 +566,7 @@ class Pool:
             address_pool.retire()
         for catch_up in self._catch_ups.values():
             catch_up.dismiss()
+        self._tell_news()
 
     def close(self) -> None:
         """Close all connections at once."""

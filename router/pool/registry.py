@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..routing.router import QueryRouter
@@ -188,12 +189,10 @@ class PoolRegistry:
     def maintain(self) -> None:
         """Upkeep; call it about every second, inside a round of the engine."""
         now = self._engine.now
-        for pool in self._pools.values():
-            pool.maintain(now)
-        for pool in self._retired:
-            pool.maintain(now)
+        for pool in (*self._pools.values(), *self._retired):
+            self._engine.attempt(partial(pool.maintain, now))
         for health in self.healths:
-            health.look(now)
+            self._engine.attempt(partial(health.look, now))
         done = [
             pool for pool in self._retired if not any(part.size for part in pool.all_parts())
         ]

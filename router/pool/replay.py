@@ -22,6 +22,7 @@ from ..printable import printable
 from ..protocol import messages
 from ..protocol.segments import Segment
 from ..routing.positions import UNKNOWN, Position
+from . import calls
 from .answer import CollectedAnswer
 from .contracts import PoolClient, Waiter
 from .server import ServerState
@@ -194,7 +195,7 @@ class CatchUp:
     def _wake(self, late: LateRead) -> None:
         if late in self._reads:
             del self._reads[late]
-            late.client.ask_anew()
+            calls.have_ask_anew(late.client)
 
     def _watch(self) -> None:
         if self._timer is not None or not self._reads:

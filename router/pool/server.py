@@ -15,6 +15,7 @@ from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
+from . import calls
 from .answer import Foregoer
 from .contracts import Loss, PoolClient
 
@@ -523,11 +524,9 @@ class ServerConnection(BackendStream):
         self.close()
         for client in affected:
             segments = [segment for segment in unanswered if segment.sink is client]
-            client.server_lost(
-                error,
-                Loss(self, segments, is_unsent=is_unsent),
-                can_tell=client is not listener or not heard_all,
-            )
+            loss = Loss(self, segments, is_unsent=is_unsent)
+            can_tell = client is not listener or not heard_all
+            calls.lose(client, error, loss, can_tell=can_tell)
 
     def close(self) -> None:
         """Close the connection, politely if it is idle; harmless when closed already."""

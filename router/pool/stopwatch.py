@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientTimeout
+from . import calls
 
 if TYPE_CHECKING:
     from ..engine.loop import Engine, Timer
@@ -89,5 +90,5 @@ class Stopwatch:
         log.warning("%r: transaction_timeout is over, ending the client", server)
         self._engine.timeouts.note("transaction")
         text = "terminating connection due to transaction timeout"
-        client.expel(ClientTimeout(text, sqlstate="25P04"))
+        calls.expel(client, ClientTimeout(text, sqlstate="25P04"))
         return math.inf

@@ -6,6 +6,7 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from ..pool import calls
 from ..stats import ClientSnapshot, microseconds
 
 if TYPE_CHECKING:
@@ -62,12 +63,15 @@ class Clients:
     def drain(self) -> None:
         """Let all sessions go as soon as they are outside of a transaction."""
         for session in list(self._sessions.values()):
-            session.drain()
+            try:
+                session.drain()
+            except Exception:
+                calls.give_up(session)
 
     def expel(self) -> None:
         """Send all away at once."""
         for session in list(self._sessions.values()):
-            session.expel()
+            calls.expel(session)
 
     def snapshots(self, now: float) -> list[ClientSnapshot]:
         """The rows of SHOW CLIENTS."""

@@ -267,7 +267,7 @@ class Login:
 
     def cancel(self, pid: int, secret: bytes) -> None:
         """Act on a cancel request, or have somebody else see whether it is for him."""
-        self._engine.run_in_round(lambda: self._cancel(pid, secret))
+        self._engine.attempt(lambda: self._cancel(pid, secret))
 
     def _cancel(self, pid: int, secret: bytes) -> None:
         if self._clients.cancel(pid, secret):
@@ -347,11 +347,7 @@ class Login:
             raise ShuttingDown
         self.admission.check(self.config.general.max_client_conn)
         await self._authenticate(wire, packet.user, packet.database)
-        pool = self._pools.get(packet.database, packet.user)
-        if pool is None:  # gone while the client was proving who it is
-            raise AuthenticationError(
-                f'password authentication failed for user "{packet.user}"'
-            )
+        pool = self._pool_for(packet)
         self._pools.control.check_enabled(packet.database)
         self.admission.admit(pool, self.config.general.max_client_conn)
         try:
@@ -360,11 +356,20 @@ class Login:
             self.admission.leave(pool.database, pool.user)
             raise
 
+    def _pool_for(self, packet: StartupMessage) -> Pool:
+        pool = self._pools.get(packet.database, packet.user)
+        if pool is None:  # gone while the client was proving who it is, or waited
+            raise AuthenticationError(
+                f'password authentication failed for user "{packet.user}"'
+            )
+        return pool
+
     async def _begin(self, wire: Wire, packet: StartupMessage, pool: Pool) -> bool:
         settings = _settings(packet)
         if self.config.general.application_name_add_host:
             settings["application_name"] = _with_host(settings, wire.peer)
-        await pool.wait_ready()
+        while not await pool.wait_ready():
+            pool = self._pool_for(packet)
         pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
         overlay = {
             TRACKED[name]: as_reported(name, value, pool.parameters)
@@ -389,8 +394,8 @@ class Login:
         await wire.send(_welcome({**pool.parameters, **overlay}, pid, secret))
         level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
         log.log(level, "client %s: connected to %s as %s", wire.peer, pool.database, pool.user)
-        self._clients.add(session)
         session.client.link = link = wire.into_link(self._engine, session)
+        self._clients.add(session)
         _start(link, wire)
         if self.draining:
             self._engine.run_for(link, session.drain)

@@ -15,6 +15,7 @@ and the server's error is replaced by ours.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from .client_routing import ClientRouting
     from .names import Names
     from .operation import Operation
+
+log = logging.getLogger("router.session")
 
 # A Bind to a statement that cannot exist: no serial number is 0.
 POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
@@ -215,6 +218,13 @@ class Script:
 
     def give_back(self, server: ServerConnection, *, polite: bool) -> None:
         """Give the server back in whatever state it is."""
+        try:
+            self._give_back(server, polite=polite)
+        except Exception:
+            log.exception("internal error, closing %r", server)
+            server.close()
+
+    def _give_back(self, server: ServerConnection, *, polite: bool) -> None:
         if not server.queue:
             server.pool.release(server)
             return

@@ -19,6 +19,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
+from ..pool import calls
 from ..pool.contracts import PoolClient
 from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
@@ -31,7 +32,7 @@ from .lease import Lease
 from .long import LongMessages
 from .resend import Resend, last_words
 from .simple import SimpleProtocol
-from .timeouts import ClientWatch, IdleWatch
+from .timeouts import ClientWatch, HeldWatch, IdleWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
-_HOLD_TIME: Final = 0.005  # a batch is held so long for what is still to come, in seconds
 _MAX_PIPELINE: Final = 2000  # segments of one client that may be on their way at a time
 
 
@@ -65,11 +65,10 @@ class Session(PoolClient):
 
     __slots__ = (
         "_client_watch",
-        "_draining",
         "_engine",
         "_failures",
+        "_held",
         "_idle_watch",
-        "_is_held_for_more",
         "_is_working",
         "_on_end",
         "_was_reset",
@@ -108,12 +107,11 @@ class Session(PoolClient):
         self.resend: Final = Resend(self.client, self.routing, self.batch)
         self.stream: Final = ClientStream()
         self._is_working = False
-        self._is_held_for_more = False  # a timer will send what there is of a batch
+        self._held: Final = HeldWatch(engine, self._send_held)
         self._failures: Final = Failures(self.client, self.lease)
         self._idle_watch: Final = IdleWatch(self.lease, self.end_with)
         self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
         self._was_reset = False  # all settings, by a segment that may still fail
-        self._draining = False
 
     def __repr__(self) -> str:
         return f"<Session {self.client.pid} {self.lease.pool!r} {self.lease.state.value}>"
@@ -168,6 +166,8 @@ class Session(PoolClient):
             self._act_on_all()
         except ClientProtocolError as error:
             self.end_with(error)
+        except Exception:
+            calls.give_up(self)
         finally:
             self._is_working = False
         link, stream = self.client.link, self.stream
@@ -178,10 +178,10 @@ class Session(PoolClient):
         elif stream.is_full:
             link.pause()
         elif stream.kind != codes.QUERY and self.batch.is_holding:
-            self._limit_holding()
+            self._held.more_may_come()
         if self.lease.deferred is not None:
             self._idle_watch.heard()
-        elif self._draining:
+        elif self.lease.draining:
             self._leave_if_idle()
 
     def _act_on_all(self) -> None:
@@ -278,21 +278,16 @@ class Session(PoolClient):
         if link is not None and not self.stream.is_full:
             link.resume()
 
-    def _limit_holding(self) -> None:
-        """PostgreSQL acts on each message at once: do not let it wait for a Sync for long."""
-        if not self._is_held_for_more:
-            self._is_held_for_more = True
-            self._engine.call_later(_HOLD_TIME, self._send_held)
-
     def _send_held(self) -> None:
         """Send what there is of a batch: its errors may be what the client waits for."""
-        self._is_held_for_more = False
         if self.client.closed or (self.lease.pool.retired and not self._has_pool()):
             return
         try:
             self.batch.send_held()
         except RouterError as error:
             self._failed(error)
+        except Exception:
+            calls.give_up(self)
 
     def _has_pool(self) -> bool:
         """See to it that the pool is one that serves; without one, the session ends."""
@@ -301,8 +296,10 @@ class Session(PoolClient):
             return True
         try:
             if lease.renew_pool():
+                pool = lease.pool
+                self.client.ledger = self._engine.faults.ledger(pool.database, pool.user)
                 self.routing.set_pipelining()
-                self.batch.names.renames |= lease.pool.renames_statements
+                self.batch.names.renames |= pool.renames_statements
                 self.batch.rebind()
         except RoutingError as error:
             self.end_with(error)
@@ -460,7 +457,7 @@ class Session(PoolClient):
             self._idle_watch.heard()
         if self.resend.waiting:
             self._send_again()
-        elif self._draining and lease.server is None:
+        elif lease.draining and lease.server is None:
             self._leave_if_idle()
         elif self.stream.has_declined:
             self._resume()
@@ -488,7 +485,7 @@ class Session(PoolClient):
             self.batch.rebind()
         if self.lease.settle(server, found):
             self.routing.state.prepared.clear()
-        if self._draining:
+        if self.lease.draining:
             self._leave_if_idle()
         self._send_again()
 
@@ -545,7 +542,7 @@ class Session(PoolClient):
 
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""
-        self._draining = self.lease.draining = True
+        self.lease.draining = True
         self._leave_if_idle()
 
     def _leave_if_idle(self) -> None:
@@ -565,6 +562,12 @@ class Session(PoolClient):
         told = messages.error_from(error, severity="FATAL") if can_tell else b""
         self._end(error.message, told)
 
+    def give_up(self) -> None:
+        """Its code has failed: nobody knows what its server has been sent."""
+        if self.lease.server is not None:
+            self.lease.server.close()
+        self._leave("internal error", polite=False)
+
     def end_with(self, error: RouterError) -> None:
         """Close the connection with an error."""
         if error.sqlstate != "57P01":  # a shutdown is logged once, for all
@@ -579,11 +582,7 @@ class Session(PoolClient):
             self._leave(reason, polite=False)
 
     def _leave(self, reason: str, *, polite: bool) -> None:
-        """End the session; a `polite` client lets the server finish what it was asked.
-
-        Whatever ends a session comes here, the one place where the client's server is given
-        back, abandoned or closed.
-        """
+        """End the session, all ways of it; a `polite` client lets its server finish."""
         client = self.client
         if client.closed:
             return

@@ -1,4 +1,4 @@
-"""How long a client may say nothing, in a transaction and outside of one."""
+"""How long a client may say nothing, and how long what it has said may be held."""
 
 from __future__ import annotations
 
@@ -10,8 +10,34 @@ from ..protocol import codes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine.loop import Timer
+    from ..engine.loop import Engine, Timer
     from .lease import Lease
+
+_HOLD_TIME: Final = 0.005  # a batch is held so long for what is still to come, in seconds
+
+
+class HeldWatch:
+    """Has a batch sent that is not complete when it has been held for long enough.
+
+    PostgreSQL acts on each message at once: a client may wait for the answer to one.
+    """
+
+    __slots__ = ("_engine", "_is_running", "_send")
+
+    def __init__(self, engine: Engine, send: Callable[[], None]) -> None:
+        self._engine: Final = engine
+        self._send: Final = send
+        self._is_running = False
+
+    def more_may_come(self) -> None:
+        """There is something to be held."""
+        if not self._is_running:
+            self._is_running = True
+            self._engine.call_later(_HOLD_TIME, self._end)
+
+    def _end(self) -> None:
+        self._is_running = False
+        self._send()
 
 
 class IdleWatch:

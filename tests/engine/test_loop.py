@@ -129,6 +129,89 @@ async def test_a_handler_that_fails_costs_its_own_link_only(
     assert "a bug" in caplog.text
 
 
+class Broken(Recorder):
+    """Fails whatever it is told."""
+
+    def on_data(self, data: bytes) -> None:
+        super().on_data(data)
+        raise ValueError("a bug")
+
+    def on_closed(self, reason: str) -> None:
+        super().on_closed(reason)
+        raise ValueError("another bug")
+
+    def on_drained(self) -> None:
+        super().on_drained()
+        raise ValueError("a third bug")
+
+
+async def test_a_handler_that_fails_when_it_is_given_up_costs_its_own_link_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine)
+        broken, handler, other = linked(engine, Broken())
+        await other.send(b"x")
+        assert await receive(other, 1) == b""
+        await peer.send(b"y")
+        await recorder.wait_until(lambda r: r.data == b"y")
+        assert (broken.closed, link.closed) == (True, False)
+        assert handler.reasons == ["internal error"]
+    assert "another bug" in caplog.text
+
+
+async def test_who_writes_is_not_concerned_by_a_handler_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_engine() as engine:
+        broken, handler, _ = linked(engine, Broken())
+        broken.congested = True
+        broken.write(b"x")
+        assert broken.closed
+        assert (handler.drained, handler.reasons) == (1, ["internal error"])
+    assert "a third bug" in caplog.text
+
+
+async def test_work_for_a_link_that_fails_costs_that_link_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_engine() as engine:
+        link, _, peer = linked(engine)
+        broken, handler, _ = linked(engine)
+
+        def work() -> None:
+            link.write(b"y")
+            raise ValueError("a bug")
+
+        engine.run_for(broken, work)
+        assert (broken.closed, handler.reasons) == (True, ["internal error"])
+        assert await receive(peer, 1) == b"y"
+    assert "a bug" in caplog.text
+
+
+async def test_an_attempt_that_fails_is_logged_and_what_it_wrote_is_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_engine() as engine:
+        link, _, peer = linked(engine)
+
+        def work() -> None:
+            link.write(b"y")
+            raise ValueError("a bug")
+
+        engine.attempt(work)
+        assert await receive(peer, 1) == b"y"
+    assert "a bug" in caplog.text
+
+
+async def test_links_are_closed_with_the_engine_whatever_their_handlers_do() -> None:
+    async with running_engine() as engine:
+        links = [linked(engine, handler)[0] for handler in (Broken(), None, Broken())]
+        engine.close()
+        assert all(link.closed for link in links)
+        assert engine.links() == []
+
+
 async def test_trio_gets_its_turn_while_traffic_lasts() -> None:
     class Answering(Recorder):
         def on_data(self, data: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.cluster.server import StopMode
 from tests.support.router import PoolText, config_text, servers_of, wait_until
-from tests.support.wire import WireClient, query
+from tests.support.wire import Ended, WireClient, query, startup
 
 from .conftest import CHECKS
 from .test_replicas import PORT, SPLITTING, health_of, on, ports
@@ -189,6 +189,44 @@ def test_who_logs_in_to_a_pool_whose_only_server_is_paused_waits(
         assert found == []
     thread.join()
     assert found == ["1"]
+
+
+@pytest.mark.parametrize("is_gone", [False, True], ids=["replaced", "gone"])
+def test_who_logs_in_to_a_paused_pool_that_a_reload_replaces_waits_for_the_new_one(
+    postgres: Server, start_router: Start, is_gone: bool
+) -> None:
+    entry, general = [(postgres.host, postgres.port, "primary")], "validate_config = false\n"
+    pools = {"db": PoolText([entry]), "other": PoolText([entry])}
+    router = start_router(pools, general)
+    router.admin("PAUSE db")
+    found: list[str] = []
+
+    def log_in() -> None:
+        with WireClient(router.port) as client:
+            client.send(startup({"user": "postgres", "database": "db"}))
+            try:
+                client.read_until("Z")
+                found.append(client.value("SELECT 1"))
+            except Ended as refusal:
+                found.append(str(refusal))
+
+    def is_waiting() -> bool:
+        rows = router.admin("SHOW LIMITS")
+        return any(row["limit"] == "max_client_conn" and row["used"] == "1" for row in rows)
+
+    thread = threading.Thread(target=log_in)
+    thread.start()
+    wait_until("it logs in", is_waiting)
+    pools["db"].options = "prepared_statements_cache_size = 7\n"
+    if is_gone:
+        del pools["db"]
+    router.reload(config_text(router.port, pools, general))
+    if not is_gone:
+        assert found == []
+        router.admin("RESUME db")
+    thread.join()
+    [outcome] = found
+    assert "28P01" in outcome if is_gone else outcome == "1"
 
 
 def test_who_waits_for_a_paused_primary_goes_to_the_one_that_is_promoted(

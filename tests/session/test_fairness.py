@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.protocol.frontend import TURN
-from router.session.session import _HOLD_TIME
+from router.session.timeouts import _HOLD_TIME
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import FLUSH, SYNC, bind, execute, kinds, parse, query, rows, run
 
@@ -142,7 +142,7 @@ def test_a_batch_that_comes_in_pieces_is_sent_as_one_if_they_come_soon() -> None
     assert kinds(harness.ask(client, SYNC)) == "12DCZ"
     # The timer finds nothing.
     harness.engine.advance(_HOLD_TIME)
-    assert not client.session._is_held_for_more
+    assert not client.session._held._is_running
     harness.check()
 
 

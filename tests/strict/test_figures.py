@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.router import PoolText, RouterProcess, primary_of, wait_until
-from tests.support.wire import WireClient, query
+from tests.support.router import PoolText, RouterProcess, config_text, primary_of, wait_until
+from tests.support.wire import WireClient, query, sqlstates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,3 +75,19 @@ def test_a_pool_that_is_overwhelmed_has_clients_that_wait_and_none_that_are_idle
     assert (row["cl_active"], row["cl_idle"], row["cl_waiting"]) == ("0", "4", "0")
     assert (row["sv_active"], row["sv_idle"]) == ("0", "2")
     assert (row["maxwait"], row["maxwait_us"]) == ("0", "0")
+
+
+def test_errors_of_clients_count_in_a_pool_that_was_dropped_and_has_come_back(
+    router: RouterProcess, clients: list[WireClient], postgres: Server
+) -> None:
+    entry = primary_of(postgres)
+    for pools in ({"other": PoolText([entry])}, {"db": PoolText([entry])}):
+        router.reload(config_text(router.port, pools))
+    for client in clients:
+        assert sqlstates(client.ask(query("SET SHARD TO 'x'"))) == ["22023"]
+
+    def counted() -> int:
+        rows = router.admin("SHOW ERRORS")
+        return sum(int(row["count"]) for row in rows if row["database"] == "db")
+
+    assert counted() == len(clients)

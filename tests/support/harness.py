@@ -60,6 +60,7 @@ class FakeEngine(Engine):
         self.delays = Histogram()
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
+        self._in_round = True
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Note a timer."""

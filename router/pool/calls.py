@@ -1,0 +1,64 @@
+"""Calls to clients by code that serves others as well: one that fails ends its client alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..errors import RouterError
+    from .contracts import Loss, PoolClient
+    from .server import ServerConnection
+
+log = logging.getLogger("router.pool")
+
+
+def hand(client: PoolClient, server: ServerConnection) -> bool:
+    """Give a client the connection that it waits for; False if it does not want it any more."""
+    try:
+        return client.take_server(server)
+    except Exception:
+        server.close()  # nobody knows what it was about to be sent
+        give_up(client)
+        return True
+
+
+def disappoint(client: PoolClient, error: RouterError) -> None:
+    """Tell a client that waits that there will be no connection."""
+    try:
+        client.checkout_failed(error)
+    except Exception:
+        give_up(client)
+
+
+def have_ask_anew(client: PoolClient) -> None:
+    """Tell a client that waits that its place is gone."""
+    try:
+        client.ask_anew()
+    except Exception:
+        give_up(client)
+
+
+def lose(client: PoolClient, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
+    """Tell a client that its connection to a server is gone."""
+    try:
+        client.server_lost(error, loss, can_tell=can_tell)
+    except Exception:
+        give_up(client)
+
+
+def expel(client: PoolClient, error: RouterError | None = None) -> None:
+    """Send a client away, by default for a shutdown."""
+    try:
+        client.expel(error)
+    except Exception:
+        log.exception("internal error, %r does not leave", client)
+
+
+def give_up(client: PoolClient) -> None:
+    """Called where something that a client must not raise has just been caught."""
+    log.exception("internal error, ending %r", client)
+    try:
+        client.give_up()
+    except Exception:
+        log.exception("internal error, %r does not leave", client)

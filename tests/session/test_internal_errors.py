@@ -1,0 +1,192 @@
+"""Bugs, made on purpose at all places where a client's code leaves it: they end that one alone.
+
+What raises are links, which the code of a client calls wherever it writes, in whatever order.
+The harness stands in for the engine, which gives up a link whose handler raises.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.harness import FakeClient, FakeLink, Harness, read_messages
+from tests.support.wire import SYNC, kinds, query, rows, run
+
+from .test_departures import MOMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.harness import FakeServer
+
+
+class Fuse:
+    """Raises when it has been asked so many times."""
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+
+    def burn(self) -> None:
+        """Count."""
+        self.left -= 1
+        if self.left == 0:
+            raise ZeroDivisionError("a bug")
+
+    @property
+    def is_blown(self) -> bool:
+        """Whether it has raised."""
+        return self.left <= 0
+
+
+class FusedLink(FakeLink):
+    """A link that raises when its fuse blows."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__()
+        self._fuse = fuse
+
+    def write(self, data: bytes) -> None:
+        self._fuse.burn()
+        super().write(data)
+
+    def pause(self) -> None:
+        self._fuse.burn()
+        super().pause()
+
+    def resume(self) -> None:
+        self._fuse.burn()
+        super().resume()
+
+    def defer(self) -> None:
+        self._fuse.burn()
+        super().defer()
+
+
+class Engine:
+    """Gives a link up whose handler raises, as the engine does."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._harness = harness
+
+    def run(self) -> None:
+        """Let everything happen that can."""
+        while self._step():
+            pass
+        for client in self._harness.clients:
+            client.receive()
+
+    def _step(self) -> bool:
+        moved, harness = False, self._harness
+        for client in harness.clients:
+            moved |= self._guarded(client, client.deliver)
+        while harness.opening:
+            harness.accept()
+            moved = True
+        for server in harness.live_servers():
+            moved |= server.work()
+            moved |= self._guarded(server, server.answer)
+        while harness.cancelling:
+            harness.deliver_cancel()
+            moved = True
+        return moved
+
+    @staticmethod
+    def _guarded(end: FakeClient | FakeServer, work: Callable[[], bool]) -> bool:
+        try:
+            return work()
+        except ZeroDivisionError:
+            if not end.link.closed:
+                end.link.closed = True
+                handler = end.session if isinstance(end, FakeClient) else end.connection
+                handler.on_closed("internal error")
+            return True
+
+
+def begin(moment: tuple[bytes, ...], fuse: Fuse) -> tuple[Harness, Engine, FakeClient]:
+    """Bring a client to a moment in the life of its session, unless the fuse blows before."""
+    harness = Harness(pool_size=1)
+    engine, client = Engine(harness), harness.connect()
+    client.link = client.session.client.link = FusedLink(fuse)
+    for message in moment:
+        client.unread += message
+        engine.run()
+    return harness, engine, client
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+def test_wherever_a_client_fails_the_next_one_is_served_and_finds_nothing_of_it(
+    moment: tuple[bytes, ...],
+) -> None:
+    length = 0
+    while True:
+        length += 1
+        fuse = Fuse(length)
+        harness, engine, client = begin(moment, fuse)
+        heir = harness.connect()
+        heir.unread += query("SHOW application_name")
+        engine.run()
+        client.unread += query("ROLLBACK") + query("SELECT more")
+        engine.run()
+        for server in harness.live_servers():
+            server.model.wake()
+        if not fuse.is_blown:
+            break
+        engine.run()
+        # Or else what it was doing has been sent again.
+        assert client.ended.endswith("internal error") or client.session.lease.is_free
+        assert rows(read_messages(heir.got)) == [[b"SHOW application_name is pgcat"]], length
+        assert kinds(harness.ask(heir, run("SELECT y") + SYNC)) == "12TDCZ"
+        harness.check()
+        heir.leave()
+        harness.run()
+        assert len(harness.part.active) == len(harness.part.tested) == 0
+    assert length > 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_those_that_wait_behind_one_that_fails_are_served(count: int) -> None:
+    harness = Harness(pool_size=1)
+    holder = harness.connect()
+    harness.ask(holder, query("BEGIN"))
+    broken = [harness.connect() for _ in range(count)]
+    heir = harness.connect()
+    for client in broken:
+        client.send(query("SELECT x"))
+        client.link = client.session.client.link = FusedLink(Fuse(1))
+    heir.send(query("SELECT y"))
+    assert kinds(harness.ask(holder, query("COMMIT"))) == "CZ"
+    assert [client.ended for client in broken] == ["internal error"] * count
+    assert rows(read_messages(heir.got)) == [[b"SELECT y"]]
+    assert kinds(harness.ask(holder, query("SELECT z"))) == "TDCZ"
+    harness.check()
+
+
+def test_those_that_time_out_behind_one_that_fails_are_told() -> None:
+    harness = Harness(pool_size=1)
+    holder = harness.connect()
+    harness.ask(holder, query("BEGIN"))
+    broken, other = harness.connect(), harness.connect()
+    broken.send(query("SELECT x"))
+    broken.link = broken.session.client.link = FusedLink(Fuse(1))
+    other.send(query("SELECT y"))
+    harness.engine.advance(60)
+    assert broken.ended == "internal error"
+    assert kinds(harness.read(other)) == "EZ"
+    assert kinds(harness.ask(holder, query("COMMIT"))) == "CZ"
+    harness.check()
+
+
+def test_a_reload_moves_those_who_wait_behind_one_that_fails() -> None:
+    harness = Harness(pool_size=1)
+    holder = harness.connect()
+    harness.ask(holder, query("BEGIN"))
+    broken, other = harness.connect(), harness.connect()
+    broken.send(query("SELECT x"))
+    broken.link = broken.session.client.link = FusedLink(Fuse(1))
+    other.send(query("SELECT y"))
+    harness.replace_pool(harness.new_pool(pool_size=2))
+    assert rows(harness.read(other)) == [[b"SELECT y"]]
+    assert kinds(harness.ask(holder, query("COMMIT"))) == "CZ"
+    assert broken.ended == "internal error"
+    harness.check()
