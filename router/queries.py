@@ -54,7 +54,8 @@ _TOKEN: Final = re.compile(
 )
 # A statement that may have values that are no literals: SET a = b, PASSWORD b.
 _HAS_SETTING: Final = re.compile(r"(?:^|;)\s*+(?:set|alter|create)\b", re.IGNORECASE)
-_SETTING: Final = re.compile(r"\bset\b[^;]*?(?:=|\bto\b)", re.IGNORECASE)
+_SETTING: Final = re.compile(r"\bset\b[^;]*+", re.IGNORECASE)
+_BEFORE_VALUE: Final = re.compile(r"=|\bto\b", re.IGNORECASE)
 _PASSWORD: Final = re.compile(
     r'\bpassword\s++(?!\?|null\b)(?:"[^"]*+"?|[^\s;]++)', re.IGNORECASE
 )
@@ -107,9 +108,11 @@ def shown(fingerprint: bytes) -> str:
     reduced = _TOKEN.sub(_replaced, fingerprint).decode("utf-8", "replace").strip()
     if _HAS_SETTING.search(reduced) is not None:
         reduced = _PASSWORD.sub("password ?", reduced)
-        found = _SETTING.search(reduced)
-        if found is not None:
-            reduced = reduced[: found.end()] + " ?"
+        for setting in _SETTING.finditer(reduced):
+            found = _BEFORE_VALUE.search(reduced, setting.start(), setting.end())
+            if found is not None:
+                reduced = reduced[: found.end()] + " ?"
+                break
     if not reduced.isprintable():
         reduced = "".join(char if char.isprintable() else "\ufffd" for char in reduced)
     return reduced if len(reduced) <= _LONGEST_SHOWN else f"{reduced[:_LONGEST_SHOWN]}..."

@@ -14,16 +14,28 @@ log = logging.getLogger("router.query")
 _SHOWN: Final = 4096
 # Bytes that are looked at for that, of all that a client may send.
 _READ: Final = 4 * _SHOWN
-# PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password=x.
+# Blanks and comments, closed or not.
+_GAP: Final = rb"(?:\s++|/\*[^*]*+(?:\*++[^*/][^*]*+)*(?:\*++/|\*++\Z|\Z)|--[^\n]*+(?:\n|\Z))*"
+# PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password = x. The
+# word and what follows it are a match in any case, with or without a value: nothing is read
+# again for another word behind it.
 _PASSWORD: Final = re.compile(
-    rb"""(\bpassword(?:\s++|/\*(?:[^*]++|\*(?!/))*\*/|--[^\n]*+\n)*(?:=\s*+)?)
-    (?: (?:[en]|u&)?(?:'(?:[^'\\]++|\\.|'')*'(?!') | '[^']*+(?:'|\Z))
-      | (\$(?:[a-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?(?:\2|\Z)
-      | (?<==)[^\s'";,)]++
-    )""",
+    rb"""(\bpassword"?+%(gap)s(:?=>?%(gap)s)?)
+    ( (?(2)''[^']++''|(?!))
+      | (?:[en]|u&)?(?:'(?:[^'\\]++|\\.|'')*'(?!') | '[^']*+(?:'|\Z))
+      | "[^"]*+(?:"|\Z)
+      | (\$(?:[a-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?(?:\4|\Z)
+      | (?(2)(?!password\b)[^\s'";,)]++|(?!))
+    )?"""
+    % {b"gap": _GAP},
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-_MASK: Final = rb"\1'***'"
+# The same in a comment that has been taken for a gap.
+_COMMENTED: Final = re.compile(
+    rb"""(\bpassword"?+\s*+(?::?=>?\s*+)?)(?:'[^']*+'?+|"[^"]*+"?+|(?<=[=>\s])[^\s'"*]++)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_MASK: Final = b"'***'"
 
 
 class QueryLogger:
@@ -40,7 +52,20 @@ class QueryLogger:
 def readable(sql: bytes) -> str:
     """A text on one line, not too long, and without passwords."""
     # A password that is cut off is one that is not closed.
-    text = _PASSWORD.sub(_MASK, sql[:_READ]).decode("utf-8", "backslashreplace").strip()
+    text = without_passwords(sql[:_READ]).decode("utf-8", "backslashreplace").strip()
     shown = printable(text, _SHOWN)
     is_whole = len(text) <= _SHOWN and len(sql) <= _READ
     return shown if is_whole else f"{shown} ({len(sql)} bytes)"
+
+
+def without_passwords(sql: bytes) -> bytes:
+    """Put stars in place of what may be a password."""
+    return _PASSWORD.sub(_masked, sql)
+
+
+def _masked(match: re.Match[bytes]) -> bytes:
+    head: bytes = match[1]
+    if b"/*" in head or b"--" in head:
+        word = len(b"password")
+        head = head[:word] + _COMMENTED.sub(rb"\1" + _MASK, head[word:])
+    return head if match[3] is None else head + _MASK

@@ -56,12 +56,12 @@ _FEATURES: Final = (
 _KIND: Final = dict(_FEATURES)
 BITS: Final = {name: 1 << place for place, (name, _) in enumerate(_FEATURES)}
 
-# Comments before a command are short: whoever hides it behind a long one is not counted.
-_GAP: Final = r"(?:\s|--[^\n\r]{0,200}[\n\r]|/\*[^*]{0,200}\*/)"
+# Comments before a command are few and short: whoever hides it behind others is not counted.
+_GAP: Final = r"(?:\s++|--[^\n\r]{0,200}+[\n\r]|/\*[^*]{0,200}+\*/)"
 _COMMAND: Final = re.compile(
-    rf"(?:\A|;){_GAP}*(set|reset|listen|load|discard|do|call)\b"
-    rf"(?:{_GAP}+(session|local|role|transaction|constraints|all))?\b"
-    rf"(?:{_GAP}+(authorization|role))?\b"
+    rf"(?:\A|;){_GAP}{{0,8}}(set|reset|listen|load|discard|do|call)\b"
+    rf"(?:{_GAP}{{1,8}}(session|local|role|transaction|constraints|all))?\b"
+    rf"(?:{_GAP}{{1,8}}(authorization|role))?\b"
 )
 
 

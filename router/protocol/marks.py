@@ -147,7 +147,7 @@ CHANGES_FUNCTIONS: Final = frozenset(
 )
 """Tags of what may have given a known function another body, besides ALTER and DROP."""
 
-_GAP: Final = r"(?:\s++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
+_GAP: Final = r"(?:\s++|--[^\n\r]*+|/\*[^*]*+\*++(?:[^*/][^*]*+\*++)*/)"
 # These begin with their word, and not with what stands before it, for the same reason as _TEXT.
 _RESET_ALL: Final = re.compile(rf"reset(?<=\breset){_GAP}+all{_GAP}*(?:[;\0]|\Z)")
 # A setting's name, whose parts may stand apart; quotes and gaps are taken out later.
@@ -161,7 +161,8 @@ _SET_CUSTOM: Final = re.compile(
 )
 _SPACE: Final = re.compile(r"\s")
 _CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+", re.ASCII | re.IGNORECASE)
-_QUOTED_CUSTOM: Final = re.compile(r"['$]([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+)(?=['$])", re.ASCII)
+# A name as a string. What fails to be one is not looked at again, but for its last quote.
+_QUOTED_CUSTOM: Final = re.compile(r"'([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+)'", re.ASCII)
 _LONGEST_NAME: Final = 200
 # One SET LOCAL: its value has no semicolon, or is a simple string.
 _SET_LOCAL: Final = re.compile(r"\s*+set\s++local\s[^;'\0]*+(?:'[^'\\\0]*+'\s*+)?;?\s*+\0?\Z")

@@ -47,7 +47,7 @@ _STRINGS: Final = frozenset((_STRING, _ESCAPED, _DOLLAR))
 # The empty groups tell by their number which alternative it was. The pattern begins with a set
 # of characters because the regex engine skims over a text for such a set and nothing else.
 # Digits in words and signs that begin nothing are dismissed first.
-_TOKEN: Final = rb"""['"$/\-0-9\x00](?<!%(word)s[0-9])
+_TOKEN: Final = rb"""['"$/\-0-9\x00](?<!%(word)s[0-9$])
     (?:(?<![-/$])|(?<=-)(?=[-0-9.])|(?<=/)(?=\*)|(?<=\$)(?=%(dollar)s))
     (?:
     %(lists)s

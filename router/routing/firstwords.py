@@ -15,7 +15,7 @@ CHANGES: Final = frozenset(("insert", "update", "delete", "merge"))
 QUERY_STARTS: Final = QUERIES | CHANGES
 """How what has columns begins, and so what stands in brackets behind WITH."""
 
-GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*(?:[^*]++|\*(?!/))*\*/)"
+GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*[^*]*+\*++(?:[^*/][^*]*+\*++)*/)"
 """What may stand between two words of a text: blanks, or a comment."""
 
 BEFORE: Final[bytes] = rb"(?:%b|;++)*" % GAP

@@ -50,6 +50,7 @@ def test_a_long_text_is_cut_and_its_length_told() -> None:
         "$x$it's $$ hunter2$x$",
         "'hunter2",
         "$$hunter2",
+        '"hunter2"',
     ],
 )
 @pytest.mark.parametrize(
@@ -60,6 +61,14 @@ def test_a_long_text_is_cut_and_its_length_told() -> None:
         "alter role bob PaSsWoRd /* it's */ ",
         "ALTER ROLE bob PASSWORD -- it's\n",
         "UPDATE users SET password = ",
+        'UPDATE users SET "password" = ',
+        "SELECT f(password => ",
+        "SELECT f(password := ",
+        "SET password = /* it's */ ",
+        "SET password /* it's */ -- = \n = ",
+        "SELECT 1 /* PASSWORD ",
+        "SELECT password, 'x'; SET password=",
+        "ALTER USER password PASSWORD ",
         "CREATE USER MAPPING FOR bob SERVER s OPTIONS (user 'bob', password ",
     ],
 )
@@ -72,6 +81,26 @@ def test_passwords_are_masked(before: str, literal: str) -> None:
 def test_a_password_in_a_connection_string_is_masked() -> None:
     shown = readable(b"CREATE SUBSCRIPTION s CONNECTION 'host=x password=hunter2 user=y'")
     assert shown == "CREATE SUBSCRIPTION s CONNECTION 'host=x password='***' user=y'"
+
+
+@pytest.mark.parametrize("bare", ["hunter2", "''hunter2''", "''hun ter2''"])
+@pytest.mark.parametrize("equals", ["=", " = ", "  =\t", "= "])
+def test_blanks_and_quotes_in_a_connection_string_hide_no_password(
+    equals: str, bare: str
+) -> None:
+    shown = readable(f"SELECT dblink_connect('user=x password{equals}{bare} host=y')".encode())
+    assert "ter2" not in shown
+    assert "user=x" in shown
+    assert "host=y" in shown
+
+
+@pytest.mark.parametrize(
+    "comment", ["/* password {} */", "-- password = {}\n", "/* password /* password '{}' */"]
+)
+def test_a_comment_behind_the_word_hides_no_password(comment: str) -> None:
+    for tail in ("", " x", " 'x'", " = x"):
+        shown = readable(f"SELECT password {comment.format('hunter2')}{tail}".encode())
+        assert "hunter2" not in shown
 
 
 def test_what_follows_a_password_is_shown() -> None:
