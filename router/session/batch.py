@@ -379,7 +379,7 @@ class Batch:
             self.rebind()
         if deferral.has_failed(self._lease) and self._answer_in_failed(long):
             return
-        if self.names.has_answered:
+        if self.names.has_answered and not deferral.has_failed(self._lease):
             if self._perform_first():
                 return
             deferral.hand_over(self.operations, self.names.portals)
@@ -445,8 +445,10 @@ class Batch:
         """Answer what comes in a transaction that has failed without a server.
 
         Returns:
-            False: it has ended or gone on, and the operations that are left come after that.
+            False: what is left of the operations comes after its end, or is left to a server.
         """
+        if deferral.is_left_to_server(self._lease, self.names.renames):
+            return False
         if long is not None:
             raise transaction_failed()
         replies, count, error = deferral.answer_in_failed(self._routing, self.operations)

@@ -17,6 +17,7 @@ from .transaction import Deferred, transaction_failed
 if TYPE_CHECKING:
     from .answered import AnsweredPortal, PreparedStatement
     from .client_routing import ClientRouting
+    from .lease import Lease
 
 # More savepoints than that are the business of a server.
 _MOST_SAVEPOINTS: Final = 50
@@ -132,10 +133,19 @@ def _go_back(deferred: Deferred, wanted: TransactionStatement) -> None:
         deferred.has_failed = False
 
 
+def may_answer(lease: Lease) -> bool:
+    """Whether there can be a statement of these that needs no server now.
+
+    A transaction that has begun goes on so, whatever a reload has made of its pool.
+    """
+    return lease.server is None and (
+        lease.deferred is not None or lease.pool.deferring is not Deferring.OFF
+    )
+
+
 def control_in(routing: ClientRouting, sql: bytes) -> TransactionControl | None:
     """The text of a Query, if it is one of these and needs no server now."""
-    lease = routing.lease
-    if lease.server is not None or lease.pool.deferring is Deferring.OFF:
+    if not may_answer(routing.lease):
         return None
     wanted = transactions.read(sql)
     if wanted is None:

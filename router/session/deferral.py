@@ -54,6 +54,14 @@ def has_failed(lease: Lease) -> bool:
     return lease.server is None and lease.status == codes.IN_FAILED_TRANSACTION
 
 
+def is_left_to_server(lease: Lease, renames: bool) -> bool:
+    """Have a server fail as well, if statements are known to servers alone."""
+    if lease.deferred is None or renames:
+        return False
+    lease.deferred.fails_at_server = True
+    return True
+
+
 def answer_in_failed(
     routing: ClientRouting, operations: Sequence[Operation]
 ) -> tuple[list[bytes], int, RouterError | None]:

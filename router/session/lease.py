@@ -558,6 +558,7 @@ class Lease:
     def end(self) -> ServerConnection | None:
         """The client leaves: give up all claims; returns the server that is to go back."""
         self.stop_waiting()
+        self.deferred = None
         server, self.server = self.server, None
         if server is None or server.state is ServerState.CLOSED:
             return None

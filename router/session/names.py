@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import Deferring
 from ..errors import ClientProtocolError, RouterError
 from ..protocol import binds, codes
 from ..protocol.binds import declared_types
@@ -23,7 +22,7 @@ from .answered import (
     drops_all,
     is_at_server,
 )
-from .controls import TransactionControl, control_of
+from .controls import TransactionControl, control_of, may_answer
 from .operation import NOBODY, Operation
 
 if TYPE_CHECKING:
@@ -155,8 +154,7 @@ class Names:
 
     def _control(self, statement: PreparedStatement) -> TransactionControl | None:
         """What the statement is if it need not have a server, which this client has not."""
-        lease = self._lease
-        if lease.server is not None or lease.pool.deferring is Deferring.OFF:
+        if not may_answer(self._lease):
             return None
         wanted = control_of(statement)
         return None if wanted is None else TransactionControl(wanted)

@@ -6,11 +6,10 @@ A session has a byte stream (`stream`), a hold on a server (`lease`), a say in w
 statements go (`routing`), and the batch that it is sending (`batch`).
 
 A client holds no server while it is idle. A Query, or a batch that is complete or too long to
-hold, is given a route and asks the pool for a server. If one is idle, it goes there at once; if
-not, the message stays where it is, declined, until the pool has one. From then on the client's
-messages go to that server, one segment after another, until a ReadyForQuery says that the
-transaction is over and nothing else is on its way: then the server goes back (in session mode:
-when the client leaves).
+hold, is given a route and asks the pool for a server. If none is idle, the message stays where
+it is, declined, until the pool has one. From then on the client's messages go to that server,
+one segment after another, until a ReadyForQuery says that the transaction is over and nothing
+else is on its way: then the server goes back (in session mode: when the client leaves).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from .lease import Lease
 from .long import LongMessages
 from .resend import Resend, last_words
 from .simple import SimpleProtocol
-from .timeouts import ClientWatch, HeldWatch, IdleWatch
+from .timeouts import ClientWatch, HeldWatch, TransactionWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,9 +67,9 @@ class Session(PoolClient):
         "_engine",
         "_failures",
         "_held",
-        "_idle_watch",
         "_is_working",
         "_on_end",
+        "_transaction_watch",
         "_was_reset",
         "batch",
         "client",
@@ -109,7 +108,7 @@ class Session(PoolClient):
         self._is_working = False
         self._held: Final = HeldWatch(engine, self._send_held)
         self._failures: Final = Failures(self.client, self.lease)
-        self._idle_watch: Final = IdleWatch(self.lease, self.end_with)
+        self._transaction_watch: Final = TransactionWatch(self.lease, self.end_with, self.expel)
         self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
         self._was_reset = False  # all settings, by a segment that may still fail
 
@@ -180,7 +179,7 @@ class Session(PoolClient):
         elif stream.kind != codes.QUERY and self.batch.is_holding:
             self._held.more_may_come()
         if self.lease.deferred is not None:
-            self._idle_watch.heard()
+            self._transaction_watch.heard()
         elif self.lease.draining:
             self._leave_if_idle()
 
@@ -274,8 +273,7 @@ class Session(PoolClient):
             return
         if self.stream.has_declined:
             self.on_data(b"")
-        link = self.client.link
-        if link is not None and not self.stream.is_full:
+        if (link := self.client.link) is not None and not self.stream.is_full:
             link.resume()
 
     def _send_held(self) -> None:
@@ -406,6 +404,8 @@ class Session(PoolClient):
                 return
             except RouterError as error:
                 self._failed(error)
+        if self.lease.deferred is not None:
+            self._transaction_watch.heard()
         self._resume()
 
     # --- from the server
@@ -454,7 +454,7 @@ class Session(PoolClient):
             self.end_with(ClientProtocolError(text, sqlstate="0A000"))
             return
         elif not server.queue:
-            self._idle_watch.heard()
+            self._transaction_watch.heard()
         if self.resend.waiting:
             self._send_again()
         elif lease.draining and lease.server is None:

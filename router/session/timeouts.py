@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientTimeout, RouterError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine, Timer
     from .lease import Lease
 
+log = logging.getLogger("router.session")
 _HOLD_TIME: Final = 0.005  # a batch is held so long for what is still to come, in seconds
 
 
@@ -40,27 +42,41 @@ class HeldWatch:
         self._send()
 
 
-class IdleWatch:
-    """Ends a session that is idle for idle_client_in_transaction_timeout.
+class TransactionWatch:
+    """Ends a session by what a transaction is limited to.
 
-    One timer serves a whole transaction: when it fires, it looks since when the client is idle.
+    Two limits are looked after, each by one timer that serves a whole transaction: when it
+    fires, it looks since when that is so.
+
+    - idle_client_in_transaction_timeout: for how long the client says nothing in it.
+    - transaction_timeout: for how long it goes on. That of one that has begun on its server is
+      the business of the server's pool (`Stopwatch`); this is about those that have not.
     """
 
-    __slots__ = ("_end", "_idle_since", "_is_running", "_lease")
+    __slots__ = ("_end", "_expel", "_idle_since", "_is_limiting", "_is_running", "_lease")
 
-    def __init__(self, lease: Lease, end: Callable[[RouterError], None]) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        end: Callable[[RouterError], None],
+        expel: Callable[[RouterError], None],
+    ) -> None:
         self._lease: Final = lease
         self._end: Final = end
+        self._expel: Final = expel
         self._idle_since = 0.0
-        self._is_running = False
+        self._is_running = self._is_limiting = False
 
     def heard(self) -> None:
         """A transaction is open, and the client has said something or has all its answers."""
-        timeout = self._lease.pool.settings.idle_client_in_transaction_timeout
+        lease = self._lease
+        timeout = lease.pool.settings.idle_client_in_transaction_timeout
         if timeout:
-            self._idle_since = self._lease.engine.now
+            self._idle_since = lease.engine.now
             if not self._is_running:
                 self._wait(timeout)
+        if lease.deferred is not None and not self._is_limiting:
+            self._limit()
 
     def _wait(self, seconds: float) -> None:
         self._is_running = True
@@ -82,6 +98,29 @@ class IdleWatch:
         lease.engine.timeouts.note("idle_transaction")
         text = "terminating connection due to idle-in-transaction timeout"
         self._end(ClientTimeout(text, sqlstate="25P03"))
+
+    def _limit(self) -> None:
+        """Look again when the transaction could have taken too long, if it may not take so."""
+        lease = self._lease
+        timeout = lease.pool.settings.transaction_timeout
+        if timeout:
+            self._is_limiting = True
+            left = timeout - lease.transaction_age(lease.engine.now)
+            lease.engine.call_later(max(left, 0.0), self._look_at_age)
+
+    def _look_at_age(self) -> None:
+        self._is_limiting = False
+        lease = self._lease
+        timeout = lease.pool.settings.transaction_timeout
+        if not timeout or lease.is_free:
+            return
+        if lease.transaction_age(lease.engine.now) < timeout:
+            self._limit()  # it is another one
+            return
+        log.warning("%r: transaction_timeout is over, ending the client", lease.holder)
+        lease.engine.timeouts.note("transaction")
+        text = "terminating connection due to transaction timeout"
+        self._expel(ClientTimeout(text, sqlstate="25P04"))
 
 
 class ClientWatch:

@@ -152,7 +152,10 @@ def programs(*more: Sequence[str]) -> st.SearchStrategy[list[list[bytes]]]:
 
 
 thorough = settings(
-    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
 )
 
 
