@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -36,7 +36,7 @@ _LOST: Final = ("57P01", "08006")
 _CANCELED: Final = "57014"
 # So long what is under way may take to come to its end.
 _PATIENCE: Final = 60.0
-_MOST_TOLD: Final = 20
+_MOST_TOLD: Final = 3
 
 # How often a client does what it may do, of its questions.
 _LEAVES: Final = 0.004
@@ -162,7 +162,13 @@ class _Asker:
         self._rng: Final = Random(f"{spec.seed}/{number}")
         self._database: Final = spec.databases[number % len(spec.databases)]
         self._program: Final = program(
-            spec.templates, number, self._rng, spec.length, asks_large=number % 16 == 0
+            spec.templates,
+            number,
+            self._rng,
+            spec.length,
+            asks_large=number % 16 == 0,
+            # Those that set nothing can share servers.
+            is_named=number % 3 == 0,
         )
         self._sends_bytes: Final = number % 8 == 3
         self._is_slow: Final = number % 8 == 0  # these ask for what is large, too
@@ -173,6 +179,7 @@ class _Asker:
         self._got: bytes | None = None  # all of an answer that is not what was expected
         self._is_logged_in = False
         self._leaves = False
+        self._history: deque[str] = deque(maxlen=12)  # for people
         self._turn = (
             0  # counts its questions, so that what is for one of them is not for others
         )
@@ -184,7 +191,8 @@ class _Asker:
     def __str__(self) -> str:
         got = "" if self._got is None else f", got {_shown(self._got, 0)}"
         where = f"byte {self._pos} of {len(self._reply)}{got}"
-        return f"client {self._number}, {self._exchange.question!r}: {where}"
+        before = ", ".join(self._history)
+        return f"client {self._number} of {self._database}, after {before}: {where}"
 
     # --- connecting and leaving
 
@@ -200,6 +208,7 @@ class _Asker:
         room.by_number[sock.fileno()] = self
         room.epoll.register(sock, select.EPOLLIN)
         self._place = 0
+        self._history.clear()
         self._got, self._is_logged_in = b"", False
         self._set_busy(True)
         sock.sendall(wire.startup({"user": "postgres", "database": self._database}))
@@ -237,6 +246,7 @@ class _Asker:
         self._place = (self._place + 1) % len(self._program)
         self._reply, self._pos, self._got = exchange.reply, 0, None
         self._turn += 1
+        self._history.append(exchange.question)
         try:
             if self._sends_bytes:
                 request = exchange.request
@@ -277,6 +287,7 @@ class _Asker:
             if self._turn != turn:
                 return
             self._canceled_at = time.monotonic()
+            self._history.append("CANCEL")
             self._room.tally.cancels += 1
             with socket.create_connection(("127.0.0.1", self._room.spec.port)) as sock:
                 sock.sendall(struct.pack("!II", 16, 80877102) + key)
@@ -384,6 +395,7 @@ class _Asker:
             self._come_again()
 
     def _count(self, sqlstate: str) -> None:
+        self._history.append(sqlstate)
         if sqlstate == _CANCELED:
             self._room.tally.canceled += 1
         else:

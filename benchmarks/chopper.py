@@ -1,9 +1,13 @@
-"""A TCP relay before a server that passes on what comes in pieces of one byte."""
+"""A TCP relay before a server that passes on what comes in pieces of one byte.
+
+Cancel requests, which come on connections of their own, take a moment.
+"""
 
 from __future__ import annotations
 
 import select
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,6 +16,9 @@ if TYPE_CHECKING:
 _PIECE: Final = 16 * 1024
 # So many bytes of each piece go one by one, the rest at once.
 _CHOPPED: Final = 300
+_CANCEL: Final = bytes((0, 0, 0, 16, 4, 210, 22, 46))
+# So many seconds.
+_MOMENT: Final = 0.005
 
 
 def chop(target: tuple[str, int], parent: Connection) -> None:
@@ -48,6 +55,8 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> bool:
     """
     try:
         data = source.recv(_PIECE)
+        if data.startswith(_CANCEL):
+            time.sleep(_MOMENT)
         for pos in range(min(_CHOPPED, len(data))):
             sink.send(data[pos : pos + 1])
         sink.sendall(data[_CHOPPED:])

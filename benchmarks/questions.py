@@ -64,6 +64,8 @@ class Question:
         sets: "home" or "name" if it sets that to its own token.
         is_slow: it takes long enough to be cancelled.
         is_large: only few clients ask it, because each keeps the answer.
+        named: who asks it: those that set an application_name (True), those that have none
+            (False), or all (None).
     """
 
     name: str
@@ -72,6 +74,7 @@ class Question:
     sets: str = ""
     is_slow: bool = False
     is_large: bool = False
+    named: bool | None = None
 
 
 def _batch(*parts: bytes) -> bytes:
@@ -93,16 +96,30 @@ _PREPARE = _batch(
 )
 
 PREPARE: Final = Question("prepare", (_PREPARE,), 1, "home")
-SET_NAME: Final = Question("set", (query(f"SET application_name = '{_NAME}'"),), 3, "name")
+SET_NAME: Final = Question(
+    "set", (query(f"SET application_name = '{_NAME}'"),), 3, "name", named=True
+)
 
 _WRONG = f"SELECT '{_OWN}'::int"
 QUESTIONS: Final = (
     PREPARE,
     SET_NAME,
-    Question("show", (query("SHOW application_name"),), 3),
+    Question("show", (query("SHOW application_name"),), 3, named=True),
+    Question("show nothing", (query("SHOW application_name"),), 1, named=False),
+    Question(
+        "no setting",
+        (query(f"SELECT current_setting('application_name'), '{_OWN}'"),),
+        3,
+        named=False,
+    ),
     Question("simple", (query(f"SELECT '{_OWN}'"),), 8),
     Question("read", (query(f"SELECT '{_OWN}' || v FROM one"),), 8),
-    Question("setting", (query(f"SELECT current_setting('application_name'), '{_OWN}'"),), 3),
+    Question(
+        "setting",
+        (query(f"SELECT current_setting('application_name'), '{_OWN}'"),),
+        3,
+        named=True,
+    ),
     Question("rows", (query(f"SELECT g, '{_OWN}' FROM generate_series(1, 100) g"),), 4),
     Question("wide", (query(f"SELECT repeat('{_OWN}', 3000)"),), 1),
     Question("large", (query(f"SELECT repeat('{_OWN}', 60000)"),), 1, is_large=True),
@@ -118,6 +135,14 @@ QUESTIONS: Final = (
     Question("own statement", (_batch(_use("own", _OWN)),), 6),
     Question("same statement", (_batch(_use("same", _OWN, _OWN)),), 6),
     Question("many rows", (_batch(_use("many", _OWN)),), 4),
+    Question(
+        "unnamed later",
+        (
+            _batch(wire.parse(f"SELECT '{_OWN}', $1::text")),
+            _batch(wire.bind(_OWN.encode()), wire.execute()),
+            _batch(wire.bind(_OWN.encode()), wire.execute()),
+        ),
+    ),
     Question("describe", (_batch(wire.describe("S", "own"), wire.describe("S", "same")),), 1),
     Question("two in a batch", (_batch(_use("own", _OWN), _use("same", _OWN, _OWN)),)),
     Question(
@@ -211,8 +236,16 @@ def templates(port: int, database: str) -> dict[str, list[Exchange]]:
         OSError: it cannot be reached.
     """
     found = {}
-    with wire.WireClient.login(port, database) as client:
+    with (
+        wire.WireClient.login(port, database) as named,
+        # What the router's own connections are called.
+        wire.WireClient.login(
+            port, database, parameters={"application_name": "pgcat"}
+        ) as plain,
+    ):
+        plain.ask(_PREPARE)
         for question in QUESTIONS:
+            client = plain if question.named is False else named
             may_fail = len(question.requests) == 1 and question.name not in _STATEFUL
             exchanges = []
             for request in question.requests:
@@ -250,14 +283,20 @@ def program(
     length: int,
     *,
     asks_large: bool,
+    is_named: bool,
 ) -> list[Exchange]:
     """What one client asks, over and over; it begins by setting all that is counted on."""
-    choice = [each for each in QUESTIONS if asks_large or not each.is_large]
+    choice = [
+        each
+        for each in QUESTIONS
+        if (asks_large or not each.is_large) and each.named in (None, is_named)
+    ]
     drawn = rng.choices(choice, [each.weight for each in choice], k=length)
     found: list[Exchange] = []
     tokens = {"home": b"", "name": b""}
     # It sets the name at its end, too: what is set twice is reported once.
-    for number, question in enumerate([PREPARE, SET_NAME, *drawn, SET_NAME]):
+    name = [SET_NAME] if is_named else []
+    for number, question in enumerate([PREPARE, *name, *drawn, *name]):
         own = token(client, number)
         if question.sets:
             tokens[question.sets] = own

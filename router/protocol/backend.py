@@ -30,7 +30,7 @@ from ..errors import ServerProtocolError
 from . import codes
 from .framing import COLLECT_LIMIT, HEADER, SERVER_COLLECTED, SERVER_STREAMED, string_in
 from .hooks import ServerHooks
-from .messages import is_farewell, parse_error_fields
+from .messages import is_farewell, is_last, parse_error_fields
 from .prepared import UNCLEAR
 from .segments import ReplySink, Segment, is_plain
 from .steps import EMIT, SWALLOW
@@ -315,6 +315,10 @@ class BackendStream(ServerHooks):
         segment.withheld = data[start:after]
         self._note_error(segment, data, pos, after)
         if segment.steps is not None:
+            if is_last(body):
+                # Of a server that is gone nothing has to be taken back, and what the client
+                # has asked for holds if that is sent again.
+                del segment.steps[segment.step :]
             segment.fail()
         return True
 

@@ -433,6 +433,19 @@ def test_the_last_word_of_a_server_is_not_passed_on_if_it_is_the_first(batch: by
     assert server.link.closed
 
 
+@pytest.mark.parametrize("name", ["", "s"])
+def test_what_was_prepared_by_a_batch_that_is_sent_again_stays_so(name: str) -> None:
+    harness = Harness()
+    client = used(harness)
+    harness.ask(client, parse("SELECT old", name), SYNC)
+    batch = close("S", name) + parse(READ, name) + describe("S", name) + SYNC
+    server = sent(harness, client, batch)
+    server.connection.on_data(GOODBYE)
+    harness.read(client)
+    answer = harness.ask(client, bind(name=name), execute(), SYNC)
+    assert rows(answer) == [[READ.encode()]]
+
+
 def test_nor_if_it_comes_with_answers_that_nobody_was_given() -> None:
     harness = Harness()
     client = used(harness)
