@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.router",
     "tests.support.network",
+    "tests.support.certificates",
 ]
 
 # mutmut runs the tests several times in one process, and slowly.

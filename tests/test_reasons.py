@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from router.config.checks import check_files
+from router.config.files import check_files
 from router.engine import listener, wire
 from router.reasons import reason
 from tests.config.builders import config
@@ -89,6 +89,9 @@ def test_files_of_every_wrong_sort_are_told_in_words(tmp_path: Path) -> None:
                 "tls_certificate": file,
                 "tls_private_key": key,
                 "server_tls_ca_file": file,
+                "patroni_certificate": file,
+                "patroni_private_key": key,
+                "patroni_ca_file": file,
             }
             found = [str(finding) for finding in check_files(general.model_copy(update=update))]
             assert found

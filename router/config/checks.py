@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from ..reasons import reason
 from ..routing.limits import MAX_LENGTH
 from ..routing.sharding import IMPLIED
 from ..routing.types import KeyType, KeyValue
-from .declared import Declaration, KeyPath, Nesting, declarations, show_path
+from .declared import Declaration, KeyPath, Nesting, declarations
+from .files import check_files
+from .findings import Finding
 from .keymaps import MAPS, Bounds, is_less, key_type, read_bounds, read_key
 from .keys import Numbered, Section
 from .values import AuthType, ServerRole, ShardingFunction, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from .general import General
     from .model import Config
@@ -29,36 +27,6 @@ if TYPE_CHECKING:
 _AFFORDABLE = 0.1
 _ADMIN_DATABASES = ("pgcat", "pgbouncer")
 _AUTH_QUERY_KEYS = ("auth_query", "auth_query_user", "auth_query_password")
-_CERTIFICATE = ("general", "tls_certificate")
-_KEY = ("general", "tls_private_key")
-_CA = ("general", "server_tls_ca_file")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One mistake, or one thing that is surely not meant.
-
-    Attributes:
-        path: the key to change.
-        also: other keys that the judgement rests on.
-    """
-
-    path: KeyPath
-    message: str
-    also: tuple[KeyPath, ...] = ()
-    is_warning: bool = False
-
-    def __str__(self) -> str:
-        return f"{show_path(self.path)}: {self.message}"
-
-    def rests_on(self, path: KeyPath) -> bool:
-        """Whether the judgement is void when there is a mistake at the path."""
-        return any(_overlap(path, own) for own in (self.path, *self.also))
-
-
-def _overlap(one: KeyPath, other: KeyPath) -> bool:
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
 
 
 def check(config: Config, table: Mapping[str, object]) -> Iterator[Finding]:
@@ -124,66 +92,6 @@ def _idle(path: KeyPath, switch: KeyPath) -> Finding:
     return Finding(
         path, f"has no effect unless {switch[-1]} is true", (switch,), is_warning=True
     )
-
-
-# --- files that [general] names
-
-
-def check_files(general: General) -> Iterator[Finding]:
-    """Find what would make TLS fail later."""
-    certificate, key, ca_file = (
-        general.tls_certificate,
-        general.tls_private_key,
-        general.server_tls_ca_file,
-    )
-    unreadable = [
-        *_unreadable(_CERTIFICATE, certificate),
-        *_unreadable(_KEY, key),
-        *_unreadable(_CA, ca_file),
-    ]
-    yield from unreadable
-    if certificate is not None and key is None:
-        yield Finding(_KEY, "is required with tls_certificate", (_CERTIFICATE,))
-    elif certificate is None and key is not None:
-        yield Finding(
-            _KEY, "has no effect without tls_certificate", (_CERTIFICATE,), is_warning=True
-        )
-    elif certificate is not None and key is not None and not unreadable:
-        yield from _check_pair(certificate, key)
-    if ca_file is not None and not unreadable:
-        yield from _authorities(ca_file)
-
-
-def _unreadable(path: tuple[str, str], file: Path | None) -> Iterator[Finding]:
-    if file is None:
-        return
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        yield Finding(path, f"cannot read {file}: {reason(error)}")
-    except ValueError:
-        yield Finding(path, "is not the name of a file")
-
-
-def _check_pair(certificate: Path, key: Path) -> Iterator[Finding]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # The empty password keeps OpenSSL from asking for one on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, OSError) as error:
-        yield Finding(
-            _CERTIFICATE,
-            f"{certificate} and the key {key} are not a certificate chain and its key: "
-            f"{reason(error)}",
-            (_KEY,),
-        )
-
-
-def _authorities(file: Path) -> Iterator[Finding]:
-    try:
-        ssl.create_default_context(cafile=file)
-    except (ssl.SSLError, OSError) as error:
-        yield Finding(_CA, f"{file} holds no usable certificate: {reason(error)}")
 
 
 # --- plugins

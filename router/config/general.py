@@ -324,6 +324,27 @@ class General(Section):
         Key("CA certificates (PEM) that vouch for servers.", unset="the system's"),
     ] = None
 
+    patroni_ca_file: Annotated[
+        Path | None,
+        Key(
+            "CA certificates (PEM) that vouch for Patroni's REST APIs with https.",
+            Reload.AT_ONCE,
+            unset="the system's",
+        ),
+    ] = None
+    patroni_certificate: Annotated[
+        Path | None,
+        Key(
+            "Certificate chain (PEM) that is shown to APIs with https that ask for one.",
+            Reload.AT_ONCE,
+            unset="none",
+        ),
+    ] = None
+    patroni_private_key: Annotated[
+        Path | None,
+        Key("Private key (PEM) of that certificate.", Reload.AT_ONCE, unset="none"),
+    ] = None
+
     dns_cache_enabled: Annotated[
         Flag,
         Key(

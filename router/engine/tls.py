@@ -108,12 +108,49 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     return context
 
 
+def client_context(
+    *,
+    verify: bool,
+    ca_file: Path | None,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+) -> ssl.SSLContext:
+    """The context towards servers, by what the files have in them now.
+
+    Args:
+        verify: chain and host name are checked.
+        ca_file: who vouches for servers; None is the system's.
+        certificate, private_key: for servers that want to know who asks.
+
+    Raises:
+        OSError: a file cannot be read, or is not what it should be (ssl.SSLError).
+    """
+    files = (ca_file, certificate, private_key)
+    return _client_context(verify, *files, tuple(_stamp(file) for file in files))
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    if file is None:
+        return None
+    found = file.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
 @lru_cache(maxsize=16)  # a CA bundle takes megabytes: not one for each connection
-def client_context(*, verify: bool, ca_file: Path | None) -> ssl.SSLContext:
-    """The context towards servers; with `verify`, chain and host name are checked."""
+def _client_context(
+    verify: bool,
+    ca_file: Path | None,
+    certificate: Path | None,
+    private_key: Path | None,
+    stamps: tuple[tuple[int, int, int] | None, ...],
+) -> ssl.SSLContext:
     if verify:
-        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate is not None:
+        # The empty password keeps OpenSSL from asking for one on the terminal.
+        context.load_cert_chain(certificate, private_key, password="")
     return context

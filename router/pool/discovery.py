@@ -120,6 +120,7 @@ class Discovery:
         self._shards: Final = shards
         self._clusters: dict[Key, Cluster] = {}
         self._news = trio.Event()
+        self._trust = patroni.Trust()
 
     def clusters(self) -> list[Cluster]:
         """Those of the configuration."""
@@ -127,6 +128,10 @@ class Discovery:
 
     def use(self, config: Config) -> None:
         """Ask for what a configuration wants; call it when the pools are as it says."""
+        general = config.general
+        self._trust = patroni.Trust(
+            general.patroni_ca_file, general.patroni_certificate, general.patroni_private_key
+        )
         wanted = {
             (pool.name, number): shard.patroni
             for pool in config.pools.values()
@@ -170,7 +175,7 @@ class Discovery:
         for url in urls:
             try:
                 with trio.fail_after(TIME_LIMIT):
-                    members = await patroni.ask(url)
+                    members = await patroni.ask(url, self._trust)
                 if not any(member.is_running for member in members):
                     raise ServerProtocolError("no member is running")
             except trio.TooSlowError:

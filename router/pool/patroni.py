@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
@@ -12,9 +13,11 @@ import trio
 from ..engine.dial import dial
 from ..engine.tls import client_context
 from ..errors import ServerProtocolError
+from ..reasons import reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 # The longest answer that is read, in bytes, and the most members that one may have.
 LONGEST: Final = 256 * 1024
@@ -108,23 +111,48 @@ def _word(told: object) -> str:
     return told[:_LONGEST_WORD] if isinstance(told, str) else ""
 
 
-async def ask(url: str) -> tuple[Member, ...]:
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Who APIs with https have to be, and who asks; files in PEM.
+
+    Attributes:
+        ca_file: who vouches for APIs; None is the system's.
+        certificate, private_key: what is shown to those that ask for it.
+    """
+
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+async def ask(url: str, trust: Trust) -> tuple[Member, ...]:
     """Ask the API at a URL for the members of its cluster.
 
     Raises:
         OSError: it cannot be reached.
         trio.BrokenResourceError: the connection broke.
-        ServerProtocolError: its answer is none.
+        ServerProtocolError: its answer is none, or it is not whom we trust.
     """
     where = urlsplit(url)
     host, is_tls = where.hostname or "", where.scheme == "https"
     sock, _ = await dial(host, where.port or (443 if is_tls else 80))
     stream: trio.abc.Stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-    if is_tls:
-        context = client_context(verify=True, ca_file=None)
-        stream = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
     try:
+        if is_tls:
+            context = client_context(
+                verify=True,
+                ca_file=trust.ca_file,
+                certificate=trust.certificate,
+                private_key=trust.private_key,
+            )
+            stream = trio.SSLStream(
+                stream, context, server_hostname=host, https_compatible=True
+            )
         return members_of(await _get(stream, where.netloc, f"{where.path.rstrip('/')}/cluster"))
+    except trio.BrokenResourceError as broken:
+        if isinstance(broken.__cause__, ssl.SSLError):
+            raise ServerProtocolError(f"TLS failed: {reason(broken)}") from None
+        raise
     finally:
         await trio.aclose_forcefully(stream)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -29,57 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.strict.conftest import ModuleRouter
+    from tests.support.certificates import Certificates
     from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
 
 MB = 1 << 20
-
-
-class Certificates:
-    """A certificate authority, certificates for 127.0.0.1 and another by it, and a stranger."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.ca = self._authority("ca")
-        self.stranger = self._authority("stranger")
-        self.certificate, self.key = self._signed("server", "DNS:localhost,IP:127.0.0.1")
-        self.elsewhere = self._signed("elsewhere", "DNS:elsewhere.example,IP:127.0.0.2")
-
-    def _openssl(self, *arguments: str) -> None:
-        subprocess.run(
-            ["openssl", *arguments], cwd=self._directory, check=True, capture_output=True
-        )
-
-    def _authority(self, name: str) -> Path:
-        self._openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}"),
-            *("-addext", "basicConstraints=critical,CA:TRUE", "-days", "2"),
-            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
-        )
-        return self._directory / f"{name}.crt"
-
-    def _signed(self, name: str, holders: str) -> tuple[Path, Path]:
-        self._openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", "/CN=localhost"),
-        )
-        (self._directory / "extensions").write_text(
-            f"subjectAltName={holders}\nauthorityKeyIdentifier=keyid\n"
-        )
-        self._openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-extfile", "extensions"),
-        )
-        return self._directory / f"{name}.crt", self._directory / f"{name}.key"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made for this module."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl program")
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +246,22 @@ def test_a_server_of_another_authority_gets_no_login(
     answer = login_error(router)
     assert answer.sqlstate == "57P03"
     assert "TLS" in answer.fields["M"]
+
+
+def test_an_authority_that_is_renewed_in_its_file_counts_at_once(
+    start_router: Callable[..., RouterProcess],
+    tls_server: Server,
+    certificates: Certificates,
+    tmp_path: Path,
+) -> None:
+    file, new = tmp_path / "ca.crt", tmp_path / "new.crt"
+    file.write_bytes(certificates.stranger.read_bytes())
+    router = start_router({"db": PoolText([primary_of(tls_server)])}, trusting(file))
+    assert login_error(router).sqlstate == "57P03"
+    new.write_bytes(certificates.ca.read_bytes())
+    new.replace(file)
+    with WireClient.login(router.port, "db") as client:
+        assert client.value("SELECT 1") == "1"
 
 
 def test_a_server_with_the_certificate_of_another_gets_no_login(

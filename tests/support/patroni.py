@@ -6,11 +6,12 @@ import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from router.demo.server import HOST
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
     from typing import Self
 
@@ -32,6 +33,27 @@ def member(server: Server, role: str, **more: object) -> dict[str, object]:
     }
 
 
+class Http(ThreadingHTTPServer):
+    """A server that shakes hands first where there is TLS, and says nothing of failures."""
+
+    def __init__(
+        self, tls: ssl.SSLContext | None, handler: type[BaseHTTPRequestHandler]
+    ) -> None:
+        super().__init__((HOST, 0), handler)
+        self._tls = tls
+
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Shake hands in the thread of the request, and answer it."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        with self._tls.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Say nothing."""
+
+
 class Patroni:
     """The API of one node.
 
@@ -41,7 +63,8 @@ class Patroni:
         asked: how often it has been asked, and answered or kept waiting.
     """
 
-    def __init__(self, *members: dict[str, object]) -> None:
+    def __init__(self, *members: dict[str, object], tls: ssl.SSLContext | None = None) -> None:
+        """Listen, over TLS if there is a context for that, and tell of these members."""
         self.body: bytes | None = b""
         self.status = 200
         self.asked = 0
@@ -67,8 +90,9 @@ class Patroni:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
-        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+        self._server = Http(tls, Handler)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://{HOST}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
 
