@@ -187,6 +187,7 @@ class PoolSnapshot:
     sv_login: int
     maxwait_us: int
     paused: bool
+    held_by: str
 
 
 @dataclass(frozen=True, slots=True)

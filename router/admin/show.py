@@ -126,6 +126,7 @@ POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
     numeric("maxwait", lambda pool: pool.maxwait_us // _SECOND),
     numeric("maxwait_us", lambda pool: pool.maxwait_us % _SECOND),
     int4("paused", lambda pool: pool.paused),
+    text("held_by", lambda pool: pool.held_by),
 )
 
 DATABASES: Final[tuple[Column[AddressSnapshot], ...]] = (

@@ -102,8 +102,11 @@ class PoolClient(ReplySink):
 
     # --- while it holds a connection alone
 
-    def transaction_age(self, now: float) -> float:
-        """For how long the client's transaction has been open, in seconds; 0 without one."""
+    def transaction(self, now: float) -> tuple[float, str]:
+        """How long the client's transaction has been open, in seconds; 0 without one.
+
+        And the first word of what it has run last in it, or "".
+        """
         raise NotImplementedError
 
     def expel(self, error: RouterError | None = None) -> None:

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from ..printable import printable
 from ..protocol import codes
+from ..queries import Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .address_pool import AddressPool
     from .server import ServerConnection
 
@@ -21,6 +24,7 @@ _GOOD_FOR: Final = 1.0
 _MOST_NAMES: Final = 3
 _NAME_LIMIT: Final = 40
 
+_RUNNING: Final = "running"
 _IDLE_IN_TRANSACTION: Final = "idle in transaction"
 
 
@@ -28,7 +32,8 @@ class Holders:
     """The answer for one pool of connections.
 
     Attributes:
-        text: how many connections are at what, for how long at most, and for whom.
+        text: how many connections are at what, for how long at most, for whom, and what these
+            run or have run last, by the first word of the statement.
         hint: what to do about it.
         is_new: it has been found now, and is not that of a moment ago.
     """
@@ -73,9 +78,21 @@ def holders(pool: AddressPool, now: float) -> Holders:
     return found
 
 
+def holding(parts: Iterable[AddressPool], now: float) -> str:
+    """What holds the connections of those pools that clients wait for, or ""."""
+    found = []
+    for part in parts:
+        if part.waiters and part.address.index >= 0:
+            known = part.holders
+            is_known = known is not None and known.is_good(now)
+            told = known if known is not None and is_known else Holders(part, now)
+            found.append(f"{part.address.label}: {told.text}")
+    return "; ".join(found)
+
+
 def _kind(server: ServerConnection) -> str:
     if server.queue:
-        return "running"
+        return _RUNNING
     if server.status != codes.IDLE:
         return _IDLE_IN_TRANSACTION
     return "pinned" if server.is_pinned else "idle in session"
@@ -83,14 +100,29 @@ def _kind(server: ServerConnection) -> str:
 
 def _told(kind: str, servers: list[ServerConnection], now: float) -> str:
     longest = max(now - server.used_at for server in servers)
-    # In an order of their own, for the connections have none.
-    names = Counter(
-        sorted("" if server.client is None else server.client.label for server in servers)
-    )
-    told = [
-        f'{count} "{printable(name, _NAME_LIMIT)}"'
-        for name, count in names.most_common(_MOST_NAMES)
+    names = ["" if server.client is None else server.client.label for server in servers]
+    parts = [
+        f"held for up to {longest:.0f} s",
+        _counted([f'"{printable(name, _NAME_LIMIT)}"' for name in names]),
     ]
-    if len(names) > _MOST_NAMES:
-        told.append("...")
-    return f"{len(servers)} {kind} (held for up to {longest:.0f} s; {', '.join(told)})"
+    statements = [found for found in (_statement(server, now) for server in servers) if found]
+    if statements:
+        parts.append(("" if kind == _RUNNING else "last ") + _counted(statements))
+    return f"{len(servers)} {kind} ({'; '.join(parts)})"
+
+
+def _statement(server: ServerConnection, now: float) -> str:
+    """The first word of what a connection runs, or of what its client has run last there."""
+    for segment in server.queue:
+        if isinstance(segment.shape, Shape):
+            return segment.shape.kind
+    if server.queue:
+        return ""
+    return "" if server.client is None else server.client.transaction(now)[1]
+
+
+def _counted(words: list[str]) -> str:
+    # In an order of their own, for the connections have none.
+    counts = Counter(sorted(words))
+    told = [f"{count} {word}" for word, count in counts.most_common(_MOST_NAMES)]
+    return ", ".join([*told, "..."] if len(counts) > _MOST_NAMES else told)

@@ -84,7 +84,7 @@ class Stopwatch:
         timeout, client = self._part.settings.transaction_timeout, server.client
         if not timeout or client is None:
             return math.inf
-        left = timeout - client.transaction_age(self._engine.now)
+        left = timeout - client.transaction(self._engine.now)[0]
         if left > 0:
             return left
         log.warning("%r: transaction_timeout is over, ending the client", server)

@@ -220,6 +220,12 @@ class Lease:
         return max(now - started, 0.0) if started else 0.0  # the router's own have no time
 
     @property
+    def last_kind(self) -> str:
+        """The first word of the statement that was answered last in its transaction, or ""."""
+        shape = None if self.xact is None else self.xact.shape
+        return "" if shape is None else shape.kind
+
+    @property
     def keeps_server(self) -> bool:
         """Whether it keeps its server between transactions."""
         return self.mid_message or (self.is_kept_for_good and not self.draining)

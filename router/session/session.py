@@ -549,9 +549,9 @@ class Session(PoolClient):
         if self.lease.is_free and not self.resend.waiting:
             self.end_with(ShuttingDown())
 
-    def transaction_age(self, now: float) -> float:
-        """For how long its transaction has been open, in seconds."""
-        return self.lease.transaction_age(now)
+    def transaction(self, now: float) -> tuple[float, str]:
+        """For how long its transaction has been open, and what it has run last in it."""
+        return self.lease.transaction_age(now), self.lease.last_kind
 
     def expel(self, error: RouterError | None = None) -> None:
         """Send the client away, whatever it is doing; by default the router is going away."""

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from ..hosts import HostSnapshot, PatroniSnapshot
+from ..pool.holders import holding
 from ..pool.names import is_name
 from ..printable import printable
 from ..stats import (
@@ -66,6 +67,7 @@ def _pool_snapshot(pool: Pool, sessions: list[Session], now: float) -> PoolSnaps
         sv_login=sum(part.connecting for part in parts),
         maxwait_us=int(max(waits, default=0.0) * 1e6),
         paused=pool.paused,
+        held_by=holding(parts, now),
     )
 
 

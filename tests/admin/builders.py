@@ -57,6 +57,7 @@ POOL = PoolSnapshot(
     sv_login=9,
     maxwait_us=2_345_678,
     paused=True,
+    held_by="db1: 1 of 1",
 )
 
 ADDRESS = AddressSnapshot(

@@ -60,7 +60,9 @@ def values(command: str) -> str:
 
 
 def test_show_pools_splits_the_longest_wait_in_two() -> None:
-    assert values("SHOW POOLS") == "app ann transaction 1 2 3 4 5 6 7 8 9 2 345678 1"
+    assert (
+        values("SHOW POOLS") == "app ann transaction 1 2 3 4 5 6 7 8 9 2 345678 1 db1: 1 of 1"
+    )
 
 
 def test_show_databases_has_a_row_for_each_address() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from router.session.snapshots import pool_snapshots
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import query
 
@@ -32,13 +33,13 @@ def test_clients_that_idle_in_their_transactions_are_told_by_name(
         harness.ask(client, query("BEGIN"))
     harness.engine.advance(40)
     busy = harness.connect(application_name="report")
-    busy.send(query("SELECT long"))
-    harness.accept()
+    harness.ask(busy, query("SLEEP"))
     told = exhausted(harness)
     assert told["C"] == "53300"
     expected = (
-        '4 of 4: 3 idle in transaction (held for up to 41 s; 2 "billing", 1 "web"), '
-        '1 running (held for up to 1 s; 1 "report")'
+        '4 of 4: 3 idle in transaction (held for up to 41 s; 2 "billing", 1 "web"; '
+        "last 3 BEGIN), "
+        '1 running (held for up to 1 s; 1 "report"; 1 SLEEP)'
     )
     assert told["D"] == f"In use are {expected}."
     assert "idle_client_in_transaction_timeout" in told["H"]
@@ -51,10 +52,9 @@ def test_clients_that_idle_in_their_transactions_are_told_by_name(
 def test_a_busy_pool_is_too_small() -> None:
     harness = Harness(pool_size=1, connect_timeout=1.0)
     busy = harness.connect(application_name="psql")
-    busy.send(query("SELECT long"))
-    harness.accept()
+    harness.ask(busy, query("SLEEP"))
     told = exhausted(harness)
-    assert told["D"] == 'In use are 1 of 1: 1 running (held for up to 1 s; 1 "psql").'
+    assert told["D"] == 'In use are 1 of 1: 1 running (held for up to 1 s; 1 "psql"; 1 SLEEP).'
     assert told["H"].startswith("Raise pool_size")
 
 
@@ -83,5 +83,33 @@ def test_more_names_than_can_be_told_are_left_out() -> None:
         harness.ask(client, query("BEGIN"))
     told = exhausted(harness)["D"]
     assert told.count("app") == 3
-    assert told.endswith(", ...).")
+    assert told.endswith(", ...; last 5 BEGIN).")
     assert len(told) < 300
+
+
+def test_while_clients_wait_show_pools_tells_what_they_wait_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    harness = Harness(pool_size=2)
+    pool = harness.pool
+    assert pool is not None
+
+    def held_by() -> str:
+        sessions = [client.session for client in harness.clients]
+        [row] = pool_snapshots([pool], sessions, harness.engine.now)
+        return row.held_by
+
+    for text in ("UPDATE t SET x = 1", "INSERT INTO t VALUES (1)"):
+        harness.ask(harness.connect(application_name="web"), query("BEGIN"), query(text))
+    assert held_by() == ""
+    harness.engine.advance(30)
+    harness.connect().send(query("SELECT 1"))
+    expected = (
+        "primary host00:5432 of shard 0: 2 of 2: 2 idle in transaction "
+        '(held for up to 30 s; 2 "web"; last 1 INSERT, 1 UPDATE)'
+    )
+    assert held_by() == expected
+    # To look takes nothing from the line of the log that is to come.
+    harness.engine.advance(harness.part.settings.connect_timeout)
+    assert "no connection to" in caplog.text
+    assert held_by() == ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.harness import FakeClient, FakeLink, Harness, read_messages
+from tests.support.harness import FakeClient, FakeLink, FakeServer, Harness, read_messages
 from tests.support.wire import SYNC, kinds, query, rows, run
 
 from .test_departures import MOMENTS
@@ -18,7 +18,7 @@ from .test_departures import MOMENTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.harness import FakeServer
+    from router.pool.address_pool import AddressPool
 
 
 class Fuse:
@@ -40,34 +40,44 @@ class Fuse:
 
 
 class FusedLink(FakeLink):
-    """A link that raises when its fuse blows."""
+    """A link that raises when its fuse blows, which burns while it is `lit`."""
 
-    def __init__(self, fuse: Fuse) -> None:
+    def __init__(self, fuse: Fuse, lit: Callable[[], bool] = lambda: True) -> None:
         super().__init__()
         self._fuse = fuse
+        self._lit = lit
+
+    def _burn(self) -> None:
+        if self._lit():
+            self._fuse.burn()
 
     def write(self, data: bytes) -> None:
-        self._fuse.burn()
+        self._burn()
         super().write(data)
 
     def pause(self) -> None:
-        self._fuse.burn()
+        self._burn()
         super().pause()
 
     def resume(self) -> None:
-        self._fuse.burn()
+        self._burn()
         super().resume()
 
     def defer(self) -> None:
-        self._fuse.burn()
+        self._burn()
         super().defer()
 
 
 class Engine:
-    """Gives a link up whose handler raises, as the engine does."""
+    """Gives a link up whose handler raises, as the engine does.
 
-    def __init__(self, harness: Harness) -> None:
+    The fuse burns while the first client writes to its connection.
+    """
+
+    def __init__(self, harness: Harness, fuse: Fuse, *, with_servers: bool) -> None:
         self._harness = harness
+        self._fuse = fuse
+        self._with_servers = with_servers
 
     def run(self) -> None:
         """Let everything happen that can."""
@@ -81,7 +91,7 @@ class Engine:
         for client in harness.clients:
             moved |= self._guarded(client, client.deliver)
         while harness.opening:
-            harness.accept()
+            self._accept(harness.opening.pop(0))
             moved = True
         for server in harness.live_servers():
             moved |= server.work()
@@ -90,6 +100,15 @@ class Engine:
             harness.deliver_cancel()
             moved = True
         return moved
+
+    def _accept(self, pool: AddressPool) -> None:
+        server = FakeServer(pool, len(self._harness.servers) + 100, self._harness.engine.now)
+        if self._with_servers:
+            broken, connection = self._harness.clients[0].session, server.connection
+            server.link = FusedLink(self._fuse, lambda: connection.client is broken)
+            connection.link = server.link
+        self._harness.servers.append(server)
+        pool.opened(server.connection)
 
     @staticmethod
     def _guarded(end: FakeClient | FakeServer, work: Callable[[], bool]) -> bool:
@@ -103,26 +122,30 @@ class Engine:
             return True
 
 
-def begin(moment: tuple[bytes, ...], fuse: Fuse) -> tuple[Harness, Engine, FakeClient]:
+def begin(
+    moment: tuple[bytes, ...], fuse: Fuse, *, with_servers: bool
+) -> tuple[Harness, Engine, FakeClient]:
     """Bring a client to a moment in the life of its session, unless the fuse blows before."""
     harness = Harness(pool_size=1)
-    engine, client = Engine(harness), harness.connect()
-    client.link = client.session.client.link = FusedLink(fuse)
+    engine, client = Engine(harness, fuse, with_servers=with_servers), harness.connect()
+    if not with_servers:
+        client.link = client.session.client.link = FusedLink(fuse)
     for message in moment:
         client.unread += message
         engine.run()
     return harness, engine, client
 
 
+@pytest.mark.parametrize("with_servers", [False, True], ids=["to it", "to servers"])
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_wherever_a_client_fails_the_next_one_is_served_and_finds_nothing_of_it(
-    moment: tuple[bytes, ...],
+    moment: tuple[bytes, ...], with_servers: bool
 ) -> None:
     length = 0
     while True:
         length += 1
         fuse = Fuse(length)
-        harness, engine, client = begin(moment, fuse)
+        harness, engine, client = begin(moment, fuse, with_servers=with_servers)
         heir = harness.connect()
         heir.unread += query("SHOW application_name")
         engine.run()
