@@ -6,7 +6,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.errors import ServerProtocolError
@@ -87,6 +87,7 @@ VALUES = st.recursive(
 KEYS = st.sampled_from(["name", "host", "port", "role", "state", "lag", "tags", "other"])
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(members=st.lists(st.dictionaries(KEYS, VALUES) | VALUES, max_size=5))
 def test_whatever_the_members_are_they_are_read_or_left_out(members: list[object]) -> None:
     for each in members_of(json.dumps({"members": members}).encode()):
@@ -96,6 +97,7 @@ def test_whatever_the_members_are_they_are_read_or_left_out(members: list[object
         assert max(map(len, (each.name, each.role, each.state))) < 256
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(body=st.binary(max_size=200))
 def test_bytes_are_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(ServerProtocolError):
