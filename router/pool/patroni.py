@@ -152,6 +152,10 @@ async def ask(url: str, trust: Trust) -> tuple[Member, ...]:
     except trio.BrokenResourceError as broken:
         if isinstance(broken.__cause__, ssl.SSLError):
             raise ServerProtocolError(f"TLS failed: {reason(broken)}") from None
+        if is_tls and trust.certificate is None:
+            # It says why, but what follows may be faster.
+            why = "the connection broke; if it wants to know who asks, set patroni_certificate"
+            raise ServerProtocolError(why) from None
         raise
     finally:
         await trio.aclose_forcefully(stream)

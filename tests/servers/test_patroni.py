@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -290,7 +291,10 @@ def test_members_are_told_over_https(
     [
         ("by nobody", "TLS failed: certificate verify failed: self-signed certificate"),
         ("of another host", "TLS failed: certificate verify failed: IP address mismatch"),
-        ("asks", "TLS failed: tlsv13 alert certificate required"),
+        (
+            "asks",
+            "TLS failed: tlsv13 alert certificate required|the connection broke; if it wants",
+        ),
         ("none", "TLS failed: "),
         ("no authority", "TLS failed: certificate verify failed: unable to get local issuer"),
     ],
@@ -312,7 +316,7 @@ def test_an_api_that_does_not_prove_who_it_is_is_not_believed(
         general = CHECKS if kind == "no authority" else trusting(certificates)
         router = start_router({"db": pool_of(shard.primary, url)}, general)
         error = wait_until("it is told", lambda: router.admin("SHOW PATRONI")[0]["error"])
-        assert error.startswith(f"{url}: {why}")
+        assert re.match(f"{url}: ({why})", error), error
         router.log_with("Patroni tells nothing")
         asked = router.admin("SHOW PATRONI")[0]
         assert (asked["url"], asked["member"]) == (url, "None")
