@@ -15,6 +15,7 @@ MODULES = [
     "router/protocol/codes.py",
     "router/protocol/framing.py",
     "router/protocol/messages.py",
+    "router/protocol/columns.py",
     "router/protocol/steps.py",
     "router/protocol/segments.py",
     "router/protocol/hooks.py",

@@ -6,6 +6,7 @@ RouterError
 │  ├─ ClientProtocolError      08P01
 │  ├─ AuthenticationError      28P01
 │  └─ ClientTimeout            57P05
+├─ OutdatedPlan                0A000, nobody's: the columns have changed
 ├─ ServerError                 a PostgreSQL server's
 │  ├─ ServerProtocolError      08P01
 │  ├─ ServerRefused            a server's own ErrorResponse during login
@@ -44,9 +45,11 @@ class RouterError(Exception):
         sqlstate: the five characters of PostgreSQL's error code table.
         hint: what to do next, or "".
         detail: what else there is to know, on as many lines as it takes, or "".
+        routine: of PostgreSQL's that says the same, where drivers go by that, or "".
     """
 
     default_sqlstate = "XX000"
+    routine = ""
 
     def __init__(
         self, message: str, *, sqlstate: str | None = None, hint: str = "", detail: str = ""
@@ -116,6 +119,16 @@ class ClientTimeout(ClientError):
     """The client took too long."""
 
     default_sqlstate = "57P05"
+
+
+class OutdatedPlan(RouterError):
+    """A statement does not return the columns any more that its client was told of."""
+
+    default_sqlstate = "0A000"
+    routine = "RevalidateCachedQuery"
+
+    def __init__(self) -> None:
+        super().__init__("cached plan must not change result type")
 
 
 class ServerError(RouterError):

@@ -209,6 +209,10 @@ class BackendStream(ServerHooks):
         scripted = segment.steps is not None
         if scripted:
             start = self._emit_due(segment, data, start, pos)
+            if kind in b"tTn" and not self._describes(
+                segment, kind, data, pos, pos + 1 + length
+            ):
+                return start, pos
         handling = _HANDLING[kind]
         if handling == _STREAMED:
             return self._streamed(segment, kind, length, data, start, pos)
@@ -358,6 +362,22 @@ class BackendStream(ServerHooks):
         return taken, start
 
     # --- scripts
+
+    @staticmethod
+    def _describes(segment: Segment, kind: int, data: bytes, pos: int, after: int) -> bool:
+        """Tell whoever wants to know what is said of a statement; False: when it is here."""
+        steps = segment.steps
+        if steps is None or segment.failed or segment.step >= len(steps):
+            return True
+        describing = steps[segment.step].describing
+        if describing is None:
+            return True
+        if after > len(data):
+            if after - pos > COLLECT_LIMIT:
+                raise _too_long(kind, after - pos)
+            return False
+        describing.hear(kind, data[pos + 5 : after])
+        return True
 
     def _emit_due(self, segment: Segment, data: bytes, start: int, pos: int) -> int:
         """Give out the made-up replies whose turn it is; returns the new start of the run."""

@@ -126,18 +126,30 @@ def data_row(values: Sequence[str | int | None]) -> bytes:
 
 
 def error_response(
-    text: str, sqlstate: str, *, severity: str = "ERROR", hint: str = "", detail: str = ""
+    text: str,
+    sqlstate: str,
+    *,
+    severity: str = "ERROR",
+    hint: str = "",
+    detail: str = "",
+    routine: str = "",
 ) -> bytes:
     """An ErrorResponse with severity, code and text, and what else is given."""
     return message(
-        codes.ERROR_RESPONSE, _notice_body(text, sqlstate, severity, hint=hint, detail=detail)
+        codes.ERROR_RESPONSE,
+        _notice_body(text, sqlstate, severity, hint=hint, detail=detail, routine=routine),
     )
 
 
 def error_from(error: RouterError, *, severity: str = "ERROR") -> bytes:
     """Turn an exception of the router into the ErrorResponse for it."""
     return error_response(
-        error.message, error.sqlstate, severity=severity, hint=error.hint, detail=error.detail
+        error.message,
+        error.sqlstate,
+        severity=severity,
+        hint=error.hint,
+        detail=error.detail,
+        routine=error.routine,
     )
 
 
@@ -150,9 +162,13 @@ def notice_response(
     )
 
 
-def _notice_body(text: str, sqlstate: str, severity: str, *, hint: str, detail: str) -> bytes:
+def _notice_body(
+    text: str, sqlstate: str, severity: str, *, hint: str, detail: str, routine: str = ""
+) -> bytes:
     fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", text)]
-    fields += [(code, value) for code, value in (("D", detail), ("H", hint)) if value]
+    fields += [
+        (code, value) for code, value in (("D", detail), ("H", hint), ("R", routine)) if value
+    ]
     return b"".join(code.encode() + cstring(value) for code, value in fields) + b"\0"
 
 

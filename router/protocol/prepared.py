@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .columns import Description
     from .marks import Glance
 
 A = TypeVar("A")
@@ -63,6 +64,8 @@ class Statement(Generic[A]):
         shape: the form of the text, as statistics count it, if they do.
         control: what it does to transactions, if that is all that it is there for; UNREAD until
             somebody has wanted to know.
+        description: what clients have been told of it, and all servers that have it by its name
+            would tell; None until the first has.
     """
 
     __slots__ = (
@@ -70,6 +73,7 @@ class Statement(Generic[A]):
         "approved_by",
         "body",
         "control",
+        "description",
         "glance",
         "name",
         "plan",
@@ -97,6 +101,7 @@ class Statement(Generic[A]):
         self.approved_by: object = None
         self.shape: object = None
         self.control: object = UNREAD
+        self.description: Description | None = None
 
     def prove(self) -> None:
         """A server has parsed it."""
@@ -143,6 +148,23 @@ class StatementRegistry(Generic[A]):
             del self._statements[next(iter(self._statements))]
         return statement
 
+    def described(
+        self, body: bytes, context: str, rest: bytes, description: Description, *, is_news: bool
+    ) -> Statement[A]:
+        """The statement of which that has been told.
+
+        `is_news`: just now, so that whoever parses the text from here on gets this one.
+        """
+        statement = self.get(body, context, rest)
+        if statement.description is None:
+            statement.description = description
+        elif not statement.description.is_same(description):
+            statement = self.made(body, rest)
+            statement.description = description
+            if is_news:
+                self._statements[rest or body, context] = statement
+        return statement
+
     def made(self, body: bytes, rest: bytes = b"") -> Statement[A]:
         """A new statement for a body, which is not kept here."""
         analysis, glance = self._analyse(body[: body.index(b"\0")])
@@ -158,9 +180,10 @@ class ServerStatements:
 
     Attributes:
         hits, misses, evictions: counts since the connection was opened.
+        outdated: those that it has and that are not to be used: it tells of other columns.
     """
 
-    __slots__ = ("_names", "capacity", "evictions", "hits", "misses")
+    __slots__ = ("_names", "capacity", "evictions", "hits", "misses", "outdated")
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -168,9 +191,13 @@ class ServerStatements:
         self.hits = 0
         self.misses = 0
         self.evictions = 0
+        self.outdated: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._names
 
     def use(self, name: bytes) -> bool:
         """Whether the server has it; marks it as used just now."""
@@ -200,7 +227,16 @@ class ServerStatements:
     def discard(self, name: bytes) -> None:
         """Forget a name: its Parse failed, or it was closed."""
         self._names.pop(name, None)
+        if name in self.outdated:
+            self.outdated.remove(name)
+
+    def retire(self, name: bytes) -> None:
+        """What the server has by this name is not what it stands for: it is to be closed."""
+        self._names.pop(name, None)
+        if name not in self.outdated:
+            self.outdated.append(name)
 
     def clear(self) -> None:
         """Forget all: the server has dropped them (DEALLOCATE ALL, DISCARD ALL)."""
         self._names.clear()
+        self.outdated.clear()

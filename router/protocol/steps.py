@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .columns import Describing
+
 FORWARD: Final = 0
 SWALLOW: Final = 1
 EMIT: Final = 2
@@ -26,9 +28,10 @@ class Step:
         undo: takes back what was assumed about it, if it turns out not to happen.
         done: told when it has happened.
         failed: called instead of `undo` if it is this message that fails.
+        describing: of the Describe of a statement, who wants to know what it says.
     """
 
-    __slots__ = ("completes", "done", "failed", "order", "payload", "undo")
+    __slots__ = ("completes", "describing", "done", "failed", "order", "payload", "undo")
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Step:
         undo: Callable[[], None] | None = None,
         done: Callable[[], None] | None = None,
         failed: Callable[[], None] | None = None,
+        describing: Describing | None = None,
     ) -> None:
         self.order: Final = order
         self.completes: Final = completes
@@ -45,6 +49,7 @@ class Step:
         self.undo: Final = undo
         self.done: Final = done
         self.failed: Final = failed
+        self.describing: Final = describing
 
 
 # The messages that need no undo share their steps.

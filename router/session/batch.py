@@ -10,25 +10,22 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, RouterError, RoutingError
+from ..errors import OutdatedPlan, RouterError, RoutingError
 from ..protocol import codes, messages
-from ..protocol.binds import PORTAL, bind_ends
 from ..protocol.framing import HEADER_SIZE, message_end
-from ..protocol.marks import HARMLESS
 from ..protocol.messages import bind_head
 from ..protocol.segments import Segment
 from ..routing.types import ServerRole
 from . import deferral
-from .answered import AnsweredStatement
 from .batch_route import batch_route
 from .bound_keys import bound_values
-from .controls import TransactionControl, control_of
+from .controls import TransactionControl
 from .deferral import ANSWERS
 from .names import Names
 from .operation import Operation, need_no_server, needs_no_server
 from .script import Script
 from .transaction import transaction_failed
-from .whole_batch import WholeBatch
+from .whole_batch import BATCH_LIMIT, WholeBatch, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,15 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
-# A Describe or Execute of a batch that is taken in one piece has so many bytes.
-_SHORTEST: Final = 7
-_LONGEST: Final = 1000
-
 # So many bytes of a segment are kept to be sent again.
 MOST_KEPT: Final = 16 * 1024
-
-# So many bytes do not wait for the Sync.
-BATCH_LIMIT: Final = 64 * 1024
 
 
 class Batch:
@@ -59,6 +49,8 @@ class Batch:
         names: what it has prepared, by its own names.
         operations: the open batch of a client without a server, in the order of its messages.
         script: the open batch at a server.
+        held: what waits for the server to tell whether the first of it, a Bind, returns what
+            its client counts on.
         skipping: the batch has failed here; everything up to the Sync is ignored.
     """
 
@@ -69,6 +61,7 @@ class Batch:
         "_lease",
         "_routing",
         "_size",
+        "held",
         "names",
         "operations",
         "script",
@@ -83,6 +76,7 @@ class Batch:
         self.script: Final = Script(routing, self.names)
         self.operations: list[Operation] = []
         self.skipping = False
+        self.held: list[Operation] = []
         self._size = 0
         # The open batch has been answered so far.
         self._is_begun = False
@@ -169,6 +163,9 @@ class Batch:
                 taken = self._bind_elsewhere(server, operation)
                 if taken is not None:
                     return taken
+            if operation.told is not None and self._waits(server, operation):
+                self.held = [operation]
+                return True
             script.apply(server, operation)
             if script.out_size > BATCH_LIMIT:
                 script.send(server)
@@ -227,7 +224,7 @@ class Batch:
             token = first.token
             if len(self.operations) > 1 or not token or not needs_no_server(first):
                 return False
-        found = self._read_whole(stream)
+        found = read_whole(stream, self.names.statements)
         if found is None or (token and not found.is_unnamed):
             return False
         route = self._route_of(found)
@@ -256,40 +253,6 @@ class Batch:
             self.operations.append(self.names.operation(data[pos], data, pos, after))
             pos = after
         self._size += found.end - found.start
-
-    def _read_whole(self, stream: ClientStream) -> WholeBatch | None:
-        """Read the messages from a Bind to the Sync, if they are what most batches have."""
-        data, rest, size, count = stream.data, stream.end, len(stream.data), 0
-        try:
-            portal_end, name_end = bind_ends(data, stream.start, rest)
-        except ClientProtocolError:
-            return None
-        statement = self.names.statements.get(data[portal_end + 1 : name_end])
-        if (
-            statement is None
-            or isinstance(statement, AnsweredStatement)
-            or statement.glance is not HARMLESS
-            or (statement.control is not None and control_of(statement) is not None)
-        ):
-            return None
-        pos = rest
-        while size - pos >= HEADER_SIZE:
-            after, kind = message_end(data, pos), data[pos]
-            length = after - pos
-            if kind == codes.SYNC:
-                if length != HEADER_SIZE or after - stream.start > BATCH_LIMIT:
-                    return None
-                return WholeBatch(
-                    data, stream.start, portal_end, name_end, rest, after, statement, count + 1
-                )
-            # What is odd about a message is for the one to say that looks at it.
-            if kind not in b"DE" or not _SHORTEST <= length <= _LONGEST or after > size:
-                return None
-            if kind == codes.DESCRIBE and data[pos + HEADER_SIZE] != PORTAL:
-                return None
-            count += 1
-            pos = after
-        return None
 
     def _route_of(self, found: WholeBatch) -> Route | None:
         """Where the batch goes; None if that needs a closer look."""
@@ -496,9 +459,10 @@ class Batch:
         found = self.names.rebind()
         for operation in (*self.operations, *others):
             if operation.statement is not None:
-                operation.statement = found(operation.statement)
+                is_told = operation.told is not None or operation.kind == codes.DESCRIBE
+                operation.statement = found(operation.statement, is_told)
             if operation.previous is not None:
-                operation.previous = found(operation.previous)
+                operation.previous = found(operation.previous, True)
 
     # --- with a server
 
@@ -511,9 +475,14 @@ class Batch:
             server.queue[-1].request = operations
 
     def run(self, server: ServerConnection, operations: list[Operation]) -> None:
-        """Send operations."""
+        """Send operations, as far as they need not wait for what is asked ahead of one."""
         script = self.script
-        for operation in operations:
+        for number, operation in enumerate(operations):
+            if operation.told is not None and self._waits(
+                server, operation, operations[number + 1 :]
+            ):
+                self.held = operations[number:]
+                return
             if operation.kind == codes.SYNC:
                 script.sync(server)
             elif operation.kind == codes.FLUSH:
@@ -521,6 +490,53 @@ class Batch:
             else:
                 script.apply(server, operation)
         script.send(server)
+
+    # --- what clients have been told
+
+    def _waits(
+        self,
+        server: ServerConnection,
+        operation: Operation,
+        following: Sequence[Operation] = (),
+    ) -> bool:
+        """Ask the server whether a Bind returns what its client was told, if that is not known.
+
+        It has to wait for the answer, since what has been executed cannot be taken back: so it
+        does once for each server connection, and not if the client asks for the columns anyhow.
+        """
+        statement = operation.statement
+        if statement is None or operation.error is not None or operation.answered is not None:
+            return False
+        if not self.script.lacks(server, statement, operation.token):
+            return False
+        if following and following[0].kind == codes.DESCRIBE and following[0].statement is None:
+            return False
+        self.script.provide(server, statement, operation.token, operation.told)
+        self.script.flush(server)
+        self._lease.asks = True
+        return True
+
+    def go_on(self) -> None:
+        """Send what is held, if it is known by now what the server tells."""
+        server = self._lease.server
+        if not self.held or server is None:
+            return
+        script, segment = self.script, self.script.begin(server)
+        if not (segment.failed or segment.is_answered(server.queue)):
+            return
+        held, self.held = self.held, []
+        self._lease.asks = False
+        first, last = held[0], held[-1]
+        if segment.failed:
+            for operation in reversed(held):
+                self.names.undo(operation)
+            if last.kind == codes.SYNC:
+                script.sync(server)
+            return
+        assert first.statement is not None
+        if script.lacks(server, first.statement, first.token):
+            first.error = OutdatedPlan()
+        self.run(server, held)
 
     def _bind_elsewhere(self, server: ServerConnection, operation: Operation) -> bool | None:
         """See to a Bind that belongs to another shard; None: it goes on here."""

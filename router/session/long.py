@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError
+from ..errors import ClientProtocolError, OutdatedPlan
 from ..protocol import codes, marks
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
@@ -18,6 +18,7 @@ from .operation import Operation
 if TYPE_CHECKING:
     from ..errors import RouterError
     from ..pool.server import ServerConnection
+    from .answered import PreparedStatement
     from .batch import Batch
     from .client import Client
     from .client_routing import ClientRouting
@@ -30,7 +31,7 @@ class LongMessages:
         refused: the rest of it is to be ignored.
     """
 
-    __slots__ = ("_batch", "_client", "_lease", "_routing", "refused")
+    __slots__ = ("_batch", "_client", "_has_asked", "_lease", "_routing", "refused")
 
     def __init__(self, client: Client, routing: ClientRouting, batch: Batch) -> None:
         self._client: Final = client
@@ -38,6 +39,8 @@ class LongMessages:
         self._lease: Final = routing.lease
         self._batch: Final = batch
         self.refused = False
+        # The server is to tell whether a Bind returns what its client was told.
+        self._has_asked = False
 
     # --- what follows the head
 
@@ -135,6 +138,7 @@ class LongMessages:
         script = self._batch.script
         segment = script.open_segment(server)
         if segment is not None and segment.failed:
+            self._has_asked = False
             self.refused = True
             return True
         if not script.admits(server):
@@ -160,6 +164,7 @@ class LongMessages:
         operation = Operation(codes.BIND, head[name_end + 1 :], statement, portal)
         operation.token = names.token_of(name, statement)
         operation.missing = missing
+        operation.told = statement.description if name in names.told else None
         return operation
 
     def _bind(self, server: ServerConnection, head: bytes, missing: int) -> bool:
@@ -189,9 +194,28 @@ class LongMessages:
                 self._refuse_here(codes.BIND, error)
                 return True
             return left and self.begin(codes.BIND, head, missing)
-        size = len(operation.data) + missing
-        script.bind_long(server, operation, operation.statement, size)
-        return True
+        is_as_told = self._is_as_told(server, operation, operation.statement)
+        if is_as_told:
+            size = len(operation.data) + missing
+            script.bind_long(server, operation, operation.statement, size)
+        elif is_as_told is not None:
+            self._refuse_here(codes.BIND, OutdatedPlan())
+        return is_as_told is not None
+
+    def _is_as_told(
+        self, server: ServerConnection, operation: Operation, statement: PreparedStatement
+    ) -> bool | None:
+        """Whether a Bind returns what its client was told; None: that has yet to be said."""
+        script = self._batch.script
+        if not self._has_asked:
+            if operation.told is None or not script.lacks(server, statement, operation.token):
+                return True
+            self._has_asked = True
+            script.provide(server, statement, operation.token, operation.told)
+        if not script.settle(server):
+            return None
+        self._has_asked = False
+        return not script.lacks(server, statement, operation.token)
 
     def _parse(self, server: ServerConnection, head: bytes) -> None:
         """Forward the head of a Parse.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..pool.contracts import Inspector
     from ..pool.server import ServerConnection
+    from ..protocol.columns import Description
     from ..protocol.naming import Change, Naming
     from .answered import AnsweredPortal, Deallocation, PreparedStatement
     from .client_routing import ClientRouting
@@ -47,6 +48,7 @@ class Names:
         has_answered: there has been an operation about one of these lately.
         is_altered: what this transaction has done may give texts another meaning than they
             have for others.
+        told: the names of those that the client has been told the columns of.
         is_changing: SQL is on its way that changes what names mean: what is about them has to
             wait for its answer.
     """
@@ -63,6 +65,7 @@ class Names:
         "renames",
         "statements",
         "token",
+        "told",
     )
 
     def __init__(self, routing: ClientRouting) -> None:
@@ -76,6 +79,7 @@ class Names:
         self.has_answered = False
         self.is_altered = False
         self.is_changing = False
+        self.told: Final[set[bytes]] = set()
         # What the unnamed portal is to change, if that is something.
         self._bound: Naming | None = None
         routing.state.prepared_as = self.prepared_as
@@ -166,10 +170,52 @@ class Names:
         PREPARE.
         """
         lease = self._lease
-        server = lease.server
-        if self.is_altered or (server is not None and server.is_altered):
+        if self._means_its_own:
             return lease.pool.statement_apart(body, rest)
         return lease.pool.statement(body, lease.settings.context, rest)
+
+    @property
+    def _means_its_own(self) -> bool:
+        """Whether others may mean something else by a text now."""
+        server = self._lease.server
+        return self.is_altered or (server is not None and server.is_altered)
+
+    def _described(
+        self, statement: PreparedStatement, description: Description, *, is_news: bool = False
+    ) -> PreparedStatement:
+        """The statement of the same text of which that has been told."""
+        pool = self._lease.pool
+        if statement.glance.naming is None and not self._means_its_own:
+            context = self._lease.settings.context
+            return pool.statements.described(
+                statement.body, context, statement.rest, description, is_news=is_news
+            )
+        found = pool.statement_apart(statement.body, statement.rest)
+        found.description = description
+        return found
+
+    def tell(self, name: bytes, statement: PreparedStatement, description: Description) -> None:
+        """The client is told of a statement that it has by this name, or had."""
+        if self.statements.get(name) is not statement:
+            held = self.statements.get(name)
+            known = None if held is None else held.description
+            if known is None or not known.is_same(description):
+                return  # it is another one by now
+        elif statement.description is None:
+            statement.description = description
+        elif not statement.description.is_same(description):
+            self._hold(name, self._described(statement, description, is_news=True))
+        self.told.add(name)
+
+    def renew(self, statement: PreparedStatement, description: Description) -> None:
+        """A server tells something else of a statement than others have.
+
+        Who has been told that keeps it, and hears of it when it is used.
+        """
+        found = self._described(statement, description, is_news=True)
+        for name, held in list(self.statements.items()):
+            if held is statement and name not in self.told:
+                self._hold(name, found)
 
     def _found(self, name: bytes, body: bytes) -> PreparedStatement:
         """The same for a Parse of that name; names in it mean what this client means."""
@@ -248,6 +294,8 @@ class Names:
                 self._bind_answered(operation, statement)
             else:
                 operation.token = self.token_of(name, statement)
+                if name in self.told:
+                    operation.told = statement.description
                 control = self._control(statement)
                 if control is not None:
                     control.client_name = name
@@ -373,18 +421,23 @@ class Names:
                 del self.portals[name]
         return operation
 
-    def rebind(self) -> Callable[[PreparedStatement], PreparedStatement]:
-        """Look all statements up anew; returns what does that for those held elsewhere."""
+    def rebind(self) -> Callable[[PreparedStatement, bool], PreparedStatement]:
+        """Look all statements up anew; returns what does that for those held elsewhere.
 
-        def found(statement: PreparedStatement) -> PreparedStatement:
+        It is to know whether the client may have been told of the statement.
+        """
+
+        def found(statement: PreparedStatement, is_told: bool) -> PreparedStatement:
             if isinstance(statement, AnsweredStatement):
                 return statement
+            if is_told and statement.description is not None:
+                return self._described(statement, statement.description)
             if statement.glance.naming is not None:
                 return self._lease.pool.statement_apart(statement.body, statement.rest)
             return self._find(statement.body, statement.rest)
 
         for name, old in self.statements.items():
-            self.statements[name] = found(old)
+            self.statements[name] = found(old, name in self.told)
         return found
 
     # --- SQL
@@ -466,6 +519,7 @@ class Names:
 
     def _drop(self, name: bytes) -> None:
         statement = self.statements.pop(name, None)
+        self.told.discard(name)
         if statement is not None:
             self._bytes -= _size(statement)
 
@@ -509,6 +563,7 @@ class Names:
     def forget_all(self) -> None:
         """DEALLOCATE ALL or DISCARD ALL."""
         self.statements.clear()
+        self.told.clear()
         self._bytes = 0
 
     def undo(self, operation: Operation) -> None:
@@ -531,6 +586,8 @@ class Names:
             self.token = new_token()  # servers may have lost it
         self.statements[name] = statement
         self._bytes += _size(statement)
+        if statement.description is not None:
+            self.told.add(name)  # it may have been
 
 
 def _size(statement: PreparedStatement) -> int:

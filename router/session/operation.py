@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..errors import RouterError
+    from ..protocol.columns import Description
     from ..protocol.naming import Change
     from .answered import AnsweredMessage, PreparedStatement
 
@@ -27,6 +28,7 @@ class Operation:
         previous: what the name meant before a Parse.
         error: the router's own objection.
         answered: set if it is about a statement that the router answers itself.
+        told: what the client has been told of a statement that it binds, if it has.
         token: that of the unnamed statement, if it is about that one; UNCLEAR if the client
             has none.
         missing: bytes of the message that are still to come.
@@ -46,6 +48,7 @@ class Operation:
         "previous",
         "statement",
         "token",
+        "told",
     )
 
     def __init__(
@@ -65,6 +68,7 @@ class Operation:
         self.error = error
         self.answered: AnsweredMessage | None = None
         self.token = 0
+        self.told: Description | None = None
         self.missing = 0
         self.changes: tuple[Change, ...] = ()
         self.known: Mapping[bytes, PreparedStatement] = NOBODY

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import messages, naming
+from ..protocol.columns import Describing
 from ..protocol.steps import SWALLOW, Step
 from .answered import AnsweredStatement
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..pool.server import ServerConnection
+    from ..protocol.columns import Description
     from .answered import PreparedStatement
 
 # By this name a PREPARE is itself prepared and run, where a Query has no place.
@@ -27,12 +29,17 @@ _NO_TYPES: Final = b"\0\0\0"
 
 
 def making(
-    name: bytes, statement: PreparedStatement, undo: Callable[[], None]
+    name: bytes, statement: PreparedStatement, undo: Callable[[], None], types: bytes = b""
 ) -> list[tuple[bytes, Step]]:
-    """The messages that make a statement by a name, and what becomes of their replies."""
+    """The messages that make a statement by a name, and what becomes of their replies.
+
+    `types` are those of its parameters, if its client counts on them: without, a server finds
+    out anew what they are, and after a change of the schema that may be something else.
+    """
     if not statement.rest:
         step = Step(SWALLOW, b"1", undo=undo, done=statement.prove)
-        return [(messages.parse(name, statement.body), step)]
+        body = statement.text + b"\0" + types if types else statement.body
+        return [(messages.parse(name, body), step)]
     sql = naming.prepare(name, statement.rest)
     bind = messages.bind_head(_OWN, _OWN, len(_NOTHING_BOUND)) + _NOTHING_BOUND
     return [
@@ -61,6 +68,44 @@ def providing(
         server.named[name] = statement
         parts += making(name, statement, _undo(server, name))
     return parts
+
+
+def making_unnamed(
+    server: ServerConnection, statement: PreparedStatement, told: Description | None
+) -> list[tuple[bytes, Step]]:
+    """The messages that make it the server's unnamed one.
+
+    `told`: the client has been, of it; if that is not so any more, the server is known not to
+    have it.
+    """
+    step = Step(SWALLOW, b"1", undo=server.lose_unnamed)
+    if told is None:
+        return [(messages.parse(b"", statement.body), step)]
+
+    def heard(description: Description) -> None:
+        if not told.is_same(description):
+            server.lose_unnamed()
+
+    return [
+        (messages.parse(b"", statement.text + b"\0" + told.types), step),
+        describing(b"", heard, server.lose_unnamed),
+    ]
+
+
+def describing(
+    name: bytes,
+    told: Callable[[Description], None],
+    undo: Callable[[], None] | None = None,
+    order: int = SWALLOW,
+) -> tuple[bytes, Step]:
+    """Ask what the server tells of a statement, be it for the client or for our own use."""
+    step = Step(order, b"Tn", undo=undo, describing=Describing(told))
+    return messages.describe_statement(name), step
+
+
+def retiring(server: ServerConnection, name: bytes) -> Callable[[], None]:
+    """What has the server's statement of that name closed before another gets it."""
+    return lambda: server.statements.retire(name)
 
 
 def dropping(server: ServerConnection, name: bytes) -> tuple[bytes, Step]:

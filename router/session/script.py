@@ -36,13 +36,14 @@ from ..protocol.steps import (
 )
 from ..queries import RawShapes
 from .answered import EMPTY_BODY
-from .provisions import dropping, making, providing
+from .provisions import describing, dropping, making, making_unnamed, providing, retiring
 from .transaction import transaction_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..pool.server import ServerConnection
+    from ..protocol.columns import Description
     from ..protocol.naming import Change, Naming
     from .answered import AnsweredMessage, PreparedStatement
     from .client_routing import ClientRouting
@@ -257,7 +258,7 @@ class Script:
             self._apply_raw(server, operation)
         elif kind == codes.BIND:
             self.provide_names(server, statement.glance.naming, operation.known)
-            self.provide(server, statement, operation.token)
+            self.provide(server, statement, operation.token, operation.told)
             self._note_bind(server, segment, statement, operation.data)
             name = b"" if operation.token else statement.name
             head = messages.bind_head(operation.name, name, len(operation.data))
@@ -269,7 +270,8 @@ class Script:
             self.provide_names(server, statement.glance.naming, operation.known)
             self.provide(server, statement, operation.token)
             name = b"" if operation.token else statement.name
-            self._add(messages.describe_statement(name), FORWARD_DESCRIBE)
+            told = lambda it: self._names.tell(operation.name, statement, it)  # noqa: E731
+            self._special(*describing(name, told, order=FORWARD))
         else:  # Close: the server keeps it for others
             undo = lambda: self._names.undo(operation)  # noqa: E731
             if operation.name in server.named:
@@ -398,6 +400,7 @@ class Script:
             messages.parse(statement.name, statement.body),
             Step(FORWARD, b"1", undo=undo_all, done=statement.prove),
         )
+        self._describe(server, statement)
 
     def _parse_unnamed(
         self,
@@ -430,13 +433,44 @@ class Script:
             message, Step(FORWARD, b"1", undo=undo, done=statement.prove, failed=failed)
         )
 
+    def _describe(self, server: ServerConnection, statement: PreparedStatement) -> None:
+        """Ask what the server tells of a statement that it has been given, by its name.
+
+        All that have it tell the same, or it is not to be used.
+        """
+
+        def told(description: Description) -> None:
+            if statement.description is None:
+                statement.description = description
+            elif not statement.description.is_same(description):
+                server.statements.retire(statement.name)
+                self._names.renew(statement, description)
+
+        undo = retiring(server, statement.name)
+        self._special(*describing(statement.name, told, undo))
+
+    def lacks(self, server: ServerConnection, statement: PreparedStatement, token: int) -> bool:
+        """Whether the server has yet to be given the statement."""
+        return server.unnamed != token if token else statement.name not in server.statements
+
     def provide(
-        self, server: ServerConnection, statement: PreparedStatement, token: int = 0
+        self,
+        server: ServerConnection,
+        statement: PreparedStatement,
+        token: int = 0,
+        told: Description | None = None,
     ) -> None:
-        """See that the server has the statement by the time the next message reaches it."""
+        """See that the server has the statement by the time the next message reaches it.
+
+        `told`: the client has been, of it; see `lacks` whether that still is so.
+        """
         self.begin(server)
         if token:
-            self._provide_unnamed(server, statement, token)
+            if server.unnamed != token:
+                server.unnamed = token
+                self.distrust()
+                for data, step in making_unnamed(server, statement, told):
+                    self._special(data, step)
             return
         if server.statements.use(statement.name):
             return
@@ -445,18 +479,10 @@ class Script:
             _forget(server, statement)
 
         self._make_room(server, statement)
-        for data, step in making(statement.name, statement, undo):
+        types = b"" if told is None else told.types
+        for data, step in making(statement.name, statement, undo, types):
             self._special(data, step)
-
-    def _provide_unnamed(
-        self, server: ServerConnection, statement: PreparedStatement, token: int
-    ) -> None:
-        if server.unnamed == token:
-            return
-        server.unnamed = token
-        self.distrust()
-        step = Step(SWALLOW, b"1", undo=server.lose_unnamed)
-        self._special(messages.parse(b"", statement.body), step)
+        self._describe(server, statement)
 
     def clear_unnamed(self, server: ServerConnection) -> None:
         """The client has no unnamed statement: see that it does not get at that of another."""
@@ -470,6 +496,10 @@ class Script:
 
     def _make_room(self, server: ServerConnection, statement: PreparedStatement) -> None:
         self.distrust()
+        for name in list(server.statements.outdated):
+            server.statements.discard(name)
+            step = Step(SWALLOW, b"3", undo=retiring(server, name))
+            self._special(messages.close_statement(name), step)
         evicted = server.statements.add(statement.name)
         if evicted is not None:
             undo = lambda: server.statements.restore(evicted)  # noqa: E731

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..errors import ClientProtocolError
 from ..protocol import codes
+from ..protocol.binds import PORTAL, bind_ends
 from ..protocol.framing import HEADER_SIZE, message_end
+from ..protocol.marks import HARMLESS
+from .answered import AnsweredStatement
+from .controls import control_of
 from .operation import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..protocol.frontend import ClientStream
     from .answered import PreparedStatement
+
+
+# A Describe or Execute of a batch that is taken in one piece has so many bytes.
+_SHORTEST: Final = 7
+_LONGEST: Final = 1000
+
+# So many bytes do not wait for the Sync.
+BATCH_LIMIT: Final = 64 * 1024
 
 
 class WholeBatch:
@@ -82,3 +98,40 @@ class WholeBatch:
             found.append(Operation(data[pos], data[pos:after]))
             pos = after
         return found
+
+
+def read_whole(
+    stream: ClientStream, statements: Mapping[bytes, PreparedStatement]
+) -> WholeBatch | None:
+    """Read the messages from a Bind to the Sync, if they are what most batches have."""
+    data, rest, size, count = stream.data, stream.end, len(stream.data), 0
+    try:
+        portal_end, name_end = bind_ends(data, stream.start, rest)
+    except ClientProtocolError:
+        return None
+    statement = statements.get(data[portal_end + 1 : name_end])
+    if (
+        statement is None
+        or isinstance(statement, AnsweredStatement)
+        or statement.glance is not HARMLESS
+        or (statement.control is not None and control_of(statement) is not None)
+    ):
+        return None
+    pos = rest
+    while size - pos >= HEADER_SIZE:
+        after, kind = message_end(data, pos), data[pos]
+        length = after - pos
+        if kind == codes.SYNC:
+            if length != HEADER_SIZE or after - stream.start > BATCH_LIMIT:
+                return None
+            return WholeBatch(
+                data, stream.start, portal_end, name_end, rest, after, statement, count + 1
+            )
+        # What is odd about a message is for the one to say that looks at it.
+        if kind not in b"DE" or not _SHORTEST <= length <= _LONGEST or after > size:
+            return None
+        if kind == codes.DESCRIBE and data[pos + HEADER_SIZE] != PORTAL:
+            return None
+        count += 1
+        pos = after
+    return None

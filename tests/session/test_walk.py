@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # What docs/design.md says; the engine and its links come besides.
-MOST = {"a query": 11, "a bound statement": 17, "an unnamed statement": 21}
+MOST = {"a query": 11, "a bound statement": 17, "an unnamed statement": 22}
 STATEMENTS = {
     "a query": query("SELECT 1"),
     "a bound statement": bind(name="s") + execute() + SYNC,
