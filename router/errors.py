@@ -221,6 +221,22 @@ class NoSingleShard(RoutingError):
         return hash((self.kind, self.message))
 
 
+class ForEveryShard(NoSingleShard):
+    """A command that means the same on every shard, and so can be brought to all.
+
+    Attributes:
+        in_turn: to one shard after the other, and not in a transaction.
+        is_of_sharded: it names a table that is sharded.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str, hint: str, in_turn: bool, is_of_sharded: bool
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
+        self.in_turn = in_turn
+        self.is_of_sharded = is_of_sharded
+
+
 class AmbiguousShard(NoSingleShard):
     """A statement that belongs to more than one shard."""
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .hosts import HostSnapshot, PatroniSnapshot
     from .protocol.features import FeatureSnapshot
     from .queries import Place
+    from .two_phase import TwoPhaseSnapshot
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
 AVERAGE_WINDOW: Final = 15.0
@@ -557,6 +558,9 @@ class View(Protocol):
 
     def patroni(self) -> list[PatroniSnapshot]:
         """What Patroni has told of which cluster."""
+
+    def two_phase(self) -> list[TwoPhaseSnapshot]:
+        """Each prepared transaction that was left, of each pool."""
 
     def bans(self) -> list[BanSnapshot]:
         """Which servers are left out, pool by pool."""

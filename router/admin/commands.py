@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         TimeoutSnapshot,
         TransactionSnapshot,
     )
+    from ..two_phase import TwoPhaseSnapshot
     from .replies import Console
     from .show import Column, ConfigRow, ListRow
     from .statements import ConsoleStatement, Words
@@ -149,7 +150,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES",
+        "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES|TWO_PHASE",
         "SHOW QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
@@ -208,6 +209,11 @@ def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
 @table("SHOW PATRONI", show.PATRONI)
 def _patroni(console: Console, _arguments: Words) -> list[PatroniSnapshot]:
     return console.view.patroni()
+
+
+@table("SHOW TWO_PHASE", show.TWO_PHASE)
+def _two_phase(console: Console, _arguments: Words) -> list[TwoPhaseSnapshot]:
+    return console.view.two_phase()
 
 
 @table("SHOW BANS", bans.BANS)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ShardedSnapshot,
         TimeoutSnapshot,
     )
+    from ..two_phase import TwoPhaseSnapshot
 
 S = TypeVar("S")
 
@@ -298,6 +299,15 @@ HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
     numeric("lag_bytes", lambda server: server.lag_bytes),
     numeric("lag_us", lambda server: server.lag_us),
     int4("paused", lambda server: server.paused),
+)
+
+TWO_PHASE: Final[tuple[Column[TwoPhaseSnapshot], ...]] = (
+    text("database", lambda row: row.pool),
+    text("user", lambda row: row.user),
+    int4("shard", lambda row: row.shard),
+    text("gid", lambda row: row.gid),
+    numeric("age_seconds", lambda row: row.age_seconds),
+    text("state", lambda row: row.state),
 )
 
 LIMITS: Final[tuple[Column[LimitSnapshot], ...]] = (

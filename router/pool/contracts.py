@@ -206,8 +206,9 @@ class Waiter:
         self.deadline = deadline
         self.pool: AddressPool | None = None
 
-    def cancel(self) -> None:
-        """Leave the queue."""
+    def cancel(self) -> bool:
+        """Leave the queue; False if the wait goes on, and its end will be told."""
         if self.pool is not None:
             self.pool.waiters.remove(self)
             self.pool = None
+        return True

@@ -28,6 +28,7 @@ from .quotas import Quotas
 from .replay import CatchUp
 from .server import ServerState
 from .throttle import Throttle
+from .two_phase import TwoPhase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ class Pool:
         reads_to_primary: reads that went to the primary for that.
         features: which features of a session its clients use.
         inspector: the plugins that look at statements, if there are any.
+        two_phase: its transactions on several shards that were left.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Pool:
         self.reads_waited = self.reads_to_primary = 0
         self.features: Final = Features()
         self.inspector: Inspector | None = None
+        self.two_phase: Final = TwoPhase(self)
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
             settings.prepared_statements_cache_size, self._analyse
         )
@@ -585,6 +588,8 @@ class Pool:
         # Statements may be refused until a shard has told of its tables, and so never get to
         # a server that could.
         self.ask_servers()
+        if self.router.refuses:
+            self.two_phase.maintain(now)
 
 
 def _secret_of(settings: PoolSettings) -> UserSecret:

@@ -129,9 +129,10 @@ class LateRead(Waiter):
         self.needed: Final = needed
         self._reads: Final = reads
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """Do not wait any more."""
         self._reads.pop(self, None)
+        return True
 
 
 class CatchUp:

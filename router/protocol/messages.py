@@ -153,6 +153,12 @@ def error_from(error: RouterError, *, severity: str = "ERROR") -> bytes:
     )
 
 
+def error_of(fields: Mapping[str, str]) -> bytes:
+    """An ErrorResponse with these fields, by field code; empty ones are left out."""
+    parts = [code.encode() + cstring(value) for code, value in fields.items() if value]
+    return message(codes.ERROR_RESPONSE, b"".join(parts) + b"\0")
+
+
 def notice_response(
     text: str, sqlstate: str = "00000", *, severity: str = "NOTICE", detail: str = ""
 ) -> bytes:

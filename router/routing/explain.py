@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError, RoutingError
+from ..errors import ForEveryShard, RouterError, RoutingError
 from .commands import worded
 from .decisions import UNBOUND
 from .fingerprint import UnknownLexeme, short_fingerprint_of
@@ -54,6 +54,9 @@ _SHOWN: Final = 100
 
 ROUTER_RULE: Final = "router"
 """The rule of what the router answers without a server."""
+
+EVERY_SHARD: Final = "every shard"
+"""The rule of what is brought to all shards."""
 
 _HEAD: Final = re.compile(
     rb"(?P<before>%(before)s)explain%(gap)s+route(?![\w.$])" % {b"before": BEFORE, b"gap": GAP},
@@ -157,6 +160,10 @@ def decide(
         if parameters is not None and analysis.key_parameters:
             decision = replace(decision, values=parameters(analysis))
         route, rule = router.decide(analysis, state, decision.values)
+    except ForEveryShard as error:
+        reason = "on one after the other" if error.in_turn else "in one transaction"
+        every = Route(Role.PRIMARY, None, f"on all shards, {reason}")
+        return replace(decision, route=every, rule=EVERY_SHARD)
     except RoutingError as error:
         return replace(decision, error=error)
     return replace(decision, route=route, rule=rule)
@@ -188,6 +195,8 @@ def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
     if route is not None:
         role = "any" if route.role is None else route.role.value
         shard = _drawn(router) if route.shard is None else str(route.shard)
+        if decision.rule == EVERY_SHARD:
+            shard = "all"
     return (
         "; ".join(kind for kind in analysis.kinds if kind) or None,
         ("read" if analysis.verdict is Verdict.READ else "write") if is_seen else None,

@@ -11,8 +11,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from ..errors import ForEveryShard
+from .everywhere import Manner, manner_of
 from .execution import execute_in
-from .refusals import for_all, no_key, not_alone, too_complex, unreadable
+from .refusals import (
+    for_all,
+    for_every_shard,
+    no_key,
+    not_alone,
+    not_together,
+    too_complex,
+    unreadable,
+)
 from .tokens import calls, closing, is_word, unquoted
 
 if TYPE_CHECKING:
@@ -55,17 +65,23 @@ _ESCAPED_NAME: Final = re.compile(rb'[uU]&"')
 
 
 class Obstacles:
-    """Looks at the statements of a text, one after the other.
-
-    Attributes:
-        first: what the first of them has that stands in the way.
-    """
+    """Looks at the statements of a text, one after the other."""
 
     def __init__(self, tables: ShardedTables | None, *, is_alone: bool) -> None:
         """Begin with nothing; `is_alone` if there is one statement only."""
         self._is_alone: Final = is_alone
         self._tables: Final = tables if tables is not None and tables.keys else None
-        self.first: NoSingleShard | None = None
+        self._first: NoSingleShard | None = None
+        self._manners: set[Manner | None] = set()
+
+    @property
+    def first(self) -> NoSingleShard | None:
+        """What the first of them has that stands in the way."""
+        first = self._first
+        if not isinstance(first, ForEveryShard) or self._is_alone:
+            return first
+        # Of several, all have to be of the kind that is run in one transaction.
+        return first if self._manners == {Manner.TOGETHER} else not_together(first)
 
     def add(
         self,
@@ -75,15 +91,32 @@ class Obstacles:
         limit: str = "",
     ) -> None:
         """Look at a statement; `limit` says what there was too much of to read it, if so."""
-        if self._tables is None or self.first is not None:
+        if self._tables is None:
             return
+        manner = manner_of(tokens)
+        if judgement.is_query or judgement.inner or judgement.tables:
+            manner = None  # what it makes of rows is another thing on each shard
+        self._manners.add(manner)
+        first = self._first
+        if first is None or (isinstance(first, ForEveryShard) and not first.is_of_sharded):
+            found = self._of_statement(self._tables, judgement, reading, tokens, limit, manner)
+            self._first = first if found is None else found
+
+    def _of_statement(
+        self,
+        tables: ShardedTables,
+        judgement: Judgement,
+        reading: Reading | None,
+        tokens: list[str],
+        limit: str,
+        manner: Manner | None,
+    ) -> NoSingleShard | None:
         is_execute = bool(execute_in(tokens, judgement))
         if (is_execute or (tokens[0] == "prepare" and judgement.inner)) and not self._is_alone:
-            self.first = not_alone(judgement.statement.kind)
-        elif judgement.is_query or (judgement.inner and not is_execute):
-            self.first = self._of_query(self._tables, judgement, reading, tokens, limit)
-        else:
-            self.first = self._of_command(self._tables, judgement, tokens)
+            return not_alone(judgement.statement.kind)
+        if judgement.is_query or (judgement.inner and not is_execute):
+            return self._of_query(tables, judgement, reading, tokens, limit)
+        return self._of_command(tables, judgement, tokens, manner)
 
     def _of_query(
         self,
@@ -120,7 +153,11 @@ class Obstacles:
         return None
 
     def _of_command(
-        self, tables: ShardedTables, judgement: Judgement, tokens: list[str]
+        self,
+        tables: ShardedTables,
+        judgement: Judgement,
+        tokens: list[str],
+        manner: Manner | None,
     ) -> NoSingleShard | None:
         kind = judgement.statement.kind
         if tokens[0] in _WITHOUT_TABLES or kind == "PREPARE TRANSACTION":
@@ -131,6 +168,8 @@ class Obstacles:
         if function:
             return no_key(function, "")
         table = mentioned(tables, tokens)
+        if manner is not None:
+            return for_every_shard(kind, table, in_turn=manner is Manner.IN_TURN)
         if table or _concerns_all(tokens):
             return for_all(kind, table)
         return None

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard, InvalidShard
+from ..errors import AmbiguousShard, ForEveryShard, InvalidShard
 from .decisions import UNBOUND, default_shard, shard_of_keys
 from .obstacles import obstacle_of_text
 from .sharding import Sharder
@@ -79,6 +79,8 @@ class Placement:
         if analysis.comment_key is not None:
             return self._sharder(state).shard(analysis.comment_key), "sharding_key_regex"
         if analysis.error is not None and (state.shard is None or state.is_stuck):
+            if self.refuses and isinstance(analysis.obstacle, ForEveryShard):
+                raise analysis.obstacle.with_traceback(None)
             raise analysis.error.with_traceback(None)
         if state.shard is not None:
             rule = "sharding_key_policy" if state.is_stuck else "SET SHARD"

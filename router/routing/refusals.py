@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import NoSingleShard, RoutingError
+from ..errors import ForEveryShard, NoSingleShard, RoutingError
 
 NO_KEY: Final = "no key"
 UNKNOWN_KEY: Final = "key not known"
@@ -113,6 +113,28 @@ def for_all(kind: str, table: str) -> NoSingleShard:
         f"{kind or 'the statement'} concerns {what}, on every shard",
         kind=COPY if kind == "COPY" else EVERY_SHARD,
         hint=_EACH,
+    )
+
+
+def for_every_shard(kind: str, table: str, *, in_turn: bool) -> ForEveryShard:
+    """Make the error for a command that can be brought to all shards, but not now."""
+    what = f'the sharded table "{table}", on every shard' if table else "every shard"
+    return ForEveryShard(
+        f"{kind or 'the statement'} concerns {what}",
+        kind=EVERY_SHARD,
+        hint="Outside of a transaction block it is brought to all shards, alone or with others "
+        f"of its kind. Or {_CHOOSE}, and do the same on each of them.",
+        in_turn=in_turn,
+        is_of_sharded=bool(table),
+    )
+
+
+def not_together(first: ForEveryShard) -> NoSingleShard:
+    """Make the error for a command for all shards among statements that are not."""
+    return NoSingleShard(
+        first.message,
+        kind=first.kind,
+        hint=f"Send it on its own, for all shards, or {_CHOOSE}.",
     )
 
 

@@ -21,6 +21,8 @@ BY_RULE: Final = {
 """Under which name the statements count that have got their shard by a rule."""
 WITHOUT_KEY: Final = "without_key"
 """The name of those that were sent to default_shard, having no single shard."""
+EVERY_SHARD: Final = "every_shard"
+"""The name of those that were brought to all shards."""
 _BY_KIND: Final = {
     AmbiguousShard.default_kind: "refused_several_shards",
     refusals.NO_KEY: "refused_no_key",
@@ -32,7 +34,13 @@ _BY_KIND: Final = {
     refusals.TOO_COMPLEX: "refused_too_complex",
 }
 _OTHER: Final = "refused_other"
-NAMES: Final = (*dict.fromkeys(BY_RULE.values()), WITHOUT_KEY, *_BY_KIND.values(), _OTHER)
+NAMES: Final = (
+    *dict.fromkeys(BY_RULE.values()),
+    WITHOUT_KEY,
+    EVERY_SHARD,
+    *_BY_KIND.values(),
+    _OTHER,
+)
 """All names, in the order of SHOW ROUTING."""
 # What concerns the place of a statement; others fail for reasons of their own.
 _STATES: Final = ("0A000", "22023")

@@ -253,6 +253,9 @@ class ExplainRoute(AnsweredStatement):
             decision = replace(decision, route=None, rule=None, error=refused)
         elif server is not None and decision.rule != explain.ROUTER_RULE:
             decision = _with_server(routing, server, decision)
+        elif lease.deferred is not None and decision.rule == explain.EVERY_SHARD:
+            error = decision.analysis.obstacle
+            decision = replace(decision, route=None, rule=None, error=error)
         elif lease.causality is not None and decision.route is not None:
             role, reason = lease.causality.outlook(lease.pool, decision.route)
             if reason:

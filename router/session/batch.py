@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import OutdatedPlan, RouterError, RoutingError
+from ..errors import ForEveryShard, OutdatedPlan, RouterError, RoutingError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.messages import bind_head
@@ -21,6 +21,7 @@ from .batch_route import batch_route
 from .bound_keys import bound_values
 from .controls import TransactionControl
 from .deferral import ANSWERS
+from .everywhere import OnAllShards
 from .names import Names
 from .operation import Operation, need_no_server, needs_no_server
 from .script import Script
@@ -49,6 +50,7 @@ class Batch:
         names: what it has prepared, by its own names.
         operations: the open batch of a client without a server, in the order of its messages.
         script: the open batch at a server.
+        everywhere: what is brought to all shards.
         held: what waits for the server to tell whether the first of it, a Bind, returns what
             its client counts on.
         skipping: the batch has failed here; everything up to the Sync is ignored.
@@ -61,6 +63,7 @@ class Batch:
         "_lease",
         "_routing",
         "_size",
+        "everywhere",
         "held",
         "names",
         "operations",
@@ -74,6 +77,7 @@ class Batch:
         self._lease: Final = routing.lease
         self.names: Final = Names(routing)
         self.script: Final = Script(routing, self.names)
+        self.everywhere: Final = OnAllShards(client, routing)
         self.operations: list[Operation] = []
         self.skipping = False
         self.held: list[Operation] = []
@@ -348,12 +352,18 @@ class Batch:
             deferral.hand_over(self.operations, self.names.portals)
         if routing.state.has_local and self._lease.deferred is None:
             self._note_local()
-        route = batch_route(
-            routing.router,
-            routing.state,
-            self.operations if long is None else [*self.operations, long],
-            complete=self.is_complete,
-        )
+        try:
+            route = batch_route(
+                routing.router,
+                routing.state,
+                self.operations if long is None else [*self.operations, long],
+                complete=self.is_complete,
+            )
+        except ForEveryShard as error:
+            if self._is_begun or not self.is_complete:
+                raise
+            self.everywhere.begin_batch(self.operations, error, self._take)
+            return
         server = self._lease.request(route)
         if server is not None:
             self.script.trust()
@@ -431,7 +441,6 @@ class Batch:
         is_complete = self.is_complete
         for operation in reversed(self._take()[number:]):
             self.names.undo(operation)
-        self._is_begun = False
         self.skipping = not is_complete
         self._lease.fail()
         self._client.reply(b"".join(replies))
@@ -446,12 +455,7 @@ class Batch:
 
     def fail(self, error: RouterError) -> None:
         """There is no server for what is collected: answer so, and skip to the Sync."""
-        synced = self.is_complete
-        for operation in reversed(self._take()):
-            self.names.undo(operation)
-        self.skipping = not synced
-        self._lease.fail()
-        self._client.refuse(error, self._lease.ready if synced else b"")
+        self._answer_error([], 0, error)
 
     def rebind(self, others: Sequence[Operation] = ()) -> None:
         """Look all statements of the client up anew, those among the operations too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousShard
+from ..errors import AmbiguousShard, ForEveryShard
 from ..protocol import codes
 from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
@@ -76,8 +76,17 @@ def batch_route(
         return replace(found, role=unknown.role, is_proven=unknown.is_proven)
     if found is not None:
         return found
-    # Nothing is run: a statement can be prepared and described wherever it could be read.
-    return router.route_analysis(prepared, state)
+    return _route_of_prepared(router, state, prepared)
+
+
+def _route_of_prepared(
+    router: QueryRouter, state: RoutingState, prepared: Analysis | None
+) -> Route:
+    """Where to prepare and describe what is not run: wherever it could be read."""
+    try:
+        return router.route_analysis(prepared, state)
+    except ForEveryShard:
+        return router.route_unknown(state)
 
 
 def _is_control(operation: Operation) -> bool:

@@ -15,7 +15,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import AmbiguousShard, NoSingleShard, RoutingError
+from ..errors import AmbiguousShard, ForEveryShard, NoSingleShard, RoutingError
 from ..protocol import codes
 from ..routing import refusals
 from ..routing.commands import COLUMNS, Verb
@@ -300,6 +300,8 @@ class ClientRouting:
             shard = self.router.demanded_shard(analysis, self.state, keys)
         except AmbiguousShard as error:
             return error
+        except ForEveryShard as error:
+            return error if error.is_of_sharded and not self.has_chosen else None
         except NoSingleShard as error:
             return None if self.has_chosen else error
         except RoutingError as error:

@@ -349,10 +349,14 @@ class Lease:
 
     def stop_waiting(self) -> bool:
         """Leave the queue; returns whether it was in one."""
-        waiter, self.waiter = self.waiter, None
-        if waiter is not None:
-            waiter.cancel()
-        return waiter is not None
+        if self.waiter is None or not self.waiter.cancel():
+            return False
+        self.waiter = None
+        return True
+
+    def wait_for(self, waiter: Waiter) -> None:
+        """Wait for something else than a server of its own."""
+        self.waiter, self._queued_since = waiter, self.engine.now
 
     # --- having it
 

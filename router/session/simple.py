@@ -7,7 +7,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, RoutingError
+from ..errors import ClientProtocolError, ForEveryShard, RoutingError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
@@ -144,8 +144,10 @@ class SimpleProtocol:
                 return self._query_in_batch(server, segment, data[start:end])
         # By hand: this is done for every Query, and a call costs more.
         sql = data[start + HEADER_SIZE : max(end - 1, start + HEADER_SIZE)]
-        if lease.has_come and server is not None:
+        if lease.has_come:
             lease.has_come = False  # all that follows has been done before it had to wait
+            if server is None:
+                return self._answer_of_all()
             return self._send(server, data[start:end], sql)
         if sql[:3] in _ANSWERED_BEGINNINGS or sql[:1] in ANSWERED_LEADS:
             answered = self._answer(sql)
@@ -162,7 +164,12 @@ class SimpleProtocol:
         if server is None:
             router, state = lease.pool.router, routing.state
             route = router.static_route if state.is_default else None
-            server = lease.request(router.route(sql, state) if route is None else route)
+            if route is None:
+                try:
+                    route = router.route(sql, state)
+                except ForEveryShard as found:
+                    return self._bring_to_all(sql, found)
+            server = lease.request(route)
             if server is None:
                 return False
         else:
@@ -173,6 +180,27 @@ class SimpleProtocol:
                 batch.refuse(error, ends=True)
                 return True
         return self._send(server, data[start:end], sql)
+
+    def _bring_to_all(self, sql: bytes, error: ForEveryShard) -> bool:
+        """Have a Query run on all shards; False declines it until that is over."""
+        lease, everywhere = self._lease, self._batch.everywhere
+
+        def done() -> None:
+            lease.has_come = True  # for the Query, which is there again if it was declined
+            lease.holder.server_ready()
+
+        everywhere.begin(sql, error, done)
+        if not lease.has_come:
+            return False
+        lease.has_come = False  # it was over at once
+        return self._answer_of_all()
+
+    def _answer_of_all(self) -> bool:
+        """A Query has been run on all shards."""
+        batch = self._batch
+        batch.names.drop_unnamed()  # as PostgreSQL does when a Query comes
+        self._client.reply(batch.everywhere.answer() + self._lease.ready)
+        return True
 
     def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
         """Send a whole Query with this text."""

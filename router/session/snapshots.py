@@ -21,6 +21,7 @@ from ..stats import (
     ShardedSnapshot,
     microseconds,
 )
+from ..two_phase import TwoPhaseSnapshot
 from .states import ClientState
 
 if TYPE_CHECKING:
@@ -144,6 +145,17 @@ def _health_snapshot(health: ServerHealth, now: float) -> HealthSnapshot:
         lag_us=-1 if health.lag is None else microseconds(health.lag.seconds),
         paused=health.is_paused,
     )
+
+
+def two_phase_snapshots(pools: Iterable[Pool]) -> list[TwoPhaseSnapshot]:
+    """The rows of SHOW TWO_PHASE."""
+    return [
+        TwoPhaseSnapshot(
+            pool.database, pool.user, each.shard, each.gid, each.seconds, each.state
+        )
+        for pool in pools
+        for each in pool.two_phase.found
+    ]
 
 
 def host_snapshots(healths: Iterable[ServerHealth]) -> list[HostSnapshot]:

@@ -21,6 +21,7 @@ from .snapshots import (
     routing_snapshots,
     server_snapshots,
     sharded_snapshots,
+    two_phase_snapshots,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         TimeoutSnapshot,
         TransactionSnapshot,
     )
+    from ..two_phase import TwoPhaseSnapshot
     from .clients import Clients
 
 
@@ -98,6 +100,10 @@ class RouterView:
     def patroni(self) -> list[PatroniSnapshot]:
         """The rows of SHOW PATRONI."""
         return patroni_snapshots(self._registry.discovery.clusters(), time.monotonic())
+
+    def two_phase(self) -> list[TwoPhaseSnapshot]:
+        """The rows of SHOW TWO_PHASE."""
+        return two_phase_snapshots(self._registry)
 
     def bans(self) -> list[BanSnapshot]:
         """The rows of SHOW BANS."""

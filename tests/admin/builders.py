@@ -34,6 +34,7 @@ from router.stats import (
     TimeoutSnapshot,
     TransactionSnapshot,
 )
+from router.two_phase import TwoPhaseSnapshot
 from tests.support.harness import FakeEngine
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ HEALTH = HealthSnapshot(
     lag_us=2500,
 )
 
+TWO_PHASE = TwoPhaseSnapshot("app", "ann", 1, "pgcat_7_16384_00000001_742_1", 12, "in progress")
 SHARDED = ShardedSnapshot("app", "ann", "public", "events", "table", "id")
 
 
@@ -306,6 +308,7 @@ class FakeView:
     ban_rows: list[BanSnapshot] = field(default_factory=lambda: [BAN])
     limit_rows: list[LimitSnapshot] = field(default_factory=lambda: [LIMIT])
     timeout_rows: list[TimeoutSnapshot] = field(default_factory=lambda: [TIMEOUT])
+    two_phase_rows: list[TwoPhaseSnapshot] = field(default_factory=lambda: [TWO_PHASE])
     sharded_rows: list[ShardedSnapshot] = field(default_factory=lambda: [SHARDED])
     host_rows: list[HostSnapshot] = field(default_factory=lambda: [DNS_HOST])
     histogram_rows: list[HistogramSnapshot] = field(default_factory=lambda: HISTOGRAMS)
@@ -338,6 +341,10 @@ class FakeView:
     def hosts(self) -> list[HostSnapshot]:
         """The hosts."""
         return self.host_rows
+
+    def two_phase(self) -> list[TwoPhaseSnapshot]:
+        """The prepared transactions."""
+        return self.two_phase_rows
 
     def patroni(self) -> list[PatroniSnapshot]:
         """What Patroni has told."""

@@ -124,7 +124,7 @@ def test_show_config_says_what_can_be_changed_without_a_restart() -> None:
 
 def test_show_routing_tells_what_is_remembered_and_how_often_that_helped() -> None:
     assert values("SHOW ROUTING") == (
-        "app ann 1 2 3 994 4 2 0.994 5 6 7 0 0 7 0 0 0 0 0 0 8 0 0 0 0 0 0 0 9 10 11 12"
+        "app ann 1 2 3 994 4 2 0.994 5 6 7 0 0 7 0 0 0 0 0 0 0 8 0 0 0 0 0 0 0 9 10 11 12"
     )
 
 

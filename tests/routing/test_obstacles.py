@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from router.config.regexes import Regex
-from router.errors import NoSingleShard, RoutingError
+from router.errors import ForEveryShard, NoSingleShard, RoutingError
 from router.routing import refusals
 from router.routing.decisions import UNBOUND
 from router.routing.derived import Relation
@@ -76,8 +76,6 @@ PLAIN = [
     "SET ROLE events",
     "SAVEPOINT events",
     "LISTEN events",
-    "CREATE TABLE things (n int)",
-    "VACUUM (FULL) things",
     "COPY things FROM STDIN",
     "SELECT * FROM things WHERE x @@@@ 3",
     "SELECT * FROM events WHERE id = NULL",
@@ -202,6 +200,71 @@ def test_what_uses_no_rows_of_sharded_tables_goes_to_the_default_shard(
     assert shard(router, sql) == DEFAULT
 
 
+@pytest.mark.parametrize(
+    ("sql", "in_turn"),
+    [
+        ("CREATE TABLE things (n int)", False),
+        ("create or replace view v as select 1", False),
+        ("CREATE TABLE temp (n int)", False),
+        ("ALTER TABLE database ADD n int", False),
+        ("DROP TABLE temporary, events", False),
+        ("TRUNCATE events", False),
+        ("GRANT SELECT ON events TO bob", False),
+        ("CREATE EXTENSION pg_trgm; COMMENT ON TABLE events IS 'x'", False),
+        ("/* one */ ALTER TABLE countries ADD n int", False),
+        ("VACUUM (FULL) things", True),
+        ("ANALYZE", True),
+        ("REINDEX TABLE events", True),
+        ("DROP INDEX CONCURRENTLY x", True),
+        ("ALTER TABLE events DETACH PARTITION p CONCURRENTLY", True),
+        ("REFRESH MATERIALIZED VIEW v", True),
+    ],
+)
+def test_what_means_the_same_on_every_shard_is_known(
+    router: QueryRouter, sql: str, in_turn: bool
+) -> None:
+    for _ in range(2):
+        with pytest.raises(ForEveryShard) as caught:
+            router.route(sql.encode(), RoutingState())
+        assert caught.value.in_turn is in_turn
+        assert caught.value.is_of_sharded is ("events" in sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TEMP TABLE x (n int)",
+        "create local temporary table x (n int)",
+        "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+        "CREATE DATABASE x",
+        "ALTER SYSTEM SET work_mem = '1GB'",
+    ],
+)
+def test_what_is_of_a_session_or_a_cluster_goes_to_the_default_shard(
+    router: QueryRouter, sql: str
+) -> None:
+    assert shard(router, sql) == DEFAULT
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "VACUUM events; ANALYZE events",
+        "CREATE TABLE x (n int); SELECT 1",
+        "CREATE TABLE x (n int); VACUUM x",
+        "SELECT * FROM events WHERE id = 3; TRUNCATE events",
+        "LOCK TABLE events",
+        "CREATE TABLE x AS SELECT * FROM events",
+    ],
+)
+def test_what_can_not_be_brought_to_all_is_refused_as_ever(
+    router: QueryRouter, sql: str
+) -> None:
+    with pytest.raises(NoSingleShard) as caught:
+        router.route(sql.encode(), RoutingState())
+    assert not isinstance(caught.value, ForEveryShard)
+
+
 @pytest.mark.parametrize(("sql", "kind"), REFUSALS)
 def test_what_has_no_single_shard_is_refused(router: QueryRouter, sql: str, kind: str) -> None:
     for _ in range(2):
@@ -301,7 +364,7 @@ def test_any_table_may_be_sharded_until_its_columns_are_known() -> None:
         ),
         ("SELECT * FROM events, shop.carts WHERE id = 3", 'table "carts" is used without'),
         ("UPDATE events SET id = 5 WHERE id = 3", "cannot be updated"),
-        ("TRUNCATE countries", "is on every shard"),
+        ("DELETE FROM countries", "is on every shard"),
     ],
 )
 @pytest.mark.parametrize("refuses", [False, True])

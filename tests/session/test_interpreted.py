@@ -44,6 +44,7 @@ INTERPRETED = {
     "pool/refusals.py",
     "pool/roles.py",
     "pool/throttle.py",
+    "pool/two_phase.py",
     "printable.py",
     "protocol/passwords.py",
     "protocol/variables.py",

@@ -72,7 +72,7 @@ def test_each_decision_is_counted() -> None:
         "SELECT * FROM events WHERE id IN (1, 2, 3, 4, 5, 6)",
         "SELECT * FROM events",
         "SELECT * FROM events WHERE id = 1.5",
-        "TRUNCATE events",
+        "LOCK TABLE events",
         "COPY events TO STDOUT",
         "DO 'x'",
         "EXPLAIN ROUTE SELECT * FROM events",

@@ -87,7 +87,7 @@ REFUSED = [
     query(f"SELECT 1; {ALL}"),
     query(LONG),
     query("COPY items FROM STDIN"),
-    query("TRUNCATE items"),
+    query("LOCK TABLE items"),
     parse(ALL) + bind() + execute() + SYNC,
     parse(LONG) + bind() + execute() + SYNC,
     parse("DECLARE c CURSOR FOR " + ALL) + bind() + execute() + SYNC,

@@ -1,0 +1,268 @@
+"""One shard's part in what is done on all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..errors import RouterError, RoutingError
+from ..protocol import codes, marks, messages
+from ..protocol.framing import HEADER
+from ..protocol.segments import Segment
+from ..routing.types import Role
+from .contracts import PoolClient
+from .server import ServerConnection, ServerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..protocol.naming import Change
+    from ..protocol.prepared import Statement
+    from ..protocol.variables import Variables
+    from ..routing.types import Analysis
+    from .contracts import Loss, Waiter
+    from .leftovers import Leftovers
+
+# More of what servers say before the end (notices) is not kept.
+_MOST_BYTES: Final = 256 * 1024
+_MOST_ROWS: Final = 1000
+
+
+class Source(Protocol):
+    """Where connections come from; a `Pool`."""
+
+    def checkout(
+        self, client: PoolClient, shard: int | None, role: Role | None, is_read: bool = False
+    ) -> ServerConnection | Waiter:
+        """Get a connection, or a place in the queue for one."""
+
+
+class Participant(PoolClient):
+    """A connection to the primary of a shard, and what it has answered.
+
+    One thing is done at a time: `get`, then `run` as often as is needed, then `give_back`. The
+    end of each is told to whoever has begun it, by `done`.
+
+    Attributes:
+        shard: its number.
+        server: the connection, while there is one.
+        error: what has gone wrong last: an ErrorResponse's fields, or an error of the router.
+        is_lost: the connection is gone, and nobody knows what has become of the last statement.
+        notices: what the server has said besides, as messages.
+        tag: of the last command that was completed, as a message.
+        rows: those of the last statement, in text.
+    """
+
+    def __init__(
+        self,
+        pool: Source,
+        shard: int,
+        variables: Variables,
+        label: str,
+        done: Callable[[], None],
+    ) -> None:
+        self.shard: Final = shard
+        self._pool: Final = pool
+        self._variables: Final = variables
+        self._label: Final = label
+        self._done: Final = done
+        self._waiter: Waiter | None = None
+        self._since = 0.0
+        self._is_busy = False
+        self._unread = b""
+        self.server: ServerConnection | None = None
+        self.error: dict[str, str] | RouterError | None = None
+        self.is_lost = False
+        self.notices = b""
+        self.tag = b""
+        self.rows: list[tuple[str | None, ...]] = []
+
+    def __repr__(self) -> str:
+        return f"<Participant shard={self.shard} {self.server!r}>"
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the end of what it does is still to be told."""
+        return self._is_busy
+
+    # --- what it is told to do
+
+    def get(self) -> None:
+        """Get a connection to the shard's primary, with the client's settings."""
+        self._is_busy, self.error = True, None
+        try:
+            outcome = self._pool.checkout(self, self.shard, Role.PRIMARY)
+        except RouterError as error:
+            self._fail(error)
+            return
+        if isinstance(outcome, ServerConnection):
+            self._attach(outcome)
+        else:
+            self._waiter = outcome
+
+    def run(self, sql: bytes, shape: object = None) -> None:
+        """Run a text; `shape` is that under which it is counted, if it is the client's."""
+        server = self.server
+        if server is None:
+            return  # it is lost, and `error` says why
+        self._is_busy, self.error = True, None
+        self.tag, self.rows = b"", []
+        self._since = server.pool.engine.now
+        segment = Segment(self, self._since)
+        segment.shape = shape
+        server.queue.append(segment)
+        server.unnamed = 0
+        server.marks |= marks.of_text(sql).leaves if shape is not None else 0
+        server.send(messages.query(sql))
+
+    def give_back(self) -> None:
+        """Have done with it; a transaction that is open there is rolled back."""
+        server, self.server = self.server, None
+        if server is not None and server.state is not ServerState.CLOSED:
+            server.pool.release(server)
+
+    def cancel(self) -> None:
+        """Have the server stop what it does, or do not wait for it; the end is told as ever."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.cancel()
+            text = "canceling statement due to user request"
+            self._fail(RoutingError(text, sqlstate="57014"))
+        elif self.server is not None and self._is_busy and self.server.queue:
+            self.server.cancel()
+
+    # --- what it hears of the pool
+
+    def _attach(self, server: ServerConnection) -> None:
+        self.server = server
+        server.attach(self)
+        self._since = server.pool.engine.now
+        if server.named:
+            server.forget_named(list(server.named))
+        if not server.apply(self._variables):
+            self._end()
+
+    def take_server(self, server: ServerConnection) -> bool:
+        """The connection that it waited for."""
+        if self._waiter is None:
+            return False
+        self._waiter = None
+        self._attach(server)
+        return True
+
+    def checkout_failed(self, error: RouterError) -> None:
+        """There will be none."""
+        self._waiter = None
+        self._fail(error)
+
+    def ask_anew(self) -> None:
+        """The pool is another one now."""
+        self._waiter = None
+        text = "the configuration of the pool has changed meanwhile"
+        self._fail(RoutingError(text, sqlstate="57P05", hint="Try again."))
+
+    def settings_accepted(self) -> None:
+        """The server has the client's settings."""
+        self._end()
+
+    def settings_refused(self, fields: dict[str, str]) -> None:
+        """It does not take them."""
+        server, self.server = self.server, None
+        if server is not None:
+            server.close()
+        self.error = fields
+        self._end()
+
+    # --- what it hears of the server
+
+    def reply(self, data: bytes) -> None:
+        """Read a part of the answer."""
+        data, pos = self._unread + data, 0
+        while pos + HEADER.size <= len(data):
+            kind, length = HEADER.unpack_from(data, pos)
+            end = pos + 1 + length
+            if end > len(data):
+                break
+            if kind == codes.ERROR_RESPONSE:
+                self.error = messages.parse_error_fields(data[pos + 5 : end])
+            elif kind == codes.NOTICE_RESPONSE and len(self.notices) <= _MOST_BYTES:
+                self.notices += data[pos:end]
+            elif kind == codes.COMMAND_COMPLETE:
+                self.tag += data[pos:end]
+            elif kind == codes.DATA_ROW and len(self.rows) < _MOST_ROWS:
+                self.rows.append(messages.parse_data_row(data[pos + 5 : end]))
+            pos = end
+        self._unread = data[pos:]
+        if len(self._unread) > _MOST_BYTES:
+            text = "the server says more than is expected of it"
+            self.expel(RouterError(text, sqlstate="54000"))
+
+    def segment_done(self, segment: Segment, status: int) -> None:
+        """The answer is complete."""
+        server = self.server
+        if server is not None and segment.shape is not None:
+            counters = server.count(segment, server.pool.engine.now)
+            if status == codes.IDLE:
+                counters.xact_count += 1
+        self._end()
+
+    def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
+        """The connection is gone."""
+        self.server = None
+        self.is_lost = True
+        self._fail(error)
+
+    def expel(self, error: RouterError | None = None) -> None:
+        """Somebody wants it gone: an administrator, or a time limit."""
+        server, self.server = self.server, None
+        if server is not None:
+            server.close()
+        self.is_lost = True
+        self._fail(error or RouterError("the router is shutting down", sqlstate="57P01"))
+
+    def give_up(self) -> None:
+        """What it was told was too much for it."""
+        self.expel(RouterError("internal error", hint="The log of the router has more."))
+
+    def _fail(self, error: RouterError) -> None:
+        self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_busy:
+            self._is_busy = False
+            self._done()
+
+    # --- what it has no use for
+
+    @property
+    def congested(self) -> bool:
+        """What it is told stays here."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """The client's application_name."""
+        return self._label
+
+    def transaction_age(self, now: float) -> float:
+        """For how long its connection has been busy with this, in seconds."""
+        return now - self._since
+
+    def server_ready(self) -> None:
+        """It sends little."""
+
+    def batch_answered(self) -> None:
+        """It sends no batches."""
+
+    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """The client has been told of its settings already."""
+
+    def settings_reset(self, *, everything: bool) -> None:
+        """No command for all shards resets anything."""
+
+    def statement_named(self, change: Change) -> Statement[Analysis | None] | None:
+        """Nor does one prepare statements."""
+        return None
+
+    def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
+        """It asks for none."""
