@@ -205,6 +205,18 @@ def test_the_upkeep_of_one_pool_that_fails_is_not_that_of_another(
     assert caplog.text.count("ZeroDivisionError: a bug") == 3
 
 
+def test_a_server_whose_health_has_a_bug_is_not_the_only_one_looked_at(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    registry = PoolRegistry(FakeEngine(), Harness(), lambda *_: None)
+    servers = [["one", 5432, "primary"], ["two", 5432, "replica"]]
+    registry.apply(config({"pools/app/shards/0/servers": servers}))
+    for health in registry.healths:
+        health.parts.insert(0, Broken())  # type: ignore[arg-type]
+    registry.maintain()
+    assert caplog.text.count("ZeroDivisionError: a bug") == 2
+
+
 def test_a_reload_that_meets_a_bug_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     reload_logged(fail)
     assert "a bug" in caplog.text

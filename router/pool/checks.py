@@ -100,7 +100,7 @@ async def check(engine: Engine, health: ServerHealth) -> None:
             else:
                 health.answered_at(ip)
 
-    engine.attempt(tell)
+    engine.run_in_round(tell)
 
 
 async def _addresses(part: AddressPool) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from router.demo.server import HOST
 from router.errors import ServerProtocolError
-from router.pool.patroni import LONGEST, MOST_MEMBERS, Member, members_of
+from router.pool.patroni import LONGEST, MOST_MEMBERS, Member, Trust, ask, members_of
 
 # From Patroni's documentation of GET /cluster.
 DOCUMENTED = b"""{"members": [
@@ -102,3 +105,101 @@ def test_whatever_the_members_are_they_are_read_or_left_out(members: list[object
 def test_bytes_are_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(ServerProtocolError):
         members_of(body)
+
+
+@pytest.mark.parametrize("lag", [-1, "unknown", None, 1.5, True, [1]])
+def test_a_lag_that_is_none_is_not_known(lag: object) -> None:
+    [found] = members_of(one(lag=lag))
+    assert found.lag is None
+
+
+@pytest.mark.parametrize("tag", ["true", 1, [1], {"a": 1}, False, None])
+def test_only_a_tag_that_is_true_spares_a_member(tag: object) -> None:
+    [found] = members_of(one(tags={"noloadbalance": tag}))
+    assert not found.is_spared
+
+
+def test_words_are_cut() -> None:
+    [found] = members_of(one(name="n" * 300, role="r" * 300, state="s" * 300))
+    assert (found.name, found.role, found.state) == ("n" * 255, "r" * 255, "s" * 255)
+
+
+def one(**more: object) -> bytes:
+    """The answer of a cluster with one member."""
+    well = {"name": "a", "host": "h", "port": 5432, "role": "leader", "state": "running"}
+    return json.dumps({"members": [well | more]}).encode()
+
+
+class Api:
+    """An API that takes one question, answers with bytes and waits for the end."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self.asked = b""
+        self.has_ended = False
+
+    async def ask(self, path: str = "") -> tuple[Member, ...]:
+        """Have it asked, and see that the connection is closed then."""
+        outcome: tuple[Member, ...] | ServerProtocolError
+        async with trio.open_nursery() as nursery:
+            [listener] = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host=HOST))
+            port = listener.socket.getsockname()[1]
+            with trio.fail_after(60):
+                try:
+                    outcome = await ask(f"http://{HOST}:{port}{path}", Trust())
+                except ServerProtocolError as error:
+                    outcome = error
+                while not self.has_ended:
+                    await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        if isinstance(outcome, ServerProtocolError):
+            raise outcome
+        return outcome
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        while b"\r\n\r\n" not in self.asked:
+            self.asked += await stream.receive_some()
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(self._answer)
+            while await stream.receive_some():
+                pass
+        self.has_ended = True
+
+
+def http(body: bytes, status: str = "200 OK") -> bytes:
+    """An answer that leaves its connection open."""
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/behind", "/behind/"])
+async def test_the_question_is_that_of_a_polite_client(path: str) -> None:
+    api = Api(http(one()))
+    [found] = await api.ask(path)
+    assert found.name == "a"
+    first, *headers = api.asked.decode().split("\r\n")
+    assert first == f"GET {path.rstrip('/')}/cluster HTTP/1.1"
+    assert any(line.lower().startswith("host: 127.0.0.1:") for line in headers)
+
+
+@pytest.mark.parametrize("status", ["201 Created", "301 Moved", "404 Not Found", "503 No"])
+async def test_any_other_status_is_no_answer(status: str) -> None:
+    with pytest.raises(ServerProtocolError, match=f"HTTP status {status[:3]}"):
+        await Api(http(one(), status)).ask()
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_an_answer_may_have_so_many_bytes(more: int) -> None:
+    body = one().ljust(LONGEST + more)
+    if not more:
+        assert len(await Api(http(body)).ask()) == 1
+        return
+    with pytest.raises(ServerProtocolError, match="longer than"):
+        await Api(http(body)).ask()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+)
+async def test_what_is_no_http_is_no_answer(answer: bytes) -> None:
+    with pytest.raises(ServerProtocolError, match="no HTTP"):
+        await Api(answer).ask()

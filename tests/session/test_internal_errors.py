@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from router.session.clients import Clients
 from tests.support.harness import FakeClient, FakeLink, FakeServer, Harness, read_messages
 from tests.support.wire import SYNC, kinds, query, rows, run
 
@@ -213,3 +214,43 @@ def test_a_reload_moves_those_who_wait_behind_one_that_fails() -> None:
     assert kinds(harness.ask(holder, query("COMMIT"))) == "CZ"
     assert broken.ended == "internal error"
     harness.check()
+
+
+def test_a_batch_that_fails_when_it_has_been_held_for_long_enough_ends_its_client() -> None:
+    harness = Harness(pool_size=1)
+    client, heir = harness.connect(), harness.connect()
+    harness.ask(client, query("SELECT x"))
+    [server] = harness.servers
+    server.link = server.connection.link = FusedLink(Fuse(1))
+    client.send(run("SELECT y"))
+    harness.engine.advance(1)
+    assert client.ended == "internal error"
+    assert rows(harness.ask(heir, query("SELECT z"))) == [[b"SELECT z"]]
+    harness.check()
+
+
+def test_a_connection_that_cannot_be_given_back_is_closed() -> None:
+    harness = Harness(pool_size=1)
+    client, heir = harness.connect(), harness.connect()
+    harness.ask(client, query("BEGIN"))
+    [server] = harness.servers
+    server.link = server.connection.link = FusedLink(Fuse(1))
+    heir.send(query("SELECT z"))
+    client.leave()
+    assert server.link.closed
+    assert rows(harness.read(heir)) == [[b"SELECT z"]]
+    harness.check()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_all_leave_in_a_shutdown_behind_those_that_fail(count: int) -> None:
+    harness, clients = Harness(), Clients()
+    for number in range(count + 1):
+        client = harness.connect()
+        if number < count:
+            client.link = client.session.client.link = FusedLink(Fuse(1))
+        clients.add(client.session)
+    clients.drain()
+    *broken, last = harness.clients
+    assert {client.ended for client in broken} == {"internal error"}
+    assert "terminating connection" in last.ended
