@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # More of what servers say before the end (notices) is not kept.
 _MOST_BYTES: Final = 256 * 1024
 _MOST_ROWS: Final = 1000
+# No command begins with a longer word.
+_LONGEST_VERB: Final = 10
 
 
 class Source(Protocol):
@@ -68,6 +70,7 @@ class Participant(PoolClient):
         self._waiter: Waiter | None = None
         self._since = 0.0
         self._is_busy = False
+        self._verb = ""
         self._unread = b""
         self.server: ServerConnection | None = None
         self.error: dict[str, str] | RouterError | None = None
@@ -106,6 +109,8 @@ class Participant(PoolClient):
             return  # it is lost, and `error` says why
         self._is_busy, self.error = True, None
         self.tag, self.rows = b"", []
+        verb = sql.lstrip()[:_LONGEST_VERB].partition(b" ")[0]
+        self._verb = verb.decode("ascii", "replace").upper()
         self._since = server.pool.engine.now
         segment = Segment(self, self._since)
         segment.shape = shape
@@ -244,9 +249,12 @@ class Participant(PoolClient):
         """The client's application_name."""
         return self._label
 
-    def transaction_age(self, now: float) -> float:
-        """For how long its connection has been busy with this, in seconds."""
-        return now - self._since
+    def transaction(self, now: float) -> tuple[float, str]:
+        """For how long its connection has been busy with this, and with what."""
+        return now - self._since, self._verb
+
+    def segment_withheld(self, segment: Segment, status: int) -> None:
+        """It hears of every error."""
 
     def server_ready(self) -> None:
         """It sends little."""
