@@ -529,6 +529,7 @@ class AddressPool:
     def cancel(self, server: ServerConnection) -> None:
         """Ask the server to cancel what the connection is doing."""
         server.cancels += 1
+        server.is_cancelled = True
         self._connector.cancel(server)
 
     def cancel_done(self, server: ServerConnection) -> None:
@@ -536,7 +537,10 @@ class AddressPool:
         server.cancels -= 1
         # PostgreSQL may act on it late: an empty query of our own takes the blow.
         server.needs_barrier = True
-        if server.state is ServerState.TESTED and not server.cancels and not server.queue:
+        if server.cancels:
+            return
+        server.cancel_done()
+        if server.state is ServerState.TESTED and not server.queue:
             cleaning.clean(self, server)
 
     def remove(self, server: ServerConnection) -> None:

@@ -79,6 +79,8 @@ class ServerConnection(BackendStream):
         columns_changed: prepared statements may return other columns than before.
         catalogue_changed: tables and functions may be other ones than before.
         is_pinned: its client keeps it for what is there, and can be nowhere else.
+        is_cancelled: its client has had something cancelled; see `shield`.
+        told_of_cancels: called when no cancel request is on its way any more.
         cancels: cancel requests that are on their way to it.
         doomed: it may not serve another client.
         asked_at: when somebody began to open it.
@@ -117,6 +119,8 @@ class ServerConnection(BackendStream):
         self.columns_changed = self.catalogue_changed = False
         self.is_pinned = False
         self.cancels = 0
+        self.is_cancelled = False
+        self.told_of_cancels: list[Callable[[], None]] = []
         self.doomed = False
         self.opened_at: Final = now
         self.asked_at = now
@@ -235,6 +239,42 @@ class ServerConnection(BackendStream):
             self.pool.cancel(self)
         else:
             self._cancel_is_due = True
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether a cancel request is on its way, or will be."""
+        return self.cancels > 0 or self._cancel_is_due
+
+    def shield(self) -> bool:
+        """See that a cancel request for what its client sent before cannot hit what comes next.
+
+        That waits until the request has been delivered, and what it was for is over. Even then
+        it may act late: a Sync of our own takes the blow, which fails nothing.
+
+        Returns:
+            Whether the client's next message may go on its way.
+        """
+        last = self.queue[-1] if self.queue else None
+        if not self.is_cancelled:
+            return True
+        if last is not None and (last.is_open or last.copying):
+            return True  # more of what is to be cancelled
+        if self.cancels or last is not None:
+            return False
+        self.is_cancelled = False
+        segment = Segment(None)
+        segment.extended = segment.orphaned = True
+        self.queue.append(segment)
+        self.send(messages.SYNC)
+        return True
+
+    def cancel_done(self) -> None:
+        """No cancel request is on its way any more."""
+        waiting, self.told_of_cancels = self.told_of_cancels, []
+        for tell in waiting:
+            tell()
+        if self.client is not None:
+            self.client.server_ready()
 
     def end_own(self) -> None:
         """A query of the router's own has been answered."""
@@ -502,7 +542,7 @@ class ServerConnection(BackendStream):
     def detach(self) -> None:
         """Take the connection from its client."""
         self.client = None
-        self.is_pinned = self._cancel_is_due = False
+        self.is_pinned = self._cancel_is_due = self.is_cancelled = False
         if self._paused:
             self.client_drained()
 

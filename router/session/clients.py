@@ -54,11 +54,17 @@ class Clients:
 
     def cancel(self, pid: int, secret: bytes) -> bool:
         """Act on a cancel request; returns whether its key is right."""
+        session = self.find_by_key(pid, secret)
+        if session is not None:
+            session.cancel()
+        return session is not None
+
+    def find_by_key(self, pid: int, secret: bytes) -> Session | None:
+        """The session with this key for cancel requests."""
         session = self._sessions.get(pid)
         if session is None or not hmac.compare_digest(session.client.secret, secret):
-            return False
-        session.cancel()
-        return True
+            return None
+        return session
 
     def drain(self) -> None:
         """Let all sessions go as soon as they are outside of a transaction."""

@@ -347,6 +347,15 @@ class Lease:
         if gone:
             server.forget_named(gone)
 
+    def cancel(self) -> None:
+        """Stop what the client has sent and what has no answer."""
+        server = self.server
+        if self.stop_waiting():
+            text = "canceling statement due to user request"
+            self.holder.checkout_failed(RoutingError(text, sqlstate="57014"))
+        elif server is not None and server.queue and server.queue[-1].sink is self.holder:
+            server.cancel()
+
     def stop_waiting(self) -> bool:
         """Leave the queue; returns whether it was in one."""
         if self.waiter is None or not self.waiter.cancel():

@@ -59,6 +59,8 @@ ADMIN_DATABASES: Final = frozenset(("pgcat", "pgbouncer"))
 
 # SASL messages of real clients are a few hundred bytes; passwords may be longer.
 _PASSWORD_LIMIT: Final = 4096
+# Who has sent a cancel request waits no longer for its delivery, in seconds.
+_CANCEL_PATIENCE: Final = 5.0
 
 _UNENCRYPTED: Final = (
     "This could be either a client-software bug or evidence of an attempted "
@@ -213,6 +215,7 @@ class Login:
         if isinstance(packet, CancelRequest):
             log.debug("client %s: cancel request for %d", wire.peer, packet.pid)
             self.cancel(packet.pid, packet.secret)
+            await self._delivered(packet)
             return False
         if packet.needs_negotiation:
             answer = messages.negotiate_protocol_version(packet.version, packet.options)
@@ -264,6 +267,19 @@ class Login:
                 "received direct SSL connection request without ALPN protocol negotiation "
                 "extension"
             )
+
+    async def _delivered(self, request: CancelRequest) -> None:
+        """Wait until the server has the request, as PostgreSQL does.
+
+        For clients take the end of this connection for a sign that what they send next is safe.
+        """
+        session = self._clients.find_by_key(request.pid, request.secret)
+        server = None if session is None else session.lease.server
+        if server is not None and server.is_cancelling:
+            told = trio.Event()
+            server.told_of_cancels.append(told.set)
+            with trio.move_on_after(_CANCEL_PATIENCE):
+                await told.wait()
 
     def cancel(self, pid: int, secret: bytes) -> None:
         """Act on a cancel request, or have somebody else see whether it is for him."""

@@ -226,6 +226,8 @@ class Session(PoolClient):
             else:
                 if server.congested or len(server.queue) > _MAX_PIPELINE:
                     return False
+                if server.is_cancelled and not server.shield():
+                    return False
                 if server.queue and server.queue[-1].copying and kind not in b"dcfX":
                     self.simple.interrupt_copy(server, kind)
                     return True
@@ -310,6 +312,8 @@ class Session(PoolClient):
         """Pass on the head of a message that is too long to hold; False declines it for now."""
         lease, long, batch = self.lease, self.long, self.batch
         if lease.is_pending or self.resend.waiting:
+            return False
+        if lease.server is not None and not lease.server.shield():
             return False
         if long.refused:
             return True
@@ -534,12 +538,7 @@ class Session(PoolClient):
 
     def cancel(self) -> None:
         """The client asks, on another connection, to stop what it is doing."""
-        server = self.lease.server
-        if self.lease.stop_waiting():
-            text = "canceling statement due to user request"
-            self.checkout_failed(RoutingError(text, sqlstate="57014"))
-        elif server is not None and server.queue and server.queue[-1].sink is self:
-            server.cancel()
+        self.lease.cancel()
 
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""

@@ -229,3 +229,29 @@ def test_clients_that_cancel_and_leave_at_once_do_no_harm(
         assert other.value("SELECT 1") == "1"
     wait_until("all are gone", lambda: router.pool("one")["cl_active"] == "0")
     wait_until("no request is open", lambda: router.pool("one")["cl_cancel_req"] == "0")
+
+
+@pytest.mark.parametrize("pool", ["one", "session"])
+@pytest.mark.parametrize("begins", [False, True])
+def test_who_waits_for_the_end_of_a_cancel_request_can_send_the_next_statement(
+    router: RouterProcess, pool: str, *, begins: bool
+) -> None:
+    """The request comes as its statement ends: it hits that one, or none."""
+    with WireClient.login(router.port, pool) as client:
+        for number in range(200):
+            if begins:
+                client.query("BEGIN")
+            client.send(query("SELECT pg_sleep(0.0005)"))
+            if number % 2:
+                client.read_until("Z")
+                was_hit = False
+                stop(router, client)
+            else:
+                stop(router, client)
+                was_hit = bool(sqlstates(client.read_until("Z")))
+            answer = sqlstates(
+                client.ask(query("SELECT count(*) FROM generate_series(1, 20000)"))
+            )
+            assert answer == (["25P02"] if begins and was_hit else [])
+            if begins:
+                client.query("ROLLBACK")

@@ -135,7 +135,8 @@ class ModelServer:
         wal: its log, if there is to be one.
         questions: those that were about its log, as one text.
         seen: the SELECTs that it has executed, with what it had of its log then.
-        is_struck: a cancel request that came late hits the next Query, unless it is empty.
+        is_struck: a cancel request that came late hits the next Query, unless that is empty or
+            a Sync has come before it.
     """
 
     def __init__(self) -> None:
@@ -214,7 +215,7 @@ class ModelServer:
         if self._copied is not None:
             self._copy_message(kind, body)
         elif kind == "S":
-            self._is_skipping = False
+            self._is_skipping = self.is_struck = False
             self._end_implicit()
             self._ready()
         elif kind == "Q" and not self._is_skipping:
