@@ -84,6 +84,7 @@ MODULES = [
     "router/routing/router.py",
     "router/faults.py",
     "router/histograms.py",
+    "router/escapes.py",
     "router/queries.py",
     "router/stats.py",
     "router/engine/link.py",

@@ -19,6 +19,7 @@ LAYERS = (
     "printable",
     "reasons",
     "errors",
+    "escapes",
     "protocol",
     "routing",
     "config",

@@ -9,8 +9,11 @@ else.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from ..escapes import unescaped, unescaped_unicode
 from . import features
 from .naming import PREPARE as PREPARES
 from .naming import naming_in
@@ -163,6 +166,16 @@ _SPACE: Final = re.compile(r"\s")
 _CUSTOM: Final = re.compile(r"[a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+", re.ASCII | re.IGNORECASE)
 # A name as a string. What fails to be one is not looked at again, but for its last quote.
 _QUOTED_CUSTOM: Final = re.compile(r"'([a-z_][\w$]*+(?:\.[a-z_][\w$]*+)+)'", re.ASCII)
+# The same in dollar quotes, with whatever is behind it up to a blank.
+_DOLLAR_CUSTOM: Final = re.compile(
+    r"\$((?:[a-z_\x80-\xff][\w\x80-\xff]*+)?)\$([a-z_][\w.$]*+)", re.ASCII
+)
+# What may be a name with escapes in it: E'..', or U&'..' and its escape character.
+_ESCAPED_CUSTOM: Final = re.compile(
+    r"(?:(e)|u&)'([^']{3,2000}+)'(?:\s*+uescape\s*+'([^'])')?", re.IGNORECASE
+)
+# So many of them are looked at.
+_MOST_ESCAPED: Final = 200
 _LONGEST_NAME: Final = 200
 # One SET LOCAL: its value has no semicolon, or is a simple string.
 _SET_LOCAL: Final = re.compile(r"\s*+set\s++local\s[^;'\0]*+(?:'[^'\\\0]*+'\s*+)?;?\s*+\0?\Z")
@@ -243,7 +256,9 @@ def of_text(sql: bytes) -> Glance:
         return Glance(leaves | UNKNOWN, may_copy=may_copy, resets_all=has_reset, alters=True)
     resets_all = has_reset and _RESET_ALL.search(low) is not None
     resets = tuple(_names(_RESET, low)) if has_reset else ()
-    custom = _custom(low) if "." in low and ("set" in low or "execute" in low) else ()
+    custom: tuple[str, ...] = ()
+    if ("." in low and "set" in low) or "set_config" in low or "execute" in low:
+        custom = _custom(low, sql)
     alters = (
         alters_here
         or (low[:6] not in _NO_ALTERS and _FIRST_ALTERS.match(low) is not None)
@@ -314,12 +329,30 @@ def _names(pattern: re.Pattern[str], low: str) -> Iterator[str]:
         yield _SPACE.sub("", found).replace('"', "")
 
 
-def _custom(low: str) -> tuple[str, ...]:
+def _custom(low: str, sql: bytes) -> tuple[str, ...]:
     """The custom settings that a text names where it may set them."""
-    found = set(_names(_SET_CUSTOM, low))
+    found = set(_names(_SET_CUSTOM, low)) if "." in low else set[str]()
     if "set_config" in low or "execute" in low:
         found.update(_QUOTED_CUSTOM.findall(low))
+        if "$" in low:
+            for tag, rest in _DOLLAR_CUSTOM.findall(low):
+                found.add(rest.partition(f"${tag}$")[0])
+        if "e'" in low or "u&'" in low:
+            found.update(_escaped_names(sql))
     return tuple(sorted(name for name in found if _CUSTOM.fullmatch(name)))
+
+
+def _escaped_names(sql: bytes) -> Iterator[str]:
+    """The names that strings with escapes stand for, among what is none."""
+    matches = _ESCAPED_CUSTOM.finditer(sql.decode("latin-1"))
+    for match in islice(matches, _MOST_ESCAPED):
+        is_e, written, escape = match.groups()
+        # PostgreSQL itself objects to what is wrong here.
+        with suppress(ValueError):
+            if is_e:
+                yield unescaped(written.encode("latin-1")).decode("latin-1").lower()
+            else:
+                yield unescaped_unicode(written, "'", escape or "\\").lower()
 
 
 def is_custom(name: str) -> bool:

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
+from ..escapes import unescaped
 from .fingerprint import string_value
-
-_ESCAPE: Final = re.compile(
-    rb"''|\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.)|)",
-    re.DOTALL,
-)
-_CONTROLS: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 def text_of(literal: bytes, *, escaped: bool) -> bytes | None:
@@ -29,22 +21,6 @@ def text_of(literal: bytes, *, escaped: bool) -> bytes | None:
     if not escaped or b"\\" not in value:
         return value.replace(b"''", b"'")
     try:
-        return _ESCAPE.sub(_unescaped, value)
+        return unescaped(value)
     except ValueError:
         return None
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    octal, digits, short, long, other = match.groups()
-    if octal is not None:
-        return bytes((int(octal, 8) & 0xFF,))
-    if digits is not None:
-        return bytes((int(digits, 16),))
-    if short is not None or long is not None:
-        # Half of a surrogate pair cannot be encoded: a ValueError.
-        return chr(int(short or long, 16)).encode()
-    if other is None:
-        return b"'"
-    if other in b"uU":
-        raise ValueError("not enough digits")
-    return _CONTROLS.get(other, other)

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ..escapes import unescaped_unicode
 from .firstwords import QUERY_STARTS
 from .functions import AFTER_OPERAND, AFTER_WORD, BEFORE_PARENTHESIS, RESERVED
 from .limits import MAX_TOKENS, too_many
@@ -26,9 +27,6 @@ _TOKEN: Final = re.compile(
     |::|:=|[-+*/<>=~!@\#%^&|`?]+  # an operator, whether there is such a one or not
     |[^\s])""",
     re.VERBOSE,
-)
-_NAME_ESCAPE: Final = re.compile(
-    r"\\(?:(\\)|([0-9A-Fa-f]{4})|\+([0-9A-Fa-f]{6})|(.?))", re.DOTALL
 )
 _CONSTANTS: Final = frozenset(("true", "false", "null", "end", "default"))
 _GROUPING_STARTS: Final = frozenset(("sets", "rollup", "cube", "("))
@@ -117,18 +115,7 @@ def unescaped_name(quoted: str) -> str:
     Raises:
         ValueError: there is a wrong escape in it.
     """
-    return _NAME_ESCAPE.sub(_escaped_character, quoted)
-
-
-def _escaped_character(match: re.Match[str]) -> str:
-    backslash, four, six, _ = match.groups()
-    if backslash:
-        return backslash
-    number = int(four or six or "-1", 16)
-    if number == 0:
-        raise ValueError("no character has the code zero")
-    character = chr(number)
-    return '""' if character == '"' else character
+    return unescaped_unicode(quoted, '"')
 
 
 def deepest(tokens: Sequence[str]) -> int:

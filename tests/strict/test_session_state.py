@@ -56,6 +56,12 @@ PROGRAMS = {
         "DO $$ BEGIN PERFORM set_config('app.user_id', 'by block', false); END $$",
         "RESET app.user_id",
     ),
+    "custom settings by other spellings": (
+        "SELECT set_config($$app.user_id$$, 'in dollars', false)",
+        r"SELECT set_config(E'app\x2etenant', 'escaped', false)",
+        r"SELECT set_config(U&'app\002Euser_id', 'by code', false)",
+        "SELECT set_config(U&'app!002Etenant' UESCAPE '!', 'by its own', false)",
+    ),
     "rolled back": (
         "SET work_mem = '3MB'",
         "BEGIN",
