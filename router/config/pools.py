@@ -328,7 +328,7 @@ class PoolConfig(Section):
     ] = False
     query_parser_max_length: Annotated[
         Bytes, Key("Longer statements are not inspected; at most 256 KiB count.")
-    ] = 262144
+    ] = 131072
     query_parser_max_tokens: Annotated[
         Tokens,
         Key(

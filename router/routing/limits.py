@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 MAX_LENGTH: Final = 256 << 10
-"""Longest text in bytes: the default of query_parser_max_length. Longer ones are not held."""
-MAX_LEXEMES: Final = 5_000
+"""Longest text in bytes, whatever the settings. Longer ones are not held."""
+DEFAULT_LENGTH: Final = 128 << 10
+"""Longest text in bytes that is analysed: the default of query_parser_max_length."""
+MAX_LEXEMES: Final = 4_000
 """Most literals, comments and quoted names in a text; a list of literals counts as one."""
 MAX_SLASHES: Final = 10_000
 """Most slashes behind the beginning of the first comment: each may begin or end another."""
@@ -20,7 +22,7 @@ MAX_TOKENS: Final = 5_000
 """Most tokens in a text that is looked at."""
 MAX_PARSED: Final = 1_000
 """Most tokens of a text that the parser is given: the default of query_parser_max_tokens."""
-TOKENS_PER_STATEMENT: Final = 20
+TOKENS_PER_STATEMENT: Final = 40
 """As how many tokens each further statement counts that is given to the parser."""
 MAX_STATEMENTS: Final = 500
 """Most statements in a text that is looked at."""
@@ -30,9 +32,9 @@ STEPS_PER_TOKEN: Final = 10
 """Most steps of the search for sharding keys, for each token that the parser may be given."""
 MAX_KEYS: Final = 10_000
 """Most sharding keys in the lists and arrays of a text, or of a message."""
-MAX_DISTINCT: Final = 5_000
+MAX_DISTINCT: Final = 4_000
 """Most of these that are different, for keys that are bigints."""
-MAX_CONVERTED: Final = 2_000
+MAX_CONVERTED: Final = 1_000
 """The same for keys of other types, which take longer to read and to hash."""
 MAX_BODY: Final = 8 << 10
 """Longest body in bytes of a function that is judged by it."""

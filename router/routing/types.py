@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from .limits import MAX_LENGTH, MAX_PARSED
+from .limits import DEFAULT_LENGTH, MAX_PARSED
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class RouterOptions:
     parser_enabled: bool = False
     read_write_splitting: bool = False
     primary_reads_enabled: bool = False
-    parser_max_length: int = MAX_LENGTH
+    parser_max_length: int = DEFAULT_LENGTH
     parser_max_tokens: int = MAX_PARSED
     sharding_function: str = "pg_bigint_hash"
     sharding_key_type: str | None = None

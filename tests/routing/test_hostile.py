@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 KEYED: Final = RouterOptions(
     shard_count=3,
+    parser_max_length=MAX_LENGTH,
     parser_enabled=True,
     read_write_splitting=True,
     automatic_sharding_key="users.id",
