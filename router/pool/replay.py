@@ -55,13 +55,15 @@ SELECT pg_catalog.pg_is_in_recovery(),
  (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()))"""
 
 # Which standby it is. After a crash of one of its processes it replays some of the log anew,
-# and all its processes but the first are others then; that which receives comes and goes.
+# and all its processes but the first are others then; that which receives comes and goes. And
+# whether the user may see what it receives.
 WHO: Final = b""",
  pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()),
  (SELECT pg_catalog.string_agg(pid::pg_catalog.text, ',' ORDER BY pid)
  FROM pg_catalog.pg_stat_activity WHERE usesysid IS NULL
  AND pid OPERATOR(pg_catalog.<>) ALL (SELECT pid FROM pg_catalog.pg_stat_wal_receiver
- WHERE pid IS NOT NULL))"""
+ WHERE pid IS NOT NULL)),
+ pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')"""
 
 # A question that a client's own statement_timeout or a late cancel request has stopped is asked
 # again, so many times in all.
@@ -283,12 +285,27 @@ class Probe(PoolClient):
             [(standby, offset, timeline, *who)] = rows
             if standby != "t" or not offset or not timeline:
                 return
+            *who, may_see = who or (None,)
+            if may_see == "f":
+                self._complain()
             if who and all(who):
                 server.instance = self._part.health.instances.of(" ".join(map(str, who)))
             if server.instance is not None:
                 server.instance.told(int(timeline), int(offset))
         except ValueError:
             log.info("%r: what it has replayed is not known: it makes no sense", server)
+
+    def _complain(self) -> None:
+        """Say once what it costs that its user may not see what the server receives."""
+        part = self._part
+        what = (
+            f"the user {printable(part.settings.server_username)} may not see which timeline "
+            f"{part.health.name} follows: after a promotion, reads of what was written go to "
+            "the primary until that server's next restart point; GRANT pg_read_all_stats"
+        )
+        if what not in part.complaints:
+            part.complaints.add(what)
+            log.warning("[%s/%s] %s", part.settings.pool, part.settings.user, what)
 
     # --- while it waits
 

@@ -292,6 +292,16 @@ def test_connections_that_are_opened_at_once_go_to_different_addresses(
     assert opened == dict.fromkeys(names, rounds)
 
 
+def test_what_was_heard_before_an_address_has_worked_does_not_count_any_more() -> None:
+    addresses = Addresses()
+    addresses.note(["a", "b"])
+    addresses.heard = {"a": {1: 10}, "b": {2: 20}}
+    addresses.worked("a")
+    assert addresses.heard == {"b": {2: 20}}
+    addresses.note(["a"])
+    assert addresses.heard == {}
+
+
 def test_what_has_failed_is_not_remembered_for_ever_of_addresses_that_are_gone() -> None:
     known = Addresses()
     for number in range(10_000):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from router.demo.server import HOST
 from router.errors import ServerProtocolError
+from router.pool import patroni
 from router.pool.patroni import LONGEST, MOST_MEMBERS, Member, Trust, ask, members_of
 
 # From Patroni's documentation of GET /cluster.
@@ -203,3 +204,18 @@ async def test_an_answer_may_have_so_many_bytes(more: int) -> None:
 async def test_what_is_no_http_is_no_answer(answer: bytes) -> None:
     with pytest.raises(ServerProtocolError, match="no HTTP"):
         await Api(answer).ask()
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("http://h", 80), ("https://h", 443), ("http://h:8008", 8008), ("https://h:8008", 8008)],
+)
+async def test_a_url_without_a_port_means_that_of_its_scheme(
+    url: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dial(host: str, port: int) -> None:
+        raise OSError(f"{host} at {port}")
+
+    monkeypatch.setattr(patroni, "dial", dial)
+    with pytest.raises(OSError, match=f"h at {port}$"):
+        await ask(url, Trust())

@@ -297,6 +297,24 @@ def test_reads_at_the_primary_are_no_writes() -> None:
     assert harness.asked("pg_walfile_name") == 0
 
 
+def test_what_runs_at_a_replica_writes_nothing_whatever_it_is() -> None:
+    harness = Behind()
+    client = harness.connect()
+    harness.ask(client, query("SET SERVER ROLE TO 'replica'"))
+    harness.ask(client, query("SELECT f()"))
+    assert harness.by("SELECT f()") == [(0, 1)]
+    assert token(harness, client) == ""
+    assert harness.asked("pg_walfile_name") == 0
+
+
+def test_a_write_takes_back_nothing_of_what_another_client_has_written() -> None:
+    harness = Behind()
+    client = harness.connect()
+    harness.ask(client, query("SET READ POSITION TO '0:1:7/0'"))
+    harness.ask(client, WRITE)
+    assert token(harness, client) == "0:1:7/0"
+
+
 def test_a_transaction_that_only_begins_as_a_read_is_none() -> None:
     harness = Behind(servers=((True,),))
     client = harness.connect()
@@ -431,6 +449,21 @@ def test_a_promotion_leaves_reads_of_what_came_before_to_the_primary_at_once() -
     assert harness.by().count((0, 1)) == before + 1
 
 
+@pytest.mark.parametrize("may_see", [False, True])
+def test_who_may_not_see_which_timeline_a_replica_follows_is_told_once_what_that_costs(
+    may_see: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness = Behind(pool_size=3)
+    harness.logs[0, 1].may_see = may_see
+    for _ in range(3):
+        client = wrote(harness)
+        client.send(query(READ))
+        harness.wait(client)
+    lines = [line for line in caplog.messages if "GRANT pg_read_all_stats" in line]
+    assert len(lines) == (not may_see)
+    assert all(line.startswith("[app/ann] the user ") for line in lines)
+
+
 def test_a_standby_that_begins_anew_at_an_earlier_position_is_not_the_one_of_before() -> None:
     harness = Behind()
     client = wrote(harness)
@@ -466,6 +499,8 @@ def test_two_standbys_behind_one_address_are_told_apart() -> None:
         assert rows(harness.wait(client)) == [[sql.encode()]]
         assert sql not in [said for said, _ in first.model.seen]
     assert [index for _, index in harness.by("SELECT number_9")] in ([0], [1])
+    assert harness.pool is not None
+    assert harness.pool.reads_waited <= 10
 
 
 # --- where the primary must not read

@@ -98,6 +98,7 @@ class Log:
         offset: where it ends; of a standby, what it has replayed.
         name: which standby it is, as long as it does not crash; "" for a primary.
         is_mute: questions about it stay without an answer.
+        may_see: who asks may see what a standby receives.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -105,6 +106,7 @@ class Log:
         self.timeline = 1
         self.offset = (1 << 32) + 4096  # in the middle of a page
         self.is_mute = False
+        self.may_see = True
 
     def answer(self, sql: str) -> list[str | None]:
         """The answer to one of the router's questions about it.
@@ -116,7 +118,7 @@ class Log:
             if self.name:
                 raise ModelError("55000", "recovery is in progress")
             return [f"{self.timeline:08X}0000000000000001", str(self.offset), "8192"]
-        who = [self.name, "1,2,3"] if "string_agg" in sql else []
+        who = [self.name, "1,2,3", "ft"[self.may_see]] if "string_agg" in sql else []
         return ["t" if self.name else "f", str(self.offset), str(self.timeline), *who]
 
 
