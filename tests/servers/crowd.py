@@ -23,6 +23,8 @@ from tests.support.router import PoolText, config_text, primary_of, start
 from tests.support.wire import SYNC, WireClient, query, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.cluster.server import Server
 
 POOL_SIZE = 5
@@ -38,30 +40,35 @@ class Outcome:
 
     Attributes:
         waits: how long each answer took, in seconds.
+        passed: how many answers others had meanwhile, whatever the machine does besides.
         turns: how many answers each client had when the first had all of its own.
     """
 
     waits: list[float]
+    passed: list[int]
     turns: list[int]
-
-    @property
-    def mean(self) -> float:
-        """Of the waits, in seconds."""
-        return statistics.fmean(self.waits)
-
-    @property
-    def p99(self) -> float:
-        """What 99 of 100 waits do not exceed, in seconds."""
-        return statistics.quantiles(self.waits, n=100)[-1]
 
     def lines(self) -> list[str]:
         """The figures."""
         return [
             f"{len(self.waits)} answers for {len(self.turns)} clients",
-            f"wait: mean {self.mean * 1000:.0f} ms, p99 {self.p99 * 1000:.0f} ms, "
-            f"longest {max(self.waits) * 1000:.0f} ms; p99 is {self.p99 / self.mean:.2f} means",
+            "wait in ms: " + _figures([1000 * wait for wait in self.waits]),
+            "wait in answers that others had meanwhile: " + _figures(self.passed),
             f"turns of a client: {dict(sorted(Counter(self.turns).items()))}",
         ]
+
+
+def p99(numbers: Sequence[float]) -> float:
+    """What 99 of 100 do not exceed."""
+    return statistics.quantiles(numbers, n=100)[-1]
+
+
+def _figures(numbers: Sequence[float]) -> str:
+    mean = statistics.fmean(numbers)
+    return (
+        f"mean {mean:.0f}, p99 {p99(numbers):.0f}, longest {max(numbers):.0f}; "
+        f"p99 is {p99(numbers) / mean:.2f} means"
+    )
 
 
 class Crowd:
@@ -70,10 +77,12 @@ class Crowd:
     def __init__(self, clients: list[WireClient], message: bytes) -> None:
         self._message = message
         self._by_fd = {client.sock.fileno(): client.sock for client in clients}
-        self._asked: dict[int, float] = {}
+        self._asked: dict[int, tuple[float, int]] = {}
         self._answers = dict.fromkeys(self._by_fd, b"")
         self._turns = Counter(dict.fromkeys(self._by_fd, 0))
         self._waits: list[float] = []
+        self._passed: list[int] = []
+        self._answered = 0
 
     def run(self, rounds: int) -> Outcome:
         """Go on until one client has had so many answers; the first of each does not count.
@@ -90,10 +99,10 @@ class Crowd:
                     self._read(fd)
         finally:
             poll.close()
-        return Outcome(self._waits, list(self._turns.values()))
+        return Outcome(self._waits, self._passed, list(self._turns.values()))
 
     def _ask(self, fd: int) -> None:
-        self._asked[fd] = time.monotonic()
+        self._asked[fd] = time.monotonic(), self._answered
         self._by_fd[fd].sendall(self._message)
 
     def _read(self, fd: int) -> None:
@@ -103,9 +112,12 @@ class Crowd:
             return
         assert b"C\0\0\0" in answer, answer
         self._answers[fd] = b""
+        asked_at, answered = self._asked[fd]
         if self._turns[fd]:
-            self._waits.append(time.monotonic() - self._asked[fd])
+            self._waits.append(time.monotonic() - asked_at)
+            self._passed.append(self._answered - answered)
         self._turns[fd] += 1
+        self._answered += 1
         self._ask(fd)
 
 
