@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - the compiled class looks for it
+from collections.abc import Iterator, Mapping  # noqa: TC003 - the compiled class looks for it
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -547,6 +547,9 @@ class View(Protocol):
     def clients(self) -> list[ClientSnapshot]:
         """All clients that are logged in, those of the admin database included."""
 
+    def each_client(self) -> Iterator[ClientSnapshot]:
+        """The same, each made when it is asked for."""
+
     def servers(self) -> list[ServerSnapshot]:
         """All connections to servers."""
 
@@ -586,8 +589,8 @@ class View(Protocol):
     def errors(self) -> list[ErrorSnapshot]:
         """What clients were answered with, the most frequent first."""
 
-    def queries(self) -> list[QuerySnapshot]:
-        """What has become of statements, form by form."""
+    def queries(self) -> Iterator[QuerySnapshot]:
+        """What has become of statements, form by form, each made when it is asked for."""
 
     def routing(self) -> list[RoutingSnapshot]:
         """What the routers of all pools know, in the order of the configuration."""

@@ -15,7 +15,7 @@ from ..printable import printable
 from .show import ListRow, int4, numeric, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..hosts import HostSnapshot
     from ..stats import (
@@ -384,16 +384,16 @@ def server_socket(server: ServerSnapshot) -> Socket:
     )
 
 
-def sockets(view: View, *, active: bool = False) -> list[Socket]:
-    """All connections, or those that are at work."""
-    clients = [client_socket(client) for client in view.clients()]
-    servers = [server_socket(server) for server in view.servers()]
-    return [
+def sockets(view: View, *, active: bool = False) -> Iterator[Socket]:
+    """All connections, or those that are at work, one by one."""
+    clients = map(client_socket, view.each_client())
+    servers = map(server_socket, view.servers())
+    return (
         replace(row, state=f"{prefix}_{row.state}")
         for prefix, rows in (("cl", clients), ("sv", servers))
         for row in rows
         if not active or row.state != "idle"
-    ]
+    )
 
 
 # --- SHOW FDS

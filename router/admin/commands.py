@@ -20,7 +20,7 @@ from .statements import keyword, name
 from .verbs import listed, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..hosts import HostSnapshot, PatroniSnapshot
     from ..pool.health import ServerHealth
@@ -192,8 +192,8 @@ def _pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
 
 
 @table("SHOW CLIENTS", show.CLIENTS)
-def _clients(console: Console, _arguments: Words) -> list[ClientSnapshot]:
-    return console.view.clients()
+def _clients(console: Console, _arguments: Words) -> Iterator[ClientSnapshot]:
+    return console.view.each_client()
 
 
 @table("SHOW SERVERS", show.SERVERS)
@@ -252,7 +252,7 @@ def _errors(console: Console, _arguments: Words) -> list[ErrorSnapshot]:
 
 
 @table("SHOW QUERIES", activity.QUERIES)
-def _queries(console: Console, _arguments: Words) -> list[QuerySnapshot]:
+def _queries(console: Console, _arguments: Words) -> Iterator[QuerySnapshot]:
     return console.view.queries()
 
 
@@ -318,8 +318,8 @@ def _bouncer_lists(console: Console, _arguments: Words) -> list[ListRow]:
 
 
 @table("SHOW CLIENTS", bouncer.SOCKETS, among=_BOUNCER)
-def _bouncer_clients(console: Console, _arguments: Words) -> list[bouncer.Socket]:
-    return [bouncer.client_socket(client) for client in console.view.clients()]
+def _bouncer_clients(console: Console, _arguments: Words) -> Iterator[bouncer.Socket]:
+    return map(bouncer.client_socket, console.view.each_client())
 
 
 @table("SHOW SERVERS", bouncer.SOCKETS, among=_BOUNCER)
@@ -328,12 +328,12 @@ def _bouncer_servers(console: Console, _arguments: Words) -> list[bouncer.Socket
 
 
 @table("SHOW SOCKETS", bouncer.SOCKETS)
-def _sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+def _sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket]:
     return bouncer.sockets(console.view)
 
 
 @table("SHOW ACTIVE_SOCKETS", bouncer.SOCKETS)
-def _active_sockets(console: Console, _arguments: Words) -> list[bouncer.Socket]:
+def _active_sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket]:
     return bouncer.sockets(console.view, active=True)
 
 

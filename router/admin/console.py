@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientError, ClientProtocolError, RouterError, ShuttingDown
 from ..printable import printable
 from ..protocol import binds, codes, framing, messages
+from ..protocol.portals import Answer
 from ..stats import ClientSnapshot, View
 from . import courtesies, encoding
 from .commands import find
 from .extended import Extended
-from .replies import AdminActions, Console, Order, State
+from .replies import AdminActions, Console, Making, Order, State
 from .statements import split
 
 if TYPE_CHECKING:
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from ..engine.link import Output
     from .show import ConfigRow
 
-# No command is longer than a line, so there is no need to collect more of a message.
-MESSAGE_LIMIT: Final = 64 * 1024
+# No command is longer than a line, so there is no need to collect more of a message. To cut one
+# of this length into words takes up to 3 ms.
+MESSAGE_LIMIT: Final = 8 * 1024
 # So many messages and statements are a turn: one may be a table of all clients.
 TURN: Final = 8
+
+# For a portal that has an answer.
+_HAS_RUN: Final = Answer(None)
 
 _COPY: Final = frozenset((codes.COPY_DATA, codes.COPY_DONE, codes.COPY_FAIL))
 # Messages that somebody may well make longer than that: they are read to their end and refused.
@@ -95,6 +100,9 @@ class AdminSession:
         self._missing = 0  # bytes of it that are still to come
         self._skips_to_sync = False
         self._actions: Final = actions
+        # An answer whose rows are being made, and what becomes of it.
+        self._making: Making | None = None
+        self._made: Callable[[Answer], None] | None = None
         # An answer that waits, and what for.
         self._held = b""
         self._until: Callable[[], bool] | None = None
@@ -163,7 +171,9 @@ class AdminSession:
             if link.congested:
                 link.pause()
                 return
-            if self._orders:
+            if self._making is not None:
+                self._make()
+            elif self._orders:
                 self._run_next()
             elif self._too_long:
                 if self._missing:
@@ -171,6 +181,8 @@ class AdminSession:
                 self._refuse_long()
             elif not self._take_message():
                 return
+            if self._making is not None:
+                break
         if link is not None:
             link.defer()  # clients want to be served, too
 
@@ -236,8 +248,11 @@ class AdminSession:
         elif kind == codes.FUNCTION_CALL:
             self._refuse(RouterError("function calls are not supported", sqlstate="0A000"))
             self._write(self._ready)
+        elif kind == codes.EXECUTE:
+            self._query_count += 1
+            self._execute(message)
         else:
-            self._answer(kind, message)
+            self._reply(lambda: self._extended.answer(kind, message))
 
     def _query(self, message: bytes) -> None:
         self._query_count += 1
@@ -254,29 +269,54 @@ class AdminSession:
             self._write(messages.EMPTY_QUERY_RESPONSE + self._ready)
 
     def _run_next(self) -> None:
+        """Run one statement of a simple query."""
         order = self._orders.popleft()
+        columns = order.columns
+        formats = (encoding.TEXT,) * len(columns)
+
+        def made(answer: Answer) -> None:
+            rows = answer.rows or ()
+            described = messages.row_description(columns, formats) if columns else b""
+            whole = (answer.notice, described, *rows, answer.completion(len(rows)))
+            end = b"" if self._orders else self._ready
+            self._write_in_time(b"".join((*whole, end)))
+
         try:
-            answer = self._run(order)
+            self._making = order.begin(self._console, formats)
         except RouterError as error:
             self._orders.clear()
             self._refuse(error)
-            answer = b""
-        self._write_in_time(answer if self._orders else answer + self._ready)
+            self._write_in_time(self._ready)
+            return
+        self._made = made
+        self._make()
 
-    def _run(self, order: Order) -> bytes:
-        """Run one statement of a simple query; returns its whole answer."""
-        columns = order.columns
-        formats = (encoding.TEXT,) * len(columns)
-        answer = order.answer(self._console, formats)
-        rows = answer.rows or ()
-        described = messages.row_description(columns, formats) if columns else b""
-        return b"".join((answer.notice, described, *rows, answer.completion(len(rows))))
+    def _make(self) -> None:
+        """Make some more rows of an answer, and give it if that is all."""
+        if self._making is None or self._made is None:
+            return
+        answer = self._making.go_on()
+        if answer is not None:
+            made, self._making, self._made = self._made, None, None
+            made(answer)
 
-    def _answer(self, kind: int, message: bytes) -> None:
-        if kind == codes.EXECUTE:
-            self._query_count += 1
+    def _execute(self, message: bytes) -> None:
         try:
-            self._write_in_time(self._extended.answer(kind, message))
+            self._making, reply = self._extended.execution(message)
+        except RouterError as error:
+            self._refuse(error)
+            self._skips_to_sync = True
+            return
+        if self._making is None:
+            self._reply(lambda: reply(_HAS_RUN))
+            return
+        self._made = lambda answer: self._reply(lambda: reply(answer))
+        self._make()
+
+    def _reply(self, reply: Callable[[], bytes]) -> None:
+        """Answer a message of the extended protocol."""
+        try:
+            self._write_in_time(reply())
         except RouterError as error:
             self._refuse(error)
             self._skips_to_sync = True
@@ -335,4 +375,5 @@ class AdminSession:
             self._ended = True
             self._input.clear()
             self._orders.clear()
+            self._making = self._made = None
             self._on_end(self, reason)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientError
 from ..protocol import binds, codes, messages
 from ..protocol.framing import HEADER_SIZE
-from ..protocol.portals import Portals, bound, described_statement
+from ..protocol.portals import Answer, Portals, bound, described_statement
 from .commands import find
-from .replies import EMPTY, Console, Order
+from .replies import EMPTY, Console, Making, Order
 from .statements import split
 
 if TYPE_CHECKING:
@@ -33,12 +33,11 @@ class Extended:
             codes.PARSE: self._parse,
             codes.BIND: self._bind,
             codes.DESCRIBE: self._describe,
-            codes.EXECUTE: self._execute,
             codes.CLOSE: self._close,
         }
 
     def answer(self, kind: int, message: bytes) -> bytes:
-        """The reply to one of these messages.
+        """The reply to one of these messages; an Execute is not among them.
 
         Raises:
             RouterError: to be told to the client, who then is ignored until its next Sync.
@@ -96,12 +95,23 @@ class Extended:
             return self._portals.get(name).described()
         raise binds.no_target(codes.DESCRIBE, kind)
 
-    def _execute(self, message: bytes) -> bytes:
+    def execution(self, message: bytes) -> tuple[Making | None, Callable[[Answer], bytes]]:
+        """Begin with an Execute.
+
+        Returns:
+            The answer that is to be made, unless the portal has it; and what makes the reply
+            of it.
+
+        Raises:
+            RouterError: as `answer`.
+        """
         name, limit = binds.execution(message, 0, len(message))
         portal = self._portals.get(name)
-        return portal.execute(
-            limit, lambda: portal.statement.answer(self._console, portal.formats)
-        )
+        making = None
+        if not portal.has_run:
+            portal.check_formats()
+            making = portal.statement.begin(self._console, portal.formats)
+        return making, lambda answer: portal.execute(limit, lambda: answer)
 
     def _close(self, message: bytes) -> bytes:
         kind, name = binds.target(message, 0, len(message))

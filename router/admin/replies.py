@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ClientError
@@ -12,12 +13,15 @@ from . import encoding
 from .statements import Words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ..pool.planning import ReloadPlan
     from ..stats import View
     from .show import ConfigRow, Heading, Row
     from .verbs import Verbs
+
+SLICE: Final = 100
+"""So many rows are made at a time. One takes up to some 20 microseconds."""
 
 
 class AdminActions(Protocol):
@@ -86,10 +90,11 @@ class Reply:
     """What a command answers between RowDescription and CommandComplete.
 
     Attributes:
+        rows: they may be made one by one, as they are asked for.
         until: whether the answer may be given; None if it need not wait.
     """
 
-    rows: list[Row]
+    rows: Iterable[Row]
     notice: bytes = b""
     until: Callable[[], bool] | None = None
 
@@ -124,6 +129,31 @@ class Command:
     usage: str = ""
 
 
+class Making:
+    """An answer whose rows are made some at a time, for others wait meanwhile."""
+
+    __slots__ = ("_encoded", "_formats", "_headings", "_notice", "_rows", "_tag")
+
+    def __init__(self, command: Command, reply: Reply, formats: Sequence[int]) -> None:
+        self._headings: Final = command.headings
+        self._tag: Final = command.tag
+        self._notice: Final = reply.notice
+        self._rows: Final = iter(reply.rows)
+        self._formats: Final = formats
+        self._encoded: list[bytes] = []
+
+    def go_on(self) -> Answer | None:
+        """Make some more rows; returns the answer when it has them all."""
+        if self._headings is None:
+            return Answer(None, self._tag, self._notice)
+        count = len(self._encoded)
+        for row in islice(self._rows, SLICE):
+            self._encoded.append(encoding.data_row(row, self._headings, self._formats))
+        if len(self._encoded) == count + SLICE:
+            return None
+        return Answer(self._encoded, self._tag, self._notice)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """A command with what stands behind its name."""
@@ -141,8 +171,8 @@ class Order:
         """Those of its parameters: no command takes any."""
         return ()
 
-    def answer(self, console: Console, formats: Sequence[int]) -> Answer:
-        """Do it, and encode what comes of it, each column in its format.
+    def begin(self, console: Console, formats: Sequence[int]) -> Making:
+        """Do it; what comes of it is then to be made, each column in its format.
 
         Raises:
             RouterError: it cannot be done; the session goes on.
@@ -154,10 +184,7 @@ class Order:
             console.state.has_changed = True
         reply = command.run(console, self.arguments)
         console.state.until = reply.until
-        if command.headings is None:
-            return Answer(None, command.tag, reply.notice)
-        rows = [encoding.data_row(row, command.headings, formats) for row in reply.rows]
-        return Answer(rows, command.tag, reply.notice)
+        return Making(command, reply, formats)
 
 
 EMPTY: Final = Order(

@@ -14,7 +14,7 @@ from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 from ..routing.tallies import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..hosts import PatroniSnapshot
     from ..protocol.features import FeatureSnapshot
@@ -97,9 +97,10 @@ def headings(columns: Iterable[Column[S]]) -> tuple[Heading, ...]:
     return tuple(column.heading for column in columns)
 
 
-def rows(columns: Sequence[Column[S]], snapshots: Iterable[S]) -> list[Row]:
-    """One row for each snapshot, in their order."""
-    return [tuple(column.value(snapshot) for column in columns) for snapshot in snapshots]
+def rows(columns: Sequence[Column[S]], snapshots: Iterable[S]) -> Iterator[Row]:
+    """One row for each snapshot, in their order, made when it is asked for."""
+    for snapshot in snapshots:
+        yield tuple(column.value(snapshot) for column in columns)
 
 
 def identifier(number: int) -> str:

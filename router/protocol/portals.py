@@ -102,6 +102,16 @@ class Portal(Generic[S]):
         """The answer to its Describe."""
         return described(self.statement.columns, self.formats)
 
+    def check_formats(self) -> None:
+        """See that its columns can be encoded.
+
+        Raises:
+            RouterError: there is a format that nobody knows.
+        """
+        for fmt in self.formats:
+            if fmt not in FORMATS:
+                raise unsupported(fmt)
+
     def execute(self, limit: int, run: Callable[[], Answer]) -> bytes:
         """The answer to an Execute.
 
@@ -115,9 +125,7 @@ class Portal(Generic[S]):
         answer = self._answer
         notice = b""
         if answer is None:
-            for fmt in self.formats:
-                if fmt not in FORMATS:
-                    raise unsupported(fmt)
+            self.check_formats()
             self._answer = answer = run()
             notice = answer.notice
         elif answer.rows is None and answer.tag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from ..histograms import quantiles
@@ -15,7 +16,7 @@ from ..stats import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..engine.loop import Engine
     from ..faults import Faults
@@ -28,14 +29,17 @@ if TYPE_CHECKING:
 _FRACTIONS: Final = (0.5, 0.95, 0.99)
 
 
-def query_snapshots(queries: Queries) -> list[QuerySnapshot]:
-    """The rows of SHOW QUERIES, those that took most of the servers' time first."""
-    found: list[QuerySnapshot] = []
+def query_snapshots(queries: Queries) -> Iterator[QuerySnapshot]:
+    """The rows of SHOW QUERIES, those that took most of the servers' time first.
+
+    Each is made when it is asked for, since there may be many, and tells what is there then.
+    """
+    found: list[tuple[int, Table, Figures]] = []
     for table in queries.tables():
-        found += [_query_snapshot(table, figures) for figures in table.rows.values()]
-        if table.dropped:
-            found.append(_query_snapshot(table, table.others))
-    return sorted(found, key=lambda row: -row.time)
+        of_table = [*table.rows.values(), *((table.others,) if table.dropped else ())]
+        found += [(-_total(figures.times), table, figures) for figures in of_table]
+    found.sort(key=itemgetter(0))
+    return (_query_snapshot(table, figures) for _, table, figures in found)
 
 
 def _query_snapshot(table: Table, figures: Figures) -> QuerySnapshot:

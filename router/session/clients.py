@@ -10,7 +10,7 @@ from ..pool import calls
 from ..stats import ClientSnapshot, microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .session import Session
 
@@ -79,35 +79,41 @@ class Clients:
         for session in list(self._sessions.values()):
             calls.expel(session)
 
-    def snapshots(self, now: float) -> list[ClientSnapshot]:
-        """The rows of SHOW CLIENTS."""
-        return [
-            ClientSnapshot(
-                client_id=session.client.pid,
-                database=session.lease.pool.database,
-                user=session.lease.pool.user,
-                application_name=session.settings.application_name,
-                state=session.lease.state.value,
-                addr=session.client.peer,
-                tls=session.client.tls,
-                transaction_count=session.client.transaction_count,
-                query_count=session.client.query_count,
-                error_count=session.client.error_count,
-                age_seconds=int(now - session.client.opened_at),
-                maxwait_us=int(session.lease.longest_wait(now) * 1e6),
-                activity=session.lease.activity.value,
-                server_id=None if server is None else server.serial,
-                server_pid=None if server is None else server.pid,
-                xact_us=microseconds(session.lease.transaction_age(now)),
-                wait_us=_wait(session, now),
-                statements=len(session.batch.names.statements),
-                pinned="" if pin is None else str(pin),
-                pinned_us=0 if pin is None else microseconds(now - pin.since),
-                fd=-1 if session.client.link is None else session.client.link.fd,
-            )
-            for session in self._sessions.values()
-            for server, pin in ((session.lease.server, session.lease.pins.pin),)
-        ]
+    def snapshots(self, clock: Callable[[], float]) -> Iterator[ClientSnapshot]:
+        """The rows of SHOW CLIENTS, each made when it is asked for: there may be thousands.
+
+        Those that leave meanwhile are left out, and so are those that come.
+        """
+        for key, session in list(self._sessions.items()):
+            if key in self._sessions:
+                yield _snapshot(session, clock())
+
+
+def _snapshot(session: Session, now: float) -> ClientSnapshot:
+    server, pin = session.lease.server, session.lease.pins.pin
+    return ClientSnapshot(
+        client_id=session.client.pid,
+        database=session.lease.pool.database,
+        user=session.lease.pool.user,
+        application_name=session.settings.application_name,
+        state=session.lease.state.value,
+        addr=session.client.peer,
+        tls=session.client.tls,
+        transaction_count=session.client.transaction_count,
+        query_count=session.client.query_count,
+        error_count=session.client.error_count,
+        age_seconds=int(now - session.client.opened_at),
+        maxwait_us=int(session.lease.longest_wait(now) * 1e6),
+        activity=session.lease.activity.value,
+        server_id=None if server is None else server.serial,
+        server_pid=None if server is None else server.pid,
+        xact_us=microseconds(session.lease.transaction_age(now)),
+        wait_us=_wait(session, now),
+        statements=len(session.batch.names.statements),
+        pinned="" if pin is None else str(pin),
+        pinned_us=0 if pin is None else microseconds(now - pin.since),
+        fd=-1 if session.client.link is None else session.client.link.fd,
+    )
 
 
 def _wait(session: Session, now: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from .activity import (
@@ -25,7 +26,7 @@ from .snapshots import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..engine.loop import Engine
     from ..hosts import HostSnapshot, PatroniSnapshot
@@ -142,7 +143,7 @@ class RouterView:
         """The rows of SHOW ERRORS."""
         return error_snapshots(self._engine.faults, time.monotonic(), time.time())
 
-    def queries(self) -> list[QuerySnapshot]:
+    def queries(self) -> Iterator[QuerySnapshot]:
         """The rows of SHOW QUERIES."""
         return query_snapshots(self._engine.queries)
 
@@ -152,4 +153,8 @@ class RouterView:
 
     def clients(self) -> list[ClientSnapshot]:
         """The rows of SHOW CLIENTS, those of the admin database among them."""
-        return [*self._clients.snapshots(time.monotonic()), *self._administrators()]
+        return list(self.each_client())
+
+    def each_client(self) -> Iterator[ClientSnapshot]:
+        """The same, one by one."""
+        return chain(self._clients.snapshots(time.monotonic), self._administrators())

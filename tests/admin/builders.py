@@ -38,6 +38,8 @@ from router.two_phase import TwoPhaseSnapshot
 from tests.support.harness import FakeEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from router.admin.show import ConfigRow
     from router.errors import RouterError
     from router.pool.address_pool import AddressPool
@@ -334,6 +336,10 @@ class FakeView:
         """The clients."""
         return self.client_rows
 
+    def each_client(self) -> Iterator[ClientSnapshot]:
+        """The clients, one by one."""
+        return iter(self.client_rows)
+
     def health(self) -> list[HealthSnapshot]:
         """How the servers are."""
         return self.health_rows
@@ -374,9 +380,9 @@ class FakeView:
         """What clients were answered with."""
         return self.error_rows
 
-    def queries(self) -> list[QuerySnapshot]:
+    def queries(self) -> Iterator[QuerySnapshot]:
         """What has become of statements."""
-        return self.query_rows
+        return iter(self.query_rows)
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited."""

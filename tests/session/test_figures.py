@@ -162,12 +162,12 @@ def test_transactions_and_queries_are_counted_as_pgcat_counts_them() -> None:
         harness.ask(client, query("SELECT 1"))
     for sql in ("BEGIN", "SELECT 1", "SELECT 1", "COMMIT"):
         harness.ask(client, query(sql))
-    [row] = _clients(harness).snapshots(harness.engine.now)
+    [row] = _clients(harness).snapshots(lambda: harness.engine.now)
     assert (row.transaction_count, row.query_count, row.error_count) == (4, 7, 0)
     assert (address(harness).xact_count, address(harness).query_count) == (4, 7)
     harness.ask(client, parse("SELECT 2", "s"), bind(name="s"), execute(), SYNC)
     harness.ask(client, query("FAIL"))
-    [row] = _clients(harness).snapshots(harness.engine.now)
+    [row] = _clients(harness).snapshots(lambda: harness.engine.now)
     assert (row.transaction_count, row.query_count, row.error_count) == (6, 9, 1)
     assert [each.count for each in error_snapshots(harness.engine.faults, 0.0, 0.0)] == [1]
 
@@ -184,7 +184,9 @@ def test_the_longest_wait_of_a_client_is_that_of_the_clock() -> None:
     for server in harness.live_servers():
         server.model.wake()
     harness.run()
-    rows = {row.client_id: row for row in _clients(harness).snapshots(harness.engine.now)}
+    rows = {
+        row.client_id: row for row in _clients(harness).snapshots(lambda: harness.engine.now)
+    }
     longest = [rows[client.session.client.pid].maxwait_us for client in waiting]
     assert longest == [1_750_000, 250_000, 250_000]
     assert address(harness).wait_time == 2_250_000
