@@ -227,8 +227,12 @@ def _column_at(
         if all(each == cast for each in set(casts[column::width])):
             return (), _compact(numbers[column::width])
     cells = dict.fromkeys(_column(column).findall(rows))
-    if not cast and _SIMPLE.fullmatch(b",".join(cells)) is not None:
+    joined = b"" if cast else b",".join(cells)
+    if joined and _SIMPLE.fullmatch(joined) is not None:
         return list(cells), ()
+    plain = plain_parameters(joined) if b"$" in joined else None
+    if plain is not None and not any(plain[1]):
+        return (), _compact(plain[0])
     return _apart([_uncast(cell.rstrip(), cast) for cell in cells])
 
 
@@ -300,7 +304,11 @@ def parameters_in(literals: Sequence[bytes]) -> list[int]:
                 found += plain[0]
                 continue
             pattern = _AMONG_STRINGS if b"'" in literal else _PARAMETER
-            found += [parameter_number(number) for number in pattern.findall(literal) if number]
+            numbers = list(filter(None, pattern.findall(literal)))
+            if len(max(numbers, key=len, default=b"")) < _DIGITS:
+                found += map(int, numbers)  # no parameter has a number of more digits than that
+            else:
+                found += map(parameter_number, numbers)
     return found
 
 

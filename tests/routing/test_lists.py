@@ -7,9 +7,10 @@ import random
 import pytest
 
 from router.errors import AmbiguousShard, NoSingleShard, RoutingError
+from router.routing import lists
 from router.routing.explain import parameter_count
 from router.routing.fingerprint import fingerprint_of, short_fingerprint_of
-from router.routing.limits import MAX_KEYS
+from router.routing.limits import MAX_KEYS, KeyBudget
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
@@ -285,3 +286,15 @@ def test_parameters_keep_their_order_of_numbers() -> None:
         analysis = router.analyse(text.encode())
         assert analysis is not None
         assert analysis.key_parameters == tuple(sorted(numbers))
+
+
+@pytest.mark.parametrize("number", [2, 9999, 10_000, 65_535, 65_536, 999_999])
+def test_parameters_among_calls_are_read_whatever_their_numbers(number: int) -> None:
+    rows = ", ".join(f"({cell}, now())" for cell in ("$1", f"${number}", "$3", "$4 "))
+    _, literals = short_fingerprint_of(f"INSERT INTO t VALUES {rows}".encode())
+    meant = number if number <= 65_535 else 0
+    assert sorted(lists.parameters_in(literals)) == sorted([meant, 3, 4])
+    [column] = [i for i, literal in enumerate(literals) if literal.startswith(b")0,")]
+    written, numbers = lists.written_at(literals, column, KeyBudget(are_bigints=True))
+    assert not list(written)
+    assert sorted(numbers) == sorted([meant, 3, 4])
