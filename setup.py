@@ -7,8 +7,10 @@ edits.
 
 import os
 import sys
+from multiprocessing.pool import ThreadPool
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # What runs for every message, and what runs for every statement that is looked at.
 MODULES = [
@@ -140,6 +142,27 @@ MODULES = [
 ]
 
 
+class ParallelBuild(build_ext):
+    """Compiles as many files at a time as there are processors."""
+
+    def finalize_options(self) -> None:
+        """Read the options."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        """Build the extensions; one of them has nearly all the files."""
+        compile_all = self.compiler.compile
+
+        def compile_each(sources: list[str], *args: object, **options: object) -> list[str]:
+            with ThreadPool(self.parallel) as threads:
+                made = threads.map(lambda one: compile_all([one], *args, **options), sources)
+            return [file for files in made for file in files]
+
+        self.compiler.compile = compile_each
+        super().build_extensions()
+
+
 def extensions() -> list[Extension]:
     """The compiled modules, or none."""
     wanted = os.environ.get("PGCAT_COMPILE", "")
@@ -152,15 +175,18 @@ def extensions() -> list[Extension]:
 
         # What the package depends on is not there in an isolated build, and need not be.
         flags = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
-        found: list[Extension] = mypycify([*flags, *MODULES], opt_level="3")
+        # In one file for each module, the C takes half as long to compile, and two processors
+        # share that; the code is as fast if its parts see each other without detours.
+        found: list[Extension] = mypycify([*flags, *MODULES], opt_level="3", multi_file=True)
     except (ImportError, SystemExit):
         if wanted:
             raise
         return []
     for extension in found:
+        extension.extra_compile_args.append("-fvisibility=hidden")
         # Without a C compiler the plain modules serve.
         extension.optional = not wanted
     return found
 
 
-setup(ext_modules=extensions())
+setup(ext_modules=extensions(), cmdclass={"build_ext": ParallelBuild})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -228,14 +229,14 @@ def leave(
     router: RouterProcess, pool: str, script: Script, manner: Callable[[WireClient], None]
 ) -> None:
     """Play a script that ends anywhere, and go."""
-    client = WireClient.login(router.port, pool)
-    for part in script:
-        if isinstance(part, bytes):
-            client.send(part)
-        else:
-            client.read_until(part)
-    client.wait_consumed()
-    manner(client)
+    with WireClient.login(router.port, pool) as client:
+        for part in script:
+            if isinstance(part, bytes):
+                client.send(part)
+            else:
+                client.read_until(part)
+        client.wait_consumed()
+        manner(client)
 
 
 @pytest.mark.parametrize("manner", MANNERS)
@@ -318,7 +319,9 @@ def test_whose_time_is_over_anywhere_leaves_nothing_behind(
         return True
 
     for prefix in prefixes(SCRIPTS[name]):
-        leave(router, "limited", prefix, by_a_time_limit)
+        # On a busy machine the limit may strike before it is expected.
+        with contextlib.suppress(Ended, OSError):
+            leave(router, "limited", prefix, by_a_time_limit)
         wait_until("somebody has looked", lambda: looked(prefix))  # noqa: B023
 
 
