@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.pool.address_pool import AddressPool
-from router.pool.balancer import Candidates
+from router.pool.balancer import Candidates, Routes
 from router.pool.contracts import Waiter
 from tests.support.harness import Harness
 
@@ -112,3 +113,15 @@ def test_shares_are_those_of_the_weights(weights: list[int]) -> None:
         # Six standard deviations: by chance it happens to one in a hundred million.
         slack = 6 * (count * share * (1 - share)) ** 0.5
         assert abs(picked[part] - count * share) <= slack
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_what_was_found_out_about_routes_is_forgotten_as_a_whole(is_read: bool) -> None:
+    routes, found = Routes(), Candidates([])
+    routes.put(1, None, is_read, found)
+    assert routes.get(1, None, is_read) is found
+    assert routes.get(1, None, not is_read) is None
+    assert (routes.last, routes.shard, routes.is_read) == (found, 1, is_read)
+    routes.forget()
+    assert routes.last is None
+    assert routes.get(1, None, is_read) is None

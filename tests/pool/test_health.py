@@ -13,7 +13,7 @@ from router.pool import roles
 from router.pool.address_pool import AddressPool
 from router.pool.contracts import Waiter
 from router.pool.facts import Facts, facts_of
-from router.pool.health import Condition, ServerHealth
+from router.pool.health import Ban, Condition, ServerHealth
 from router.pool.server import ServerConnection, ServerState
 from router.protocol import messages
 from router.routing.types import Role, RouterOptions
@@ -562,6 +562,18 @@ def test_checks_come_by_their_delay_and_oftener_while_a_server_is_not_well() -> 
     assert health.pause() == 30.0
 
 
+def test_a_server_is_checked_as_soon_as_its_ban_is_over() -> None:
+    replicas = shard(healthcheck_delay=30.0)
+    health, engine = replicas.health(0), replicas.harness.engine
+    replicas.check(0)
+    health.ban = Ban("it fails again and again", engine.now, engine.now + 7, is_firm=True)
+    assert health.pause() == 7.0
+    health.ban_by_admin(3.0)
+    assert health.pause() == 3.0
+    engine.advance(5)
+    assert health.pause() == 0.0
+
+
 def test_settings_of_a_reload_count_at_once() -> None:
     harness = Harness(healthcheck_delay=30.0)
     assert harness.pool is not None
@@ -661,3 +673,70 @@ def test_a_login_does_not_tell_what_a_server_has_become() -> None:
     health.reached()
     assert health.condition is Condition.DOWN
     assert health.wanted.is_set()
+
+
+def test_an_address_that_has_said_something_between_two_checks_keeps_its_connections() -> None:
+    harness = Harness()
+    clients = [harness.connect() for _ in range(2)]
+    for client in clients:
+        client.send(query("SLEEP"))
+        harness.run()
+    server, other = harness.servers
+    server.connection.ip, other.connection.ip = "10.0.0.1", "10.0.0.2"
+    health = harness.part.health
+    health.addresses.note(["10.0.0.1", "10.0.0.2"])
+
+    def is_silent() -> bool:
+        heard = health.heard_at("10.0.0.1")
+        health.unanswered_at("10.0.0.1", ServerTimeout("it did not answer in time"), heard)
+        return server.link.closed
+
+    assert not is_silent()
+    for _ in range(3):
+        server.link.received += 1
+        assert not is_silent()
+    assert is_silent()
+    assert "was given up" in clients[0].ended
+    # The other address is another matter.
+    assert (other.link.closed, clients[1].ended) == (False, "")
+
+
+def test_a_server_whose_answer_its_client_does_not_take_is_not_given_up() -> None:
+    harness = Harness()
+    clients = [harness.connect() for _ in range(2)]
+    for client in clients:
+        client.send(query("SLEEP"))
+        harness.run()
+    clients[0].link.congested = True
+    health = harness.part.health
+    for _ in range(2):
+        heard = health.begin_check()
+        health.unanswered(ServerTimeout("it did not answer in time"), heard, 1.0)
+    assert health.condition is Condition.DOWN
+    assert [bool(client.ended) for client in clients] == [False, True]
+
+
+def test_where_a_primary_was_is_what_replicas_are_behind() -> None:
+    harness = Harness()
+    health, now = harness.part.health, harness.engine.now
+    standby = Facts(is_standby=True, timeline=0, position=40, age=None)
+    assert health.positions.behind(now, standby) is None
+    health.answered(Facts(is_standby=False, timeline=1, position=100, age=None), 0.0)
+    lag = health.positions.behind(now, standby)
+    assert lag is not None
+    assert lag.size == 60
+    health.answered(standby, 0.0)
+    assert health.positions.behind(now, standby) == lag
+
+
+def test_pools_are_told_when_a_server_that_is_up_is_something_else_than_before() -> None:
+    harness = Harness()
+    told: list[AddressPool] = []
+    harness.part.on_change = told.append
+    primary = Facts(is_standby=False, timeline=1, position=100, age=None)
+    standby = replace(primary, is_standby=True, timeline=0)
+    counts = []
+    for facts in (primary, primary, standby, standby, replace(primary, timeline=2)):
+        harness.part.health.answered(facts, 0.0)
+        counts.append(len(told))
+    assert counts == [1, 1, 2, 2, 3]

@@ -103,3 +103,11 @@ def test_checks_are_so_often_that_a_lag_is_found_in_time() -> None:
     servers = Shard(Harness(healthcheck_delay=30.0, max_replica_lag=4.0))
     servers.check(0)
     assert servers.health(0).pause() == 2.0
+
+
+def test_a_primary_that_is_behind_where_it_was_has_another_history() -> None:
+    positions = Positions()
+    positions.note(1.0, 100)
+    positions.note(2.0, 50)
+    standby = Facts(is_standby=True, timeline=0, position=40, age=None)
+    assert positions.behind(3.0, standby) == Lag(10, 1.0)
