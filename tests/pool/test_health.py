@@ -740,3 +740,47 @@ def test_pools_are_told_when_a_server_that_is_up_is_something_else_than_before()
         harness.part.health.answered(facts, 0.0)
         counts.append(len(told))
     assert counts == [1, 1, 2, 2, 3]
+
+
+def waiting(harness: Harness, seconds: float) -> tuple[Client, AddressPool, AddressPool]:
+    """A client that waits for the first of two replicas, for which the second would do, too."""
+    assert harness.pool is not None
+    _, one, other = harness.pool.address_pools()
+    client, now = Client(), harness.engine.now
+    one.enqueue(Waiter(client, [other], now, now + seconds))
+    return client, one, other
+
+
+def test_who_waits_goes_back_to_a_server_that_has_come_back() -> None:
+    client, one, other = waiting(Harness(servers=((True, False, False),)), 60)
+    one.health.unreachable(REFUSED)
+    assert [waiter.client for waiter in other.waiters] == [client]
+    one.health.answered(None, 0.0)
+    other.health.unreachable(REFUSED)
+    assert [waiter.client for waiter in one.waiters] == [client]
+
+
+def test_who_has_to_move_on_waits_no_longer_than_query_wait_timeout_in_all() -> None:
+    harness = Harness(servers=((True, False, False),), query_wait_timeout=10.0)
+    client, one, other = waiting(harness, 10)
+    harness.engine.advance(6)
+    one.health.unreachable(REFUSED)
+    assert [waiter.client for waiter in other.waiters] == [client]
+    harness.engine.advance(3.9)
+    assert client.error is None
+    harness.engine.advance(0.2)
+    assert client.error is not None
+
+
+def test_a_primary_that_has_become_a_standby_has_lost_what_its_clients_took_it_for() -> None:
+    harness = Harness(servers=((True, False),))
+    assert harness.pool is not None
+    one, other = parts = harness.pool.address_pools()
+    primary = Facts(is_standby=False, timeline=1, position=100, age=None)
+    standby = Facts(is_standby=True, timeline=0, position=100, age=None)
+    one.health.facts, other.health.facts = primary, standby
+    roles.settle(parts)
+    assert (one.is_primary, other.is_primary) == (True, False)
+    one.health.facts, other.health.facts = standby, replace(primary, timeline=2)
+    assert roles.settle(parts) == [one]
+    assert (one.is_primary, other.is_primary) == (False, True)
