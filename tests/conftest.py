@@ -18,6 +18,10 @@ pytest_plugins = [
     "tests.support.certificates",
 ]
 
+# How long an example takes says something about the machine.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 # mutmut runs the tests several times in one process, and slowly.
 settings.register_profile(
     "mutmut", suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow]

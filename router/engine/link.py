@@ -26,6 +26,9 @@ MEDIUM_RECV: Final = 8 * 1024
 MAX_RECV: Final = 128 * 1024
 _SMALL_READS: Final = 16
 
+# How long a link rests, in seconds.
+REST: Final = 0.001
+
 # A link that was told to close may take so long to send what is left, in seconds.
 LINGER_TIMEOUT: Final = 10.0
 
@@ -77,6 +80,10 @@ class Output(Driven):
 
     def defer(self) -> None:
         """Give the handler a turn later, with no data, and read nothing before."""
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        """Read nothing for a moment, so that there is more to read then."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -192,6 +199,17 @@ class Link(Output):
             return
         self._on_data(b"")
         if not self._deferred and not self.closed:
+            self._caught_up()
+
+    def rest(self) -> None:
+        """Read nothing for a moment, so that there is more to read then."""
+        if not self._deferred and not self.closed and not self._closing:
+            self._deferred = True
+            self._engine.call_later(REST, self._rested)
+
+    def _rested(self) -> None:
+        self._deferred = False
+        if not self.closed and not self._closing:
             self._caught_up()
 
     def _caught_up(self) -> None:

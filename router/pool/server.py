@@ -35,6 +35,7 @@ log = logging.getLogger("router.server")
 # A statement must not run without the settings of its client, and it may be on its way already:
 # if one of them is refused, PostgreSQL ends the connection.
 _OR_ELSE: Final = b"SET LOCAL exit_on_error TO on;"
+_MANY: Final = 256  # statements on their way keep it busy while its link rests
 
 
 class ServerState(Enum):
@@ -308,6 +309,8 @@ class ServerConnection(BackendStream):
             return
         if self.wants_turn:
             link.defer()
+        elif len(self.queue) > _MANY:
+            link.rest()  # each answer by itself would cost a read, a send and a wake-up
         listener = self._listener
         if listener is not None and listener.congested:
             link.pause()

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("router.session")
 
-_MAX_PIPELINE: Final = 2000  # segments of one client that may be on their way at a time
+_MAX_PIPELINE: Final = 2000  # segments on their way of one client; it goes on at half of them
 
 
 class Session(PoolClient):
@@ -463,7 +463,7 @@ class Session(PoolClient):
             self._send_again()
         elif lease.draining and lease.server is None:
             self._leave_if_idle()
-        elif self.stream.has_declined:
+        elif self.stream.has_declined and len(server.queue) <= _MAX_PIPELINE // 2:
             self._resume()
 
     def withholds(self, segment: Segment, error: bytes) -> bool:

@@ -79,9 +79,9 @@ class Sharing(Recorder):
 
 
 @asynccontextmanager
-async def running_engine() -> AsyncIterator[Engine]:
+async def running_engine(engine: Engine | None = None) -> AsyncIterator[Engine]:
     """An engine with its task."""
-    engine = Engine()
+    engine = Engine() if engine is None else engine
     async with trio.open_nursery() as nursery:
         nursery.start_soon(engine.run)
         await trio.testing.wait_all_tasks_blocked()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import select
+from typing import TYPE_CHECKING
 
 import trio
 
 from router.engine.link import HIGH_WATER, LOW_WATER, Link
-from router.engine.loop import Engine
+from router.engine.loop import Engine, Timer
 
-from .peers import linked, receive, running_engine, socket_pair
+from .peers import Recorder, linked, receive, running_engine, socket_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BLOCK = b"x" * 65536
 
@@ -57,6 +61,95 @@ async def test_the_kernel_need_not_tell_of_what_is_to_wait_for_a_turn() -> None:
     link.on_turn()
     assert asked[1:] == [select.EPOLLIN | select.EPOLLRDHUP]
     engine.close()
+
+
+# --- resting
+
+
+class Unhurried(Engine):
+    """An engine whose timers are called by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[Callable[[], None]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        self.later.append(callback)
+        return Timer(delay, callback)
+
+    def come_to_it(self) -> None:
+        """Call what is due later."""
+        later, self.later = self.later, []
+        for callback in later:
+            self.run_in_round(callback)
+
+
+class Resting(Recorder):
+    """A handler whose link rests after each read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[bytes] = []
+        self.link: Link | None = None
+
+    def on_data(self, data: bytes) -> None:
+        self.reads.append(data)
+        assert self.link is not None
+        self.link.rest()
+        self.link.rest()
+        super().on_data(data)
+
+
+async def test_while_a_link_rests_others_are_served_and_its_peer_fills_one_read() -> None:
+    engine = Unhurried()
+    async with running_engine(engine):
+        resting = Resting()
+        resting.link, _, peer = linked(engine, resting)
+        _, other, other_peer = linked(engine)
+        await peer.send(b"first")
+        await resting.wait_until(lambda r: r.data == b"first")
+        for number in range(1, 4):
+            await peer.send(b"more")
+            await other_peer.send(b"x")
+            await other.wait_until(lambda r, n=number: len(r.data) == n)  # type: ignore[misc]
+        assert resting.reads == [b"first"]
+        engine.come_to_it()
+        await resting.wait_until(lambda r: len(r.data) == 17)
+        assert resting.reads == [b"first", b"moremoremore"]
+
+
+async def test_that_the_peer_has_left_is_told_after_the_rest_and_what_came_before() -> None:
+    engine = Unhurried()
+    async with running_engine(engine):
+        resting = Resting()
+        resting.link, _, peer = linked(engine, resting)
+        for part in (b"first", b"last"):
+            await peer.send(part)
+            await resting.wait_until(lambda r, p=part: r.data.endswith(p))  # type: ignore[misc]
+            peer.shutdown(trio.socket.SHUT_WR) if part == b"last" else engine.come_to_it()
+        await trio.testing.wait_all_tasks_blocked()
+        assert resting.reasons == []
+        engine.come_to_it()
+        await resting.wait_until(lambda r: bool(r.reasons))
+        assert resting.reads == [b"first", b"last"]
+
+
+async def test_a_link_that_is_closed_while_it_rests_is_left_alone() -> None:
+    engine = Unhurried()
+    async with running_engine(engine):
+        resting = Resting()
+        resting.link, _, peer = linked(engine, resting)
+        await peer.send(b"first")
+        await resting.wait_until(lambda r: r.data == b"first")
+        await peer.send(b"more")  # of which the kernel need not tell any more
+        await trio.testing.wait_all_tasks_blocked()
+        resting.link.abort("gone")
+        for callback in engine.later:
+            callback()
+        engine.later.clear()
+        assert resting.reasons == ["gone"]
+        resting.link.rest()
+        assert engine.later == []
 
 
 # --- back-pressure

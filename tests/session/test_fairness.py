@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from router.pool.server import _MANY
 from router.protocol.frontend import TURN
+from router.session.session import _MAX_PIPELINE
 from router.session.timeouts import _HOLD_TIME
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import FLUSH, SYNC, bind, execute, kinds, parse, query, rows, run
@@ -49,6 +51,54 @@ def test_a_flood_is_taken_a_turn_at_a_time(kind: str) -> None:
         assert moved
     assert turns >= number // (2 * TURN)
     assert rows(harness.ask(other, query("SELECT mine"))) == [[b"SELECT mine"]]
+    harness.check()
+
+
+@pytest.mark.parametrize("kind", ["queries", "batches", "prepared"])
+def test_a_long_pipeline_goes_on_when_half_of_it_has_been_answered(kind: str) -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, run("SELECT flood") + SYNC + FLOODS[kind])
+    client.got = b""
+    server, number = harness.servers[0], 3 * _MAX_PIPELINE
+    queue = server.connection.queue
+    client.send(FLOODS[kind] * number)
+    is_full, times = len(queue) > _MAX_PIPELINE, 0
+    while queue or client.session.stream.held:
+        before = len(queue)
+        assert client.deliver() or server.answer(1000) or server.work()
+        if is_full and len(queue) > before:
+            assert before <= _MAX_PIPELINE // 2 + TURN
+            is_full = False
+        if not is_full and len(queue) > _MAX_PIPELINE:
+            is_full = True
+            times += 1
+    assert times > 1
+    assert heard(client).count("Z") == number
+    harness.check()
+
+
+@pytest.mark.parametrize("kind", ["queries", "batches", "prepared"])
+def test_a_server_rests_between_reads_while_it_has_much_to_do(kind: str) -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, run("SELECT flood") + SYNC + FLOODS[kind])
+    client.got = b""
+    server = harness.servers[0]
+    client.send(FLOODS[kind] * (2 * _MANY))
+    while client.deliver():
+        pass
+    server.work()
+    seen = set()
+    while server.connection.queue:
+        before = server.link.rests
+        assert server.answer(100)
+        has_rested = server.link.rests > before
+        is_busy = len(server.connection.queue) > _MANY
+        assert has_rested == (is_busy and not server.link.deferred)
+        seen.add(has_rested)
+    assert seen == {True, False}
+    assert heard(client).count("Z") == 2 * _MANY
     harness.check()
 
 

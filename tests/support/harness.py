@@ -95,6 +95,7 @@ class FakeLink(Output):
         super().__init__()
         self.paused = False
         self.deferred = False
+        self.rests = 0
         self.written = b""
 
     def write(self, data: bytes) -> None:
@@ -120,6 +121,10 @@ class FakeLink(Output):
     def defer(self) -> None:
         """Note that a turn is wanted."""
         self.deferred = True
+
+    def rest(self) -> None:
+        """Note that there will be more to read later."""
+        self.rests += 1
 
     def take_turn(self) -> bool:
         """Whether a turn was wanted, which is the caller's to give."""
