@@ -104,7 +104,9 @@ MODULES = [
     "router/pool/instances.py",
     "router/pool/replay.py",
     "router/pool/upkeep.py",
+    "router/multiplexing.py",
     "router/pool/moving.py",
+    "router/pool/sharing.py",
     "router/pool/quotas.py",
     "router/pool/reserve.py",
     "router/pool/stopwatch.py",
@@ -138,6 +140,7 @@ MODULES = [
     "router/session/long.py",
     "router/session/simple.py",
     "router/session/resend.py",
+    "router/session/shared.py",
     "router/session/session.py",
 ]
 

@@ -76,7 +76,7 @@ def run_compare(options: argparse.Namespace, console: Console) -> None:
     parser = "on" if options.parser else "off"
     title = (
         f"pgbench {options.script}, pool of {options.pool}, {options.rounds} rounds of "
-        f"{options.seconds} s, query parser {parser}"
+        f"{options.seconds} s, query parser {parser}, multiplexing {options.multiplexing}"
     )
     console.print(comparison_table(results, title))
     console.print(", ".join(target.version for target in targets), highlight=False)
@@ -163,6 +163,7 @@ def run_crosstalk(options: argparse.Namespace, console: Console) -> None:
         clients=options.clients,
         pool_size=options.pool,
         processes=crosstalk.processors(),
+        options=f'multiplexing = "{options.multiplexing}"',
     )
     with (
         postgres(4 * plan.pool_size + 20, options.bin_dir) as server,
@@ -205,6 +206,7 @@ def _proxies(options: argparse.Namespace, max_clients: int) -> Options:
         is_parser_on=options.parser,
         router_command=tuple(shlex.split(options.router)),
         pgbouncer=None if options.no_pgbouncer else find_pgbouncer(),
+        multiplexing=options.multiplexing,
     )
 
 
@@ -224,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
         help="starts the router, given the path of a pgcat.toml",
     )
     common.add_argument("--no-pgbouncer", action="store_true", help="leave PgBouncer out")
+    common.add_argument("--multiplexing", choices=("off", "reads"), default="off")
     common.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -244,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     crossed.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
     crossed.add_argument("--clients", type=int, default=300, help="how many (300)")
     crossed.add_argument("--pool", type=int, default=8, help="server connections (8)")
+    crossed.add_argument("--multiplexing", choices=("off", "reads"), default="off")
     crossed.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
     crossed.set_defaults(run=run_crosstalk)
     warmed = commands.add_parser("warm", help=run_warm.__doc__)

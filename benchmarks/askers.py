@@ -314,7 +314,9 @@ class _Asker:
         """Compare what has come."""
         assert self._socket is not None
         try:
-            data = self._socket.recv(_PIECE)
+            data = self._socket.recv(_PIECE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return  # the event was that of an earlier socket of the same number
         except ConnectionResetError:
             data = b""
         if data and self._got is None and self._reply.startswith(data, self._pos):
@@ -424,4 +426,4 @@ def _message_end(data: bytes, pos: int) -> int:
 
 
 def _shown(data: bytes, pos: int) -> str:
-    return repr(data[pos : pos + 160])
+    return repr(data[pos : pos + 1000])

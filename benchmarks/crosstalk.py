@@ -65,12 +65,16 @@ class Outcome:
         tally: of all clients.
         seconds: how long it took.
         kills: server connections that were killed.
+        shared: statements that went behind those of other clients, as far as that was `counted`
+            before the pools were replaced.
     """
 
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     kills: int = 0
     reloads: int = 0
+    shared: int = 0
+    counted: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_right(self) -> bool:
@@ -163,6 +167,7 @@ def _play(
             is_over.set()
             for trouble in troubles:
                 trouble.join()
+    _count_shared(router, outcome)
     outcome.seconds = time.monotonic() - started
 
 
@@ -232,7 +237,16 @@ def _reload(
         return
     while not is_over.wait(rng.uniform(0.5, 1.5) * plan.reload_every):
         outcome.reloads += 1
+        _count_shared(router, outcome)
         router.reload(text(router.port, plan.pool_size - outcome.reloads % 2))
+
+
+def _count_shared(router: RouterProcess, outcome: Outcome) -> None:
+    """Count what has been shared since the last time; pools that a reload makes begin anew."""
+    for row in router.admin("SHOW MULTIPLEXING"):
+        shared, before = int(row["shared"]), outcome.counted.get(row["database"], 0)
+        outcome.shared += shared - before if shared >= before else shared
+        outcome.counted[row["database"]] = shared
 
 
 def processors() -> int:

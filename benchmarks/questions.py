@@ -24,8 +24,8 @@ TOKEN: Final = re.compile(rb"#c(\d{5})\.\d{5}#")
 
 # What the tables of the harness are made of.
 TABLES: Final = (
-    "CREATE UNLOGGED TABLE one AS SELECT ''::text AS v",
-    "CREATE UNLOGGED TABLE notes (v text)",
+    "CREATE UNLOGGED TABLE IF NOT EXISTS one AS SELECT ''::text AS v",
+    "CREATE UNLOGGED TABLE IF NOT EXISTS notes (v text)",
 )
 
 

@@ -151,6 +151,7 @@ def crosstalk_table(outcome: Outcome) -> Table:
         ("servers killed", f"{outcome.kills:,}"),
         ("clients that were told so", lost or "0"),
         ("reloads", f"{outcome.reloads:,}"),
+        ("statements behind others'", f"{outcome.shared:,}"),
         ("mismatches", f"{tally.wrong:,}"),
         ("without an answer", f"{len(tally.unanswered):,}"),
     ):

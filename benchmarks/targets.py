@@ -58,6 +58,7 @@ class Options:
         is_parser_on: parse queries, split reads from writes and, with several shards, find the
             shard of each query by its key.
         shards: how many the router believes to have; all of them are the one server.
+        multiplexing: of the router.
     """
 
     pool_size: int
@@ -66,6 +67,7 @@ class Options:
     router_command: tuple[str, ...]
     pgbouncer: str | None
     shards: int = 1
+    multiplexing: str = "off"
 
 
 @contextlib.contextmanager
@@ -159,6 +161,7 @@ connect_timeout = 10000
 pool_mode = "transaction"
 default_role = "any"
 query_parser_enabled = {parser}
+multiplexing = "{options.multiplexing}"
 query_parser_read_write_splitting = {parser}
 primary_reads_enabled = true
 prepared_statements_cache_size = 500

@@ -41,6 +41,8 @@ _REMEMBERED_BYTES: Final = 4 * 1024 * 1024
 _DOORS: Final = 1024
 # A longer text is not reduced, and of its form so many characters are shown.
 _LONGEST_TEXT: Final = 64 * 1024
+# So many statements make up what is told of them lately.
+_LATELY: Final = 20
 _LONGEST_SHOWN: Final = 1000
 
 # Of one client so many names are known for counting alone, and no longer ones, in bytes.
@@ -73,9 +75,20 @@ class Shape:
         kind: its first word, in upper case; "" if nobody has read it.
         writes: whether it surely does, going by its first word.
         is_lasting: it asks for one snapshot for all of its transaction.
+        is_contained_read: it is one read that leaves nothing behind, and others may use its
+            server with it; so says the router `judged_by`, as it was when `judged_in`.
     """
 
-    __slots__ = ("identifier", "is_lasting", "kind", "text", "writes")
+    __slots__ = (
+        "identifier",
+        "is_contained_read",
+        "is_lasting",
+        "judged_by",
+        "judged_in",
+        "kind",
+        "text",
+        "writes",
+    )
 
     def __init__(self, text: str, kind: str | None = None) -> None:
         if kind is None:
@@ -84,6 +97,9 @@ class Shape:
         self.identifier: Final = blake2b(text.encode(), digest_size=8).hexdigest()
         self.text: Final = text
         self.kind: Final = kind
+        self.is_contained_read = False
+        self.judged_by: object = None
+        self.judged_in = 0
         self.writes: Final = kind in _CHANGES
         self.is_lasting: Final = (
             kind in ("BEGIN", "START", "SET") and _WHOLE_SNAPSHOT.search(text) is not None
@@ -140,6 +156,9 @@ class Figures:
     """
 
     __slots__ = (
+        "_lately",
+        "_seen_calls",
+        "_seen_time",
         "calls",
         "errors",
         "rows",
@@ -161,6 +180,22 @@ class Figures:
         self.times: Final = Histogram()
         self.stalls: Histogram | None = None
         self.used_at = 0.0
+        self._lately = 0.0
+        self._seen_calls = 0
+        self._seen_time = 0.0
+
+    def lately(self) -> float:
+        """How long the statements have taken lately, in seconds: a moving average.
+
+        It moves when somebody asks, by what has been counted since.
+        """
+        calls = self.calls - self._seen_calls
+        if calls > 0:
+            mean = max(self.times.total - self._seen_time, 0.0) / calls
+            weight = 1.0 if not self._seen_calls else min(calls / _LATELY, 1.0)
+            self._lately += (mean - self._lately) * weight
+            self._seen_calls, self._seen_time = self.calls, self.times.total
+        return self._lately
 
     def add_wait(self, seconds: float, count: int) -> None:
         """So many have waited for so long."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from .faults import Ledger
     from .hosts import HostSnapshot, PatroniSnapshot
+    from .multiplexing import MultiplexingSnapshot
     from .protocol.features import FeatureSnapshot
     from .queries import Place
     from .two_phase import TwoPhaseSnapshot
@@ -591,6 +592,9 @@ class View(Protocol):
 
     def queries(self) -> Iterator[QuerySnapshot]:
         """What has become of statements, form by form, each made when it is asked for."""
+
+    def multiplexing(self) -> list[MultiplexingSnapshot]:
+        """What clients share, server by server."""
 
     def routing(self) -> list[RoutingSnapshot]:
         """What the routers of all pools know, in the order of the configuration."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..hosts import HostSnapshot, PatroniSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..pool.health import ServerHealth
     from ..protocol.features import FeatureSnapshot
     from ..stats import (
@@ -150,8 +151,8 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
-        "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|SHARDED_TABLES|TWO_PHASE",
-        "SHOW QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES",
+        "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
+        "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -239,6 +240,11 @@ def _timeouts(console: Console, _arguments: Words) -> list[TimeoutSnapshot]:
 @table("SHOW ROUTING", show.ROUTING)
 def _routing(console: Console, _arguments: Words) -> list[RoutingSnapshot]:
     return console.view.routing()
+
+
+@table("SHOW MULTIPLEXING", show.MULTIPLEXING)
+def _multiplexing(console: Console, _arguments: Words) -> list[MultiplexingSnapshot]:
+    return console.view.multiplexing()
 
 
 @table("SHOW TRANSACTIONS", activity.TRANSACTIONS)

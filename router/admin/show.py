@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from .. import __version__
+from ..multiplexing import REASONS
 from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 from ..routing.tallies import NAMES
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..hosts import PatroniSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..protocol.features import FeatureSnapshot
     from ..stats import (
         AddressSnapshot,
@@ -270,6 +272,23 @@ ROUTING: Final[tuple[Column[RoutingSnapshot], ...]] = (
     numeric("prepared_anew", lambda routing: routing.prepared_anew),
     numeric("reads_waited", lambda routing: routing.reads_waited),
     numeric("reads_to_primary", lambda routing: routing.reads_to_primary),
+)
+
+
+def _alone(reason: str) -> Column[MultiplexingSnapshot]:
+    return numeric(reason, lambda row: row.alone.get(reason, 0))
+
+
+MULTIPLEXING: Final[tuple[Column[MultiplexingSnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    text("address", lambda row: row.address),
+    text("multiplexing", lambda row: "reads" if row.is_on else "off"),
+    numeric("depth", lambda row: row.depth),
+    numeric("shared", lambda row: row.shared),
+    numeric("moved", lambda row: row.moved),
+    numeric("deepest", lambda row: row.deepest),
+    *map(_alone, REASONS),
 )
 
 SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (

@@ -13,6 +13,7 @@ from .keys import Reload, Unit
 from .values import (
     Deferring,
     LoadBalancingMode,
+    Multiplexing,
     PoolMode,
     ProtocolVersion,
     ReadYourWrites,
@@ -89,6 +90,9 @@ class PoolSettings:
     deferred_begin: bool | None
     read_your_writes: ReadYourWrites
     read_your_writes_timeout: float
+    multiplexing: Multiplexing
+    multiplexing_depth: int
+    multiplexing_slow: float
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int

@@ -44,6 +44,7 @@ from .regexes import Regex  # noqa: TC001 - pydantic evaluates it
 from .values import (
     AuthType,
     LoadBalancingMode,
+    Multiplexing,
     PoolMode,
     ReadYourWrites,
     ReplicaFallback,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 PoolSize = Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.BYTES]
 Weight = Annotated[int, Field(strict=True, ge=0, le=1000)]
+Depth = Annotated[int, Field(strict=True, ge=2, le=1000)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
@@ -112,6 +114,9 @@ class User(Section):
     reserve_pool_timeout: Annotated[Millis | None, _AS_POOL] = None
     read_your_writes: Annotated[ReadYourWrites | None, _AS_POOL] = None
     read_your_writes_timeout: Annotated[Millis | None, _AS_POOL] = None
+    multiplexing: Annotated[Multiplexing | None, _AS_POOL] = None
+    multiplexing_depth: Annotated[Depth | None, _AS_POOL] = None
+    multiplexing_slow: Annotated[PositiveMillis | None, _AS_POOL] = None
 
 
 class _Listed(Section):
@@ -371,6 +376,21 @@ class PoolConfig(Section):
     read_your_writes_timeout: Annotated[
         Millis | None, Key("As in [general].", unset="that of [general]")
     ] = None
+    multiplexing: Annotated[
+        Multiplexing,
+        Key(
+            "Whether statements of several clients are sent to one server connection, one "
+            "behind the other, when none is idle: `reads` are those outside of transactions "
+            "that leave nothing behind, and they may be run twice. Needs `query_statistics`."
+        ),
+    ] = Multiplexing.OFF
+    multiplexing_depth: Annotated[
+        Depth, Key("How many statements may be on their way at one connection, multiplexed.")
+    ] = 8
+    multiplexing_slow: Annotated[
+        PositiveMillis,
+        Key("Nothing is multiplexed behind statements that have taken longer lately."),
+    ] = 20
     read_functions: Annotated[
         Texts, Key("Functions of your own that only read, which is not assumed.")
     ] = ()

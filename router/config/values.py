@@ -70,6 +70,14 @@ class ReadYourWrites(Word):
     """Those of the client itself, and of whoever it has its read position from."""
 
 
+class Multiplexing(Word):
+    """What several clients may send to one server connection, one behind the other."""
+
+    OFF = "off"
+    READS = "reads"
+    """Single reads outside of transactions that leave nothing behind."""
+
+
 class ShardingKeyPolicy(Word):
     """What becomes of statements whose sharding keys do not lead to one shard."""
 

@@ -10,8 +10,7 @@ A client that finds nothing idle waits in `waiters`, first come first served. Wh
 free goes to the first of them that takes it. Connections are opened on demand: never more of
 them in the making than there are waiters, and never more in all than pool_size.
 
-Nothing here does I/O: opening is asked of the `connector`, and its outcome is told by `opened`
-or `open_failed`.
+Nothing here does I/O: the `connector` opens, and tells by `opened` or `open_failed`.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..stats import Counters
-from . import calls, cleaning, moving, refusals, upkeep
+from . import calls, cleaning, moving, refusals, sharing, upkeep
 from .health import Ban, ServerHealth
 from .quotas import Quotas, Shares
 from .reserve import Reserve
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from .catalogue import Catalogue
     from .contracts import Connector, Waiter
     from .holders import Holders
+    from .sharing import Sharing
 
 log = logging.getLogger("router.pool")
 
@@ -88,6 +88,7 @@ class AddressPool:
         catalogue: what to learn from its connections, if anything.
         holders: what held its connections when somebody last got none.
         complaints: what has been logged of new connections, so that it is logged once.
+        sharing: who goes behind whom, if clients share connections.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class AddressPool:
         self._connector: Final = connector
         self.address: Final = address
         self.secret: Final = secret
+        self.sharing: Sharing | None = None
         self.take_settings(settings)
         self.is_primary = address.is_primary
         self.has_role = not address.is_auto
@@ -146,6 +148,7 @@ class AddressPool:
         self._is_round_robin = settings.server_round_robin
         self._check_after = settings.healthcheck_delay
         self._is_timed = bool(settings.query_timeout or settings.transaction_timeout)
+        self.sharing = sharing.sharing_of(self, self.sharing)
 
     def __repr__(self) -> str:
         return (
@@ -327,6 +330,7 @@ class AddressPool:
             waiter.pool = None
             self.counters.wait_time += self.engine.now - waiter.since
             if calls.hand(waiter.client, server):
+                sharing.fill(server)
                 return True
         return False
 
@@ -390,10 +394,8 @@ class AddressPool:
             self._gone()
             self.fill()
             return
-        lifetime = self.settings.server_lifetime
-        server.expires_at = server.opened_at + lifetime * (
-            1 - random.random() * _LIFETIME_JITTER
-        )
+        jitter = 1 - random.random() * _LIFETIME_JITTER
+        server.expires_at = server.opened_at + self.settings.server_lifetime * jitter
         server.used_at = self.engine.now
         self.move(server, ServerState.ACTIVE)
         self.health.reached()
@@ -504,6 +506,7 @@ class AddressPool:
     def settled(self, server: ServerConnection) -> None:
         """A clean-up that was sent, or what an abandoned connection did, is over."""
         if server.state is not ServerState.TESTED or server.queue:
+            sharing.settled(server)
             return
         server.used_at = self.engine.now
         if server.is_clean:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..errors import ServerLost
+
 if TYPE_CHECKING:
     from ..errors import RouterError
+    from ..protocol.segments import Segment
     from .contracts import Loss, PoolClient
     from .server import ServerConnection
 
@@ -18,9 +21,26 @@ def hand(client: PoolClient, server: ServerConnection) -> bool:
     try:
         return client.take_server(server)
     except Exception:
-        server.close()  # nobody knows what it was about to be sent
+        close(server, client)  # nobody knows what it was about to be sent
         give_up(client)
         return True
+
+
+def lets_in(client: PoolClient, server: ServerConnection) -> bool:
+    """Ask a client that has a connection alone whether others may use it as well."""
+    try:
+        return client.lets_in(server)
+    except Exception:
+        give_up(client)
+        return False
+
+
+def send_elsewhere(client: PoolClient, segment: Segment) -> None:
+    """Tell a client that what it has sent runs for nobody, and is to be sent once more."""
+    try:
+        client.send_elsewhere(segment)
+    except Exception:
+        give_up(client)
 
 
 def disappoint(client: PoolClient, error: RouterError) -> None:
@@ -53,6 +73,13 @@ def expel(client: PoolClient, error: RouterError | None = None) -> None:
         client.expel(error)
     except Exception:
         log.exception("internal error, %r does not leave", client)
+
+
+def close(server: ServerConnection, client: PoolClient) -> None:
+    """Give a connection up that a client has or shares whose code has failed."""
+    server.orphan(client)
+    server.client = None
+    server.fail(ServerLost(f"server connection to {server.pool.address.label} was given up"))
 
 
 def give_up(client: PoolClient) -> None:

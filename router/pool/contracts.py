@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..compiling import mypyc_attr
+from ..multiplexing import STATE
 from ..protocol.segments import ReplySink
+from ..protocol.variables import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ..protocol.naming import Change
     from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
+    from ..protocol.variables import Variables
     from ..routing.types import Analysis, Role
     from .address_pool import AddressPool
     from .leftovers import Leftovers
@@ -99,6 +102,25 @@ class PoolClient(ReplySink):
         `can_tell`: the client is not in the middle of a message.
         """
         raise NotImplementedError
+
+    # --- while others may use the connection as well, if it says so
+
+    @property
+    def variables(self) -> Variables:
+        """The settings that its statements need."""
+        return EMPTY
+
+    def why_alone(self) -> str:
+        """Why what it waits to send needs a connection alone; "" if it does not."""
+        return STATE
+
+    def lets_in(self, server: ServerConnection) -> bool:
+        """Whether others may use the connection that it has alone, behind what it has sent."""
+        return False
+
+    def send_elsewhere(self, segment: Segment) -> None:
+        """What it has sent there runs for nobody any more, and is to be sent once more."""
+        # Nobody who lets nobody in, and goes behind nobody, has to do that.
 
     # --- while it holds a connection alone
 

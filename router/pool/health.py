@@ -537,6 +537,6 @@ def _fence(part: AddressPool, error: RouterError, ip: str | None = None) -> None
         if ip not in (None, server.ip):
             continue
         if client is None:
-            server.close()
+            server.fail(lost)  # several may share it
         elif server.queue and not client.congested:
             server.fail(lost)

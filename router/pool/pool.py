@@ -262,7 +262,7 @@ class Pool:
     def checkout(
         self, client: PoolClient, shard: int | None, role: Role | None, is_read: bool = False
     ) -> ServerConnection | Waiter:
-        """A server connection for a route, or the client's place in the queue for one.
+        """A server connection for a route, or the client's place behind others or in a queue.
 
         Args:
             client: who is to have it.
@@ -300,17 +300,15 @@ class Pool:
         server = chosen.take()
         if server is not None:
             return server
+        if chosen.sharing is not None and (place := chosen.sharing.join(client)) is not None:
+            return place
         limit = self.settings.max_waiting_clients
         if limit and self.waiting >= limit:
             self.turned_away += 1
             raise refusals.no_place(self.address_pools(), limit, self._engine.now)
         now = self._engine.now
-        waiter = Waiter(
-            client,
-            [*(part for part in candidates.all if part is not chosen), *elsewhere],
-            now,
-            now + self._patience,
-        )
+        others = [*(part for part in candidates.all if part is not chosen), *elsewhere]
+        waiter = Waiter(client, others, now, now + self._patience)
         waiter.fallback, waiter.role, waiter.is_read = candidates.fallback, role, is_read
         chosen.enqueue(waiter)
         return waiter

@@ -98,7 +98,4 @@ def unknown(shard: int, parts: Sequence[AddressPool]) -> str:
 def expel(part: AddressPool, error: RouterError) -> None:
     """Give up all connections to a server that is not what their clients take it for."""
     for server in part.servers():
-        if server.client is None:
-            server.close()
-        else:
-            server.fail(error)
+        server.fail(error)

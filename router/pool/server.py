@@ -15,7 +15,7 @@ from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
-from . import calls
+from . import calls, sharing
 from .answer import Foregoer
 from .contracts import Loss, PoolClient
 
@@ -69,7 +69,7 @@ class ServerConnection(BackendStream):
     Attributes:
         pool: the address pool that it belongs to.
         serial: its id in SHOW SERVERS.
-        client: who holds it alone; None while nobody does.
+        client: who holds it alone; None while nobody does, or several share it.
         pid, secret: its key for cancel requests.
         statements: the prepared statements that it has.
         named: those that it has by names that clients gave them, for their SQL.
@@ -316,6 +316,8 @@ class ServerConnection(BackendStream):
             link.pause()
             if not self._paused:
                 self._paused, self._paused_at = True, self.pool.engine.now
+            if self.client is None and len(self.queue) > 1:
+                sharing.move(self, 1)
 
     def on_drained(self) -> None:
         """The server takes input again."""

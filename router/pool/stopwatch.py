@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientTimeout
-from . import calls
+from . import calls, sharing
 
 if TYPE_CHECKING:
     from ..engine.loop import Engine, Timer
@@ -65,9 +65,9 @@ class Stopwatch:
     def _query_left(self, server: ServerConnection) -> float:
         """For how long the statement of a connection may go on; cancels it if it is over."""
         timeout = self._part.settings.query_timeout
-        if not timeout or server.client is None or not server.queue:
+        if not timeout or sharing.client_of(server) is None or not server.queue:
             return math.inf
-        if server.queue[0].sink is not server.client:
+        if server.queue[0].sink is not sharing.client_of(server):
             return math.inf  # by the router itself, or for a client that has gone
         now = self._engine.now
         left = max(server.queue[0].started, server.began_at) + timeout - now
@@ -76,12 +76,14 @@ class Stopwatch:
         log.info("%r: query_timeout is over, cancelling the statement", server)
         self._engine.timeouts.note("query")
         server.began_at = now  # it is asked again, should it go on for as long
+        if server.client is None:
+            sharing.move(server, 1)
         self._part.cancel(server)
         return timeout
 
     def _transaction_left(self, server: ServerConnection) -> float:
         """For how long the transaction of a connection may go on; ends it if it is over."""
-        timeout, client = self._part.settings.transaction_timeout, server.client
+        timeout, client = self._part.settings.transaction_timeout, sharing.client_of(server)
         if not timeout or client is None:
             return math.inf
         left = timeout - client.transaction(self._engine.now)[0]

@@ -206,12 +206,17 @@ def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
         analysis.reason if route is None else route.reason,
         _listed(_key_columns(router.sharded, analysis)),
         _listed(_key_values(decision)),
-        ("yes" if analysis.self_contained else "no") if is_seen else None,
+        _multiplexing(analysis) if is_seen else None,
         decision.cache,
         _listed(analysis.tables),
         None if error is None else error.sqlstate,
         None if error is None else error.message,
     )
+
+
+def _multiplexing(analysis: Analysis) -> str:
+    """Whether it may share a server connection with statements of other clients."""
+    return "yes" if analysis.self_contained and analysis.is_read else "no"
 
 
 def _drawn(router: QueryRouter) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
+from ..pool import sharing
 from ..pool.inquiry import ask_leftovers
 from ..pool.replay import LateRead
 from ..pool.server import ServerConnection, ServerState
+from ..pool.sharing import Behind
 from ..protocol import codes, marks, messages
 from ..protocol.variables import Variables
 from .causality import Causality
@@ -115,22 +117,14 @@ class Lease:
         self.server: ServerConnection | None = None
         self.route: Route | None = None
         self.waiter: Waiter | None = None
-        self.has_come = False
-        self.awaits_settings = False
-        self.pinned = False
+        self.has_come = self.awaits_settings = self.asks = False
+        self.pinned = self.mid_message = self.draining = self.xact_open = False
         self.pins: Final = Pins(settings)
         self.unnamed_in: Segment | None = None
-        self.asks = False
         self.drops = 0
-        self.mid_message = False
-        self.draining = False
         self.writes = Writes.of(pool)
         self.causality = Causality.of(pool)
-        self.max_wait = 0.0
-        self.waited = 0.0
-        self._queued_since = 0.0
-        self.xact_started = 0.0
-        self.xact_open = False
+        self.max_wait = self.waited = self._queued_since = self.xact_started = 0.0
         self.xact: Transaction | None = None
         self.deferred: Deferred | None = None
 
@@ -171,6 +165,8 @@ class Lease:
     @property
     def is_pending(self) -> bool:
         """Whether nothing can be done for the client before a server is there and ready."""
+        if self.server is not None and self.server.client is not self.holder:
+            return True  # it works for others, too: nothing can be sent until the answer
         return self.waiter is not None or self.awaits_settings or self.asks
 
     @property
@@ -180,9 +176,8 @@ class Lease:
 
     def longest_wait(self, now: float) -> float:
         """The longest time that it waited for a server, in seconds; it may still be waiting."""
-        if self.waiter is None:
-            return self.max_wait
-        return max(self.max_wait, now - self._queued_since)
+        waited = 0.0 if self.waiter is None else now - self._queued_since
+        return max(self.max_wait, waited)
 
     def transaction_time(self, segment: Segment, status: int) -> float:
         """A segment has been answered: how long the transaction took that has ended with it."""
@@ -216,7 +211,7 @@ class Lease:
             return now - self.xact_started
         if server is None or not server.queue:
             return 0.0
-        started = server.queue[0].started
+        started = sharing.sent_for(server, self.holder).started
         return max(now - started, 0.0) if started else 0.0  # the router's own have no time
 
     @property
@@ -292,6 +287,8 @@ class Lease:
                 route.tally.count += 1
             outcome = causality.checkout(self.pool, self.holder, route, now)
         if not isinstance(outcome, ServerConnection):
+            if isinstance(outcome, Behind):
+                return self._join(outcome.server)
             self.waiter = outcome
             return None
         self.has_come = not self._attach(outcome)
@@ -320,7 +317,16 @@ class Lease:
         self.has_come = True
         self.waited = self.engine.now - self._queued_since
         self.max_wait = max(self.max_wait, self.waited)
+        if server.queue:
+            self._join(server)
+            return True
         return self._attach(server)
+
+    def _join(self, server: ServerConnection) -> ServerConnection:
+        """Take a server for one statement, behind what others have sent there."""
+        self.server, self.xact, self.xact_open = server, None, False
+        self.xact_started = self.engine.now
+        return server
 
     def _attach(self, server: ServerConnection) -> bool:
         """Take a server and give it the client's settings; returns whether it is ready."""
@@ -430,7 +436,10 @@ class Lease:
         and before that where it is in the log, if the client may have written.
         """
         if server.queue:
-            return False
+            if server.client is not self.holder:
+                self.server = None
+                sharing.parted(server)
+            return self.server is None
         causality = self.causality
         if causality is not None and causality.is_due and not self.mid_message:
             if not (server.doomed or self.draining):
@@ -470,10 +479,7 @@ class Lease:
     def _drop(self, server: ServerConnection) -> None:
         """The client has dropped what it has there, which the server does not know yet."""
         drops, self.drops = self.drops, 0
-        if drops & marks.UNKNOWN:
-            server.send_query(b"DISCARD ALL")
-        else:
-            server.send_query(b"DEALLOCATE ALL")
+        server.send_query(b"DISCARD ALL" if drops & marks.UNKNOWN else b"DEALLOCATE ALL")
 
     def _give_back(self, server: ServerConnection) -> bool:
         if self.keeps_server:
@@ -482,8 +488,7 @@ class Lease:
             server.marks |= marks.UNKNOWN
         if len(server.named) > server.statements.capacity:
             server.marks |= marks.PARSE  # too many to be told apart one by one
-        self.server = None
-        self.unnamed_in = None
+        self.server = self.unnamed_in = None
         self._end_pin()
         server.pool.release(server)
         return True
@@ -495,6 +500,7 @@ class Lease:
         pool = self.pool
         return (
             bool(server.marks & marks.ASKED)
+            and server.client is self.holder
             and (pool.follows_state or self.pins.pin is not None)
             # The question itself is a Query, which drops the unnamed statement.
             and not (self.pinned or self.unnamed_in is not None or self.mid_message)
@@ -562,15 +568,13 @@ class Lease:
 
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Leave the server to finish what was sent, which nobody hears."""
-        self.server = None
-        self.unnamed_in = None
+        self.server = self.unnamed_in = None
         self._end_pin()
         server.pool.abandon(server, cancel=cancel)
 
     def lose(self) -> None:
         """The server is gone."""
-        self.server = None
-        self.unnamed_in = None
+        self.server = self.unnamed_in = None
         self._end_pin()
         self.awaits_settings = self.asks = self.has_come = False
 
@@ -580,6 +584,9 @@ class Lease:
         self.deferred = None
         server, self.server = self.server, None
         if server is None or server.state is ServerState.CLOSED:
+            return None
+        if server.client is not self.holder:
+            sharing.abandon(server, self.holder)
             return None
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN

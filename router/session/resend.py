@@ -125,7 +125,7 @@ class Resend:
             or lease.keeps_server
             or not lease.pool.settings.retry_reads
             or server.status != codes.IDLE
-            or len(server.queue) > 1
+            or (len(server.queue) > 1 and server.client is lease.holder)
             or segment.is_open
             or segment.lost_with is not None
             or not messages.is_of_stale_plan(_sqlstate(error), error)
@@ -163,6 +163,17 @@ class Resend:
             elif kind not in (codes.EXECUTE, codes.SYNC) and not _is_of_portal(operation):
                 return None
         return found
+
+    def text_of(self, request: object) -> bytes | None:
+        """The text that a request runs, if it is that of one statement."""
+        if isinstance(request, bytes):
+            return string_in(request, 0, len(request))
+        if isinstance(request, WholeBatch):
+            return request.statement.text
+        bound = [each for each in _requested(request) if each.kind == codes.BIND]
+        if len(bound) != 1 or bound[0].statement is None:
+            return None
+        return bound[0].statement.text
 
     # --- again
 
@@ -240,7 +251,10 @@ def last_words(error: RouterError, loss: Loss, *, can_tell: bool) -> bytes:
 
 def _operations(segment: Segment) -> list[Operation]:
     """What its client has sent for it."""
-    request = segment.request
+    return _requested(segment.request)
+
+
+def _requested(request: object) -> list[Operation]:
     if isinstance(request, bytes):
         return [Operation(codes.QUERY, request)]
     if isinstance(request, WholeBatch):

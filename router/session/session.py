@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool import calls
-from ..pool.contracts import PoolClient
 from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
 from .batch import Batch
@@ -30,6 +29,7 @@ from .failures import Failures
 from .lease import Lease
 from .long import LongMessages
 from .resend import Resend, last_words
+from .shared import SharingClient
 from .simple import SimpleProtocol
 from .timeouts import ClientWatch, HeldWatch, TransactionWatch
 
@@ -52,7 +52,7 @@ log = logging.getLogger("router.session")
 _MAX_PIPELINE: Final = 2000  # segments on their way of one client; it goes on at half of them
 
 
-class Session(PoolClient):
+class Session(SharingClient):
     """The session of one client.
 
     Attributes:
@@ -71,15 +71,9 @@ class Session(PoolClient):
         "_on_end",
         "_transaction_watch",
         "_was_reset",
-        "batch",
-        "client",
-        "lease",
         "long",
-        "resend",
         "routing",
-        "settings",
         "simple",
-        "stream",
     )
 
     def __init__(
@@ -95,16 +89,16 @@ class Session(PoolClient):
     ) -> None:
         self._engine: Final = engine
         self._on_end: Final = on_end
-        self.client: Final = client
+        self.client = client
         client.ledger = engine.faults.ledger(pool.database, pool.user)
-        self.settings: Final = ClientSettings(variables, overlay, self._tell)
-        self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
+        self.settings = ClientSettings(variables, overlay, self._tell)
+        self.lease = Lease(engine, self, pool, self.settings, find_pool)
         self.routing: Final = ClientRouting(self.lease)
-        self.batch: Final = Batch(self.client, self.routing)
+        self.batch = Batch(self.client, self.routing)
         self.long: Final = LongMessages(self.client, self.routing, self.batch)
         self.simple: Final = SimpleProtocol(self.client, self.routing, self.batch, self.long)
-        self.resend: Final = Resend(self.client, self.routing, self.batch)
-        self.stream: Final = ClientStream()
+        self.resend = Resend(self.client, self.routing, self.batch)
+        self.stream = ClientStream()
         self._is_working = False
         self._held: Final = HeldWatch(engine, self._send_held)
         self._failures: Final = Failures(self.client, self.lease)
@@ -142,8 +136,9 @@ class Session(PoolClient):
 
     def on_drained(self) -> None:
         """The client takes output again."""
-        if self.lease.server is not None:
-            self.lease.server.client_drained()
+        server = self.lease.server
+        if server is not None and (server.client is self or server.queue[0].sink is self):
+            server.client_drained()
 
     def on_closed(self, reason: str) -> None:
         """The client has gone without a word."""
@@ -224,6 +219,8 @@ class Session(PoolClient):
                     self.batch.refuse(lease.pins.tell_loss(), ends=kind in b"QF")
                     return True
             else:
+                if server.client is not self and not lease.has_come:
+                    return False  # it is shared
                 if server.congested or len(server.queue) > _MAX_PIPELINE:
                     return False
                 if server.is_cancelled and not server.shield():
@@ -381,7 +378,7 @@ class Session(PoolClient):
         """There is no server to be had: the statement fails, the session goes on."""
         self.lease.waiter = None
         self._failed(error)
-        self._send_again()
+        self.send_again()
 
     def ask_anew(self) -> None:
         """The pool in whose queue we waited is gone, or the wait for a replica is over."""
@@ -396,9 +393,9 @@ class Session(PoolClient):
                 self.batch.dispatch()
             except RouterError as error:
                 self._failed(error)
-        self._send_again()
+        self.send_again()
 
-    def _send_again(self) -> None:
+    def send_again(self) -> None:
         """Ask for a server for the first that is sent again, if there is any, or go on."""
         while self.resend.waiting and not (self.client.closed or self.lease.asks):
             if self.lease.pool.retired and not self._has_pool():
@@ -424,7 +421,7 @@ class Session(PoolClient):
             segment.waited, lease.waited = lease.waited, 0.0
         counters = server.count(segment, self._engine.now)
         if lease.deferred is not None and leave(lease, server, segment):
-            self._send_again()
+            self.send_again()
             return
         xact_time = lease.transaction_time(segment, status)
         counters.xact_time += xact_time
@@ -460,7 +457,7 @@ class Session(PoolClient):
         elif not server.queue:
             self._transaction_watch.heard()
         if self.resend.waiting:
-            self._send_again()
+            self.send_again()
         elif lease.draining and lease.server is None:
             self._leave_if_idle()
         elif self.stream.has_declined and len(server.queue) <= _MAX_PIPELINE // 2:
@@ -476,7 +473,7 @@ class Session(PoolClient):
         assert server is not None
         self.lease.release(server)  # which finds out what else is out of date
         self.resend.prepare_anew(server, segment)
-        self._send_again()
+        self.send_again()
 
     def _let_go(self, server: ServerConnection) -> None:
         """Give the server back if nothing is on its way any more."""
@@ -491,7 +488,7 @@ class Session(PoolClient):
             self.routing.state.prepared.clear()
         if self.lease.draining:
             self._leave_if_idle()
-        self._send_again()
+        self.send_again()
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server reports a setting; `swallowed`: because we gave it the client's."""
@@ -538,7 +535,11 @@ class Session(PoolClient):
 
     def cancel(self) -> None:
         """The client asks, on another connection, to stop what it is doing."""
-        self.lease.cancel()
+        server = self.lease.server
+        if server is None or server.client is self:
+            self.lease.cancel()
+        else:
+            self.cancel_shared(server)
 
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""
@@ -565,7 +566,7 @@ class Session(PoolClient):
     def give_up(self) -> None:
         """Its code has failed: nobody knows what its server has been sent."""
         if self.lease.server is not None:
-            self.lease.server.close()
+            calls.close(self.lease.server, self)
         self._leave("internal error", polite=False)
 
     def end_with(self, error: RouterError) -> None:

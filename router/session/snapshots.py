@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from ..hosts import HostSnapshot, PatroniSnapshot
+from ..multiplexing import MultiplexingSnapshot
 from ..pool.holders import holding
 from ..pool.names import is_name
 from ..printable import printable
@@ -285,6 +286,30 @@ def server_snapshots(
         for server in part.servers()
         for holder in (holders.get(server),)
     ]
+
+
+def multiplexing_snapshots(pools: Iterable[Pool]) -> list[MultiplexingSnapshot]:
+    """The rows of SHOW MULTIPLEXING."""
+    found = []
+    for pool in pools:
+        for part in pool.all_parts():
+            shared, name = part.sharing, part.address.name
+            if shared is None:
+                row = MultiplexingSnapshot(pool.database, pool.user, name, is_on=False)
+            else:
+                row = MultiplexingSnapshot(
+                    pool.database,
+                    pool.user,
+                    name,
+                    is_on=True,
+                    depth=shared.depth,
+                    shared=shared.shared,
+                    moved=shared.moved,
+                    deepest=shared.deepest,
+                    alone=dict(shared.alone),
+                )
+            found.append(row)
+    return found
 
 
 def routing_snapshots(pools: Iterable[Pool]) -> list[RoutingSnapshot]:

@@ -17,6 +17,7 @@ from .snapshots import (
     ban_snapshots,
     health_snapshots,
     host_snapshots,
+    multiplexing_snapshots,
     patroni_snapshots,
     pool_snapshots,
     routing_snapshots,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from ..engine.loop import Engine
     from ..hosts import HostSnapshot, PatroniSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
     from ..stats import (
@@ -146,6 +148,10 @@ class RouterView:
     def queries(self) -> Iterator[QuerySnapshot]:
         """The rows of SHOW QUERIES."""
         return query_snapshots(self._engine.queries)
+
+    def multiplexing(self) -> list[MultiplexingSnapshot]:
+        """The rows of SHOW MULTIPLEXING."""
+        return multiplexing_snapshots(self._registry)
 
     def routing(self) -> list[RoutingSnapshot]:
         """The rows of SHOW ROUTING."""

@@ -11,6 +11,7 @@ from router.admin.verbs import Verbs
 from router.engine.link import Output
 from router.histograms import BOUNDS
 from router.hosts import HostSnapshot, PatroniSnapshot
+from router.multiplexing import MultiplexingSnapshot
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
@@ -175,6 +176,18 @@ ROUTING = RoutingSnapshot(
     reads_to_primary=12,
 )
 
+MULTIPLEXING = MultiplexingSnapshot(
+    "app",
+    "ann",
+    "app_shard_0_primary",
+    is_on=True,
+    depth=8,
+    shared=1,
+    moved=2,
+    deepest=3,
+    alone={"no_room": 4, "not_a_read": 5, "state": 6},
+)
+
 HEALTH = HealthSnapshot(
     host="db2",
     port=5432,
@@ -306,6 +319,9 @@ class FakeView:
     client_rows: list[ClientSnapshot] = field(default_factory=lambda: [CLIENT])
     server_rows: list[ServerSnapshot] = field(default_factory=lambda: [SERVER])
     routing_rows: list[RoutingSnapshot] = field(default_factory=lambda: [ROUTING])
+    multiplexing_rows: list[MultiplexingSnapshot] = field(
+        default_factory=lambda: [MULTIPLEXING]
+    )
     health_rows: list[HealthSnapshot] = field(default_factory=lambda: [HEALTH])
     ban_rows: list[BanSnapshot] = field(default_factory=lambda: [BAN])
     limit_rows: list[LimitSnapshot] = field(default_factory=lambda: [LIMIT])
@@ -395,6 +411,10 @@ class FakeView:
     def servers(self) -> list[ServerSnapshot]:
         """The server connections."""
         return self.server_rows
+
+    def multiplexing(self) -> list[MultiplexingSnapshot]:
+        """Rows of SHOW MULTIPLEXING."""
+        return self.multiplexing_rows
 
     def routing(self) -> list[RoutingSnapshot]:
         """What the routers know."""

@@ -64,6 +64,7 @@ class Shard:
                 found.add(outcome.pool.address.index)
                 outcome.pool.release(outcome)
             else:
+                assert isinstance(outcome, Waiter)
                 assert outcome.pool is not None
                 found.add(outcome.pool.address.index)
                 outcome.cancel()

@@ -12,6 +12,7 @@ import struct
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from router.config.values import Multiplexing
 from router.routing.types import RouterOptions
 from tests.support import wire
 from tests.support.harness import FakeClient, Harness
@@ -352,3 +353,89 @@ def test_a_server_that_dies_takes_no_client_with_it_but_its_own(
             world.kill(number)
     world.finish()
     check(world, sent)
+
+
+# --- several clients at one server
+
+
+def reading(tag: str) -> st.SearchStrategy[bytes]:
+    """A client that mostly reads, and waits for nothing."""
+    read = st.one_of(
+        st.integers(0, 9).map(lambda n: wire.query(f"SELECT {tag}-{n}")),
+        st.just(wire.run(f"SELECT {tag}, $1", tag.encode()) + wire.SYNC),
+        st.sampled_from(NAMES).map(lambda n: wire.bind(tag.encode(), name=n) + wire.execute()),
+        st.sampled_from(NAMES).map(
+            lambda n: wire.bind(tag.encode(), name=n) + wire.execute() + wire.SYNC
+        ),
+        st.just(wire.query("SELECT shared")),
+    )
+    unit = st.one_of(read, read, read, read, simple(tag), batches(tag))
+    first = wire.parse("SELECT shared", "one") + wire.parse(f"SELECT {tag}", "two") + wire.SYNC
+    return st.lists(unit, max_size=10).map(lambda units: first + b"".join(units))
+
+
+READERS = 5
+ALL_READING = st.tuples(*(reading(f"c{number}") for number in range(READERS))).map(
+    lambda parts: [part + LAST_WORDS for part in parts]
+)
+WHENS = st.lists(st.integers(0, 150), max_size=READERS)
+
+
+def sharing(pool_size: int, depth: int, capacity: int) -> Harness:
+    """A pool whose clients share servers, and which knows all forms of reads to be quick."""
+    made = Harness(
+        pool_size=pool_size,
+        prepared_statements_cache_size=capacity,
+        multiplexing=Multiplexing.READS,
+        multiplexing_depth=depth,
+        multiplexing_slow=1.0,
+        retry_reads=False,
+    )
+    warming = made.connect()
+    texts = [f"SELECT c{number}{rest}" for number in range(READERS) for rest in ("", "-1")]
+    for sql in (*texts, "SELECT shared", "SELECT common"):
+        made.ask(warming, wire.query(sql))
+    for number in range(READERS):
+        made.ask(warming, wire.run(f"SELECT c{number}, $1", b"x") + wire.SYNC)
+    warming.leave()
+    made.clients.clear()
+    return made
+
+
+SHARING = st.tuples(st.integers(1, 2), st.integers(2, 5), st.sampled_from((1, 2, 500)))
+_shared: list[int] = []
+
+
+@thorough
+@given(SHARING, ALL_READING, EVENTS, WHENS, WHENS, st.booleans())
+def test_those_who_share_a_server_get_what_is_theirs(
+    pool: tuple[int, int, int],
+    sent: list[bytes],
+    events: list[tuple[int, int, int]],
+    departures: list[int],
+    cancels: list[int],
+    kills: bool,
+) -> None:
+    world_harness = sharing(*pool)
+    world = World(world_harness, sent)
+    for number, event in enumerate(events):
+        world.happen(event[0], event[1] * 7 + event[2], event[2] * 3)
+        for who, when in enumerate(departures):
+            if when == number and who % 2:
+                world.leave(who)
+        for who, when in enumerate(cancels):
+            if when == number and who not in world.left:
+                world.clients[who].session.cancel()
+                world.cancelled.add(who)
+        if kills and number % 40 == 39:
+            world.kill(number)
+            world.cancelled -= world.bereaved
+    world.finish()
+    check(world, sent)
+    found = world_harness.part.sharing
+    assert found is not None
+    _shared.append(found.shared)
+
+
+def test_there_were_some_who_shared() -> None:
+    assert not _shared or sum(_shared) > 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.crosstalk import Plan, play
@@ -25,3 +26,12 @@ def test_nobody_is_answered_what_is_anothers(database: Database, tmp_path: Path)
     assert outcome.reloads > 0
     assert tally.left > 0
     assert tally.canceled > 0
+
+
+def test_nor_do_those_who_share_a_server(database: Database, tmp_path: Path) -> None:
+    plan = replace(PLAN, seed=21, options='multiplexing = "reads"')
+    outcome = play(database.server, database.name, tmp_path, plan)
+    assert outcome.tally.mismatches == []
+    assert outcome.tally.unanswered == []
+    assert outcome.is_right
+    assert outcome.shared > 0
