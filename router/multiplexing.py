@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Final
 
 NO_ROOM: Final = "no_room"
 """Why a statement is not shared: there is nothing that it could go behind."""
@@ -41,4 +38,4 @@ class MultiplexingSnapshot:
     shared: int = 0
     moved: int = 0
     deepest: int = 0
-    alone: Mapping[str, int] = field(default_factory=dict)
+    alone: dict[str, int] = field(default_factory=dict)

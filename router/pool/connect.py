@@ -288,6 +288,7 @@ def _hand_to_engine(
     )
     server.ip = wire.ip
     server.tls = wire.tls.version if wire.tls is not None else ""
+    server.put_first(wire.take_input())  # it may be told to go as soon as it is there
     server.link = wire.into_link(engine, server, patient=True)
     return server
 

@@ -396,6 +396,10 @@ class BackendStream(ServerHooks):
             segment.step += 1
         return start
 
+    def put_first(self, data: bytes) -> None:
+        """What was read before anything is fed comes before that."""
+        self._pending = data
+
     def orphan(self, sink: ReplySink) -> None:
         """Swallow all that is still to come for a client that has left; others get theirs."""
         for segment in self.queue:

@@ -204,6 +204,15 @@ def test_a_tag_or_a_parameter_without_its_end_is_taken_for_an_empty_one(body: by
     ]
 
 
+@pytest.mark.parametrize("size", range(len(TIME_ZONE) + 1))
+def test_what_was_read_before_comes_first(size: int) -> None:
+    stream = Stream()
+    stream.put_first(TIME_ZONE[:size])
+    stream.feed(TIME_ZONE[size:] + NOTICE)
+    assert stream.events[0] == ("parameter", "TimeZone", "UTC", False)
+    assert len(stream.events) == 2
+
+
 def test_messages_to_nobody_go_to_the_hook() -> None:
     stream = expecting()
     stream.feed(NOTICE + TIME_ZONE + message("A", b"\0\0\0\1channel\0\0"))
