@@ -92,13 +92,6 @@ EXPLANATIONS: Final[tuple[Explanation, ...]] = (
         "prepares by the protocol and executes by SQL: the servers know it by another name",
         (TRANSACTION,),
     ),
-    Explanation(
-        "asyncpg",
-        "cache_invalidation|prepare_statement_invalid",
-        "a server that does not have the statement parses it anew, with other columns, and the "
-        "driver counts on those of its Describe",
-        (TRANSACTION,),
-    ),
 )
 
 

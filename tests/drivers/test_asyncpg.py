@@ -247,3 +247,30 @@ async def test_a_column_of_another_type_is_not_read_as_of_the_old_one(
         await connection.execute(f"DROP TABLE {table}")
 
     await run(proxied, pool, body)
+
+
+@pytest.mark.parametrize("pool", [SESSION, TRANSACTION])
+async def test_a_column_that_changes_its_type_is_read_as_what_it_is(
+    proxied: Proxied, pool: str
+) -> None:
+    """asyncpg decodes by what it was told once, and prepares anew when it is told to."""
+    text = "SELECT v FROM asyncpg_changing ORDER BY v"
+
+    async def body(connection: asyncpg.Connection) -> None:
+        with proxied.direct() as directly:
+            directly.execute("DROP TABLE IF EXISTS asyncpg_changing")
+            directly.execute("CREATE TABLE asyncpg_changing (v int)")
+            directly.execute("INSERT INTO asyncpg_changing VALUES (1), (2)")
+            assert [row[0] for row in await connection.fetch(text)] == [1, 2]
+            for kind, values in (("int8", [1, 2]), ("text", ["1", "2"]), ("int", [1, 2])):
+                directly.execute(
+                    f"ALTER TABLE asyncpg_changing ALTER v TYPE {kind} USING v::{kind}"
+                )
+                others = [proxied.connect(pool, autocommit=False) for _ in range(3)]
+                for other in others:  # so that it comes to other servers, where it can
+                    other.execute("SELECT 1")
+                    assert [row[0] for row in await connection.fetch(text)] == values
+                for other in others:
+                    other.close()
+
+    await run(proxied, pool, body)
