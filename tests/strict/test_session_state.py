@@ -266,6 +266,8 @@ def test_a_cancel_request_hits_the_clients_statement_and_not_its_settings(
             other.query("SELECT 1")
             client.send(query("SELECT pg_sleep(60), current_user"))
             cancel(stage.router.port, client.pid, client.secret)
+            while not client.has_input():  # that one may have come before the statement began
+                cancel(stage.router.port, client.pid, client.secret)
             assert sqlstates(client.read_until("Z")) == ["57014"]
             assert client.value("SELECT current_setting('app.user_id')") == "me"
 
