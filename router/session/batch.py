@@ -10,15 +10,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ForEveryShard, OutdatedPlan, RouterError, RoutingError
+from ..errors import ForEveryShard, OutdatedPlan, RouterError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.messages import bind_head
 from ..protocol.segments import Segment
-from ..routing.types import ServerRole
 from . import deferral
-from .batch_route import batch_route
-from .bound_keys import bound_values
+from .batch_route import batch_route, only_prepares, whole_batch_route
 from .controls import TransactionControl
 from .deferral import ANSWERS
 from .everywhere import OnAllShards
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..pool.server import ServerConnection
     from ..protocol.frontend import ClientStream
-    from ..routing.types import Route
     from .client import Client
     from .client_routing import ClientRouting
 
@@ -53,18 +50,20 @@ class Batch:
         everywhere: what is brought to all shards.
         held: what waits for the server to tell whether the first of it, a Bind, returns what
             its client counts on.
+        is_begun: the open batch has been answered so far, and is at no server.
         skipping: the batch has failed here; everything up to the Sync is ignored.
     """
 
     __slots__ = (
         "_client",
-        "_is_begun",
+        "_is_preparing",
         "_kept",
         "_lease",
         "_routing",
         "_size",
         "everywhere",
         "held",
+        "is_begun",
         "names",
         "operations",
         "script",
@@ -82,8 +81,9 @@ class Batch:
         self.skipping = False
         self.held: list[Operation] = []
         self._size = 0
-        # The open batch has been answered so far.
-        self._is_begun = False
+        self.is_begun = False
+        # What is at the server of the open batch may go on elsewhere.
+        self._is_preparing = False
         # The open batch at a server so far, as long as it may be sent again.
         self._kept: list[Operation] | None = None
 
@@ -150,6 +150,12 @@ class Batch:
             return False
         if script.segment is not None and script.segment.failed and kind != codes.SYNC:
             return True
+        if self._is_preparing and kind in b"BE":
+            left = self.leave(server)
+            if left:
+                self._collect(kind, data, start, end)
+            if left is not None:
+                return left
         if script.segment is None:
             self._kept = [] if server.status == codes.IDLE else None
             self._size = 0
@@ -212,7 +218,7 @@ class Batch:
         if (
             lease.server is not None
             or self.skipping
-            or self._is_begun
+            or self.is_begun
             or names.portals
             or not names.renames
             or lease.pool.inspector is not None
@@ -231,7 +237,7 @@ class Batch:
         found = read_whole(stream, self.names.statements)
         if found is None or (token and not found.is_unnamed):
             return False
-        route = self._route_of(found)
+        route = whole_batch_route(lease.pool.router, self._routing.state, found)
         if route is None:
             return False
         stream.extend(found.end, found.count)
@@ -257,27 +263,6 @@ class Batch:
             self.operations.append(self.names.operation(data[pos], data, pos, after))
             pos = after
         self._size += found.end - found.start
-
-    def _route_of(self, found: WholeBatch) -> Route | None:
-        """Where the batch goes; None if that needs a closer look."""
-        router, state = self._lease.pool.router, self._routing.state
-        if router.is_static:
-            if state.is_default:
-                return router.static_route
-            return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
-        if state.choice is ServerRole.AUTO and not router.options.parser_enabled:
-            return None  # Parse has not looked at the text
-        analysis = found.statement.analysis
-        if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
-            return None
-        values = found.data[found.name_end + 1 : found.rest]
-        counted = router.too_complex
-        try:
-            keys = bound_values(router, state, found.statement, analysis, values, is_whole=True)
-            return router.route_analysis(analysis, state, keys)
-        except RoutingError:
-            router.too_complex = counted  # it is counted where it is refused
-            return None
 
     def _has(self, server: ServerConnection, found: WholeBatch) -> bool:
         """Whether the server has the statement."""
@@ -319,14 +304,14 @@ class Batch:
         operations, deferred = self.operations, self._lease.deferred
         is_well = deferred is None or not deferred.has_failed
         if kind == codes.SYNC and is_well and need_no_server(operations):
-            self._is_begun = False
+            self.is_begun = False
             replies = [ANSWERS[operation.kind] for operation in self._take()]
             self._client.reply(b"".join(replies) + self._lease.ready)
             return
         if not operations:
             if kind == codes.FLUSH:
                 return
-            if self.names.portals and not self._is_begun:
+            if self.names.portals and not self.is_begun:
                 self.names.portals.clear()  # they have ended with their transaction
         operations.append(self.names.operation(kind, data, start, end))
         self._size += end - start
@@ -352,15 +337,18 @@ class Batch:
             deferral.hand_over(self.operations, self.names.portals)
         if routing.state.has_local and self._lease.deferred is None:
             self._note_local()
+        self._is_preparing = (
+            long is None and self.names.renames and only_prepares(self._lease, self.operations)
+        )
         try:
             route = batch_route(
                 routing.router,
                 routing.state,
                 self.operations if long is None else [*self.operations, long],
-                complete=self.is_complete,
+                complete=self.is_complete or self._is_preparing,
             )
         except ForEveryShard as error:
-            if self._is_begun or not self.is_complete:
+            if self.is_begun or not self.is_complete:
                 raise
             self.everywhere.begin_batch(self.operations, error, self._take)
             return
@@ -411,7 +399,7 @@ class Batch:
         """The batch needs no server so far."""
         is_complete = self.is_complete
         self._take()
-        self._is_begun = not is_complete
+        self.is_begun = not is_complete
         self._client.reply(b"".join(replies) + (self._lease.ready if is_complete else b""))
 
     def _answer_in_failed(self, long: Operation | None) -> bool:
@@ -432,7 +420,7 @@ class Batch:
         else:
             self._client.reply(b"".join(replies))
             del self.operations[:count]
-            self._is_begun = True
+            self.is_begun = True
             return False
         return True
 
@@ -450,7 +438,7 @@ class Batch:
         """The operations, which are then the caller's."""
         operations, self.operations = self.operations, []
         self._size = 0
-        self._is_begun = self.names.has_answered = False
+        self.is_begun = self.names.has_answered = False
         return operations
 
     def fail(self, error: RouterError) -> None:
@@ -477,6 +465,8 @@ class Batch:
         self.run(server, operations)
         if is_kept:
             server.queue[-1].request = operations
+        if self._is_preparing:
+            self.go_on()  # perhaps all of it was ours to make up
 
     def run(self, server: ServerConnection, operations: list[Operation]) -> None:
         """Send operations, as far as they need not wait for what is asked ahead of one."""
@@ -521,9 +511,13 @@ class Batch:
         return True
 
     def go_on(self) -> None:
-        """Send what is held, if it is known by now what the server tells."""
+        """What the server has of the batch is answered: send what is held, or let it go."""
         server = self._lease.server
-        if not self.held or server is None:
+        if server is None:
+            return
+        if not self.held:
+            if self._is_preparing:
+                self._let_go(server)
             return
         script, segment = self.script, self.script.begin(server)
         if not (segment.failed or segment.is_answered(server.queue)):
@@ -555,10 +549,15 @@ class Batch:
             operation.error = error
             self._routing.router.tallies.refuse(error)
         elif left:
-            self._is_begun = True
             self.operations.append(operation)
             self._size += len(operation.data)
         return left
+
+    def _let_go(self, server: ServerConnection) -> None:
+        """Leave the server, which has only prepared, if nothing has gone wrong there."""
+        segment = self.script.segment
+        if segment is not None and not segment.failed and segment.is_answered(server.queue):
+            self.leave(server)
 
     def leave(self, server: ServerConnection) -> bool | None:
         """Go from the server in the middle of a batch, if that has only prepared so far.
@@ -578,6 +577,7 @@ class Batch:
         server.send(messages.SYNC)
         script.reset()
         self._lease.abandon(server, cancel=False)
+        self.is_begun, self._is_preparing = True, False
         return True
 
     def refuse(self, error: RouterError, *, ends: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousShard, ForEveryShard
+from ..errors import AmbiguousShard, ForEveryShard, RoutingError
 from ..protocol import codes
 from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..routing.router import QueryRouter
     from ..routing.state import RoutingState
     from ..routing.types import Analysis, Route
+    from .lease import Lease
     from .operation import Operation
+    from .whole_batch import WholeBatch
 
 
 def batch_route(
@@ -87,6 +89,49 @@ def _route_of_prepared(
         return router.route_analysis(prepared, state)
     except ForEveryShard:
         return router.route_unknown(state)
+
+
+def whole_batch_route(
+    router: QueryRouter, state: RoutingState, found: WholeBatch
+) -> Route | None:
+    """Find the place for a batch that binds one statement; None if that needs a closer look."""
+    if router.is_static:
+        if state.is_default:
+            return router.static_route
+        return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
+    if state.choice is ServerRole.AUTO and not router.options.parser_enabled:
+        return None  # Parse has not looked at the text
+    analysis = found.statement.analysis
+    if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
+        return None
+    values = found.data[found.name_end + 1 : found.rest]
+    counted = router.too_complex
+    try:
+        keys = bound_values(router, state, found.statement, analysis, values, is_whole=True)
+        return router.route_analysis(analysis, state, keys)
+    except RoutingError:
+        router.too_complex = counted  # it is counted where it is refused
+        return None
+
+
+def only_prepares(lease: Lease, operations: Sequence[Operation]) -> bool:
+    """Whether what comes behind these, in the same batch, may run on another server.
+
+    Drivers prepare and describe a statement before they bind values to it. Until then only its
+    text says something of its place.
+    """
+    if lease.is_kept_for_good or lease.pool.router.is_static:
+        return False
+    return operations[-1].kind != codes.SYNC and all(
+        operation.kind == codes.FLUSH
+        or (
+            operation.kind in b"PDC"
+            and operation.statement is not None
+            and operation.answered is None
+            and operation.error is None
+        )
+        for operation in operations
+    )
 
 
 def _is_control(operation: Operation) -> bool:

@@ -547,7 +547,7 @@ class Session(SharingClient):
         self._leave_if_idle()
 
     def _leave_if_idle(self) -> None:
-        if self.lease.is_free and not self.resend.waiting:
+        if self.lease.is_free and not (self.resend.waiting or self.batch.is_begun):
             self.end_with(ShuttingDown())
 
     def transaction(self, now: float) -> tuple[float, str]:
