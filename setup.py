@@ -35,6 +35,7 @@ MODULES = [
     "router/routing/tokens.py",
     "router/routing/lists.py",
     "router/routing/fingerprint.py",
+    "router/routing/tags.py",
     "router/routing/literals.py",
     "router/routing/arrays.py",
     "router/routing/firstwords.py",
@@ -95,6 +96,7 @@ MODULES = [
     "router/pool/calls.py",
     "router/pool/answer.py",
     "router/pool/leftovers.py",
+    "router/pool/states.py",
     "router/pool/server.py",
     "router/pool/inquiry.py",
     "router/pool/address_pool.py",
@@ -141,6 +143,7 @@ MODULES = [
     "router/session/simple.py",
     "router/session/resend.py",
     "router/session/shared.py",
+    "router/session/slow.py",
     "router/session/session.py",
 ]
 

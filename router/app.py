@@ -31,6 +31,7 @@ from .pool.registry import PoolRegistry
 from .printable import printable
 from .protocol import backend
 from .reasons import reason
+from .records import fields
 from .session.clients import Clients
 from .session.limits import limit_snapshots
 from .session.login import AdminHandler, Login
@@ -261,7 +262,9 @@ class Router:
             log.info("general.%s", printable(change))
         for plan in plans:
             if plan.action is not Action.KEEP:
-                log.info("[%s] pool is %s", printable(plan.name), printable(plan.line))
+                more = fields(database=plan.key[0], user=plan.key[1], action=plan.action.value)
+                name, line = printable(plan.name), printable(plan.line)
+                log.info("[%s] pool is %s", name, line, extra=more)
         counts = Counter(plan.action for plan in plans)
         told = ", ".join(f"{counts[action]} {action.value}" for action in Action)
         log.info("configuration reloaded from %s; pools: %s", self._config_path, told)

@@ -44,6 +44,15 @@ def _message(record: logging.LogRecord) -> str:
     return printable(record.getMessage(), _MESSAGE_LIMIT)
 
 
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    """What the record says of itself besides its message, as `records.fields` has made it."""
+    known: dict[str, object] = getattr(record, "fields", {})
+    return {
+        name: printable(value, _MESSAGE_LIMIT) if isinstance(value, str) else value
+        for name, value in known.items()
+    }
+
+
 class _Formatter(logging.Formatter):
     """What both formats have in common."""
 
@@ -80,13 +89,15 @@ class JsonFormatter(_Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's time, level, target and message, and the exception if there is one."""
-        entry = {
+        """The record's time, level, target, message and fields, and the exception if any."""
+        entry: dict[str, object] = {
             "timestamp": _timestamp(record),
             "level": record.levelname,
             "target": record.name,
             "message": _message(record),
         }
+        for name, value in _fields(record).items():
+            entry.setdefault(name, value)
         if record.exc_info:
             entry["exception"] = "\n".join(self.trace(record))
         return json.dumps(entry, ensure_ascii=False)

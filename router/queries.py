@@ -25,9 +25,11 @@ from .errors import ClientProtocolError
 from .histograms import Histogram, place_of
 from .protocol.binds import bind_ends
 from .protocol.framing import HEADER_SIZE
+from .protocol.prepared import StatementCounts
 from .routing.cache import Generations
 from .routing.fingerprint import UnknownLexeme, short_fingerprint_of
 from .routing.limits import TooComplex
+from .routing.tags import without_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -363,7 +365,7 @@ class Table:
 class Place:
     """Where the statements of one server are counted, whatever its role is just then."""
 
-    __slots__ = ("_database", "_queries", "_shard", "_table", "_user")
+    __slots__ = ("_database", "_queries", "_shard", "_table", "_user", "closed")
 
     def __init__(self, queries: Queries, database: str, user: str, shard: int) -> None:
         self._queries: Final = queries
@@ -371,6 +373,8 @@ class Place:
         self._user: Final = user
         self._shard: Final = shard
         self._table: Table | None = None
+        # Of prepared statements, by connections that are no more.
+        self.closed: Final = StatementCounts()
 
     def note(self, segment: Segment, served: float, now: float, *, is_primary: bool) -> None:
         """The server has answered a segment, after so many seconds, in that role."""
@@ -470,6 +474,9 @@ class Queries:
             return found
         if len(text) > _LONGEST_TEXT:
             return UNREAD
+        bare = without_tags(text)
+        if bare is not text:
+            return self.shape(bare)
         try:
             fingerprint, literals = short_fingerprint_of(text)
         except UnknownLexeme:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .hosts import HostSnapshot, PatroniSnapshot
     from .multiplexing import MultiplexingSnapshot
     from .protocol.features import FeatureSnapshot
+    from .protocol.prepared import PreparedSnapshot
     from .queries import Place
     from .two_phase import TwoPhaseSnapshot
 
@@ -36,8 +37,7 @@ class Counters:
         received, sent: from and to the server.
         wait_time: that clients spent waiting for a connection.
         errors: failed checkouts and failed connections.
-        place: where its statements are counted.
-        ledger: where the errors are noted that it answers with.
+        place, ledger: where its statements are counted, and the errors that it answers with.
     """
 
     __slots__ = (*_COUNTED, "average", "ledger", "place", "_before")
@@ -141,8 +141,7 @@ class LimitSnapshot:
     Attributes:
         key: the setting.
         name: whom or what it limits; "" for the router as a whole.
-        value: 0 is no limit.
-        used: of that, now.
+        value, used: 0 is no limit; how much of it there is now.
         waiting: pools, or clients, that wait for some of it.
         refused: clients that were turned away because of it.
         evictions: connections that were closed to make room for others.
@@ -470,8 +469,7 @@ class TransactionSnapshot:
     Attributes:
         address: of the server.
         state: as PostgreSQL calls it; `state_us` ago it became so.
-        xact_us: for how long it has been open.
-        statements: that have been answered in it.
+        xact_us, statements: for how long it has been open; what has been answered in it.
         identifier, kind, query: the form of the statement that it runs, or of the last one.
         writes: it has surely written.
         snapshot: what it has one for: a statement, the transaction, or nothing known: "".
@@ -521,8 +519,7 @@ class HistogramSnapshot:
     """A histogram of times.
 
     Attributes:
-        name: of what.
-        labels: whose.
+        name, labels: of what, and whose.
         counts: of each bucket, see `histograms`.
         total: all times together, in seconds.
     """
@@ -574,6 +571,9 @@ class View(Protocol):
 
     def timeouts(self) -> list[TimeoutSnapshot]:
         """How often which time limit has ended something."""
+
+    def prepared(self) -> list[PreparedSnapshot]:
+        """What servers have of prepared statements, pool by pool."""
 
     def features(self) -> list[FeatureSnapshot]:
         """SHOW SESSION_FEATURES."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LAYERS = (
     "compiling",
     "printable",
+    "records",
     "reasons",
     "errors",
     "escapes",
@@ -188,6 +189,8 @@ SESSION = (
     "whole_batch",
     "batch_route",
     "provisions",
+    "whole_batch",
+    "slow",
     "script",
     "batch",
     "resend",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import os
@@ -19,6 +20,8 @@ from router.errors import ConfigError, ServerRefused
 from router.logs import JsonFormatter, TextFormatter
 from router.logwriter import LogWriter
 from router.printable import LIMIT, printable
+from router.records import fields
+from tests.support.builds import PACKAGE
 from tests.support.router import PATIENCE
 
 if TYPE_CHECKING:
@@ -281,3 +284,67 @@ def test_the_log_looks_as_it_was_asked_for(style: str, color: str, end: str) -> 
     [line] = ended.stdout.splitlines()
     assert line.endswith(end)
     assert ("\x1b" in line) is ("\x1b" in end)
+
+
+# --- fields
+
+
+def with_fields(words: str, /, **values: object) -> logging.LogRecord:
+    """A record that has been logged with these fields."""
+    found = record(words)
+    found.__dict__.update(fields(**values))
+    return found
+
+
+def test_fields_are_members_of_the_object_and_nothing_in_the_text() -> None:
+    told = with_fields("gone", database="app", client_id="0x0000BEEF", duration_ms=1.5, tls="")
+    entry = json.loads(JsonFormatter().format(told))
+    assert entry["message"] == "gone"
+    assert (entry["database"], entry["client_id"], entry["duration_ms"]) == (
+        "app",
+        "0x0000BEEF",
+        1.5,
+    )
+    assert "tls" not in entry
+    line = TextFormatter(color=False, places=False).format(told)
+    assert line.endswith("WARNING router.x: gone")
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_what_a_field_says_is_made_printable(value: str) -> None:
+    line = JsonFormatter().format(with_fields("x", user=value))
+    assert line.isprintable()
+    assert json.loads(line)["user"] == printable(value)
+
+
+def test_a_field_is_no_part_of_what_every_record_has() -> None:
+    entry = json.loads(JsonFormatter().format(with_fields("x", message="forged", level="no")))
+    assert (entry["message"], entry["level"]) == ("x", "WARNING")
+
+
+# How lines begin that are about a client, a connection, a pool or an administrator.
+ABOUT = ("client %s", "%r", "[%s/%s]")
+
+
+def log_calls() -> Iterator[tuple[str, ast.Call]]:
+    """All calls of a logger, and where they are."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if ast.unparse(node.func.value) in ("log", "self._log"):
+                yield f"{path.relative_to(PACKAGE)}:{node.lineno}", node
+
+
+def test_a_line_about_a_client_or_a_connection_says_so_in_fields() -> None:
+    found = list(log_calls())
+    assert len(found) > 80
+    bare = []
+    for place, call in found:
+        texts = [ast.unparse(argument).strip("'\"f") for argument in call.args[:2]]
+        is_about = any(text.startswith(ABOUT) or text == "text" for text in texts)
+        if place.startswith(("pool/hub.py", "pool/line.py")):
+            continue  # they serve all clients of a pool, which they name
+        if is_about and not any(keyword.arg == "extra" for keyword in call.keywords):
+            bare.append(place)
+    assert bare == []

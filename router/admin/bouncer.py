@@ -49,6 +49,10 @@ _COUNTS: Final = (
 )
 # Short forms in the names of the averages.
 _SHORT: Final = {"received": "recv"}
+# What they are called in STATS_TOTALS and STATS_AVERAGES, and in TOTALS. PgBouncer's manual has
+# it otherwise; its exporter for Prometheus counts on these.
+_BARE: Final = {"received": "bytes_received", "sent": "bytes_sent"}
+_SIDES: Final = {"received": "client_bytes", "sent": "server_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,18 @@ def _average(name: str) -> Column[Stats]:
     return numeric(f"avg_{_SHORT.get(name, name)}", lambda stats: stats.averages.get(name))
 
 
+def _bare_total(name: str) -> Column[Stats]:
+    return numeric(_BARE.get(name, name), lambda stats: stats.totals.get(name))
+
+
+def _bare_average(name: str) -> Column[Stats]:
+    return numeric(_BARE.get(name, name), lambda stats: stats.averages.get(name))
+
+
 _DATABASE: Final[Column[Stats]] = text("database", lambda stats: stats.database)
-STATS_TOTALS: Final = (_DATABASE, *map(_total, _COUNTS))
-STATS_AVERAGES: Final = (_DATABASE, *map(_average, _COUNTS))
-STATS: Final = (*STATS_TOTALS, *STATS_AVERAGES[1:])
+STATS: Final = (_DATABASE, *map(_total, _COUNTS), *map(_average, _COUNTS))
+STATS_TOTALS: Final = (_DATABASE, *map(_bare_total, _COUNTS))
+STATS_AVERAGES: Final = (_DATABASE, *map(_bare_average, _COUNTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +157,9 @@ def totals(view: View) -> list[Figure]:
     """The figures of all databases together."""
     found = _stats("", view.addresses())
     return [
-        *(Figure(f"total_{name}", found.totals.get(name)) for name in _COUNTS),
-        *(
-            Figure(f"avg_{_SHORT.get(name, name)}", found.averages.get(name))
-            for name in _COUNTS
-        ),
+        Figure(f"{kind}_{_SIDES.get(name, name)}", values.get(name))
+        for kind, values in (("total", found.totals), ("avg", found.averages))
+        for name in _COUNTS
     ]
 
 

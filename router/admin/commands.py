@@ -13,6 +13,7 @@ from ..errors import ClientError, ConfigError
 from ..pool.control import Selection
 from ..printable import printable
 from ..protocol import messages
+from ..records import fields
 from . import activity, assignments, bans, bouncer, plans, show
 from .courtesies import courtesy
 from .replies import Command, Form, Order, Reply, Run, nothing
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..multiplexing import MultiplexingSnapshot
     from ..pool.health import ServerHealth
     from ..protocol.features import FeatureSnapshot
+    from ..protocol.prepared import PreparedSnapshot
     from ..stats import (
         AddressSnapshot,
         BanSnapshot,
@@ -152,7 +154,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
-        "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES",
+        "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -225,6 +227,11 @@ def _show_bans(console: Console, _arguments: Words) -> list[BanSnapshot]:
 @table("SHOW LIMITS", show.LIMITS)
 def _limits(console: Console, _arguments: Words) -> list[LimitSnapshot]:
     return console.view.limits()
+
+
+@table("SHOW PREPARED_STATEMENTS", show.PREPARED)
+def _prepared(console: Console, _arguments: Words) -> list[PreparedSnapshot]:
+    return console.view.prepared()
 
 
 @table("SHOW SESSION_FEATURES", show.SESSION_FEATURES)
@@ -382,11 +389,12 @@ def _set(_console: Console, arguments: Words) -> Reply:
 
 @command("RELOAD")
 def _reload(console: Console, _arguments: Words) -> Reply:
-    log.info("%s: RELOAD", console.who)
+    console.note("RELOAD")
     try:
         console.actions.reload()
     except ConfigError as error:
-        log.error("reload failed, the old configuration stays: %s", error.line)
+        more = fields(user=console.user, client=console.peer, sqlstate=error.sqlstate)
+        log.error("reload failed, the old configuration stays: %s", error.line, extra=more)
         raise
     return Reply([])
 
@@ -403,7 +411,7 @@ def _is_shutdown(arguments: Words) -> bool:
 @table("SHUTDOWN", show.SHUTDOWN, _is_shutdown)
 def _shutdown(console: Console, arguments: Words) -> list[bool]:
     wait_for = keyword(arguments[0]) if arguments else ""
-    log.info("%s: SHUTDOWN %s", console.who, wait_for)
+    console.note("SHUTDOWN", "%s", wait_for)
     console.actions.shutdown(wait_for)
     return [True]
 
@@ -415,7 +423,9 @@ def _shutdown(console: Console, arguments: Words) -> list[bool]:
 def _ban(console: Console, arguments: Words) -> Reply:
     server, seconds = bans.server(arguments), bans.duration(arguments)
     news = console.actions.verbs.ban(server, seconds)
-    log.info("%s: BAN of %s for %g s", console.who, printable(server), seconds)
+    console.note(
+        "BAN", "of %s for %g s", printable(server), seconds, server=server, seconds=seconds
+    )
     told = b"" if news else _told("it was banned already; the ban counts from now on")
     return Reply(show.rows(bans.ADDRESSES, _bans_of(console, news)), told)
 
@@ -425,7 +435,7 @@ def _unban(console: Console, arguments: Words) -> Reply:
     server, verbs = bans.server(arguments), console.actions.verbs
     found = _bans_of(console, verbs.banned(server))
     verbs.unban(server)
-    log.info("%s: UNBAN of %s", console.who, printable(server))
+    console.note("UNBAN", "of %s", printable(server), server=server)
     told = b"" if found else _told("it was not banned")
     return Reply(show.rows(bans.ADDRESSES, found), told)
 
@@ -477,7 +487,7 @@ def _is_named_server(arguments: Words) -> bool:
 
 def _pause_server(console: Console, server: str) -> Reply:
     servers = console.actions.verbs.pause_server(server)
-    log.info("%s: PAUSE of the server %s", console.who, printable(server))
+    console.note("PAUSE", "of the server %s", printable(server), server=server)
     told = _told(f"paused now: {printable(named(servers))}")
     return Reply([], told, lambda: all(health.is_drained for health in servers))
 
@@ -488,7 +498,7 @@ def _pause(console: Console, arguments: Words) -> Reply:
         return _pause_server(console, bans.server(arguments[1:]))
     control, selection = console.actions.verbs.control, _selection(arguments)
     pools = listed(control.pause(selection))
-    log.info("%s: PAUSE of %s", console.who, pools)
+    console.note("PAUSE", "of %s", pools)
     return Reply([], _told(f"paused now: {pools}"), lambda: control.is_drained(selection))
 
 
@@ -503,14 +513,14 @@ def _resume(console: Console, arguments: Words) -> Reply:
         servers = verbs.resume_servers() if selection.is_all else []
         if servers:
             resumed = f"{resumed}; servers: {named(servers)}"
-    log.info("%s: RESUME of %s", console.who, printable(resumed))
+    console.note("RESUME", "of %s", printable(resumed))
     return Reply([], _told(f"resumed now: {printable(resumed)}"))
 
 
 @command("RECONNECT", _is_selection, usage="RECONNECT [database [, user]]")
 def _reconnect(console: Console, arguments: Words) -> Reply:
     pools = listed(console.actions.verbs.control.reconnect(_selection(arguments)))
-    log.info("%s: RECONNECT of %s", console.who, pools)
+    console.note("RECONNECT", "of %s", pools)
     return Reply([], _told(f"connections are replaced: {pools}"))
 
 
@@ -525,8 +535,12 @@ def _wait_close(console: Console, arguments: Words) -> Reply:
 def _kill(console: Console, arguments: Words) -> Reply:
     selection = _selection(arguments)
     clients, servers = console.actions.verbs.kill(selection)
-    log.warning(
-        "%s: KILL ended %d clients, %d connections to servers", console.who, clients, servers
+    console.note(
+        "KILL",
+        "ended %d clients, %d connections to servers",
+        clients,
+        servers,
+        level=logging.WARNING,
     )
     return Reply([], _told(f"ended: {clients} clients, {servers} connections to servers"))
 
@@ -549,7 +563,8 @@ def _kill_client(console: Console, arguments: Words) -> Reply:
     number = _client_id(arguments)
     assert number is not None
     console.actions.verbs.kill_client(number)
-    log.warning("%s: KILL_CLIENT 0x%08X", console.who, number)
+    client_id = f"0x{number:08X}"
+    console.note("KILL_CLIENT", client_id, client_id=client_id, level=logging.WARNING)
     return Reply([])
 
 
@@ -557,7 +572,7 @@ def _kill_client(console: Console, arguments: Words) -> Reply:
 def _disable(console: Console, arguments: Words) -> Reply:
     database = name(arguments[0]) or ""
     is_news = console.actions.verbs.control.disable(database)
-    log.info("%s: DISABLE of %s", console.who, database)
+    console.note("DISABLE", "of %s", database, database=database)
     return Reply([], b"" if is_news else _told(f"database {database} is disabled already"))
 
 
@@ -565,7 +580,7 @@ def _disable(console: Console, arguments: Words) -> Reply:
 def _enable(console: Console, arguments: Words) -> Reply:
     database = name(arguments[0]) or ""
     is_news = console.actions.verbs.control.enable(database)
-    log.info("%s: ENABLE of %s", console.who, database)
+    console.note("ENABLE", "of %s", database, database=database)
     return Reply([], b"" if is_news else _told(f"database {database} is not disabled"))
 
 
@@ -576,5 +591,5 @@ def _is_stats(arguments: Words) -> bool:
 @command("RESET", _is_stats)
 def _reset(console: Console, _arguments: Words) -> Reply:
     console.actions.verbs.reset_stats()
-    log.info("%s: RESET STATS", console.who)
+    console.note("RESET STATS")
     return Reply([])

@@ -85,6 +85,7 @@ class AdminSession:
         self._state: Final = State()
         self._console: Final = Console(
             f"admin {printable(user)} at {peer}",
+            peer,
             user,
             database,
             may_act,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ClientError
 from ..protocol.portals import Answer
+from ..records import fields
 from . import encoding
 from .statements import Words
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 SLICE: Final = 100
 """So many rows are made at a time. One takes up to some 20 microseconds."""
+
+log = logging.getLogger("router.admin")
 
 
 class AdminActions(Protocol):
@@ -71,11 +75,12 @@ class Console:
     """What commands work on.
 
     Attributes:
-        who: asks for them, for the log.
+        who, peer: asks for them, and from where, for the log.
         may_act: may do more than look.
     """
 
     who: str
+    peer: str
     user: str
     database: str
     may_act: bool
@@ -83,6 +88,18 @@ class Console:
     view: View
     actions: AdminActions
     settings: Callable[[], list[ConfigRow]]
+
+    def note(
+        self,
+        command: str,
+        text: str = "",
+        *args: object,
+        level: int = logging.INFO,
+        **more: object,
+    ) -> None:
+        """Log that a command has been carried out, and more of it in words and as fields."""
+        known = fields(user=self.user, client=self.peer, command=command, **more)
+        log.log(level, f"%s: {command} {text}".rstrip(), self.who, *args, extra=known)
 
 
 @dataclass(frozen=True, slots=True)

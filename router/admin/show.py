@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..hosts import PatroniSnapshot
     from ..multiplexing import MultiplexingSnapshot
     from ..protocol.features import FeatureSnapshot
+    from ..protocol.prepared import PreparedSnapshot
     from ..stats import (
         AddressSnapshot,
         ClientSnapshot,
@@ -352,6 +353,18 @@ SESSION_FEATURES: Final[tuple[Column[FeatureSnapshot], ...]] = (
     numeric("pinned", lambda row: row.pinned),
     numeric("longest_pin_us", lambda row: int(row.longest * _SECOND)),
     numeric("refused", lambda row: row.refused),
+)
+
+PREPARED: Final[tuple[Column[PreparedSnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    numeric("statements", lambda row: row.statements),
+    numeric("capacity", lambda row: row.capacity),
+    numeric("prepared", lambda row: row.prepared),
+    numeric("hits", lambda row: row.hits),
+    numeric("misses", lambda row: row.misses),
+    numeric("evictions", lambda row: row.evictions),
+    text("hit_rate", lambda row: row.hit_rate),
 )
 
 TIMEOUTS: Final[tuple[Column[TimeoutSnapshot], ...]] = (

@@ -77,7 +77,9 @@ class Verbs:
     @staticmethod
     def _end(sessions: Iterable[Session]) -> None:
         for session in list(sessions):
-            log.info("client %s: ended by an administrator", session.client.peer)
+            client = session.client
+            more = client.fields(sqlstate="57P01")
+            log.info("client %s: ended by an administrator", client.peer, extra=more)
             calls.expel(session)
 
     def ban(self, server: str, seconds: float) -> list[ServerHealth]:

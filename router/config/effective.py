@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
+from ..protocol.passwords import UserSecret
 from ..routing.types import RouterOptions
 from .declared import declarations
 from .general import General
@@ -46,6 +48,7 @@ class PoolSettings:
         statement_timeout, idle_client_in_transaction_timeout: 0.0 is off.
         client_idle_timeout, query_timeout, transaction_timeout: 0.0 is off.
         max_...: 0 is any number.
+        log_min_duration_statement: below 0.0 is off.
         query_wait_timeout: 0.0 is connect_timeout for each server.
         most_pinned: max_pinned, of one server; in statement mode 0.
         checkout_failure_limit: None is off.
@@ -101,6 +104,8 @@ class PoolSettings:
     most_pinned: int
     server_round_robin: bool
     log_client_parameter_status_changes: bool
+    log_min_duration_statement: float
+    log_statement_text: bool
     tcp_keepalives_idle: int
     tcp_keepalives_count: int
     tcp_keepalives_interval: int
@@ -116,6 +121,18 @@ class PoolSettings:
     table_mutation_cache_ttl: float
     prewarmer: tuple[str, ...]
     routing: RouterOptions
+
+    def secret(self) -> UserSecret:
+        """What the user proves to servers who it is with."""
+        password = self.server_password
+        text = None if password is None else password.get_secret_value()
+        return UserSecret(self.server_username, text)
+
+    @property
+    def log_after(self) -> float:
+        """Statements that take so long or longer are logged; infinity is off."""
+        least = self.log_min_duration_statement
+        return math.inf if least < 0 else least
 
     @property
     def falls_back(self) -> bool:

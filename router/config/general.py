@@ -16,6 +16,7 @@ from .keys import (
     Key,
     Millis,
     Name,
+    OffOrMillis,
     Port,
     PositiveMillis,
     Reload,
@@ -288,6 +289,13 @@ class General(Section):
     ] = False
     log_client_disconnections: Annotated[
         Flag, Key("Log clients that leave at level info.", Reload.AT_ONCE)
+    ] = False
+    log_min_duration_statement: Annotated[
+        OffOrMillis,
+        Key("Log the form of statements that take so long or longer; 0 logs all, -1 none."),
+    ] = -1
+    log_statement_text: Annotated[
+        Flag, Key("Log the text of these, with all the values in it, and not the form.")
     ] = False
 
     query_statistics: Annotated[

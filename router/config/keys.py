@@ -171,3 +171,5 @@ Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 Millis = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.MILLISECONDS]
 PositiveMillis = Annotated[int, Field(strict=True, ge=1, le=LARGEST), Unit.MILLISECONDS]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.SECONDS]
+# As PostgreSQL's: -1 is off, since 0 is a time.
+OffOrMillis = Annotated[int, Field(strict=True, ge=-1, le=LARGEST), Unit.MILLISECONDS]

@@ -30,6 +30,7 @@ from .keys import (
     Millis,
     Name,
     Numbered,
+    OffOrMillis,
     Port,
     PositiveMillis,
     Reload,
@@ -452,6 +453,8 @@ class PoolConfig(Section):
             unset="pool_size - 1",
         ),
     ] = None
+    log_min_duration_statement: Annotated[OffOrMillis | None, _AS_GENERAL] = None
+    log_statement_text: Annotated[Flag | None, _AS_GENERAL] = None
     log_client_parameter_status_changes: Annotated[
         Flag,
         Key("Log changes of the settings that servers report to clients at level info."),

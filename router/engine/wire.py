@@ -33,6 +33,7 @@ class Wire:
 
     Attributes:
         peer: the other side's address, for logs.
+        names: what it says that it is, as fields of the log; nothing as long as it has not.
         ip: the other side's, if it is TCP, else "".
         tls: the TLS state once the handshake is done.
         on_known: called when a client that has been accepted has proven who it is.
@@ -45,6 +46,7 @@ class Wire:
         self._is_sending = False
         self.peer = peer
         self.ip = ""
+        self.names: dict[str, str] = {}
         self.on_known: Callable[[], None] | None = None
         self.tls: TlsState | None = None
 

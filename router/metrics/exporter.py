@@ -18,6 +18,7 @@ from ..histograms import BOUNDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ..protocol.prepared import PreparedSnapshot
     from ..stats import (
         AddressSnapshot,
         ErrorSnapshot,
@@ -214,6 +215,29 @@ HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (
     gauge("health_lag_us", "The same in microseconds.", lambda h: h.lag_us),
 )
 
+PREPARED_FAMILIES: Final[tuple[Family[PreparedSnapshot], ...]] = (
+    counter(
+        "prepared_statements_hits_total",
+        "Uses of statements that the server connection had.",
+        lambda row: row.hits,
+    ),
+    counter(
+        "prepared_statements_misses_total",
+        "Uses of statements that had to be prepared there first.",
+        lambda row: row.misses,
+    ),
+    counter(
+        "prepared_statements_evictions_total",
+        "Statements that had to go to make room.",
+        lambda row: row.evictions,
+    ),
+    gauge(
+        "prepared_statements",
+        "Statements that all server connections have together.",
+        lambda row: row.prepared,
+    ),
+)
+
 LIMIT_FAMILIES: Final[tuple[Family[LimitSnapshot], ...]] = (
     gauge("limits_value", "What may be, 0 for any number.", lambda row: row.value),
     gauge("limits_used", "What there is.", lambda row: row.used),
@@ -263,6 +287,7 @@ class Exporter:
         yield from _metrics(ADDRESS_FAMILIES, self._view.addresses(), _address_labels)
         yield from _metrics(POOL_FAMILIES, self._view.pools(), _pool_labels)
         yield from _metrics(ROUTING_FAMILIES, self._view.routing(), _pool_labels)
+        yield from _metrics(PREPARED_FAMILIES, self._view.prepared(), _pool_labels)
         yield from _metrics(HEALTH_FAMILIES, self._view.health(), _health_labels)
         yield from _metrics(LIMIT_FAMILIES, self._view.limits(), _limit_labels)
         yield from _metrics(TIMEOUT_FAMILIES, self._view.timeouts(), _timeout_labels)
@@ -295,7 +320,7 @@ def _address_labels(address: AddressSnapshot) -> dict[str, str]:
     }
 
 
-def _pool_labels(pool: PoolSnapshot | RoutingSnapshot) -> dict[str, str]:
+def _pool_labels(pool: PoolSnapshot | RoutingSnapshot | PreparedSnapshot) -> dict[str, str]:
     return {"pool": pool.database, "user": pool.user}
 
 

@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, messages
+from ..records import fields
 from ..routing.cache import Generations
 from ..routing.fingerprint import UnknownLexeme, fingerprint_of
 from ..routing.limits import TooComplex
@@ -98,6 +99,7 @@ class Interceptor:
                     pool,
                     user,
                     answer.query,
+                    extra=fields(database=pool, user=user),
                 )
                 continue
             rows = [[_filled(value, pool, user) for value in row] for row in answer.result]

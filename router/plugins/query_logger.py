@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from ..printable import printable
+from ..records import fields
 
 log = logging.getLogger("router.query")
 
@@ -43,10 +44,11 @@ class QueryLogger:
 
     def __init__(self, pool: str, user: str) -> None:
         self._head: Final = f"[pool: {pool}][user: {user}]"
+        self._fields: Final = fields(database=pool, user=user)
 
     def note(self, sql: bytes) -> None:
         """Log a text, or the beginning of one that is too long to hold."""
-        log.info("%s %s", self._head, readable(sql))
+        log.info("%s %s", self._head, readable(sql), extra=self._fields)
 
 
 def readable(sql: bytes) -> str:

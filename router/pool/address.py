@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..records import fields
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -46,6 +48,17 @@ class Address:
     def where(self) -> str:
         """Host and port, as they are written in one word."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def fields(self, user: str, **more: object) -> dict[str, object]:
+        """What it is to the pool of a user, and `more`, for the `extra` of a log call."""
+        return fields(
+            database=self.pool,
+            user=user,
+            server=self.where,
+            shard=self.shard,
+            role=self.role,
+            **more,
+        )
 
     @property
     def label(self) -> str:

@@ -27,7 +27,7 @@ from .health import Ban, ServerHealth
 from .quotas import Quotas, Shares
 from .reserve import Reserve
 from .retry import Retry
-from .server import ServerConnection, ServerState
+from .states import ServerState
 from .stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .catalogue import Catalogue
     from .contracts import Connector, Waiter
     from .holders import Holders
+    from .server import ServerConnection
     from .sharing import Sharing
 
 log = logging.getLogger("router.pool")
@@ -67,8 +68,7 @@ class AddressPool:
         tested: being cleaned before the next client may have them.
         waiters: clients that wait, the first first.
         oversized: pool_size has been lowered, there may be too many.
-        is_primary: what the server is now.
-        has_role: whether that is known, and the server can be used.
+        is_primary, has_role: what it is now; whether that is known, and it can be used.
         lags: as a replica, it is further behind than it may be.
         is_open: whether connections may be opened.
         health: of its server, shared with the pools of other users.

@@ -22,6 +22,7 @@ from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, quote_literal
+from ..records import fields
 from ..routing.bodies import Body
 from ..routing.derived import KINDS, Relation
 from ..routing.learned import Bodies
@@ -397,6 +398,7 @@ class Catalogue:
                 self._database,
                 shard,
                 printable(why),
+                extra=fields(database=self._database, shard=shard),
             )
         self._answered(address)
         self._told[shard] = None

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, marks
-from .server import ServerState
+from .states import ServerState
 
 if TYPE_CHECKING:
     from .address_pool import AddressPool
@@ -67,7 +67,8 @@ def hurry(pool: AddressPool, server: ServerConnection, now: float) -> None:
     """See that the clean-up of a connection comes to an end."""
     lasted = now - server.used_at
     if lasted > _TIMEOUT:
-        log.warning("%r: the clean-up took too long, closing it", server)
+        more = server.fields()
+        log.warning("%r: the clean-up took too long, closing it", server, extra=more)
         server.close()
     elif (
         lasted > _CANCEL_AGAIN

@@ -232,7 +232,9 @@ async def _log_in(
                 )
         elif kind == codes.NOTICE_RESPONSE:
             fields = messages.parse_error_fields(body)
-            log.info("%s says: %s", pool.address.label, printable(fields.get("M", "")))
+            said, code = printable(fields.get("M", "")), printable(fields.get("C", ""), 5)
+            more = pool.address.fields(pool.settings.user, sqlstate=code)
+            log.info("%s says: %s", pool.address.label, said, extra=more)
         elif kind == codes.ERROR_RESPONSE:
             raise _refusal(pool, body)
         elif kind == codes.READY_FOR_QUERY:
@@ -334,7 +336,10 @@ async def deliver_cancel(pool: AddressPool, pid: int, secret: bytes, ip: str) ->
             )
         except OSError as error:
             log.warning(
-                "cannot send a cancel request to %s: %s", pool.address.label, reason(error)
+                "cannot send a cancel request to %s: %s",
+                pool.address.label,
+                reason(error),
+                extra=pool.address.fields(pool.settings.user),
             )
             return
         try:

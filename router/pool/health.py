@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..errors import ServerLost, ServerTimeout
+from ..records import fields
 from .addresses import Addresses
 from .instances import Instances
 from .lag import Positions
@@ -109,6 +110,7 @@ class ServerHealth:
         self._engine: Final = engine
         self.host: Final = host
         self.port: Final = port
+        self._log: Final = logging.LoggerAdapter(log, fields(server=self.name))
         self._become(Condition.UP)
         self.since = engine.now
         self.error: RouterError | None = None
@@ -250,7 +252,7 @@ class ServerHealth:
         self._recover()
         if _role(had) != _role(facts):
             if facts is not None and self.is_auto:
-                log.info("%s is a %s", self.name, facts.role)
+                self._log.info("%s is a %s", self.name, facts.role)
             if was_up:
                 self._changed()
         for part in list(self.parts):
@@ -288,7 +290,7 @@ class ServerHealth:
         self.addresses.failed(ip)
         if ip not in self.addresses.reported:
             self.addresses.reported.add(ip)
-            log.warning("%s is not used at %s: %s", self.name, ip, error.line)
+            self._log.warning("%s is not used at %s: %s", self.name, ip, error.line)
         before, self.addresses.heard[ip] = self.addresses.heard.get(ip), heard
         now = self.heard_at(ip)
         if not now or not isinstance(error, ServerTimeout):
@@ -306,7 +308,7 @@ class ServerHealth:
         """One of its host's addresses has passed a check."""
         if ip in self.addresses.reported:
             self.addresses.reported.discard(ip)
-            log.info("%s is used at %s again", self.name, ip)
+            self._log.info("%s is used at %s again", self.name, ip)
 
     def heard_at(self, ip: str) -> Heard:
         """How many bytes have come on each connection to an address."""
@@ -331,7 +333,7 @@ class ServerHealth:
         """Leave the server out for so long, which may be math.inf, or until `unban`."""
         now = self._engine.now
         self.admin_ban = Ban(reason, now, now + seconds, is_firm=True)
-        log.info("%s is banned by an administrator for %g s", self.name, seconds)
+        self._log.info("%s is banned by an administrator for %g s", self.name, seconds)
         self._changed()
 
     def unban(self) -> bool:
@@ -347,7 +349,7 @@ class ServerHealth:
         if self.is_paused:
             return False
         self.is_paused = True
-        log.info("%s is paused by an administrator", self.name)
+        self._log.info("%s is paused by an administrator", self.name)
         self._changed()
         return True
 
@@ -356,7 +358,7 @@ class ServerHealth:
         if not self.is_paused:
             return False
         self.is_paused = False
-        log.info("%s is not paused any more", self.name)
+        self._log.info("%s is not paused any more", self.name)
         self._changed()
         return True
 
@@ -368,7 +370,7 @@ class ServerHealth:
     def lift(self, why: str) -> None:
         """End the ban of a server that is well, and use it at once."""
         if self.ban is not None and self.is_up:
-            log.info("%s is not left out any more: %s", self.name, why)
+            self._log.info("%s is not left out any more: %s", self.name, why)
             self.ban = None
             self._changed()
 
@@ -421,14 +423,15 @@ class ServerHealth:
             return
         if was is Condition.UP:
             self.since = now
-        log.warning("%s is %s: %s", self.name, condition.value, error.line)
+        more = fields(server=self.name, sqlstate=error.sqlstate)
+        log.warning("%s is %s: %s", self.name, condition.value, error.line, extra=more)
         if (
             self.ban is not None
             and self.ban.is_firm
             and was is Condition.UP
             and self.has_replica
         ):
-            log.warning(
+            self._log.warning(
                 "%s has failed again: as a replica it is left out for %g s",
                 self.name,
                 self.ban.until - now,
@@ -457,7 +460,7 @@ class ServerHealth:
         if self.ban is not None and (not self.ban.is_firm or self.ban.until <= now):
             self.ban = None
         if was is not Condition.UP:
-            log.info(
+            self._log.info(
                 "%s is up again, after %.0f s and %d failed attempts%s",
                 self.name,
                 now - self.since,

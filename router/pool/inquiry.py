@@ -52,7 +52,8 @@ def ask_leftovers(
         server.end_own()
         if error is not None or not is_whole:
             said = "it is too long" if error is None else printable(error.get("M", ""))
-            log.warning("%r: what its client has left is not known: %s", server, said)
+            text = "%r: what its client has left is not known: %s"
+            log.warning(text, server, said, extra=server.fields())
             take(None)
             return
         login = server.baseline.get("session_authorization")

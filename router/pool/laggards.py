@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..records import fields
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,6 +36,7 @@ def measure(parts: Sequence[AddressPool], told: AddressPool, now: float) -> bool
         health.name,
         verdict,
         health.lag or "nobody knows",
+        extra=fields(database=settings.pool, user=settings.user, server=health.name),
     )
     return True
 

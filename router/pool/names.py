@@ -18,7 +18,8 @@ import trio
 
 from ..printable import printable
 from ..reasons import reason
-from .server import ServerState
+from ..records import fields
+from .states import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +44,8 @@ async def look_up(host: str) -> frozenset[str] | None:
         found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
-        log.warning("%s cannot be looked up: %s", printable(host), why)
+        name = printable(host)
+        log.warning("%s cannot be looked up: %s", name, why, extra=fields(host=name))
         return None
     return frozenset(str(address[0]) for *_, address in found) or None
 
@@ -95,6 +97,7 @@ def _end_old(healths: Healths, host: str, addresses: frozenset[str]) -> None:
             printable(host),
             ", ".join(sorted(addresses)),
             count,
+            extra=fields(host=printable(host)),
         )
 
 

@@ -10,7 +10,8 @@ from ..protocol.framing import HEADER
 from ..protocol.segments import Segment
 from ..routing.types import Role
 from .contracts import PoolClient
-from .server import ServerConnection, ServerState
+from .server import ServerConnection
+from .states import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable

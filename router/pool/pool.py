@@ -13,7 +13,6 @@ from ..config.values import PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.features import Features
-from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..queries import Place
 from ..routing.types import Analysis, Role
@@ -26,7 +25,7 @@ from .discovery import Site, address_of, site_of
 from .health import Healths
 from .quotas import Quotas
 from .replay import CatchUp
-from .server import ServerState
+from .states import ServerState
 from .throttle import Throttle
 from .two_phase import TwoPhase
 
@@ -57,7 +56,8 @@ class Pool:
         parameters: what its servers report at login, for clients that log in.
         is_session_mode, is_statement_mode, deferring: of its settings, quick to ask.
         follows_state: what a client leaves behind follows it, or keeps it where it is.
-        unserved: holds back lines about clients that get no server.
+        unserved, slow: hold back lines about clients without a server, and slow statements.
+        log_after: the latter take so long, in seconds.
         paused: clients have to wait until it is resumed.
         turned_away: clients that found max_waiting_clients before them.
         retired: replaced or gone; clients look for their pool again.
@@ -92,7 +92,7 @@ class Pool:
         self.user: Final = user
         self._take_settings(settings)
         self.router: Final = router
-        secret = _secret_of(settings)
+        secret = settings.secret()
 
         def new_part(address: Address) -> AddressPool:
             health = healths.of(address)
@@ -110,6 +110,7 @@ class Pool:
             AddressPool, engine, secret=secret, connector=connector
         )
         self.unserved: Final = Throttle()
+        self.slow: Final = Throttle(10)  # lines a second
         self.parameters: dict[str, str] = {}
         self.paused = self.retired = False
         self.turned_away = self.retried_reads = self.prepared_anew = 0
@@ -118,7 +119,7 @@ class Pool:
         self.inspector: Inspector | None = None
         self.two_phase: Final = TwoPhase(self)
         self.statements: Final[StatementRegistry[Analysis | None]] = StatementRegistry(
-            settings.prepared_statements_cache_size, self._analyse
+            settings.prepared_statements_cache_size, self._analyse, router.bare
         )
         self._routes: Final = Routes()
         self._catch_ups: Final[dict[int, CatchUp]] = {}
@@ -150,6 +151,7 @@ class Pool:
             and not self.is_session_mode
         )
         self.deferring = settings.deferring
+        self.log_after = settings.log_after
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
@@ -421,7 +423,9 @@ class Pool:
         if not refusals.is_of_server(error) and error.line not in address_pool.complaints:
             # Once: it may be so for days, and is tried again all the time.
             address_pool.complaints.add(error.line)
-            log.warning("[%s/%s] no connection: %s", self.database, self.user, error.line)
+            more = address_pool.address.fields(self.user, sqlstate=error.sqlstate)
+            names = (self.database, self.user)
+            log.warning("[%s/%s] no connection: %s", *names, error.line, extra=more)
 
     def _reached(self, address_pool: AddressPool, server: ServerConnection) -> None:
         if address_pool.is_primary or not self.parameters:
@@ -588,9 +592,3 @@ class Pool:
         self.ask_servers()
         if self.router.refuses:
             self.two_phase.maintain(now)
-
-
-def _secret_of(settings: PoolSettings) -> UserSecret:
-    password = settings.server_password
-    text = None if password is None else password.get_secret_value()
-    return UserSecret(settings.server_username, text)

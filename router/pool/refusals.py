@@ -77,6 +77,7 @@ def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
             settings.user,
             pool.address.label,
             found.text,
+            extra=pool.address.fields(settings.user, sqlstate=PoolTimeout.default_sqlstate),
         )
     return PoolTimeout(
         f"{head}one of {settings.pool_size} connections to {pool.address.label}",

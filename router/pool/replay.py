@@ -25,7 +25,7 @@ from ..routing.positions import UNKNOWN, Position
 from . import calls
 from .answer import CollectedAnswer
 from .contracts import PoolClient, Waiter
-from .server import ServerState
+from .states import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +89,8 @@ def ask_position(
             return
         if error is not None:
             said = printable(error.get("M", ""))
-            log.warning("%r: where it is in the log is not known: %s", server, said)
+            text = "%r: where it is in the log is not known: %s"
+            log.warning(text, server, said, extra=server.fields())
         take(_written(rows))
 
     server.queue.append(Segment(CollectedAnswer(answered, server.on_async), now))
@@ -280,7 +281,8 @@ class Probe(PoolClient):
     ) -> None:
         if error is not None:
             said = printable(error.get("M", ""))
-            log.info("%r: what it has replayed is not known: %s", server, said)
+            text = "%r: what it has replayed is not known: %s"
+            log.info(text, server, said, extra=server.fields())
         try:
             [(standby, offset, timeline, *who)] = rows
             if standby != "t" or not offset or not timeline:
@@ -293,7 +295,8 @@ class Probe(PoolClient):
             if server.instance is not None:
                 server.instance.told(int(timeline), int(offset))
         except ValueError:
-            log.info("%r: what it has replayed is not known: it makes no sense", server)
+            text = "%r: what it has replayed is not known: it makes no sense"
+            log.info(text, server, extra=server.fields())
 
     def _complain(self) -> None:
         """Say once what it costs that its user may not see what the server receives."""
@@ -305,7 +308,8 @@ class Probe(PoolClient):
         )
         if what not in part.complaints:
             part.complaints.add(what)
-            log.warning("[%s/%s] %s", part.settings.pool, part.settings.user, what)
+            user, more = part.settings.user, part.address.fields(part.settings.user)
+            log.warning("[%s/%s] %s", part.settings.pool, user, what, extra=more)
 
     # --- while it waits
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..records import fields
 from ..routing.types import Role
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def settle(parts: Sequence[AddressPool]) -> list[AddressPool]:
         had, was_primary = part.has_role, part.is_primary
         problem = _problem(part, claims, leaders, newest)
         if problem and problem != part.health.role_problem:
-            log.warning("%s: %s", part.health.name, problem)
+            more = fields(server=part.health.name)
+            log.warning("%s: %s", part.health.name, problem, extra=more)
         part.health.role_problem = problem
         part.has_role = part.health.facts is not None and not problem
         part.is_primary = part.has_role and _claims(part)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, ServerLost, ServerProtocolError
@@ -18,6 +17,7 @@ from ..protocol.variables import EMPTY, Variables
 from . import calls, sharing
 from .answer import Foregoer
 from .contracts import Loss, PoolClient
+from .states import ServerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,31 +36,6 @@ log = logging.getLogger("router.server")
 # if one of them is refused, PostgreSQL ends the connection.
 _OR_ELSE: Final = b"SET LOCAL exit_on_error TO on;"
 _MANY: Final = 256  # statements on their way keep it busy while its link rests
-
-
-class ServerState(Enum):
-    """Where a server connection is; LOGIN and CLOSED are outside of its pool."""
-
-    successors: tuple[ServerState, ...]
-
-    LOGIN = "login"
-    """Not yet given to its pool."""
-    IDLE = "idle"
-    """Logged in, clean, nobody's."""
-    ACTIVE = "active"
-    """Attached to a client."""
-    TESTED = "tested"
-    """Being cleaned or checked before the next client may have it."""
-    CLOSED = "closed"
-    """Gone."""
-
-
-# What may follow what; identity decides, so that a look-up costs no hashing.
-ServerState.IDLE.successors = (ServerState.ACTIVE, ServerState.TESTED, ServerState.CLOSED)
-ServerState.ACTIVE.successors = (ServerState.IDLE, ServerState.TESTED, ServerState.CLOSED)
-ServerState.TESTED.successors = (ServerState.IDLE, ServerState.ACTIVE, ServerState.CLOSED)
-ServerState.LOGIN.successors = (ServerState.ACTIVE, ServerState.CLOSED)
-ServerState.CLOSED.successors = ()
 
 
 class ServerConnection(BackendStream):
@@ -141,6 +116,11 @@ class ServerConnection(BackendStream):
 
     def __repr__(self) -> str:
         return f"<ServerConnection {self.pool.address.name} pid={self.pid} {self.state.value}>"
+
+    def fields(self, **more: object) -> dict[str, object]:
+        """What it is, and `more`, for the `extra` of a log call about it."""
+        user = self.pool.settings.user
+        return self.pool.address.fields(user, server_pid=self.pid, **more)
 
     # --- from the client
 
@@ -296,7 +276,11 @@ class ServerConnection(BackendStream):
         try:
             self.feed(data)
         except ServerProtocolError as error:
-            log.error("%r: %s; giving the connection up", self, error.line)
+            text, more = (
+                "%r: %s; giving the connection up",
+                self.fields(sqlstate=error.sqlstate),
+            )
+            log.error(text, self, error.line, extra=more)
             self.fail(error)
             return
         link = self.link
@@ -377,7 +361,8 @@ class ServerConnection(BackendStream):
             if self.client is not None:
                 self._refuse_settings(segment.error)
                 return
-            log.warning("%r: a clean-up failed: %s", self, reason)
+            more = self.fields(sqlstate=segment.error.get("C", ""))
+            log.warning("%r: a clean-up failed: %s", self, reason, extra=more)
         if self.client is not None:
             self.client.server_ready()
         else:
@@ -477,7 +462,8 @@ class ServerConnection(BackendStream):
             if self.client is None:
                 fields = messages.parse_error_fields(head)
                 reason = printable(fields.get("M", ""))
-                log.info("%r was ended by the server: %s", self, reason)
+                more = self.fields(sqlstate=sqlstate.decode("ascii", "replace"))
+                log.info("%r was ended by the server: %s", self, reason, extra=more)
             if self.state is ServerState.IDLE:
                 self.close()  # its end of file may come too late for the next client
 
@@ -578,6 +564,8 @@ class ServerConnection(BackendStream):
         if self.state is ServerState.CLOSED:
             return
         self.client = None
+        if self.pool.counters.place is not None:
+            self.pool.counters.place.closed.take_in(self.statements)
         self.pool.remove(self)
         self.queue.clear()
         link, self.link = self.link, None

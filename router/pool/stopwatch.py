@@ -73,7 +73,9 @@ class Stopwatch:
         left = max(server.queue[0].started, server.began_at) + timeout - now
         if left > 0:
             return left
-        log.info("%r: query_timeout is over, cancelling the statement", server)
+        log.info(
+            "%r: query_timeout is over, cancelling the statement", server, extra=server.fields()
+        )
         self._engine.timeouts.note("query")
         server.began_at = now  # it is asked again, should it go on for as long
         if server.client is None:
@@ -89,7 +91,8 @@ class Stopwatch:
         left = timeout - client.transaction(self._engine.now)[0]
         if left > 0:
             return left
-        log.warning("%r: transaction_timeout is over, ending the client", server)
+        more = server.fields(sqlstate="25P04")
+        log.warning("%r: transaction_timeout is over, ending the client", server, extra=more)
         self._engine.timeouts.note("transaction")
         text = "terminating connection due to transaction timeout"
         calls.expel(client, ClientTimeout(text, sqlstate="25P04"))

@@ -9,19 +9,24 @@ INTERVAL: Final = 1.0
 
 
 class Throttle:
-    """Lets one event through in a while, and counts the others."""
+    """Lets so many events through in a while, and counts the others."""
 
-    __slots__ = ("_held_back", "_next")
+    __slots__ = ("_held_back", "_left", "_most", "_next")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1) -> None:
+        self._most: Final = most
+        self._left = 0
         self._next = 0.0
         self._held_back = 0
 
     def admit(self, now: float) -> str | None:
         """What to add to the line about an event; None if there is to be no line."""
-        if now < self._next:
+        if now >= self._next:
+            self._next = now + INTERVAL
+            self._left = self._most
+        if not self._left:
             self._held_back += 1
             return None
+        self._left -= 1
         count, self._held_back = self._held_back, 0
-        self._next = now + INTERVAL
         return f" (and {count} more like this before)" if count else ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import RouterError
 from ..protocol.variables import EMPTY
+from ..records import fields
 from .participant import Participant, Source
 
 if TYPE_CHECKING:
@@ -240,5 +241,8 @@ class TwoPhase:
             participant.shard,
             verb,
             name[0],
+            extra=fields(
+                database=self._pool.database, user=self._pool.user, shard=participant.shard
+            ),
         )
         return ""

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from . import cleaning
-from .server import ServerState
+from .states import ServerState
 
 if TYPE_CHECKING:
     from ..stats import Timeouts
@@ -26,7 +26,8 @@ def check(pool: AddressPool, server: ServerConnection) -> None:
 
     def expire() -> None:
         if server in pool.checked and server.used_at == asked_at:
-            log.info("%r: no answer to a check, closing it", server)
+            more = server.fields()
+            log.info("%r: no answer to a check, closing it", server, extra=more)
             pool.health.doubt()
             server.close()
 

@@ -59,4 +59,5 @@ def complain(pool: AddressPool, what: str, why: str) -> None:
     """Log what goes wrong with each new connection, but once."""
     if what not in pool.complaints:
         pool.complaints.add(what)
-        log.warning("%s: %s: %s", pool.address.label, what, printable(why))
+        more = pool.address.fields(pool.settings.user)
+        log.warning("%s: %s: %s", pool.address.label, what, printable(why), extra=more)

@@ -12,6 +12,7 @@ token of its own, which tells whose unnamed statement a server has.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -103,6 +104,12 @@ class Statement(Generic[A]):
         self.control: object = UNREAD
         self.description: Description | None = None
 
+    def written(self, body: bytes, rest: bytes) -> Statement[A]:
+        """Another one that differs in what does not matter to those who look at it."""
+        other = Statement(body, self.analysis, self.glance, rest=rest)
+        other.plan, other.shape = self.plan, self.shape
+        return other
+
     def prove(self) -> None:
         """A server has parsed it."""
         self.proven = True
@@ -123,9 +130,23 @@ class StatementRegistry(Generic[A]):
     what they parsed.
     """
 
-    def __init__(self, capacity: int, analyse: Callable[[bytes], tuple[A, Glance]]) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        analyse: Callable[[bytes], tuple[A, Glance]],
+        bare: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            capacity: how many are remembered.
+            analyse: what routing and a glance find out about a text.
+            bare: takes off a body what differs each time and does not matter; such a one is
+                remembered without that.
+        """
         self.capacity = capacity
         self._analyse = analyse
+        self._bare = bare
         self._statements: dict[tuple[bytes, str], Statement[A]] = {}
 
     def __len__(self) -> int:
@@ -142,6 +163,10 @@ class StatementRegistry(Generic[A]):
         key = (rest or body, context)  # the one ends in a zero byte, the other has none
         statement = self._statements.pop(key, None)
         if statement is None:
+            if self._bare is not None:
+                bare = self._bare(body)
+                if bare is not body:
+                    return self.get(bare, context).written(body, rest)
             statement = self.made(body, rest)
         self._statements[key] = statement
         if len(self._statements) > self.capacity:
@@ -175,22 +200,70 @@ class StatementRegistry(Generic[A]):
         self._statements.clear()
 
 
-class ServerStatements:
-    """Names of the statements that one server connection has, least recently used first.
+class StatementCounts:
+    """How often a statement was at a server when it was wanted there.
 
     Attributes:
-        hits, misses, evictions: counts since the connection was opened.
-        outdated: those that it has and that are not to be used: it tells of other columns.
+        hits: it was.
+        misses: it had to be prepared first.
+        evictions: another one had to go for that.
     """
 
-    __slots__ = ("_names", "capacity", "evictions", "hits", "misses", "outdated")
+    __slots__ = ("evictions", "hits", "misses")
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._names: dict[bytes, None] = {}
+    def __init__(self) -> None:
         self.hits = 0
         self.misses = 0
         self.evictions = 0
+
+    def take_in(self, other: StatementCounts) -> None:
+        """Add what another one has counted."""
+        self.hits += other.hits
+        self.misses += other.misses
+        self.evictions += other.evictions
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSnapshot:
+    """A row of SHOW PREPARED_STATEMENTS: those of one pool.
+
+    Attributes:
+        statements: texts that clients share, which are remembered.
+        capacity: how many a connection may have.
+        prepared: those that all connections have together.
+        hits, misses, evictions: of the connections that there are and that there were.
+    """
+
+    database: str
+    user: str
+    statements: int
+    capacity: int
+    prepared: int
+    hits: int
+    misses: int
+    evictions: int
+
+    @property
+    def hit_rate(self) -> str:
+        """The part of the uses that found the statement at the server."""
+        return f"{self.hits / max(self.hits + self.misses, 1):.3f}"
+
+
+class ServerStatements(StatementCounts):
+    """Names of the statements that one server connection has, least recently used first.
+
+    It counts from when the connection was opened.
+
+    Attributes:
+        outdated: those that it has and that are not to be used: it tells of other columns.
+    """
+
+    __slots__ = ("_names", "capacity", "outdated")
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self._names: dict[bytes, None] = {}
         self.outdated: list[bytes] = []
 
     def __len__(self) -> int:
@@ -201,13 +274,19 @@ class ServerStatements:
 
     def use(self, name: bytes) -> bool:
         """Whether the server has it; marks it as used just now."""
+        if self.use_if_there(name):
+            return True
+        self.misses += 1
+        return False
+
+    def use_if_there(self, name: bytes) -> bool:
+        """The same for whoever asks again by `use` if the server has not."""
         names = self._names
         if name in names:
             del names[name]
             names[name] = None
             self.hits += 1
             return True
-        self.misses += 1
         return False
 
     def add(self, name: bytes) -> bytes | None:

@@ -20,6 +20,7 @@ from .lists import is_list, is_literal, written_at
 from .literals import text_of
 from .refusals import too_complex
 from .sharding import BIGINTS
+from .tags import without_tags
 from .types import Analysis, KeyTerm
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class AnalysisCache(Generic[V]):
         "_fingerprints",
         "_finish",
         "_max_length",
+        "_reads_comments",
         "_texts",
         "hits",
         "misses",
@@ -137,6 +139,7 @@ class AnalysisCache(Generic[V]):
         beyond: Callable[[str], Analysis],
         entries: int,
         size: int,
+        reads_comments: bool = False,
     ) -> None:
         """Make an empty cache.
 
@@ -147,6 +150,7 @@ class AnalysisCache(Generic[V]):
             beyond: makes the analysis of texts that are too complex, and is told why.
             entries: bound on the texts and on the fingerprints.
             size: bound on the bytes of texts and fingerprints together.
+            reads_comments: `finish` does.
         """
         self._classify: Final = classify
         self._finish: Final = finish
@@ -155,6 +159,7 @@ class AnalysisCache(Generic[V]):
         self._texts: Final = Generations[V](entries, size // 2)
         self._fingerprints: Final = Generations[Analysis](entries, size // 2)
         self._doors: Final = [0] * _DOORS
+        self._reads_comments: Final = reads_comments
         self.hits = 0
         self.shape_hits = 0
         self.misses = 0
@@ -183,16 +188,20 @@ class AnalysisCache(Generic[V]):
         if found is not None:
             self.hits += 1
             return found
+        bare = without_tags(text)
+        if bare is not text and not self._reads_comments:
+            return self.look_up(bare)
         analysis, literals = self._analyse(text)
         value = self._finish(text, analysis, literals)
-        if not literals or self._is_back(text):
+        if (not literals and bare is text) or self._is_back(text):
             self._texts.put(text, value)
         return value
 
     def _is_back(self, text: bytes) -> bool:
         """Say whether a text has been here a short while ago.
 
-        One with literals may never come again, and to remember it costs more than its look-up.
+        One with literals, or with tags, may never come again, and to remember it costs more
+        than its look-up.
         """
         mark = hash(text)
         slot = mark & (_DOORS - 1)
@@ -203,6 +212,8 @@ class AnalysisCache(Generic[V]):
 
     def known(self, text: bytes) -> str:
         """Say what `look_up` would find: hit, shape or miss, or off if it would not look."""
+        if not self._reads_comments:
+            text = without_tags(text)
         if text in self._texts:
             return "hit"
         if len(text) > self._max_length:

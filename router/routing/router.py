@@ -23,6 +23,7 @@ from .learning import Learner
 from .placement import CHOSEN, STATEMENT_RULES, Placement
 from .refusals import TOO_COMPLEX, unknown_statement
 from .state import RoutingState
+from .tags import body_without_tags
 from .tallies import WITHOUT_KEY, Tallies
 from .types import Analysis, Role, Route, ServerRole, Verdict
 from .verdicts import FunctionRules
@@ -226,6 +227,10 @@ class QueryRouter(Learner):
         shard, rule = self._placement.shard(_UNSEEN, state, UNBOUND)
         return self._interned(role, shard, reason, rule)
 
+    def bare(self, body: bytes) -> bytes:
+        """The body of a Parse without tags, where comments do not matter."""
+        return body if self.reads_comments else body_without_tags(body)
+
     @property
     def reads_comments(self) -> bool:
         """Whether comments say where statements go."""
@@ -388,6 +393,7 @@ class QueryRouter(Learner):
             beyond=too_complex if inspects else _unseen,
             entries=options.cache_entries,
             size=options.cache_bytes,
+            reads_comments=self._comments.is_needed,
         )
 
     def _entry(self, text: bytes, analysis: Analysis, literals: Sequence[bytes]) -> Entry:

@@ -268,7 +268,7 @@ class Batch:
         """Whether the server has the statement."""
         if found.is_unnamed:
             return server.unnamed == self.names.token
-        return server.statements.use(found.statement.name)
+        return server.statements.use_if_there(found.statement.name)
 
     def _send_whole(self, server: ServerConnection, found: WholeBatch, token: int) -> None:
         """Send it, and expect nothing but what is to be forwarded."""
@@ -586,7 +586,7 @@ class Batch:
         So with a server, something goes to it in the message's place that is bound to fail.
         `ends`: it is a Query, and so ends its batch; any other leaves it open.
         """
-        log.info("client %s: %s", self._client.peer, error.line)
+        self._client.log_refusal(log, error)
         self._routing.router.tallies.refuse(error)
         server = self._lease.server
         if server is None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol import messages
+from ..records import fields
 
 if TYPE_CHECKING:
+    import logging
+
     from ..engine.link import Output
     from ..errors import RouterError
     from ..faults import Ledger
@@ -69,6 +72,25 @@ class Client:
         """It is told of an error."""
         if self.ledger is not None:
             self.ledger.note_own(error)
+
+    def fields(self, **more: object) -> dict[str, object]:
+        """Who it is, and `more`, for the `extra` of a log call about it."""
+        ledger = self.ledger
+        return fields(
+            database=None if ledger is None else ledger.database,
+            user=None if ledger is None else ledger.user,
+            **self.names(),
+            **more,
+        )
+
+    def log_refusal(self, log: logging.Logger, error: RouterError) -> None:
+        """Log that a statement of its has been refused."""
+        more = self.fields(sqlstate=error.sqlstate)
+        log.info("client %s: %s", self.peer, error.line, extra=more)
+
+    def names(self) -> dict[str, object]:
+        """What it is called in the admin database, and where it is, as such fields."""
+        return {"client_id": f"0x{self.pid:08X}", "client": self.peer}
 
     def refuse(self, error: RouterError, end: bytes = b"") -> None:
         """Answer with an error, after which the session goes on; `end` comes behind it."""

@@ -38,7 +38,8 @@ class Failures:
         is_of_server = isinstance(error, PoolError | ServerError)
         more = pool.unserved.admit(self._lease.engine.now) if is_of_server else ""
         if more is not None:
-            log.info("client %s: %s%s", self._client.peer, error.line, more)
+            known = self._client.fields(sqlstate=error.sqlstate)
+            log.info("client %s: %s%s", self._client.peer, error.line, more, extra=known)
         if not is_of_server:
             return None
         self._count += 1

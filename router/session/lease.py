@@ -8,8 +8,9 @@ from ..errors import RoutingError
 from ..pool import sharing
 from ..pool.inquiry import ask_leftovers
 from ..pool.replay import LateRead
-from ..pool.server import ServerConnection, ServerState
+from ..pool.server import ServerConnection
 from ..pool.sharing import Behind
+from ..pool.states import ServerState
 from ..protocol import codes, marks, messages
 from ..protocol.variables import Variables
 from .causality import Causality

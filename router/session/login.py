@@ -38,6 +38,7 @@ from ..protocol.startup import (
 )
 from ..protocol.variables import TRACKED, Variables, as_reported
 from ..reasons import reason
+from ..records import fields
 from .admission import Admission
 from .client import Client
 from .credentials import Credentials
@@ -149,7 +150,8 @@ class Login:
             if handed_over:
                 self._engine.logins.add(self._engine.now - began)
         except trio.TooSlowError:
-            log.warning("client %s: login timed out", wire.peer)
+            more = _fields(wire, sqlstate="57014")
+            log.warning("client %s: login timed out", wire.peer, extra=more)
             self._engine.timeouts.note("client_login")
             # As PostgreSQL with its authentication_timeout.
             text = "canceling authentication due to timeout"
@@ -157,30 +159,39 @@ class Login:
             self._engine.faults.strangers.note_own(error)
             await self._say(wire, error)
         except WireClosed as error:
-            log.debug("client %s: left during login: %s", wire.peer, error)
+            text = "client %s: left during login: %s"
+            log.debug(text, wire.peer, error, extra=_fields(wire))
         except ssl.SSLError as error:
-            log.warning("client %s: TLS failed: %s", wire.peer, reason(error))
+            text = "client %s: TLS failed: %s"
+            log.warning(text, wire.peer, reason(error), extra=_fields(wire))
         except RouterError as error:
             self._engine.faults.strangers.note_own(error)
-            more: str | None = ""
-            if isinstance(error, ServerUnavailable):
-                more = self._unserved.admit(self._engine.now)
-            elif isinstance(error, PoolError):
-                more = self._crowded.admit(self._engine.now)
-            if more is not None:
-                why = error.line
-                if isinstance(error, PoolError) and error.sqlstate == "53300":
-                    why += f" (there are {self.admission.holders})"
-                log.warning("client %s: login failed: %s%s", wire.peer, why, more)
+            self._tell(wire, error)
             await self._say(wire, error)
         except Exception:
-            log.exception("client %s: internal error during login", wire.peer)
+            text = "client %s: internal error during login"
+            log.exception(text, wire.peer, extra=_fields(wire))
         finally:
             self._in_progress -= 1
             self._over.set()
             self._over = trio.Event()
             if not handed_over:
                 wire.close()
+
+    def _tell(self, wire: Wire, error: RouterError) -> None:
+        """Log why a login has failed; of those that fail for all of them at once, a few."""
+        others: str | None = ""
+        if isinstance(error, ServerUnavailable):
+            others = self._unserved.admit(self._engine.now)
+        elif isinstance(error, PoolError):
+            others = self._crowded.admit(self._engine.now)
+        if others is None:
+            return
+        why = error.line
+        if isinstance(error, PoolError) and error.sqlstate == "53300":
+            why += f" (there are {self.admission.holders})"
+        more = _fields(wire, sqlstate=error.sqlstate)
+        log.warning("client %s: login failed: %s%s", wire.peer, why, others, extra=more)
 
     async def settle(self) -> None:
         """Wait until nobody is logging in."""
@@ -199,7 +210,8 @@ class Login:
         if is_from(wire.ip, self._load_balancers):
             source = await read_source(wire)
             if source is not None:
-                log.debug("client %s: comes by %s", peer(source), wire.peer)
+                text, more = "client %s: comes by %s", fields(client=peer(source))
+                log.debug(text, peer(source), wire.peer, extra=more)
                 wire.peer = peer(source)
         asked: set[type] = set()
         if await wire.begins_with(TLS_HANDSHAKE):
@@ -213,10 +225,15 @@ class Login:
             await self._answer_encryption(wire, packet)
             packet = await self._first_packet(wire)
         if isinstance(packet, CancelRequest):
-            log.debug("client %s: cancel request for %d", wire.peer, packet.pid)
+            text = "client %s: cancel request for %d"
+            log.debug(text, wire.peer, packet.pid, extra=_fields(wire))
             self.cancel(packet.pid, packet.secret)
             await self._delivered(packet)
             return False
+        wire.names = {
+            "database": printable(packet.database, _LONGEST_NAME),
+            "user": printable(packet.user, _LONGEST_NAME),
+        }
         if packet.needs_negotiation:
             answer = messages.negotiate_protocol_version(packet.version, packet.options)
             await wire.send(answer)
@@ -409,7 +426,9 @@ class Login:
         )
         await wire.send(_welcome({**pool.parameters, **overlay}, pid, secret))
         level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
-        log.log(level, "client %s: connected to %s as %s", wire.peer, pool.database, pool.user)
+        text, client = "client %s: connected to %s as %s", session.client
+        more = client.fields(application_name=settings.get("application_name"), tls=client.tls)
+        log.log(level, text, wire.peer, pool.database, pool.user, extra=more)
         session.client.link = link = wire.into_link(self._engine, session)
         self._clients.add(session)
         _start(link, wire)
@@ -422,7 +441,20 @@ class Login:
         self.admission.leave(session.lease.pool.database, session.lease.pool.user)
         general = self.config.general
         level = logging.INFO if general.log_client_disconnections else logging.DEBUG
-        log.log(level, "client %s: disconnected: %s", session.client.peer, printable(reason))
+        client = session.client
+        more = client.fields(
+            duration_ms=round((self._engine.now - client.opened_at) * 1e3),
+            transactions=client.transaction_count,
+            queries=client.query_count,
+            errors=client.error_count,
+        )
+        text = "client %s: disconnected: %s"
+        log.log(level, text, client.peer, printable(reason), extra=more)
+
+
+def _fields(wire: Wire, **more: object) -> dict[str, object]:
+    """Who logs in, and `more`, for the `extra` of a log call."""
+    return fields(client=wire.peer, **wire.names, **more)
 
 
 def _start(link: Link, wire: Wire) -> None:

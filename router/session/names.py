@@ -219,6 +219,8 @@ class Names:
 
     def _found(self, name: bytes, body: bytes) -> PreparedStatement:
         """The same for a Parse of that name; names in it mean what this client means."""
+        if name:
+            body = self._lease.pool.router.bare(body)  # tags differ: they are to be one
         found = self._find(body)
         if name and found.glance.naming is not None:
             return self._lease.pool.statement_apart(body)

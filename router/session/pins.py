@@ -67,7 +67,7 @@ class Pins:
             return
         else:
             self.pin = Pin(reasons, now)
-            log.info("%r is kept by its client: %s", server, self.pin)
+            log.info("%r is kept by its client: %s", server, self.pin, extra=server.fields())
             server.pin()
         features.pin(application, self.pin, reasons, self.pin.since)
 

@@ -106,7 +106,9 @@ class Resend:
             segment.lost_with = server
         if not loss.is_unsent:
             lease.pool.retried_reads += len(self.waiting)
-        log.info("client %s: %s; sending it again", self._client.peer, error.line)
+        text = "client %s: %s; sending it again"
+        more = server.fields(**self._client.names(), sqlstate=error.sqlstate)
+        log.info(text, self._client.peer, error.line, extra=more)
         self._check_others(server)
         return True
 

@@ -21,6 +21,7 @@ from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDow
 from ..pool import calls
 from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
+from . import slow
 from .batch import Batch
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
@@ -242,7 +243,9 @@ class Session(SharingClient):
             self._leave("client terminated", polite=True)
             return True
         if found == LONG_MESSAGE:
-            return self._long_message(kind, data[start:end], stream.missing)
+            if self.resend.waiting:
+                return False
+            return self.simple.long_message(kind, data[start:end], stream.missing)
         return self.long.pass_on(data[start:end])
 
     def _failed(self, error: RouterError) -> None:
@@ -304,29 +307,6 @@ class Session(SharingClient):
         return True
 
     # --- long messages
-
-    def _long_message(self, kind: int, head: bytes, missing: int) -> bool:
-        """Pass on the head of a message that is too long to hold; False declines it for now."""
-        lease, long, batch = self.lease, self.long, self.batch
-        if lease.is_pending or self.resend.waiting:
-            return False
-        if lease.server is not None and not lease.server.shield():
-            return False
-        if long.refused:
-            return True
-        if kind == codes.COPY_DATA:
-            if not batch.operations:
-                long.refused = lease.server is None or not lease.server.queue
-            return long.refused or self.simple.copy(head)
-        server = lease.server
-        if server is not None and server.queue and server.queue[-1].copying:
-            self.simple.interrupt_copy(server, kind)
-        if batch.skipping:
-            long.refused = True
-            return True
-        if kind in b"QF":
-            return self.simple.long_query(kind, head)
-        return long.begin(kind, head, missing)
 
     def _passed_on(self, found: int) -> None:
         """The head of a long message, or more of it, has been acted on."""
@@ -419,6 +399,8 @@ class Session(SharingClient):
         client.query_count += 1
         if lease.waited:
             segment.waited, lease.waited = lease.waited, 0.0
+        if self._engine.now - segment.started + segment.waited >= lease.pool.log_after:
+            slow.tell(client, lease, segment, self._engine.now)
         counters = server.count(segment, self._engine.now)
         if lease.deferred is not None and leave(lease, server, segment):
             self.send_again()
@@ -493,7 +475,8 @@ class Session(SharingClient):
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server reports a setting; `swallowed`: because we gave it the client's."""
         if self.lease.note_parameter(name, value, swallowed=swallowed):
-            log.info("client %s: %.64s is now %.256s", self.client.peer, name, value)
+            text, more = "client %s: %.64s is now %.256s", self.client.fields()
+            log.info(text, self.client.peer, name, value, extra=more)
 
     def statement_named(self, change: Change) -> PreparedStatement | None:
         """SQL has changed what a name means."""
@@ -528,7 +511,8 @@ class Session(SharingClient):
             return
         self.client.error_count += 1
         self.client.note(error)
-        log.warning("client %s: %s", self.client.peer, error.line)
+        more = loss.server.fields(**self.client.names(), sqlstate=error.sqlstate)
+        log.warning("client %s: %s", self.client.peer, error.line, extra=more)
         self._end(error.message, last_words(error, loss, can_tell=can_tell))
 
     # --- cancel and drain
@@ -572,7 +556,9 @@ class Session(SharingClient):
     def end_with(self, error: RouterError) -> None:
         """Close the connection with an error."""
         if error.sqlstate != "57P01":  # a shutdown is logged once, for all
-            log.warning("client %s: %s; closing the connection", self.client.peer, error.line)
+            text = "client %s: %s; closing the connection"
+            more = self.client.fields(sqlstate=error.sqlstate)
+            log.warning(text, self.client.peer, error.line, extra=more)
         self.client.note(error)
         self._end(error.message, messages.error_from(error, severity="FATAL"))
 

@@ -16,6 +16,7 @@ from ..protocol.steps import REPLACE_ERROR, Step
 from ..queries import FUNCTION_CALL
 from ..queries import UNREAD as UNREAD_SHAPE
 from ..routing import transactions
+from ..routing.tags import without_tags
 from .answered import (
     ANSWERED_BEGINNINGS,
     ANSWERED_LEADS,
@@ -92,13 +93,16 @@ _others: Final[dict[bytes, Seen]] = {}
 def look_at(sql: bytes) -> Seen:
     """Look at a text, or remember what there was."""
     if len(sql) > _SHORT_TEXT:
-        return Seen(of_text(sql), is_shared=False)
+        sql = without_tags(sql)
+        if len(sql) > _SHORT_TEXT:
+            return Seen(of_text(sql), is_shared=False)
     zeros = sql.translate(_ZEROS)
     found = _harmless.get(zeros)
     if found is None:
         found = _others.get(sql)
         if found is None:
-            found = _look(sql, zeros)
+            bare = without_tags(sql)
+            found = _look(sql, zeros) if bare is sql else look_at(bare)
     return found
 
 
@@ -416,7 +420,35 @@ class SimpleProtocol:
                 "terminating connection because protocol synchronization was lost"
             )
 
-    def long_query(self, kind: int, head: bytes) -> bool:
+    def long_message(self, kind: int, head: bytes, missing: int) -> bool:
+        """Pass on the head of a message that is too long to hold; False declines it for now.
+
+        Raises:
+            ClientProtocolError: the connection cannot go on.
+            RouterError: there is no server for it.
+        """
+        lease, long, batch = self._lease, self._long, self._batch
+        if lease.is_pending:
+            return False
+        if lease.server is not None and not lease.server.shield():
+            return False
+        if long.refused:
+            return True
+        if kind == codes.COPY_DATA:
+            if not batch.operations:
+                long.refused = lease.server is None or not lease.server.queue
+            return long.refused or self.copy(head)
+        server = lease.server
+        if server is not None and server.queue and server.queue[-1].copying:
+            self.interrupt_copy(server, kind)
+        if batch.skipping:
+            long.refused = True
+            return True
+        if kind in b"QF":
+            return self._long_query(kind, head)
+        return long.begin(kind, head, missing)
+
+    def _long_query(self, kind: int, head: bytes) -> bool:
         """Pass on the head of a Query or FunctionCall that is too long to hold.
 
         Returns:
@@ -425,7 +457,7 @@ class SimpleProtocol:
         batch, routing = self._batch, self._routing
         if batch.operations:
             batch.dispatch()
-            return not self._lease.is_pending and self.long_query(kind, head)
+            return not self._lease.is_pending and self._long_query(kind, head)
         server = self._lease.server
         if server is None:
             if self._long.refuses(kind, head):
@@ -482,7 +514,7 @@ class SimpleProtocol:
             if busy:
                 return False
             names.drop_unnamed()
-            log.info("client %s: %s", self._client.peer, error.line)
+            self._client.log_refusal(log, error)
             lease.fail()
             self._client.refuse(error, messages.ready_for_query(lease.status))
             return True

@@ -12,6 +12,7 @@ from ..multiplexing import MultiplexingSnapshot
 from ..pool.holders import holding
 from ..pool.names import is_name
 from ..printable import printable
+from ..protocol.prepared import PreparedSnapshot, StatementCounts
 from ..stats import (
     AddressSnapshot,
     BanSnapshot,
@@ -345,3 +346,24 @@ def sharded_snapshots(pools: Iterable[Pool]) -> list[ShardedSnapshot]:
         if pool.router.sharded is not None
         for row in pool.router.sharded.listed()
     ]
+
+
+def prepared_snapshot(pool: Pool) -> PreparedSnapshot:
+    """A row of SHOW PREPARED_STATEMENTS."""
+    counts, prepared = StatementCounts(), 0
+    for part in pool.all_parts():
+        if part.counters.place is not None:
+            counts.take_in(part.counters.place.closed)
+        for server in part.servers():
+            counts.take_in(server.statements)
+            prepared += len(server.statements)
+    return PreparedSnapshot(
+        database=pool.database,
+        user=pool.user,
+        statements=len(pool.statements),
+        capacity=pool.settings.prepared_statements_cache_size,
+        prepared=prepared,
+        hits=counts.hits,
+        misses=counts.misses,
+        evictions=counts.evictions,
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientTimeout, RouterError
 from ..protocol import codes
+from ..records import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,9 @@ class TransactionWatch:
         if lease.transaction_age(lease.engine.now) < timeout:
             self._limit()  # it is another one
             return
-        log.warning("%r: transaction_timeout is over, ending the client", lease.holder)
+        more = fields(database=lease.pool.database, user=lease.pool.user, sqlstate="25P04")
+        text = "%r: transaction_timeout is over, ending the client"
+        log.warning(text, lease.holder, extra=more)
         lease.engine.timeouts.note("transaction")
         text = "terminating connection due to transaction timeout"
         self._expel(ClientTimeout(text, sqlstate="25P04"))

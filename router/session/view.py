@@ -20,6 +20,7 @@ from .snapshots import (
     multiplexing_snapshots,
     patroni_snapshots,
     pool_snapshots,
+    prepared_snapshot,
     routing_snapshots,
     server_snapshots,
     sharded_snapshots,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ..multiplexing import MultiplexingSnapshot
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
+    from ..protocol.prepared import PreparedSnapshot
     from ..stats import (
         AddressSnapshot,
         BanSnapshot,
@@ -115,6 +117,10 @@ class RouterView:
     def timeouts(self) -> list[TimeoutSnapshot]:
         """The rows of SHOW TIMEOUTS."""
         return self._engine.timeouts.snapshots()
+
+    def prepared(self) -> list[PreparedSnapshot]:
+        """The rows of SHOW PREPARED_STATEMENTS."""
+        return [prepared_snapshot(pool) for pool in self._registry]
 
     def features(self) -> list[FeatureSnapshot]:
         """The rows of SHOW SESSION_FEATURES."""

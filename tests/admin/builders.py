@@ -17,6 +17,7 @@ from router.pool.registry import PoolRegistry
 from router.protocol import messages
 from router.protocol.features import FeatureSnapshot
 from router.protocol.messages import parse_error_fields
+from router.protocol.prepared import PreparedSnapshot
 from router.session.clients import Clients
 from router.stats import (
     AddressSnapshot,
@@ -332,6 +333,9 @@ class FakeView:
     histogram_rows: list[HistogramSnapshot] = field(default_factory=lambda: HISTOGRAMS)
     patroni_rows: list[PatroniSnapshot] = field(default_factory=lambda: [PATRONI])
     transaction_rows: list[TransactionSnapshot] = field(default_factory=lambda: [TRANSACTION])
+    prepared_rows: list[PreparedSnapshot] = field(
+        default_factory=lambda: [PreparedSnapshot("app", "ann", 7, 500, 21, 99, 1, 3)]
+    )
     feature_rows: list[FeatureSnapshot] = field(default_factory=lambda: [FEATURE])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
@@ -387,6 +391,10 @@ class FakeView:
     def transactions(self) -> list[TransactionSnapshot]:
         """What is open."""
         return self.transaction_rows
+
+    def prepared(self) -> list[PreparedSnapshot]:
+        """What there is of prepared statements."""
+        return self.prepared_rows
 
     def features(self) -> list[FeatureSnapshot]:
         """What clients use."""

@@ -19,11 +19,12 @@ COUNTS = (
 )
 TOTALS = " ".join(f"total_{name}" for name in COUNTS.format("received").split())
 AVERAGES = " ".join(f"avg_{name}" for name in COUNTS.format("recv").split())
+BARE = COUNTS.format("bytes_received").replace(" sent ", " bytes_sent ")
 # Of PgBouncer 1.25.
 COLUMNS = {
     "SHOW STATS": f"database {TOTALS} {AVERAGES}",
-    "SHOW STATS_TOTALS": f"database {TOTALS}",
-    "SHOW STATS_AVERAGES": f"database {AVERAGES}",
+    "SHOW STATS_TOTALS": f"database {BARE}",
+    "SHOW STATS_AVERAGES": f"database {BARE}",
     "SHOW TOTALS": "name value",
     "SHOW POOLS": (
         "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req "
@@ -115,7 +116,7 @@ def test_figures_are_added_up_for_each_database_in_microseconds() -> None:
     assert " ".join(row.split()[1] for row in table("SHOW TOTALS", view)) == (
         f"{totals} {averages}"
     )
-    assert table("SHOW TOTALS", view)[14] == "avg_recv 28"
+    assert table("SHOW TOTALS", view)[14] == "avg_client_bytes 28"
 
 
 def rows(command: str, view: FakeView | None = None) -> list[dict[str, str]]:
@@ -210,3 +211,26 @@ def test_memory_is_that_of_the_process() -> None:
 def test_pgcat_has_its_own_columns() -> None:
     names = [name for name, _, _ in AdminClient().ask("SHOW POOLS").columns]
     assert "cl_idle" in names
+
+
+# What PgBouncer's exporter for Prometheus takes from each table.
+EXPORTED = {
+    "SHOW STATS_TOTALS": (
+        "database query_count query_time bytes_received bytes_sent wait_time xact_count "
+        "xact_time client_parse_count server_parse_count bind_count"
+    ),
+    "SHOW POOLS": (
+        "database user cl_active cl_active_cancel_req cl_waiting cl_waiting_cancel_req "
+        "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login "
+        "maxwait"
+    ),
+    "SHOW DATABASES": (
+        "name host port database force_user pool_size pool_mode max_connections "
+        "current_connections paused disabled"
+    ),
+}
+
+
+@pytest.mark.parametrize("command", EXPORTED)
+def test_the_exporter_of_pgbouncer_finds_its_columns(command: str) -> None:
+    assert set(EXPORTED[command].split()) <= set(COLUMNS[command].split())

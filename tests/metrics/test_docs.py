@@ -13,6 +13,7 @@ from router.metrics.exporter import (
     HISTOGRAMS,
     LIMIT_FAMILIES,
     POOL_FAMILIES,
+    PREPARED_FAMILIES,
     ROUTING_FAMILIES,
     TIMEOUT_FAMILIES,
 )
@@ -26,6 +27,7 @@ def test_every_metric_is_explained_with_its_type() -> None:
         *((family.name, family.kind) for family in ADDRESS_FAMILIES),
         *((family.name, family.kind) for family in POOL_FAMILIES),
         *((family.name, family.kind) for family in ROUTING_FAMILIES),
+        *((family.name, family.kind) for family in PREPARED_FAMILIES),
         *((family.name, family.kind) for family in HEALTH_FAMILIES),
         *((family.name, family.kind) for family in LIMIT_FAMILIES),
         *((family.name, family.kind) for family in TIMEOUT_FAMILIES),

@@ -129,6 +129,10 @@ def test_counters_keep_their_names_and_are_called_counters() -> None:
     assert "# TYPE pgcat_pools_cl_idle gauge" in lines
     totals = [line for line in lines if "pgcat_" in line and "_total{" in line]
     assert totals == [  # which PgCat does not have
+        *(
+            f'pgcat_prepared_statements_{name}_total{{pool="app",user="ann"}} {value}'
+            for name, value in (("hits", 99), ("misses", 1), ("evictions", 3))
+        ),
         'pgcat_timeouts_total{kind="query"} 3',
         'pgcat_errors_total{pool="app",source="router",sqlstate="3D000",user="ann"} 7',
     ]
@@ -185,6 +189,7 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 def test_families_without_samples_are_left_out() -> None:
     view = FakeView([], [], [], [], [], [], [], [], [], error_rows=[], histogram_rows=[])
+    view.prepared_rows.clear()
     found = scrape(view)
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from router.errors import PoolTimeout, ServerRefused, ServerUnavailable
 from router.pool.contracts import Waiter
-from router.pool.server import ServerState
+from router.pool.states import ServerState
 from tests.support.harness import FakeServer, Harness
 
 from .builders import Client, opened, wait

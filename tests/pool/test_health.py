@@ -14,7 +14,8 @@ from router.pool.address_pool import AddressPool
 from router.pool.contracts import Waiter
 from router.pool.facts import Facts, facts_of
 from router.pool.health import Ban, Condition, ServerHealth
-from router.pool.server import ServerConnection, ServerState
+from router.pool.server import ServerConnection
+from router.pool.states import ServerState
 from router.protocol import messages
 from router.routing.types import Role, RouterOptions
 from tests.support.harness import Harness

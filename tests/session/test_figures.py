@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.pool.server import ServerState
+from router.pool.states import ServerState
 from router.session.activity import error_snapshots, transaction_snapshots
 from router.session.clients import Clients
 from router.session.snapshots import address_snapshots, pool_snapshots, server_snapshots

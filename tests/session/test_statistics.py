@@ -14,6 +14,7 @@ from router.session.activity import (
     query_snapshots,
     transaction_snapshots,
 )
+from router.session.snapshots import prepared_snapshot
 from tests.support.harness import FakeClient, Harness
 from tests.support.wire import bind, describe, execute, message, parse, query, run
 
@@ -105,6 +106,30 @@ def test_what_has_no_tag_does_not_shift_the_others() -> None:
         "ROWS ?": (1, 5),
         "": (2, 0),
     }
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_uses_of_prepared_statements_count_also_those_of_connections_that_are_gone(
+    is_lost: bool,
+) -> None:
+    harness, asking = client(prepared_statements_cache_size=2)
+    for number in range(3):
+        harness.ask(asking, parse(f"SELECT {number}", f"s{number}"), SYNC)
+    for name in ("s2", "s2", "s1", "s0", "s0"):
+        harness.ask(asking, bind(name=name), execute(), SYNC)
+    assert harness.pool is not None
+    before = prepared_snapshot(harness.pool)
+    assert (before.hits, before.misses, before.evictions) == (4, 4, 2)
+    assert (before.statements, before.capacity, before.prepared) == (2, 2, 2)
+    assert before.hit_rate == "0.500"
+    if is_lost:
+        harness.servers[0].die()
+        harness.run()
+        gone = prepared_snapshot(harness.pool)
+        assert (gone.hits, gone.misses, gone.evictions) == (4, 4, 2)
+        assert gone.prepared == 0
+        harness.ask(asking, bind(name="s2"), execute(), SYNC)
+        assert prepared_snapshot(harness.pool).misses == 5
 
 
 def test_a_name_that_is_too_long_to_be_kept_is_not_mistaken_for_another() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from router.demo.server import free_port
@@ -18,6 +19,8 @@ from tests.support.wire import Ended, WireClient, message, packet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from .conftest import PoolFor
 
 RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 +[A-Z]+ router\.\w+: ")
 NOWHERE = {"db": PoolText([[("127.0.0.1", 1, "primary")]], user_options='password = "x"')}
@@ -98,3 +101,37 @@ def test_a_stopped_reader_of_the_log_stops_nobody(
     assert router.admin("SHOW VERSION")
     process.terminate()
     assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["text", "structured"])
+@pytest.mark.parametrize("is_verbatim", [False, True])
+def test_a_statement_that_is_to_be_logged_is_one_line(
+    start_router: Callable[..., RouterProcess],
+    pool_for: PoolFor,
+    style: str,
+    is_verbatim: bool,
+) -> None:
+    options = f"log_min_duration_statement = 0\nlog_statement_text = {str(is_verbatim).lower()}"
+    router = start_router(
+        {"db": pool_for(options=options), "quiet": pool_for()}, "", "-F", style
+    )
+    with router.connect("quiet") as connection:
+        connection.execute("SELECT 'hush'")
+    with psycopg.connect("application_name=tool " + router.dsn("db")) as connection:
+        connection.autocommit = True
+        connection.execute("SELECT 'hush'")
+    [line] = [
+        one for one in router.log_with("router.slow").splitlines() if "router.slow" in one
+    ]
+    assert router.log().count("router.slow") == 1
+    assert line.isprintable()
+    assert ("hush" in line) == is_verbatim
+    assert "hush" not in router.log().replace(line, "")
+    if style == "structured":
+        entry = json.loads(line)
+        assert entry["query"] == "SELECT ?"
+        assert entry.get("text") == ("SELECT 'hush'" if is_verbatim else None)
+        assert (entry["database"], entry["user"]) == ("db", "postgres")
+        assert entry["application_name"] == "tool"
+        assert 0 <= entry["server_ms"] <= entry["duration_ms"]

@@ -23,7 +23,8 @@ from router.pool.address import Address
 from router.pool.health import Healths
 from router.pool.pool import Pool
 from router.pool.quotas import Quotas
-from router.pool.server import ServerConnection, ServerState
+from router.pool.server import ServerConnection
+from router.pool.states import ServerState
 from router.protocol.variables import Variables
 from router.queries import Queries
 from router.routing.router import QueryRouter

@@ -1,0 +1,114 @@
+"""Statements that took long: a line in the log for each, but not for more than a few."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..printable import printable
+from ..protocol.framing import string_in
+from ..queries import UNREAD, Shape
+from .whole_batch import WholeBatch
+
+if TYPE_CHECKING:
+    from ..protocol.segments import Segment
+    from ..queries import Queries
+    from .client import Client
+    from .lease import Lease
+    from .operation import Operation
+
+log = logging.getLogger("router.slow")
+
+# Of a statement's text, or of all forms of a batch, so many characters are logged.
+_LONGEST = 1000
+# So many statements of a batch are told.
+_MOST = 10
+
+
+def tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
+    """A segment has been answered after a time that is to be logged.
+
+    It is not counted yet: `began_at` of its server is when what was before it was over.
+    """
+    server, pool = lease.server, lease.pool
+    if server is None or segment.empty:
+        return
+    texts = texts_of(segment.request)
+    shapes = _shapes(segment, texts, lease.engine.queries)
+    more = pool.slow.admit(now)
+    if more is None:
+        return
+    stalled = segment.stalled
+    served = max(now - max(server.began_at, segment.started) - stalled, 0.0)
+    total = now - segment.started + segment.waited
+    sqlstate = printable(segment.sqlstate.decode("latin-1"), 5)
+    form = _joined([shape.text for shape in shapes])
+    address = server.pool.address
+    is_verbatim = pool.settings.log_statement_text and bool(texts)
+    text = _joined([text.decode("utf-8", "replace") for text in texts]) if is_verbatim else ""
+    log.info(
+        "client %s: %.1f ms, waited %.1f, at the server %.1f, taken by the client in %.1f: "
+        "%s/%s on %s, pid %d%s: %s%s",
+        client.peer,
+        total * 1e3,
+        segment.waited * 1e3,
+        served * 1e3,
+        stalled * 1e3,
+        pool.database,
+        pool.user,
+        address.label,
+        server.pid,
+        f", error {sqlstate}" if sqlstate else "",
+        text or form,
+        more,
+        extra=client.fields(
+            application_name=lease.settings.application_name,
+            server=address.where,
+            server_pid=server.pid,
+            shard=address.shard,
+            role="primary" if server.pool.is_primary else "replica",
+            sqlstate=sqlstate,
+            duration_ms=round(total * 1e3, 3),
+            wait_ms=round(segment.waited * 1e3, 3),
+            server_ms=round(served * 1e3, 3),
+            stall_ms=round(stalled * 1e3, 3),
+            queryid=shapes[-1].identifier,
+            kind=shapes[-1].kind,
+            query=form,
+            text=text,
+        ),
+    )
+
+
+def texts_of(request: object) -> list[bytes]:
+    """The texts of the statements in what a client has sent, if that is known."""
+    if isinstance(request, bytes):
+        return [string_in(request, 0, len(request))]
+    if isinstance(request, WholeBatch):
+        return [request.statement.text]
+    if not isinstance(request, list):
+        return []
+    found = dict[bytes, None]()
+    for operation in request[: 4 * _MOST]:
+        one: Operation = operation
+        if one.statement is not None:
+            found[one.statement.text] = None
+    return list(found)[:_MOST]
+
+
+def _shapes(segment: Segment, texts: list[bytes], queries: Queries) -> list[Shape]:
+    """The forms of the statements of a segment, the one that was answered last at the end."""
+    found = dict[str, Shape]()
+    for one in (*(segment.done or ()), segment.parsed, segment.shape):
+        if isinstance(one, Shape):
+            found.pop(one.identifier, None)
+            found[one.identifier] = one
+    if not found:  # they are not counted
+        for text in texts:
+            shape = queries.shape(text)
+            found[shape.identifier] = shape
+    return list(found.values())[-_MOST:] or [UNREAD]
+
+
+def _joined(texts: list[str]) -> str:
+    return printable("; ".join(text[:_LONGEST] for text in texts), _LONGEST)
