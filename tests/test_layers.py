@@ -189,7 +189,6 @@ SESSION = (
     "whole_batch",
     "batch_route",
     "provisions",
-    "whole_batch",
     "slow",
     "script",
     "batch",
