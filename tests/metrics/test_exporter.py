@@ -188,7 +188,7 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 
 def test_families_without_samples_are_left_out() -> None:
-    view = FakeView([], [], [], [], [], [], [], [], [], error_rows=[], histogram_rows=[])
+    view = FakeView([], [], [], [], [], [], [], [], [], [], error_rows=[], histogram_rows=[])
     view.prepared_rows.clear()
     found = scrape(view)
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
