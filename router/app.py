@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .config.general import General
     from .config.model import Config
     from .pool.address_pool import AddressPool
+    from .pool.line import Line
     from .pool.planning import PoolPlan, ReloadPlan
     from .pool.server import ServerConnection
     from .stats import ClientSnapshot, LimitSnapshot
@@ -102,6 +103,33 @@ class TaskConnector:
             self._engine.attempt(lambda: pool.open_failed(bug))
         else:
             self._engine.attempt(lambda: _hand_over(pool, server, generation))
+
+    def listen(
+        self,
+        pool: AddressPool,
+        opened: Callable[[Line], None],
+        failed: Callable[[RouterError], None],
+    ) -> None:
+        """Open a connection that listens in a task."""
+        self._nursery.start_soon(self._listen, pool, opened, failed)
+
+    async def _listen(
+        self,
+        pool: AddressPool,
+        opened: Callable[[Line], None],
+        failed: Callable[[RouterError], None],
+    ) -> None:
+        try:
+            line = await connect.open_line(self._engine, pool)
+        except RouterError as error:
+            failure = error
+        except Exception:
+            log.exception("cannot connect to %s", pool.address.label)
+            failure = RouterError("internal error", hint="The log of the router has more.")
+        else:
+            self._engine.run_in_round(lambda: opened(line))
+            return
+        self._engine.run_in_round(lambda: failed(failure))
 
     def cancel(self, server: ServerConnection) -> None:
         """Send a cancel request in a task."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .faults import Ledger
     from .hosts import HostSnapshot, PatroniSnapshot
     from .multiplexing import MultiplexingSnapshot
+    from .listeners import ListenerSnapshot
     from .protocol.features import FeatureSnapshot
     from .protocol.prepared import PreparedSnapshot
     from .queries import Place
@@ -577,6 +578,9 @@ class View(Protocol):
 
     def features(self) -> list[FeatureSnapshot]:
         """SHOW SESSION_FEATURES."""
+
+    def listeners(self) -> list[ListenerSnapshot]:
+        """SHOW LISTENERS."""
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited, and how much of it there is."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..hosts import HostSnapshot, PatroniSnapshot
     from ..multiplexing import MultiplexingSnapshot
+    from ..listeners import ListenerSnapshot
     from ..pool.health import ServerHealth
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
@@ -154,7 +155,7 @@ def _help(_console: Console, _arguments: Words) -> Reply:
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
         "SHOW LISTS",
         "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
-        "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
+        "SHOW TWO_PHASE|LISTENERS|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
@@ -237,6 +238,11 @@ def _prepared(console: Console, _arguments: Words) -> list[PreparedSnapshot]:
 @table("SHOW SESSION_FEATURES", show.SESSION_FEATURES)
 def _features(console: Console, _arguments: Words) -> list[FeatureSnapshot]:
     return console.view.features()
+
+
+@table("SHOW LISTENERS", show.LISTENERS)
+def _listeners(console: Console, _arguments: Words) -> list[ListenerSnapshot]:
+    return console.view.listeners()
 
 
 @table("SHOW TIMEOUTS", show.TIMEOUTS)

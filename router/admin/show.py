@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..hosts import PatroniSnapshot
     from ..multiplexing import MultiplexingSnapshot
+    from ..listeners import ListenerSnapshot
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
     from ..stats import (
@@ -365,6 +366,20 @@ PREPARED: Final[tuple[Column[PreparedSnapshot], ...]] = (
     numeric("misses", lambda row: row.misses),
     numeric("evictions", lambda row: row.evictions),
     text("hit_rate", lambda row: row.hit_rate),
+)
+
+LISTENERS: Final[tuple[Column[ListenerSnapshot], ...]] = (
+    text("database", lambda row: row.database),
+    text("user", lambda row: row.user),
+    numeric("shard", lambda row: row.shard),
+    text("channel", lambda row: row.channel),
+    numeric("listeners", lambda row: row.listeners),
+    numeric("received", lambda row: row.received),
+    numeric("dropped", lambda row: row.dropped),
+    text("state", lambda row: row.state),
+    text("server", lambda row: row.server),
+    numeric("server_pid", lambda row: row.pid or None),
+    numeric("reconnects", lambda row: row.reconnects),
 )
 
 TIMEOUTS: Final[tuple[Column[TimeoutSnapshot], ...]] = (

@@ -14,6 +14,7 @@ from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
 from .values import (
     Deferring,
+    Listen,
     LoadBalancingMode,
     Multiplexing,
     PoolMode,
@@ -101,6 +102,7 @@ class PoolSettings:
     prepared_statements_cache_size: int
     cleanup_server_connections: bool
     pin_session_state: bool
+    listen: Listen
     most_pinned: int
     server_round_robin: bool
     log_client_parameter_status_changes: bool

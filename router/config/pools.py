@@ -44,6 +44,7 @@ from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
 from .regexes import Regex  # noqa: TC001 - pydantic evaluates it
 from .values import (
     AuthType,
+    Listen,
     LoadBalancingMode,
     Multiplexing,
     PoolMode,
@@ -446,6 +447,14 @@ class PoolConfig(Section):
             "transaction ends. Not for session mode."
         ),
     ] = True
+    listen: Annotated[
+        Listen,
+        spelled(Listen),
+        Key(
+            "Who listens for clients that LISTEN: one connection for all of them, or the "
+            "server of each, which it then keeps. Not for session mode."
+        ),
+    ] = Listen.PIN
     max_pinned: Annotated[
         Count | None,
         Key(

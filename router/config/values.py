@@ -15,6 +15,15 @@ class Deferring(Enum):
     ALL = "all"
 
 
+class Listen(Word):
+    """Who hears notifications for a client, in transaction and statement mode."""
+
+    SHARED = "shared"
+    """One connection for all clients of the pool."""
+    PIN = "pin"
+    """Its own server, which it keeps."""
+
+
 class PoolMode(Word):
     """For how long a client keeps a server connection."""
 

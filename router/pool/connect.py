@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
@@ -30,18 +30,21 @@ from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
 from ..reasons import reason
 from . import refusals
+from .line import Line
 from .query import LoginQueries
 from .server import ServerConnection
 from .warming import warm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine
     from .address_pool import AddressPool
 
 log = logging.getLogger("router.server")
+
+Opened = TypeVar("Opened")
 
 # No message of a login is longer; PostgreSQL's own limit for them is 30,000 bytes.
 _LOGIN_MESSAGE_LIMIT = 65536
@@ -111,21 +114,46 @@ async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
         ServerRefused: it answered with an error, whose code and text these are.
         ServerProtocolError: it does not speak the protocol, or failed to prove who it is.
     """
+    asked_at = engine.now
+    server = await _open(engine, pool, _become_server)
+    server.asked_at = asked_at
+    return server
+
+
+async def open_line(engine: Engine, pool: AddressPool) -> Line:
+    """The same for a connection that is to listen, and that no pool has."""
+    return await _open(engine, pool, _become_line)
+
+
+async def _open(
+    engine: Engine,
+    pool: AddressPool,
+    become: Callable[[Engine, AddressPool, Wire], Awaitable[Opened]],
+) -> Opened:
     settings = pool.settings
     timeout = settings.server_login_timeout
-    stage, asked_at = "connect", engine.now
+    stage = "connect"
     with explained(pool):
         try:
             with trio.fail_after(timeout):
                 with trio.fail_after(min(timeout, settings.connect_timeout)):
                     wire = await connect_to(pool)
                 stage = "server_login"
-                server = await _become_server(engine, pool, wire)
+                return await become(engine, pool, wire)
         except trio.TooSlowError:
             engine.timeouts.note(stage)
             raise
-    server.asked_at = asked_at
-    return server
+
+
+async def _become_line(engine: Engine, pool: AddressPool, wire: Wire) -> Line:
+    try:
+        key, _ = await log_in(pool, wire, "pgcat listen")
+        line = Line(pool.address.label, key[0])
+        line.link = wire.into_link(engine, line)
+        return line
+    except BaseException:
+        wire.close()
+        raise
 
 
 async def _become_server(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:

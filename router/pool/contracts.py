@@ -10,7 +10,7 @@ from ..protocol.segments import ReplySink
 from ..protocol.variables import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..errors import RouterError
     from ..protocol.naming import Change
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..routing.types import Analysis, Role
     from .address_pool import AddressPool
     from .leftovers import Leftovers
+    from .line import Line
     from .server import ServerConnection
 
 
@@ -159,11 +160,53 @@ class PoolClient(ReplySink):
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Ear:
+    """A client that listens to channels, as those know it who hear notifications.
+
+    A class and not a Protocol, so that compiled code calls it directly.
+    """
+
+    __slots__ = ()
+
+    def hears(self, server: ServerConnection, data: bytes) -> bool:
+        """The client's server has a NotificationResponse: whether to pass it on."""
+        raise NotImplementedError
+
+    def notified(self, shard: int, name: bytes, data: bytes) -> bool:
+        """The line of a shard has one; returns False if the client is not told."""
+        raise NotImplementedError
+
+    def line_lost(self, shard: int) -> None:
+        """The line of a shard hears nothing any more."""
+        raise NotImplementedError
+
+    def missed(self, shard: int, notice: bytes) -> None:
+        """The line is there again; a NoticeResponse says what may have been missed."""
+        raise NotImplementedError
+
+    def may_share(self) -> None:
+        """The line is there, for what the client listens to at its own server."""
+        raise NotImplementedError
+
+    def dismissed(self, error: RouterError) -> None:
+        """There is nothing to listen to any more."""
+        raise NotImplementedError
+
+
 class Connector(Protocol):
     """Who does the I/O, in tasks of its own."""
 
     def open(self, pool: AddressPool) -> None:
         """Open a connection, then call `opened` or `open_failed`."""
+
+    def listen(
+        self,
+        pool: AddressPool,
+        opened: Callable[[Line], None],
+        failed: Callable[[RouterError], None],
+    ) -> None:
+        """Open a connection that listens, then call one of these."""
 
     def cancel(self, server: ServerConnection) -> None:
         """Send a cancel request for what the connection is doing, then call `cancel_done`."""

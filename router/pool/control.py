@@ -133,6 +133,7 @@ class Control:
         for pool in found:
             for part in pool.address_pools():
                 reconnect(part)
+            pool.hubs.reconnect("RECONNECT")
         return found
 
     def is_renewed(self, selection: Selection) -> bool:
@@ -155,6 +156,8 @@ class Control:
                 for server in part.servers():
                     server.close()
                     count += 1
+            if not pool.retired:
+                count += pool.hubs.reconnect("its connections were closed by a command")
         return count
 
     # --- new clients

@@ -30,6 +30,7 @@ def ask_leftovers(
     custom: Iterable[str],
     take: Callable[[Leftovers | None], None],
     now: float,
+    known: Iterable[bytes] | None = None,
     attempt: int = 1,
 ) -> None:
     """Ask for as much as the marks of the server call for.
@@ -39,15 +40,16 @@ def ask_leftovers(
         custom: names of custom settings that it may have set.
         take: is given the answer; None if there is none.
         now: as time.monotonic().
+        known: see `leftovers.question`.
         attempt: how often this has been tried, with this one.
     """
     found = server.marks & marks.ASKED
     names = tuple(custom)
-    sql = leftovers.question(found, names, list(server.named))
+    sql = leftovers.question(found, names, list(server.named), known)
 
     def answered(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:
         if error is not None and error.get("C") == "57014" and attempt < _ATTEMPTS:
-            ask_leftovers(server, names, take, now, attempt + 1)
+            ask_leftovers(server, names, take, now, known, attempt + 1)
             return
         server.end_own()
         if error is not None or not is_whole:
@@ -59,7 +61,11 @@ def ask_leftovers(
         login = server.baseline.get("session_authorization")
         is_other = server.parameters.get("session_authorization") != login
         # Of a setting that is there twice, the first is the one that is meant.
-        take(leftovers.answer(rows[::-1], found, is_other_user=is_other))
+        take(
+            leftovers.answer(
+                rows[::-1], found, is_other_user=is_other, with_channels=known is not None
+            )
+        )
 
     server.queue.append(Segment(CollectedAnswer(answered, server.on_async), now))
     server.unnamed = 0

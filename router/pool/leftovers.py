@@ -42,6 +42,8 @@ _TIMEOUT: Final = _HEX.format("pg_catalog.current_setting('statement_timeout')")
 _UNHURRIED: Final = f"""SELECT 's', 'statement_timeout', {_TIMEOUT};
 BEGIN; SET LOCAL statement_timeout TO 0; """.encode()
 
+LISTEN: Final = "LISTEN"
+"""Among the reasons."""
 # The reasons to keep a server: the marks that call for the question, and where there are rows.
 _KEPT: Final = (
     (
@@ -58,7 +60,7 @@ _KEPT: Final = (
         " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
     ),
     (marks.CURSOR, "cursor WITH HOLD", "pg_catalog.pg_cursors WHERE is_holdable"),
-    (marks.LISTEN, "LISTEN", "pg_catalog.pg_listening_channels()"),
+    (marks.LISTEN, LISTEN, "pg_catalog.pg_listening_channels()"),
     (
         marks.PREPARE,
         "PREPARE",
@@ -67,6 +69,13 @@ _KEPT: Final = (
     ),
 )
 _MOST: Final = 1000
+# The first ones, and those that are known.
+_MOST_CHANNELS: Final = 200
+_CHANNELS: Final = f"""
+SELECT 'l', {_HEX.format("c.name")}, NULL
+ FROM pg_catalog.pg_listening_channels() WITH ORDINALITY c(name, number)
+ WHERE c.number OPERATOR(pg_catalog.<=) {_MOST_CHANNELS} OR {_HEX.format("c.name")}
+ OPERATOR(pg_catalog.=) ANY (ARRAY[{{names}}]::pg_catalog.text[])"""
 _HIDDEN: Final = "LOAD, setseed or dblink"
 _SESSION_USER: Final = "SET SESSION AUTHORIZATION"
 
@@ -78,25 +87,38 @@ class Leftovers:
         settings: those of the session, by name; None if there was no reason to ask for them.
         reasons: why the server has to be kept.
         marks: what may still be there.
+        channels: that are listened to; None if there was no reason to ask for them.
     """
 
-    __slots__ = ("marks", "reasons", "settings")
+    __slots__ = ("channels", "marks", "reasons", "settings")
 
     def __init__(
-        self, settings: dict[str, str] | None, reasons: tuple[str, ...], left: int
+        self,
+        settings: dict[str, str] | None,
+        reasons: tuple[str, ...],
+        left: int,
+        channels: frozenset[bytes] | None = None,
     ) -> None:
+        self.channels: Final = channels
         self.settings: Final = settings
         self.reasons: Final = reasons
         self.marks: Final = left
 
 
-def question(found: int, custom: Iterable[str], named: Sequence[bytes] = ()) -> bytes:
+def question(
+    found: int,
+    custom: Iterable[str],
+    named: Sequence[bytes] = (),
+    known: Iterable[bytes] | None = None,
+) -> bytes:
     """The query for what marks may stand for.
 
     Args:
         found: the marks.
         custom: names of custom settings that may be there.
         named: names of statements that may be there, and that can be anywhere.
+        known: channels that may be listened to, whatever others there are; None: no channels
+            are asked for.
     """
     parts = []
     if found & (marks.SET | marks.UNKNOWN):
@@ -108,6 +130,8 @@ def question(found: int, custom: Iterable[str], named: Sequence[bytes] = ()) -> 
         for mark, _, where in _KEPT
         if found & (mark | marks.UNKNOWN)
     ]
+    if known is not None and found & (marks.LISTEN | marks.UNKNOWN):
+        parts.append(_CHANNELS.format(names=", ".join(f"'{name.hex()}'" for name in known)))
     return "\nUNION ALL".join(parts).encode("ascii")
 
 
@@ -122,13 +146,16 @@ def unhurried(sql: bytes) -> bytes:
     return _UNHURRIED + sql + b"; COMMIT"
 
 
-def answer(rows: Sequence[Row], found: int, *, is_other_user: bool) -> Leftovers:
+def answer(
+    rows: Sequence[Row], found: int, *, is_other_user: bool, with_channels: bool = False
+) -> Leftovers:
     """Read the answer to that question.
 
     Args:
         rows: of the answer.
         found: the marks that the question was about.
         is_other_user: the session's user is not the one who has logged in.
+        with_channels: the question was about channels as well.
     """
     settings: dict[str, str] | None = None
     if found & (marks.SET | marks.UNKNOWN):
@@ -148,4 +175,7 @@ def answer(rows: Sequence[Row], found: int, *, is_other_user: bool) -> Leftovers
         for mark, _, _ in _KEPT:
             if not there & mark:
                 left &= ~mark
-    return Leftovers(settings, tuple(reasons), left | there)
+    channels: frozenset[bytes] | None = None
+    if with_channels and found & (marks.LISTEN | marks.UNKNOWN):
+        channels = frozenset(bytes.fromhex(name or "") for kind, name, _ in rows if kind == "l")
+    return Leftovers(settings, tuple(reasons), left | there, channels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..config.values import PoolMode
+from ..config.values import Listen, PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.features import Features
@@ -23,6 +23,7 @@ from .balancer import Candidates, Routes, ready_among
 from .contracts import Waiter
 from .discovery import Site, address_of, site_of
 from .health import Healths
+from .hubs import Hubs
 from .quotas import Quotas
 from .replay import CatchUp
 from .states import ServerState
@@ -66,6 +67,7 @@ class Pool:
         reads_waited: reads that waited for a replica to have what their client has written.
         reads_to_primary: reads that went to the primary for that.
         features: which features of a session its clients use.
+        hubs, is_listening: channels that one connection hears for all, and if there is one.
         inspector: the plugins that look at statements, if there are any.
         two_phase: its transactions on several shards that were left.
     """
@@ -82,7 +84,9 @@ class Pool:
         catalogue: Catalogue | None = None,
         healths: Healths | None = None,
         quotas: Quotas | None = None,
+        hubs: Hubs | None = None,
     ) -> None:
+        self.hubs: Final = hubs or Hubs(engine, connector, f"{database}/{user}")
         healths = Healths(engine) if healths is None else healths
         quotas = Quotas() if quotas is None else quotas
         self._engine: Final = engine
@@ -125,6 +129,7 @@ class Pool:
         self._catch_ups: Final[dict[int, CatchUp]] = {}
         for address_pool in self.address_pools():
             self._listen(address_pool)
+        self.hubs.use(self.shards)
         if catalogue is not None:
             catalogue.join(self)
 
@@ -152,6 +157,7 @@ class Pool:
         )
         self.deferring = settings.deferring
         self.log_after = settings.log_after
+        self.is_listening = self.follows_state and settings.listen is Listen.SHARED
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"
@@ -352,6 +358,7 @@ class Pool:
                 moving.move_waiters(part, self._engine.now)
         if not changed.is_ready:
             moving.move_waiters(changed, self._engine.now)
+        self.hubs.heed()
 
     def _told(self, part: AddressPool) -> None:
         """A server has told how far it is."""
@@ -557,12 +564,12 @@ class Pool:
         if is_paused is part.paused:
             return
         part.paused = is_paused
-        if is_paused:
-            for server in list(part.idle):
-                server.close()
-        else:
+        for server in list(part.idle) if is_paused else ():
+            server.close()
+        if not is_paused:
             part.resume()
             self._tell_news()
+        self.hubs.heed()
 
     def retire(self) -> None:
         """Make room for another pool; clients in a transaction finish here."""
@@ -587,8 +594,8 @@ class Pool:
             self._leaving.remove(part)
             part.leave()
         self._look_for_primaries()
-        # Statements may be refused until a shard has told of its tables, and so never get to
-        # a server that could.
+        self.hubs.maintain(now)
+        # Statements that are refused until a shard has told of its tables get to no server.
         self.ask_servers()
         if self.router.refuses:
             self.two_phase.maintain(now)

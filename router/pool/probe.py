@@ -70,6 +70,9 @@ class _Nobody:
     def open(self, pool: AddressPool) -> None:
         """Open nothing."""
 
+    def listen(self, *_: object) -> None:
+        """Listen to nothing."""
+
     def cancel(self, server: ServerConnection) -> None:
         """Cancel nothing."""
 

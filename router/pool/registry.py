@@ -6,12 +6,14 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ..errors import RoutingError
 from ..routing.router import QueryRouter
 from ..stats import AVERAGE_WINDOW
 from .control import Control
 from .database import Database
 from .discovery import Discovery, Site, site_of
 from .health import Healths
+from .hubs import Hubs
 from .planning import Action, plan_pools, pools_of
 from .pool import Pool
 from .quotas import Quotas
@@ -52,6 +54,7 @@ class PoolRegistry:
         self._pools: dict[tuple[str, str], Pool] = {}
         self._wanted: dict[Key, Wanted] = {}
         self._databases: dict[str, Database] = {}
+        self._hubs: dict[Key, Hubs] = {}
         self.healths: Final = Healths(engine)
         self.quotas: Final = Quotas()
         self.discovery: Final = Discovery(engine, self)
@@ -103,6 +106,10 @@ class PoolRegistry:
         for pool in (*replaced, *gone):
             self._retired.append(pool)
             pool.retire()
+        for pool in gone:
+            hubs = self._hubs.pop((pool.database, pool.user))
+            text = f'the pool "{pool.database}" of "{pool.user}" is not configured any more'
+            hubs.dismiss(RoutingError(text, sqlstate="3D000"))
         self._ask_servers()
         self.discovery.use(config)
         return plans
@@ -146,6 +153,7 @@ class PoolRegistry:
             catalogue,
             self.healths,
             self.quotas,
+            self._hubs.setdefault(key, Hubs(self._engine, self._connector, "/".join(key))),
         )
         for (name, shard), sites in self._found.items():
             if name == key[0] and shard < len(pool.shards):
@@ -210,5 +218,7 @@ class PoolRegistry:
 
     def close(self) -> None:
         """Close all server connections."""
+        for hubs in self._hubs.values():
+            hubs.close()
         for pool in (*self._pools.values(), *self._retired):
             pool.close()

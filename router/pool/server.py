@@ -16,7 +16,7 @@ from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
 from . import calls, sharing
 from .answer import Foregoer
-from .contracts import Loss, PoolClient
+from .contracts import Ear, Loss, PoolClient
 from .states import ServerState
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ServerConnection(BackendStream):
         pool: the address pool that it belongs to.
         serial: its id in SHOW SERVERS.
         client: who holds it alone; None while nobody does, or several share it.
+        ear: the same client, if another connection listens for it as well.
         pid, secret: its key for cancel requests.
         statements: the prepared statements that it has.
         named: those that it has by names that clients gave them, for their SQL.
@@ -88,6 +89,7 @@ class ServerConnection(BackendStream):
         self.link: Output | None = None
         self.state = ServerState.LOGIN
         self.client: PoolClient | None = None
+        self.ear: Ear | None = None
         self.variables: Variables = EMPTY
         self.marks = 0
         self.may_reset_all = False
@@ -500,6 +502,10 @@ class ServerConnection(BackendStream):
 
     def on_async(self, data: bytes) -> None:
         """Notices and notifications between queries go to the client, if there is one."""
+        ear = self.ear
+        is_notification = data[0] == codes.NOTIFICATION_RESPONSE
+        if is_notification and ear is not None and not ear.hears(self, data):
+            return
         if self.state is ServerState.IDLE and messages.is_farewell(data):
             self.pool.health.doubt()
             self.close()  # as above
@@ -507,6 +513,13 @@ class ServerConnection(BackendStream):
         listener = self._listener
         if listener is not None:
             listener.reply(data)
+
+    def hears(self, notification: bytes) -> bool:
+        """Ask the client whether it is to be told, if it listens elsewhere as well."""
+        ear = self.ear
+        if ear is None or not isinstance(self.queue[0].sink, PoolClient):
+            return True  # the router's own: they come back by `on_async`
+        return ear.hears(self, notification)
 
     def count(self, segment: Segment, now: float) -> Counters:
         """A segment of a client has been answered; returns what else there is to count."""
@@ -532,7 +545,7 @@ class ServerConnection(BackendStream):
 
     def detach(self) -> None:
         """Take the connection from its client."""
-        self.client = None
+        self.client = self.ear = None
         self.is_pinned = self._cancel_is_due = self.is_cancelled = False
         if self._paused:
             self.client_drained()

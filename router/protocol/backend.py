@@ -61,7 +61,8 @@ _HANDLING: Final = bytes(
 )
 # By type of message, 1 for what needs no look at all in a segment without a script.
 _PLAIN: Final = bytes(
-    kind in SERVER_STREAMED and kind not in (codes.ERROR_RESPONSE, codes.NOTICE_RESPONSE)
+    kind in SERVER_STREAMED
+    and kind not in (codes.ERROR_RESPONSE, codes.NOTICE_RESPONSE, codes.NOTIFICATION_RESPONSE)
     for kind in range(256)
 )
 
@@ -255,10 +256,18 @@ class BackendStream(ServerHooks):
             if end - pos < 64 and after > end:
                 return start, pos
             self._note_error(segment, data, pos, min(after, end))
-        if segment.sink is None and kind == codes.NOTIFICATION_RESPONSE:
+        if kind == codes.NOTIFICATION_RESPONSE:
             if after > end:
+                if length > COLLECT_LIMIT:
+                    raise _too_long(kind, length)
                 return start, pos
-            self.on_async(data[pos:after])  # it answers nothing
+            # It answers nothing; what comes before it may have to be given out first.
+            start = self._drop(segment, data, start, pos, pos)
+            if segment.sink is None:
+                self.on_async(data[pos:after])
+            elif self.hears(data[pos:after]):
+                self._give(segment, data[pos:after])
+            return after, after
         forward = segment.sink is not None and (segment.steps is None or segment.forwards(kind))
         if not forward:
             start = self._drop(segment, data, start, pos, min(after, end))
@@ -499,7 +508,7 @@ class BackendStream(ServerHooks):
             raise ServerProtocolError(
                 f"unexpected message type {chr(kind)!r} from an idle server"
             )
-        if after > end and kind in b"ES":
+        if after > end and kind in b"AES":
             if length > COLLECT_LIMIT:
                 raise _too_long(kind, length)
             self._pending = data[pos:]

@@ -29,6 +29,10 @@ class ServerHooks:
     def on_async(self, data: bytes) -> None:
         """A whole message or a piece of one arrived that answers nothing."""
 
+    def hears(self, notification: bytes) -> bool:
+        """A NotificationResponse has come among replies; returns whether it is passed on."""
+        return True
+
     def on_script_done(self) -> None:
         """All that was sent of an open batch is answered, or the server waits for CopyData."""
 

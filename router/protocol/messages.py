@@ -159,6 +159,12 @@ def error_of(fields: Mapping[str, str]) -> bytes:
     return message(codes.ERROR_RESPONSE, b"".join(parts) + b"\0")
 
 
+def notification_parts(data: bytes) -> tuple[bytes, bytes]:
+    """The channel and the payload of a whole NotificationResponse; b"" if it has none."""
+    name, _, payload = data[9:].partition(b"\0")
+    return name, payload.removesuffix(b"\0")
+
+
 def notice_response(
     text: str, sqlstate: str = "00000", *, severity: str = "NOTICE", detail: str = ""
 ) -> bytes:

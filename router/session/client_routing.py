@@ -125,6 +125,8 @@ class ClientRouting:
     def discard_all(self) -> None:
         """DISCARD ALL of a client that has no server: back to how its session began."""
         self.lease.settings.discard(self.lease.pool)
+        if self.lease.listening is not None:
+            self.lease.listening.leave()
         self.forget_choices()
 
     # --- commands

@@ -91,6 +91,8 @@ class TransactionControl(AnsweredStatement):
                 deferred.begin_anew(lease.engine.now)
             else:
                 lease.deferred = None
+                if lease.listening is not None:
+                    lease.listening.flush()
                 routing.end_transaction()
             return Answer(None, tag)
         if control in (Control.BEGIN, Control.SET):

@@ -43,6 +43,8 @@ def leave(lease: Lease, server: ServerConnection, segment: Segment) -> bool:
         return False
     lease.server = None
     server.pool.release(server)
+    if lease.listening is not None:
+        lease.listening.detach()
     return True
 
 

@@ -12,8 +12,8 @@ from ..pool.server import ServerConnection
 from ..pool.sharing import Behind
 from ..pool.states import ServerState
 from ..protocol import codes, marks, messages
-from ..protocol.variables import Variables
 from .causality import Causality
+from .listening import Listening
 from .pins import Pins
 from .states import Activity, ClientState, activity
 from .transaction import Deferred, Transaction
@@ -69,6 +69,7 @@ class Lease:
         waited: how long what it sends next has waited for its server.
         writes: what the client writes, if that matters to others.
         causality: what its reads must see, if that matters to itself.
+        listening: what it listens to, if another connection may do that for it.
     """
 
     __slots__ = (
@@ -83,6 +84,7 @@ class Lease:
         "engine",
         "has_come",
         "holder",
+        "listening",
         "max_wait",
         "mid_message",
         "pinned",
@@ -125,6 +127,7 @@ class Lease:
         self.drops = 0
         self.writes = Writes.of(pool)
         self.causality = Causality.of(pool)
+        self.listening: Listening | None = None
         self.max_wait = self.waited = self._queued_since = self.xact_started = 0.0
         self.xact: Transaction | None = None
         self.deferred: Deferred | None = None
@@ -343,6 +346,8 @@ class Lease:
             self.awaits_settings = server.apply(settings)
         if settings.makes_temporary:
             server.marks |= marks.TEMP
+        if self.listening is not None:
+            self.listening.attach(server)
         if self.deferred is not None:
             self.deferred.begin(server, settings.values)
         return not self.awaits_settings
@@ -433,7 +438,7 @@ class Lease:
     def release(self, server: ServerConnection) -> bool:
         """Give the server back if nothing is on its way any more; returns whether it is.
 
-        If the client may have left something there, the server is asked first: see `told`;
+        If the client may have left something there, the server is asked first: see `keeping`;
         and before that where it is in the log, if the client may have written.
         """
         if server.queue:
@@ -452,7 +457,7 @@ class Lease:
         if server.marks and self._follows(server):
             self._ask(server)
             return False
-        return self._give_back(server)
+        return self.give_back(server)
 
     def _ask_position(self, server: ServerConnection, causality: Causality) -> None:
         """Ask where in the log the client's writes are: its next statement waits for that."""
@@ -482,8 +487,12 @@ class Lease:
         drops, self.drops = self.drops, 0
         server.send_query(b"DISCARD ALL" if drops & marks.UNKNOWN else b"DEALLOCATE ALL")
 
-    def _give_back(self, server: ServerConnection) -> bool:
+    def give_back(self, server: ServerConnection) -> bool:
+        """Give the server back, unless something keeps it; returns whether it is."""
+        listening = self.listening
         if self.keeps_server:
+            if listening is not None:
+                listening.flush()
             return False
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN
@@ -492,6 +501,8 @@ class Lease:
         self.server = self.unnamed_in = None
         self._end_pin()
         server.pool.release(server)
+        if listening is not None:
+            listening.detach()
         return True
 
     # --- what the client has left there
@@ -522,43 +533,28 @@ class Lease:
             else:
                 server.pool.settled(server)
 
-        ask_leftovers(server, {**names, **settings.custom}, take, self.engine.now)
+        listening = self.listening
+        if listening is None and self.pool.is_listening:
+            listening = self.listening = Listening(
+                self.engine, self.holder, self.pool.hubs, self._is_quiet, self._share
+            )
+            server.ear = listening
+        known = None if listening is None else listening.mirrored
+        custom = {**names, **settings.custom}
+        ask_leftovers(server, custom, take, self.engine.now, known)
 
-    def told(self, server: ServerConnection, found: Leftovers | None) -> bool:
-        """The server has told what the client has left there.
+    def _share(self) -> None:
+        """What the client listens to at its own server may be passed on now."""
+        server = self.server
+        if server is not None and self.is_free and not self.asks and self._follows(server):
+            self._ask(server)
 
-        Settings are the client's from here on, wherever it goes. Anything else keeps it here,
-        unless too many are kept already. Whoever calls this gives the server back then.
+    def _is_quiet(self) -> bool:
+        """Whether the client is in no transaction, and nothing is being said to it."""
+        return self.deferred is None if self.server is None else self.is_free
 
-        Returns:
-            Whether what decides about the meaning of texts has changed.
-        """
-        if found is None:
-            return False  # the marks are there still: all of it is removed
-        is_other = found.settings is not None and self.settings.found(found.settings)
-        if not server.queue:
-            self.settings.take_resets()
-        server.marks = found.marks | (server.marks & ~marks.ASKED)
-        if not found.reasons:
-            self._unpin(server)
-        else:
-            self.pins.keep(server, self.pool.features, found.reasons, self.engine.now)
-        return is_other
-
-    def settle(self, server: ServerConnection, found: Leftovers | None) -> bool:
-        """Give the server back after that, if nothing keeps it; returns whether it is."""
-        if self.causality is not None and self.causality.has_told:
-            self.causality.has_told = False
-            return self.release(server)  # which asks what the client has left
-        if server.queue or self._give_back(server):
-            return self.server is None
-        if self.pins.pin is not None and found is not None and found.settings is not None:
-            # It has what it has told; what has been reset is to be as it was at the start.
-            server.variables = Variables.of(found.settings)
-            self.awaits_settings = server.apply(self.settings.variables)
-        return False
-
-    def _unpin(self, server: ServerConnection) -> None:
+    def unpin(self, server: ServerConnection) -> None:
+        """Nothing is there any more that would keep it."""
         if self.pins.pin is not None:
             self._end_pin()
             server.is_pinned = False
@@ -566,6 +562,13 @@ class Lease:
     def _end_pin(self) -> None:
         if self.pins.pin is not None:
             self.pins.end(self.pool.features, self.engine.now)
+
+    def client_drained(self) -> None:
+        """The client takes output again."""
+        if self.server is not None:
+            self.server.client_drained()
+        if self.listening is not None:
+            self.listening.flush()
 
     def abandon(self, server: ServerConnection, *, cancel: bool) -> None:
         """Leave the server to finish what was sent, which nobody hears."""
@@ -578,11 +581,15 @@ class Lease:
         self.server = self.unnamed_in = None
         self._end_pin()
         self.awaits_settings = self.asks = self.has_come = False
+        if self.listening is not None:
+            self.listening.detach()
 
     def end(self) -> ServerConnection | None:
         """The client leaves: give up all claims; returns the server that is to go back."""
         self.stop_waiting()
         self.deferred = None
+        if self.listening is not None:
+            self.listening.leave()
         server, self.server = self.server, None
         if server is None or server.state is ServerState.CLOSED:
             return None

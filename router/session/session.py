@@ -21,7 +21,7 @@ from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDow
 from ..pool import calls
 from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
-from . import slow
+from . import keeping, slow
 from .batch import Batch
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
@@ -137,9 +137,7 @@ class Session(SharingClient):
 
     def on_drained(self) -> None:
         """The client takes output again."""
-        server = self.lease.server
-        if server is not None and (server.client is self or server.queue[0].sink is self):
-            server.client_drained()
+        self.lease.client_drained()
 
     def on_closed(self, reason: str) -> None:
         """The client has gone without a word."""
@@ -464,9 +462,9 @@ class Session(SharingClient):
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
         """The server has told what the client has left there."""
-        if self.lease.told(server, found):
+        if keeping.told(self.lease, server, found):
             self.batch.rebind()
-        if self.lease.settle(server, found):
+        if keeping.settle(self.lease, server, found):
             self.routing.state.prepared.clear()
         if self.lease.draining:
             self._leave_if_idle()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..hosts import HostSnapshot, PatroniSnapshot
     from ..multiplexing import MultiplexingSnapshot
+    from ..listeners import ListenerSnapshot
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
@@ -129,6 +130,14 @@ class RouterView:
             row
             for pool in self._registry
             for row in pool.features.snapshots(pool.database, pool.user, now)
+        ]
+
+    def listeners(self) -> list[ListenerSnapshot]:
+        """The rows of SHOW LISTENERS."""
+        return [
+            row
+            for pool in self._registry
+            for row in pool.hubs.snapshots(pool.database, pool.user)
         ]
 
     def limits(self) -> list[LimitSnapshot]:

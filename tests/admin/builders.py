@@ -12,6 +12,7 @@ from router.engine.link import Output
 from router.histograms import BOUNDS
 from router.hosts import HostSnapshot, PatroniSnapshot
 from router.multiplexing import MultiplexingSnapshot
+from router.listeners import ListenerSnapshot
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages
@@ -273,6 +274,9 @@ TRANSACTION = TransactionSnapshot(
 FEATURE = FeatureSnapshot(
     "app", "ann", "web", "LISTEN", "keeps the server", 5, 7.9, 3, 1, 2.5, 4
 )
+LISTENER = ListenerSnapshot(
+    "app", "ann", 1, "jobs", 12, 3400, 2, "listening", "db1:5432", 4711, 3
+)
 ERROR = ErrorSnapshot(
     "app", "ann", "router", "3D000", 7, 1_767_225_600.25, "No pool configured for database: ?"
 )
@@ -337,6 +341,7 @@ class FakeView:
         default_factory=lambda: [PreparedSnapshot("app", "ann", 7, 500, 21, 99, 1, 3)]
     )
     feature_rows: list[FeatureSnapshot] = field(default_factory=lambda: [FEATURE])
+    listener_rows: list[ListenerSnapshot] = field(default_factory=lambda: [LISTENER])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
 
@@ -400,6 +405,10 @@ class FakeView:
         """What clients use."""
         return self.feature_rows
 
+    def listeners(self) -> list[ListenerSnapshot]:
+        """What clients listen to."""
+        return self.listener_rows
+
     def errors(self) -> list[ErrorSnapshot]:
         """What clients were answered with."""
         return self.error_rows
@@ -439,6 +448,9 @@ class NoServers:
 
     def open(self, pool: AddressPool) -> None:
         """Nothing is opened."""
+
+    def listen(self, *_: object) -> None:
+        """Nobody listens."""
 
     def cancel(self, server: ServerConnection) -> None:
         """Nothing is cancelled."""

@@ -149,6 +149,10 @@ def test_show_prepared_statements_tells_how_often_they_were_there() -> None:
     assert values("SHOW PREPARED_STATEMENTS") == "app ann 7 500 21 99 1 3 0.990"
 
 
+def test_show_listeners_has_a_row_for_each_channel() -> None:
+    assert values("SHOW LISTENERS") == ("app ann 1 jobs 12 3400 2 listening db1:5432 4711 3")
+
+
 def test_show_limits_tells_how_much_is_left() -> None:
     assert values("SHOW LIMITS") == "max_db_connections app db1:5432 20 19 1 4 7"
 

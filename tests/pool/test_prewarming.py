@@ -157,6 +157,9 @@ class NoConnector:
     def open(self, pool: AddressPool) -> None:
         raise AssertionError
 
+    def listen(self, *_: object) -> None:
+        raise AssertionError
+
     def cancel(self, server: ServerConnection) -> None:
         raise AssertionError
 

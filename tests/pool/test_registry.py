@@ -77,6 +77,9 @@ class Connector:
     def open(self, pool: AddressPool) -> None:
         """Somebody wants a connection."""
 
+    def listen(self, *_: object) -> None:
+        """Nobody listens."""
+
     def cancel(self, server: ServerConnection) -> None:
         """Somebody wants a statement to end."""
 

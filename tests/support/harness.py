@@ -299,6 +299,9 @@ class Harness:
         """A pool asks for a connection."""
         self.opening.append(pool)
 
+    def listen(self, *_: object) -> None:
+        """Nobody listens."""
+
     def cancel(self, server: ServerConnection) -> None:
         """A pool asks for a cancel request."""
         self.cancelling.append(server)
