@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping  # noqa: TC003 - the compiled clas
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from .listeners import ListenersView
+
 if TYPE_CHECKING:
     from .faults import Ledger
     from .hosts import HostSnapshot, PatroniSnapshot
     from .multiplexing import MultiplexingSnapshot
-    from .listeners import ListenerSnapshot
     from .protocol.features import FeatureSnapshot
     from .protocol.prepared import PreparedSnapshot
     from .queries import Place
@@ -140,11 +141,9 @@ class LimitSnapshot:
     """A row of SHOW LIMITS.
 
     Attributes:
-        key: the setting.
-        name: whom or what it limits; "" for the router as a whole.
-        value, used: 0 is no limit; how much of it there is now.
-        waiting: pools, or clients, that wait for some of it.
-        refused: clients that were turned away because of it.
+        key, name: the setting, and whom or what it limits; "" for the router as a whole.
+        value, used: 0 is no limit; and what there is of that now.
+        waiting, refused: pools or clients that wait for some; clients it has turned away.
         evictions: connections that were closed to make room for others.
     """
 
@@ -531,7 +530,7 @@ class HistogramSnapshot:
     total: float
 
 
-class View(Protocol):
+class View(ListenersView, Protocol):
     """Where the admin database and the metrics read from."""
 
     def listening(self) -> list[tuple[int, str, int]]:
@@ -578,9 +577,6 @@ class View(Protocol):
 
     def features(self) -> list[FeatureSnapshot]:
         """SHOW SESSION_FEATURES."""
-
-    def listeners(self) -> list[ListenerSnapshot]:
-        """SHOW LISTENERS."""
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited, and how much of it there is."""

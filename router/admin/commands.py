@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..hosts import HostSnapshot, PatroniSnapshot
-    from ..multiplexing import MultiplexingSnapshot
     from ..listeners import ListenerSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..pool.health import ServerHealth
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
@@ -53,7 +53,6 @@ log = logging.getLogger("router.admin")
 
 S = TypeVar("S")
 
-# What SHUTDOWN may wait for.
 _PAUSE: Final = "PAUSE [database [, user]]"
 _PAUSE_SERVER: Final = "PAUSE SERVER host[:port]"
 _RESUME: Final = "RESUME [database [, user]]"
@@ -153,9 +152,9 @@ def bouncer_commands() -> list[Command]:
 def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
         "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
-        "SHOW LISTS",
+        "SHOW LISTS|LISTENERS",
         "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
-        "SHOW TWO_PHASE|LISTENERS|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
+        "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
         "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
         "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
         "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",

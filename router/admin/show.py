@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..hosts import PatroniSnapshot
-    from ..multiplexing import MultiplexingSnapshot
     from ..listeners import ListenerSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
     from ..stats import (

@@ -454,7 +454,7 @@ class PoolConfig(Section):
             "Who listens for clients that LISTEN: one connection for all of them, or the "
             "server of each, which it then keeps. Not for session mode."
         ),
-    ] = Listen.PIN
+    ] = Listen.SHARED
     max_pinned: Annotated[
         Count | None,
         Key(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..config.values import Listen, PoolMode
+from ..config.values import Listen, Multiplexing, PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.features import Features
@@ -62,8 +62,7 @@ class Pool:
         paused: clients have to wait until it is resumed.
         turned_away: clients that found max_waiting_clients before them.
         retired: replaced or gone; clients look for their pool again.
-        retried_reads: statements that have been sent again, their server being lost.
-        prepared_anew: statements that were prepared again, their columns being others.
+        retried_reads, prepared_anew: statements sent again: server lost, or columns others.
         reads_waited: reads that waited for a replica to have what their client has written.
         reads_to_primary: reads that went to the primary for that.
         features: which features of a session its clients use.
@@ -87,8 +86,7 @@ class Pool:
         hubs: Hubs | None = None,
     ) -> None:
         self.hubs: Final = hubs or Hubs(engine, connector, f"{database}/{user}")
-        healths = Healths(engine) if healths is None else healths
-        quotas = Quotas() if quotas is None else quotas
+        healths, quotas = healths or Healths(engine), quotas or Quotas()
         self._engine: Final = engine
         self._catalogue: Final = catalogue
         self._news = trio.Event()  # replaced at each outcome of opening a connection
@@ -157,7 +155,8 @@ class Pool:
         )
         self.deferring = settings.deferring
         self.log_after = settings.log_after
-        self.is_listening = self.follows_state and settings.listen is Listen.SHARED
+        is_plain = settings.multiplexing is Multiplexing.OFF
+        self.is_listening = self.follows_state and is_plain and settings.listen is Listen.SHARED
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"

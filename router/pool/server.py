@@ -15,7 +15,6 @@ from ..protocol.prepared import ServerStatements
 from ..protocol.segments import Segment
 from ..protocol.variables import EMPTY, Variables
 from . import calls, sharing
-from .answer import Foregoer
 from .contracts import Ear, Loss, PoolClient
 from .states import ServerState
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from ..engine.link import Output
     from ..protocol.prepared import Statement
-    from ..protocol.steps import Step
     from ..routing.types import Analysis
     from ..stats import Counters
     from .address_pool import AddressPool
@@ -172,24 +170,6 @@ class ServerConnection(BackendStream):
             del self.named[name]
         closes = [messages.close_statement(name) for name in names]
         self.send(b"".join(closes) + messages.SYNC)
-
-    def go_ahead(
-        self,
-        parts: list[tuple[bytes, Step]],
-        done: Callable[[bytes], None],
-    ) -> None:
-        """Send messages of the router's own; `done` is given the error, if there is one."""
-
-        def answered(error: bytes) -> None:
-            self.end_own()
-            done(error)
-
-        segment = Segment.batch(Foregoer(answered, self.on_async))
-        self.queue.append(segment)
-        for _, step in parts:
-            segment.expect(step)
-        segment.sync(keep_script=True)
-        self.send(b"".join([data for data, _ in parts]) + messages.SYNC)
 
     def forget_variables(self) -> None:
         """A RESET ALL is on its way: the settings of the last client are gone."""

@@ -168,8 +168,10 @@ class Features:
         for name in reasons:
             self._use(application, name).refused += 1
 
-    def snapshots(self, database: str, user: str, now: float) -> Iterator[FeatureSnapshot]:
-        """The rows."""
+    def snapshots(
+        self, database: str, user: str, now: float, *, is_listening: bool
+    ) -> Iterator[FeatureSnapshot]:
+        """The rows; `is_listening`: one connection listens for all clients of the pool."""
         for application, uses in sorted(self._applications.items()):
             for name in _KIND:
                 use = uses.get(name)
@@ -181,7 +183,7 @@ class Features:
                     user,
                     application,
                     name,
-                    _KIND[name],
+                    FOLLOWS if name == LISTEN and is_listening else _KIND[name],
                     use.count,
                     now - use.last if use.count else None,
                     use.pins,

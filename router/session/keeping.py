@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..pool.leftovers import LISTEN
-from ..protocol import marks
+from ..protocol import marks, messages
 from ..protocol.variables import Variables
 
 if TYPE_CHECKING:
@@ -83,6 +83,14 @@ def _pass_on(lease: Lease, server: ServerConnection, names: frozenset[bytes]) ->
             server.pool.settled(server)
             return
         lease.asks = False
+        options = lease.pool.settings.routing
+        is_drawn = options.shard_count > 1 and options.default_shard.startswith("random")
+        if is_passed and is_drawn:
+            shard = server.pool.address.shard
+            detail = "Choose the shard with SET SHARD before you LISTEN and NOTIFY."
+            lease.holder.reply(
+                messages.notice_response(f"you listen on shard {shard} only", detail=detail)
+            )
         if not is_passed:
             lease.pins.keep(server, lease.pool.features, (LISTEN,), lease.engine.now)
         lease.holder.leftovers_told(server, None)

@@ -51,25 +51,19 @@ class Lease:
         waiter: its place in the queue for one.
         has_come: the server has come for a message that waited for it, and has its place.
         awaits_settings: the server has been sent the settings, and may not accept them.
-        pinned: it keeps its server until the client leaves.
-        pins: it keeps it for what the client has there.
+        pinned, pins: it keeps its server until the client leaves; or for what it has there.
         unnamed_in: the batch in which the client has parsed an unnamed statement that is too
             long to be parsed again elsewhere: it keeps its server until there is another.
         asks: the server has been asked what the client has left, and the answer decides
             whether it is given back: until then the client's next statement has to wait.
-        drops: what a DISCARD ALL or DEALLOCATE ALL that the router has answered drops at the
-            server as well, as marks.
+        drops: what an ALL that the router has answered drops at the server as well, as marks.
         xact_started: when the transaction began, or the last one ended.
-        xact: what is known of it, once something has been answered in it.
-        xact_open: the last answer came from within a transaction.
+        xact, xact_open: what is known of it; the last answer came from within it.
         mid_message: the server waits for the rest of a long message.
         deferred: the transaction that it has begun, until a server has answered in it.
         draining: the router is going away: the server is not kept for another transaction.
-        max_wait: the longest time that it waited for a server, in seconds.
-        waited: how long what it sends next has waited for its server.
-        writes: what the client writes, if that matters to others.
-        causality: what its reads must see, if that matters to itself.
-        listening: what it listens to, if another connection may do that for it.
+        max_wait, waited: for a server at most, and for that of what it sends next; seconds.
+        writes, causality, listening: what it writes, must see and hears, if that matters.
     """
 
     __slots__ = (
@@ -489,10 +483,9 @@ class Lease:
 
     def give_back(self, server: ServerConnection) -> bool:
         """Give the server back, unless something keeps it; returns whether it is."""
-        listening = self.listening
         if self.keeps_server:
-            if listening is not None:
-                listening.flush()
+            if self.listening is not None:
+                self.listening.flush()
             return False
         if self.is_kept_for_good:
             server.marks |= marks.UNKNOWN
@@ -501,8 +494,8 @@ class Lease:
         self.server = self.unnamed_in = None
         self._end_pin()
         server.pool.release(server)
-        if listening is not None:
-            listening.detach()
+        if self.listening is not None:
+            self.listening.detach()
         return True
 
     # --- what the client has left there
@@ -545,9 +538,8 @@ class Lease:
 
     def _share(self) -> None:
         """What the client listens to at its own server may be passed on now."""
-        server = self.server
-        if server is not None and self.is_free and not self.asks and self._follows(server):
-            self._ask(server)
+        if self.server and self.is_free and not self.asks and self._follows(self.server):
+            self._ask(self.server)
 
     def _is_quiet(self) -> bool:
         """Whether the client is in no transaction, and nothing is being said to it."""
@@ -565,8 +557,9 @@ class Lease:
 
     def client_drained(self) -> None:
         """The client takes output again."""
-        if self.server is not None:
-            self.server.client_drained()
+        server, holder = self.server, self.holder
+        if server is not None and (server.client is holder or server.queue[0].sink is holder):
+            server.client_drained()
         if self.listening is not None:
             self.listening.flush()
 

@@ -10,12 +10,14 @@ other. What the server says comes before the ReadyForQuery, as the client is use
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError
 from ..pool.answer import CollectedAnswer
 from ..pool.contracts import Ear
 from ..pool.hub import listen
+from ..printable import printable
 from ..protocol import messages
 from ..protocol.segments import Segment
 
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
-    from ..pool.answer import Row
+    from ..pool.answer import Row, Taker
     from ..pool.contracts import PoolClient
     from ..pool.hub import Hub
     from ..pool.hubs import Hubs
     from ..pool.server import ServerConnection
+
+log = logging.getLogger("router.session")
 
 # Each of a client's transactions begins with so many LISTENs; with more it keeps its server.
 MOST_SHARED: Final = 100
@@ -38,7 +42,9 @@ _OVERHEAD: Final = 100
 # In these the client reads the same bytes as the router. SQL_ASCII is whatever it likes.
 _ENCODINGS: Final = ("UTF8", "UNICODE", "SQLASCII")
 
-_MARK: Final = b"SET LOCAL synchronous_commit TO off;LISTEN %b;NOTIFY %b,'%b'"
+# The client's own limit is not for these.
+_MIRROR: Final = b"SET LOCAL statement_timeout TO 0;%b"
+_MARK: Final = _MIRROR % b"SET LOCAL synchronous_commit TO off;LISTEN %b;NOTIFY %b,'%b'"
 
 
 def too_slow() -> RouterError:
@@ -48,6 +54,15 @@ def too_slow() -> RouterError:
         sqlstate="53400",
         hint="Read what comes, and end transactions soon: nothing is told before that.",
     )
+
+
+def _send(server: ServerConnection, sql: bytes, answered: Taker) -> None:
+    """Send a Query of the router's own, what is SET in which is for its transaction only."""
+    segment = Segment(CollectedAnswer(answered, server.on_async))
+    segment.is_local = True
+    server.queue.append(segment)
+    server.unnamed = 0
+    server.send(messages.query(sql))
 
 
 class _Held:
@@ -144,11 +159,11 @@ class Listening(Ear):
             if server.ear is self:
                 self._is_mirrored = error is None
                 if error is not None:
+                    said = printable(error.get("M", ""))
+                    log.warning("%r: an UNLISTEN there will not be seen: %s", server, said)
                     self.mirrored, self._is_known = set(), False
 
-        server.queue.append(Segment(CollectedAnswer(answered, server.on_async)))
-        server.unnamed = 0
-        server.send(messages.query(listen(names)))
+        _send(server, _MIRROR % listen(names), answered)
 
     def detach(self) -> None:
         """The server is not the client's any more."""
@@ -254,9 +269,7 @@ class Listening(Ear):
                     self._forget(hub.shard, set(names))
             done(is_done)
 
-        server.queue.append(Segment(CollectedAnswer(answered, server.on_async)))
-        server.unnamed = 0
-        server.send(messages.query(_MARK % (hub.marker, hub.marker, serial)))
+        _send(server, _MARK % (hub.marker, hub.marker, serial), answered)
 
     # --- what is heard
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..pool.answer import Foregoer
 from ..protocol import messages, naming
 from ..protocol.columns import Describing
+from ..protocol.segments import Segment
 from ..protocol.steps import SWALLOW, Step
 from .answered import AnsweredStatement
 
@@ -123,3 +125,20 @@ def _undo(server: ServerConnection, name: bytes) -> Callable[[], None]:
         server.named.pop(name, None)
 
     return undo
+
+
+def go_ahead(
+    server: ServerConnection, parts: list[tuple[bytes, Step]], done: Callable[[bytes], None]
+) -> None:
+    """Send messages of the router's own; `done` is given the error, if there is one."""
+
+    def answered(error: bytes) -> None:
+        server.end_own()
+        done(error)
+
+    segment = Segment.batch(Foregoer(answered, server.on_async))
+    server.queue.append(segment)
+    for _, step in parts:
+        segment.expect(step)
+    segment.sync(keep_script=True)
+    server.send(b"".join([data for data, _ in parts]) + messages.SYNC)

@@ -27,7 +27,7 @@ from .batch import MOST_KEPT
 from .controls import control_in
 from .deferral import has_failed
 from .inspection import text_objection
-from .provisions import providing
+from .provisions import go_ahead, providing
 from .transaction import transaction_failed
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class SimpleProtocol:
                 following[0].steps = [Step(REPLACE_ERROR, b"", payload)]
 
         if parts:
-            server.go_ahead(parts, done)
+            go_ahead(server, parts, done)
         self._send_first(server, message, glance, shape)
         following.append(server.queue[-1])
         if naming.changes:

@@ -6,6 +6,7 @@ import time
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from ..config.values import Listen
 from .activity import (
     error_snapshots,
     histogram_snapshots,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
     from ..engine.loop import Engine
     from ..hosts import HostSnapshot, PatroniSnapshot
-    from ..multiplexing import MultiplexingSnapshot
     from ..listeners import ListenerSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
@@ -129,7 +130,12 @@ class RouterView:
         return [
             row
             for pool in self._registry
-            for row in pool.features.snapshots(pool.database, pool.user, now)
+            for row in pool.features.snapshots(
+                pool.database,
+                pool.user,
+                now,
+                is_listening=pool.settings.listen is Listen.SHARED,
+            )
         ]
 
     def listeners(self) -> list[ListenerSnapshot]:

@@ -11,8 +11,8 @@ from router.admin.verbs import Verbs
 from router.engine.link import Output
 from router.histograms import BOUNDS
 from router.hosts import HostSnapshot, PatroniSnapshot
-from router.multiplexing import MultiplexingSnapshot
 from router.listeners import ListenerSnapshot
+from router.multiplexing import MultiplexingSnapshot
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
 from router.protocol import messages

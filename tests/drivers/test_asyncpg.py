@@ -151,14 +151,15 @@ async def test_a_time_out_cancels_the_query_and_the_session_goes_on(
     await run(proxied, pool, body)
 
 
-async def test_a_listener_is_called_in_a_session(proxied: Proxied) -> None:
+@POOLS
+async def test_a_listener_is_called(proxied: Proxied, pool: str) -> None:
     async def body(connection: asyncpg.Connection) -> None:
         heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         await connection.add_listener("asyncpg_news", lambda *news: heard.set_result(news[3]))
         await connection.execute("SELECT pg_notify('asyncpg_news', 'hello')")
         assert await asyncio.wait_for(heard, 30) == "hello"
 
-    await run(proxied, SESSION, body)
+    await run(proxied, pool, body)
 
 
 @asynccontextmanager

@@ -255,8 +255,9 @@ def test_cancelling_an_idle_client_does_nothing_to_anyone(proxied: Proxied, pool
             assert one(client, "SELECT 1") == 1
 
 
-def test_notifications_reach_a_session_client_while_it_is_idle(proxied: Proxied) -> None:
-    with proxied.connect(SESSION) as client, proxied.connect(TRANSACTION) as speaker:
+@pytest.mark.parametrize("pool", [SESSION, TRANSACTION])
+def test_notifications_reach_a_client_while_it_is_idle(proxied: Proxied, pool: str) -> None:
+    with proxied.connect(pool) as client, proxied.connect(TRANSACTION) as speaker:
         client.execute("LISTEN news")
         speaker.execute("NOTIFY news, 'while idle'")
         [idle] = client.notifies(timeout=30, stop_after=1)
@@ -269,13 +270,18 @@ def test_notifications_reach_a_session_client_while_it_is_idle(proxied: Proxied)
         client.execute("UNLISTEN *")
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+@pytest.mark.parametrize("pool", [SESSION, TRANSACTION])
 def test_a_listener_hears_itself_and_notifications_come_before_the_answer(
-    proxied: Proxied,
+    proxied: Proxied, pool: str, autocommit: bool
 ) -> None:
-    with proxied.connect(SESSION) as client:
+    with proxied.connect(pool) as client:
+        client.autocommit = autocommit
         client.execute("LISTEN self")
+        client.commit()
         client.execute("NOTIFY self, 'me'")
-        [heard] = client.notifies(timeout=30, stop_after=1)
+        client.commit()
+        [heard] = client.notifies(timeout=0)
         assert heard.payload == "me"
 
 

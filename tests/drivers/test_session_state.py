@@ -64,14 +64,18 @@ def test_a_user_of_row_level_security_sees_its_own_rows_and_nobody_elses(
 def test_psycopg_listens_and_is_notified(proxied: Proxied) -> None:
     with proxied.connect(TRANSACTION) as client, proxied.connect(TRANSACTION) as other:
         client.execute("LISTEN news")
-        wait_until("it is pinned", lambda: pinned(proxied) == ["LISTEN"])
         for number in range(3):
             other.execute("SELECT pg_notify('news', %s)", (str(number),))
             [notify] = client.notifies(timeout=60, stop_after=1)
             assert notify.payload == str(number)
             assert value(client, "SELECT 1") == 1
+            assert pinned(proxied) == []
         client.execute("UNLISTEN *")
-        wait_until("nobody is pinned", lambda: not pinned(proxied))
+        client.execute("LISTEN later")
+        other.execute("NOTIFY news, 'not heard'")
+        other.execute("NOTIFY later")
+        [notify] = client.notifies(timeout=60, stop_after=1)
+        assert notify.channel == "later"
 
 
 def test_psycopg_copies_into_a_temporary_table(proxied: Proxied) -> None:

@@ -62,7 +62,7 @@ def test_uses_are_counted_by_application() -> None:
     features.refuse("batch", ("advisory lock",))
     found = {
         (row.application, row.feature): (row.uses, row.age, row.pins, row.pinned, row.longest)
-        for row in features.snapshots("db", "user", 20.0)
+        for row in features.snapshots("db", "user", 20.0, is_listening=False)
     }
     assert found == {
         ("batch", "advisory lock"): (0, None, 0, 0, 0.0),
@@ -76,7 +76,7 @@ def test_applications_are_bounded_in_number_and_length() -> None:
     features = Features()
     for number in range(3 * MOST_APPLICATIONS):
         features.note(f"{number} {'x' * 1000}", BITS["SET"], 1.0)
-    rows = list(features.snapshots("db", "user", 2.0))
+    rows = list(features.snapshots("db", "user", 2.0, is_listening=False))
     assert len(rows) == MOST_APPLICATIONS + 1
     assert max(len(row.application) for row in rows) <= 64
     assert {row.uses for row in rows if row.application == OTHERS} == {2 * MOST_APPLICATIONS}

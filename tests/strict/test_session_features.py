@@ -29,8 +29,8 @@ def router(module_router: ModuleRouter, pool_for: PoolFor) -> RouterProcess:
         {
             "session": pool_for(size=2, mode="session"),
             "transaction": pool_for(size=2),
-            "none": pool_for(size=2, options="max_pinned = 0"),
-            "statement": pool_for(size=2, mode="statement"),
+            "none": pool_for(size=2, options='listen = "pin"\nmax_pinned = 0'),
+            "statement": pool_for(size=2, mode="statement", options='listen = "pin"'),
         }
     )
 
@@ -59,7 +59,7 @@ def test_it_is_told_in_session_mode_before_anything_is_changed(router: RouterPro
             "PREPARE": ("1", "follows"),
             "advisory lock": ("1", "keeps the server"),
             "temporary table": ("1", "keeps the server"),
-            "LISTEN": ("1", "keeps the server"),
+            "LISTEN": ("1", "follows"),
         }
         assert {row["pins"] for row in found.values()} == {"0"}
 
