@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
-from ..protocol.passwords import UserSecret
 from ..routing.types import RouterOptions
 from .declared import declarations
 from .general import General
@@ -123,12 +122,6 @@ class PoolSettings:
     table_mutation_cache_ttl: float
     prewarmer: tuple[str, ...]
     routing: RouterOptions
-
-    def secret(self) -> UserSecret:
-        """What the user proves to servers who it is with."""
-        password = self.server_password
-        text = None if password is None else password.get_secret_value()
-        return UserSecret(self.server_username, text)
 
     @property
     def log_after(self) -> float:

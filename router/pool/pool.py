@@ -13,6 +13,7 @@ from ..config.values import Listen, Multiplexing, PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.features import Features
+from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
 from ..queries import Place
 from ..routing.types import Analysis, Role
@@ -94,13 +95,11 @@ class Pool:
         self.user: Final = user
         self._take_settings(settings)
         self.router: Final = router
-        secret = settings.secret()
+        secret = UserSecret.of(settings.server_username, settings.server_password)
 
         def new_part(address: Address) -> AddressPool:
-            health = healths.of(address)
-            return AddressPool(
-                engine, address, self.settings, secret, connector, health, quotas
-            )
+            known = self.settings, secret, connector, healths.of(address), quotas
+            return AddressPool(engine, address, *known)
 
         self._new_part: Final = new_part
         self.shards: Final = [[new_part(address) for address in shard] for shard in addresses]

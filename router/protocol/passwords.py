@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 from .scram import ScramKeys, ScramSecrets, salt_of
 
@@ -34,6 +34,13 @@ def _md5_hex(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
+class Sealed(Protocol):
+    """What has to be asked for its value; pydantic's SecretStr."""
+
+    def get_secret_value(self) -> str:
+        """The value."""
+
+
 class UserSecret:
     """One user's password, in any form that PostgreSQL stores, and what follows from it.
 
@@ -60,6 +67,11 @@ class UserSecret:
             self._md5 = password
         else:
             self._plain = password
+
+    @classmethod
+    def of(cls, user: str, password: Sealed | None) -> UserSecret:
+        """Take a password that a configuration keeps from being shown."""
+        return cls(user, None if password is None else password.get_secret_value())
 
     @classmethod
     def made_up(cls, user: str, like: UserSecret) -> UserSecret:

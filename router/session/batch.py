@@ -16,7 +16,7 @@ from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.messages import bind_head
 from ..protocol.segments import Segment
 from . import deferral
-from .batch_route import batch_route, only_prepares, whole_batch_route
+from .batch_route import batch_route, only_prepares
 from .controls import TransactionControl
 from .deferral import ANSWERS
 from .everywhere import OnAllShards
@@ -24,7 +24,7 @@ from .names import Names
 from .operation import Operation, need_no_server, needs_no_server
 from .script import Script
 from .transaction import transaction_failed
-from .whole_batch import BATCH_LIMIT, WholeBatch, read_whole
+from .whole_batch import BATCH_LIMIT, WholeBatch, read_whole, route_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,7 +237,7 @@ class Batch:
         found = read_whole(stream, self.names.statements)
         if found is None or (token and not found.is_unnamed):
             return False
-        route = whole_batch_route(lease.pool.router, self._routing.state, found)
+        route = route_of(lease.pool.router, self._routing.state, found)
         if route is None:
             return False
         stream.extend(found.end, found.count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousShard, ForEveryShard, RoutingError
+from ..errors import AmbiguousShard, ForEveryShard
 from ..protocol import codes
 from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..routing.types import Analysis, Route
     from .lease import Lease
     from .operation import Operation
-    from .whole_batch import WholeBatch
 
 
 def batch_route(
@@ -89,29 +88,6 @@ def _route_of_prepared(
         return router.route_analysis(prepared, state)
     except ForEveryShard:
         return router.route_unknown(state)
-
-
-def whole_batch_route(
-    router: QueryRouter, state: RoutingState, found: WholeBatch
-) -> Route | None:
-    """Find the place for a batch that binds one statement; None if that needs a closer look."""
-    if router.is_static:
-        if state.is_default:
-            return router.static_route
-        return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
-    if state.choice is ServerRole.AUTO and not router.options.parser_enabled:
-        return None  # Parse has not looked at the text
-    analysis = found.statement.analysis
-    if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
-        return None
-    values = found.data[found.name_end + 1 : found.rest]
-    counted = router.too_complex
-    try:
-        keys = bound_values(router, state, found.statement, analysis, values, is_whole=True)
-        return router.route_analysis(analysis, state, keys)
-    except RoutingError:
-        router.too_complex = counted  # it is counted where it is refused
-        return None
 
 
 def only_prepares(lease: Lease, operations: Sequence[Operation]) -> bool:

@@ -160,7 +160,8 @@ class Listening(Ear):
                 self._is_mirrored = error is None
                 if error is not None:
                     said = printable(error.get("M", ""))
-                    log.warning("%r: an UNLISTEN there will not be seen: %s", server, said)
+                    text = "%r: an UNLISTEN there will not be seen: %s"
+                    log.warning(text, server, said, extra=server.fields())
                     self.mirrored, self._is_known = set(), False
 
         _send(server, _MIRROR % listen(names), answered)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError
+from ..errors import ClientProtocolError, RoutingError
 from ..protocol import codes
 from ..protocol.binds import PORTAL, bind_ends
 from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.marks import HARMLESS
+from ..routing.types import ServerRole
 from .answered import AnsweredStatement
+from .bound_keys import bound_values
 from .controls import control_of
 from .operation import Operation
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..protocol.frontend import ClientStream
+    from ..routing.router import QueryRouter
+    from ..routing.state import RoutingState
+    from ..routing.types import Route
     from .answered import PreparedStatement
 
 
@@ -135,3 +140,24 @@ def read_whole(
         count += 1
         pos = after
     return None
+
+
+def route_of(router: QueryRouter, state: RoutingState, found: WholeBatch) -> Route | None:
+    """Find the place for a batch that binds one statement; None if that needs a closer look."""
+    if router.is_static:
+        if state.is_default:
+            return router.static_route
+        return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
+    if state.choice is ServerRole.AUTO and not router.options.parser_enabled:
+        return None  # Parse has not looked at the text
+    analysis = found.statement.analysis
+    if analysis is None or analysis.prepares or analysis.executes or analysis.limit:
+        return None
+    values = found.data[found.name_end + 1 : found.rest]
+    counted = router.too_complex
+    try:
+        keys = bound_values(router, state, found.statement, analysis, values, is_whole=True)
+        return router.route_analysis(analysis, state, keys)
+    except RoutingError:
+        router.too_complex = counted  # it is counted where it is refused
+        return None

@@ -46,6 +46,7 @@ INTERPRETED = {
     "pool/throttle.py",
     "pool/two_phase.py",
     "printable.py",
+    "protocol/passwords.py",
     "protocol/variables.py",
     "records.py",
     "routing/activity.py",
