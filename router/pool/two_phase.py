@@ -129,7 +129,6 @@ class TwoPhase:
 
     Attributes:
         found: those that were there at the last look, and could not be ended.
-        committed, rolled_back: how many were ended that somebody had left.
     """
 
     def __init__(self, pool: Shards) -> None:
@@ -139,7 +138,6 @@ class TwoPhase:
         self._is_going = self._is_certain = False
         self._participants: list[Participant] = []
         self.found: tuple[Prepared, ...] = ()
-        self.committed = self.rolled_back = 0
 
     def look_soon(self) -> None:
         """Something was left: look for it."""
@@ -230,10 +228,6 @@ class TwoPhase:
         if not is_gone(participant.error):
             return f"{status}, and {verb} PREPARED has failed"
         participant.error = None
-        if status == "committed":
-            self.committed += 1
-        else:
-            self.rolled_back += 1
         log.warning(
             "[%s/%s] shard %d: %s PREPARED %s, which was left",
             self._pool.database,
