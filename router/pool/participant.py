@@ -14,7 +14,7 @@ from .server import ServerConnection
 from .states import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..protocol.naming import Change
     from ..protocol.prepared import Statement
@@ -275,3 +275,47 @@ class Participant(PoolClient):
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
         """It asks for none."""
+
+
+class Play:
+    """What participants, one of each shard, do together: a story that goes on if none is busy.
+
+    Attributes:
+        participants: in the order of the shards.
+    """
+
+    def __init__(
+        self,
+        pool: Source,
+        shards: int,
+        variables: Variables,
+        label: str,
+        over: Callable[[], None],
+    ) -> None:
+        """Prepare it; `over` is told when they have given their connections back."""
+        self.participants: Final = [
+            Participant(pool, shard, variables, label, self._go_on) for shard in range(shards)
+        ]
+        self._over: Final = over
+        self._story: Iterator[None] | None = None
+        self._is_going = False
+
+    def begin(self, story: Iterator[None]) -> None:
+        """Begin a story, which yields where it waits for what it has told them to do."""
+        self._story = story
+        self._go_on()
+
+    def _go_on(self) -> None:
+        story = self._story
+        if self._is_going or story is None:
+            return
+        self._is_going = True
+        is_over = False
+        while not is_over and not any(each.is_busy for each in self.participants):
+            is_over = next(story, self) is self
+        self._is_going = False
+        if is_over:
+            self._story = None
+            for participant in self.participants:
+                participant.give_back()
+            self._over()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..errors import RouterError
 from ..protocol.variables import EMPTY
 from ..records import fields
-from .participant import Participant, Source
+from .participant import Participant, Play, Source
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -134,9 +134,8 @@ class TwoPhase:
     def __init__(self, pool: Shards) -> None:
         self._pool: Final = pool
         self._due = 0.0
-        self._story: Story | None = None
-        self._is_going = self._is_certain = False
-        self._participants: list[Participant] = []
+        self._play: Play | None = None
+        self._is_certain = False
         self.found: tuple[Prepared, ...] = ()
 
     def look_soon(self) -> None:
@@ -147,7 +146,7 @@ class TwoPhase:
     def maintain(self, now: float) -> None:
         """Look, if it is time to."""
         pool = self._pool
-        if now < self._due or self._story is not None or pool.paused or pool.retired:
+        if now < self._due or self._play is not None or pool.paused or pool.retired:
             return
         is_certain = self._is_certain or bool(self.found)
         if not is_certain and not all(
@@ -155,33 +154,19 @@ class TwoPhase:
         ):
             return  # no connection is opened for what is hardly there
         self._is_certain = False
-        self._participants = [
-            Participant(pool, shard, EMPTY, "two-phase commit", self._go_on)
-            for shard in range(len(pool.shards))
-        ]
-        self._story = self._look()
-        self._go_on()
+        label = "two-phase commit"
+        self._play = Play(pool, len(pool.shards), EMPTY, label, self._looked)
+        self._play.begin(self._look(self._play.participants))
 
-    def _go_on(self) -> None:
-        story = self._story
-        if self._is_going or story is None:
-            return
-        self._is_going = True
-        is_over = False
-        while not is_over and not any(each.is_busy for each in self._participants):
-            is_over = next(story, self) is self
-        self._is_going = False
-        if is_over:
-            self._story = None
-            for participant in self._participants:
-                participant.give_back()
-            now = self._pool.shards[0][0].engine.now
-            is_all_told = all(each.error is None for each in self._participants)
-            self._is_certain |= not is_all_told
-            self._due = now + (_OFTEN if self.found or not is_all_told else _RARELY)
+    def _looked(self) -> None:
+        play, self._play = self._play, None
+        assert play is not None
+        is_all_told = all(each.error is None for each in play.participants)
+        self._is_certain |= not is_all_told
+        pause = _OFTEN if self.found or not is_all_told else _RARELY
+        self._due = self._pool.shards[0][0].engine.now + pause
 
-    def _look(self) -> Story:
-        parts = self._participants
+    def _look(self, parts: list[Participant]) -> Story:
         for participant in parts:
             participant.get()
             yield

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError, RoutingError
 from ..pool.contracts import Waiter
-from ..pool.participant import Participant
+from ..pool.participant import Participant, Play
 from ..pool.two_phase import Coordinator, is_gone
 from ..protocol import codes, messages
 from ..protocol.binds import PORTAL, Parameters
@@ -69,23 +69,20 @@ class Everywhere(Waiter):
     """One of these, from its beginning to its end; to its client's lease it is a wait.
 
     Attributes:
-        is_over: what follows is what to tell the client.
-        notices, tag: what the servers have said, as messages.
+        notices, tag: what the servers have said, as messages, once it is over.
         error: an ErrorResponse, if it has failed.
     """
 
     __slots__ = (
-        "_done",
         "_is_cancelled",
         "_is_decided",
-        "_is_going",
+        "_is_in_turn",
         "_participants",
+        "_play",
         "_pool",
         "_shape",
         "_sql",
-        "_story",
         "error",
-        "is_over",
         "notices",
         "tag",
     )
@@ -112,21 +109,16 @@ class Everywhere(Waiter):
         self._pool: Final = lease.pool
         self._sql: Final = sql
         self._shape: Final = shape
-        self._done: Final = done
-        self._participants: Final = [
-            Participant(
-                lease.pool, shard, lease.settings.variables, lease.holder.label, self._go_on
-            )
-            for shard in range(len(lease.pool.shards))
-        ]
-        self._story: Final = self._in_turn() if in_turn else self._together()
-        self._is_going = self._is_cancelled = self._is_decided = False
-        self.is_over = False
+        variables, label = lease.settings.variables, lease.holder.label
+        self._play: Final = Play(lease.pool, len(lease.pool.shards), variables, label, done)
+        self._participants: Final = self._play.participants
+        self._is_in_turn: Final = in_turn
+        self._is_cancelled = self._is_decided = False
         self.notices = self.tag = self.error = b""
 
     def begin(self) -> None:
         """Begin."""
-        self._go_on()
+        self._play.begin(self._in_turn() if self._is_in_turn else self._together())
 
     def cancel(self) -> bool:
         """The client wants it stopped, or has left: it is told when that has happened."""
@@ -136,19 +128,7 @@ class Everywhere(Waiter):
                 participant.cancel()
         return False
 
-    # --- the story and its steps
-
-    def _go_on(self) -> None:
-        """Go on with the story as far as nobody is busy."""
-        if self._is_going:
-            return
-        self._is_going = True
-        while not self.is_over and not any(each.is_busy for each in self._participants):
-            self.is_over = next(self._story, self) is self
-        self._is_going = False
-        if self.is_over:
-            self._give_back()
-            self._done()
+    # --- the steps of the story
 
     def _check(self, participants: Sequence[Participant]) -> None:
         """See whether all is well so far."""
@@ -170,10 +150,6 @@ class Everywhere(Waiter):
             participant.run(sql, self._shape if sql is self._sql else None)
         yield
         self._check(participants)
-
-    def _give_back(self) -> None:
-        for participant in self._participants:
-            participant.give_back()
 
     # --- all or none
 
