@@ -29,7 +29,7 @@ def hand(client: PoolClient, server: ServerConnection) -> bool:
 def lets_in(client: PoolClient, server: ServerConnection) -> bool:
     """Ask a client that has a connection alone whether others may use it as well."""
     try:
-        return client.lets_in(server)
+        return client.sharer is not None and client.sharer.lets_in(server)
     except Exception:
         give_up(client)
         return False
@@ -38,7 +38,8 @@ def lets_in(client: PoolClient, server: ServerConnection) -> bool:
 def send_elsewhere(client: PoolClient, segment: Segment) -> None:
     """Tell a client that what it has sent runs for nobody, and is to be sent once more."""
     try:
-        client.send_elsewhere(segment)
+        if client.sharer is not None:
+            client.sharer.send_elsewhere(segment)
     except Exception:
         give_up(client)
 

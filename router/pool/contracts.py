@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..compiling import mypyc_attr
-from ..multiplexing import STATE
 from ..protocol.segments import ReplySink
-from ..protocol.variables import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,24 +102,12 @@ class PoolClient(ReplySink):
         """
         raise NotImplementedError
 
-    # --- while others may use the connection as well, if it says so
+    # --- while others may use the connection as well
 
     @property
-    def variables(self) -> Variables:
-        """The settings that its statements need."""
-        return EMPTY
-
-    def why_alone(self) -> str:
-        """Why what it waits to send needs a connection alone; "" if it does not."""
-        return STATE
-
-    def lets_in(self, server: ServerConnection) -> bool:
-        """Whether others may use the connection that it has alone, behind what it has sent."""
-        return False
-
-    def send_elsewhere(self, segment: Segment) -> None:
-        """What it has sent there runs for nobody any more, and is to be sent once more."""
-        # Nobody who lets nobody in, and goes behind nobody, has to do that.
+    def sharer(self) -> Sharer | None:
+        """Who answers for what it shares; None: it lets nobody in, and goes behind nobody."""
+        return None
 
     # --- while it holds a connection alone
 
@@ -157,6 +143,33 @@ class PoolClient(ReplySink):
 
         Or it has told, with None as well, where it is in the log.
         """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sharer:
+    """What a client may share a connection for, as those see it who work for it.
+
+    A class and not a Protocol, so that compiled code calls it directly.
+    """
+
+    __slots__ = ()
+
+    @property
+    def variables(self) -> Variables:
+        """The settings that its statements need."""
+        raise NotImplementedError
+
+    def why_alone(self) -> str:
+        """Why what it waits to send needs a connection alone; "" if it does not."""
+        raise NotImplementedError
+
+    def lets_in(self, server: ServerConnection) -> bool:
+        """Whether others may use the connection that it has alone, behind what it has sent."""
+        raise NotImplementedError
+
+    def send_elsewhere(self, segment: Segment) -> None:
+        """What it has sent there runs for nobody any more, and is to be sent once more."""
         raise NotImplementedError
 
 

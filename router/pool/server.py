@@ -514,6 +514,15 @@ class ServerConnection(BackendStream):
             counters.place.note(segment, served, now, is_primary=self.pool.is_primary)
         return counters
 
+    def count_transaction(self, seconds: float) -> None:
+        """A transaction of a client is over, and has taken so long."""
+        counters = self.pool.counters
+        self.transaction_count += 1
+        counters.xact_count += 1
+        counters.xact_time += seconds
+        if counters.place is not None:
+            counters.place.note_transaction(seconds)
+
     # --- ending
 
     def attach(self, client: PoolClient) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..config.values import Multiplexing, PoolMode
-from ..multiplexing import NO_ROOM
+from ..multiplexing import NO_ROOM, STATE
 from ..protocol import codes
 from ..queries import Shape
 from . import calls
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..protocol.segments import Segment
     from .address_pool import AddressPool
+    from .contracts import Sharer
     from .server import ServerConnection
 
 # So many connections are looked at for one with room.
@@ -94,15 +95,16 @@ class Sharing:
             return None
         if pool.is_closing:
             return None
-        reason = client.why_alone()
-        if reason:
+        sharer = client.sharer
+        reason = STATE if sharer is None else sharer.why_alone()
+        if sharer is None or reason:
             self._note(reason)
             return None
         if pool.may_open_more and not pool.connecting:
             pool.open_another()  # an idle one is better
         for _ in range(min(_TRIES, len(pool.active))):
             server = self._next()
-            if self._admits(server, client):
+            if self._admits(server, sharer):
                 self._let_in(server)
                 return Behind(client, server, pool.engine.now)
             self._place += 1
@@ -114,7 +116,8 @@ class Sharing:
         waiters = self._pool.waiters
         while waiters:
             client = waiters[0].client
-            if not self._admits(server, client) or client.why_alone():
+            sharer = client.sharer
+            if sharer is None or not self._admits(server, sharer) or sharer.why_alone():
                 return
             waiter = waiters.popleft()
             waiter.pool = None
@@ -151,13 +154,13 @@ class Sharing:
             self._place = 0
         return self._ring[self._place]
 
-    def _admits(self, server: ServerConnection, client: PoolClient) -> bool:
-        """Whether what the client has to send may go behind what the connection has to do."""
+    def _admits(self, server: ServerConnection, sharer: Sharer) -> bool:
+        """Whether what a client has to send may go behind what the connection has to do."""
         queue = server.queue
         if (
             server not in self._pool.active
             or not 0 < len(queue) < self.depth
-            or server.variables is not client.variables
+            or server.variables is not sharer.variables
             or server.status != codes.IDLE
             or server.marks
             or server.named

@@ -57,9 +57,10 @@ class ClientRouting:
         may_pipeline: whether a statement may be sent behind one that is not answered.
         is_moving: with this transaction ends what binds the next one to the same server.
         epoch: the router's when it looked the client's statements up.
+        was_reset: a segment that may still fail has reset all settings.
     """
 
-    __slots__ = ("epoch", "is_moving", "lease", "may_pipeline", "state")
+    __slots__ = ("epoch", "is_moving", "lease", "may_pipeline", "state", "was_reset")
 
     def __init__(self, lease: Lease) -> None:
         self.lease: Final = lease
@@ -68,6 +69,7 @@ class ClientRouting:
             self.state.note_setting(name, lease.settings.told(name, lease.pool) or "")
         self.is_moving = False
         self.may_pipeline = False
+        self.was_reset = False
         self.epoch = self.router.epoch
         self.set_pipelining()
 
@@ -116,6 +118,12 @@ class ClientRouting:
         if not self.state.is_default:
             self.is_moving = True
             self.may_pipeline = False
+
+    def settle_reset(self, *, has_failed: bool) -> None:
+        """The segment of a RESET ALL or DISCARD ALL is over: so are the client's choices."""
+        is_due, self.was_reset = self.was_reset and not has_failed, False
+        if is_due:
+            self.forget_choices()
 
     def forget_choices(self) -> None:
         """Go back to automatic routing."""

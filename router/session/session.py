@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, RouterError, RoutingError, ShuttingDown
 from ..pool import calls
+from ..pool.contracts import PoolClient
 from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
 from . import keeping, slow
@@ -30,7 +31,7 @@ from .failures import Failures
 from .lease import Lease
 from .long import LongMessages
 from .resend import Resend, last_words
-from .shared import SharingClient
+from .shared import SharedReads
 from .simple import SimpleProtocol
 from .timeouts import ClientWatch, HeldWatch, TransactionWatch
 
@@ -53,7 +54,7 @@ log = logging.getLogger("router.session")
 _MAX_PIPELINE: Final = 2000  # segments on their way of one client; it goes on at half of them
 
 
-class Session(SharingClient):
+class Session(PoolClient):
     """The session of one client.
 
     Attributes:
@@ -70,11 +71,17 @@ class Session(SharingClient):
         "_held",
         "_is_working",
         "_on_end",
+        "_shared",
         "_transaction_watch",
-        "_was_reset",
+        "batch",
+        "client",
+        "lease",
         "long",
+        "resend",
         "routing",
+        "settings",
         "simple",
+        "stream",
     )
 
     def __init__(
@@ -90,22 +97,24 @@ class Session(SharingClient):
     ) -> None:
         self._engine: Final = engine
         self._on_end: Final = on_end
-        self.client = client
+        self.client: Final = client
         client.ledger = engine.faults.ledger(pool.database, pool.user)
-        self.settings = ClientSettings(variables, overlay, self._tell)
-        self.lease = Lease(engine, self, pool, self.settings, find_pool)
+        self.settings: Final = ClientSettings(variables, overlay, self._tell)
+        self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
         self.routing: Final = ClientRouting(self.lease)
-        self.batch = Batch(self.client, self.routing)
+        self.batch: Final = Batch(self.client, self.routing)
         self.long: Final = LongMessages(self.client, self.routing, self.batch)
         self.simple: Final = SimpleProtocol(self.client, self.routing, self.batch, self.long)
-        self.resend = Resend(self.client, self.routing, self.batch)
-        self.stream = ClientStream()
+        self.resend: Final = Resend(self.client, self.routing, self.batch)
+        self.stream: Final = ClientStream()
+        self._shared: Final = SharedReads(
+            self.stream, self.lease, self.batch, self.resend, self.send_again
+        )
         self._is_working = False
         self._held: Final = HeldWatch(engine, self._send_held)
         self._failures: Final = Failures(self.client, self.lease)
         self._transaction_watch: Final = TransactionWatch(self.lease, self.end_with, self.expel)
         self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
-        self._was_reset = False  # all settings, by a segment that may still fail
 
     def __repr__(self) -> str:
         return f"<Session {self.client.pid} {self.lease.pool!r} {self.lease.state.value}>"
@@ -119,6 +128,11 @@ class Session(SharingClient):
     def label(self) -> str:
         """For SHOW SERVERS."""
         return self.settings.application_name
+
+    @property
+    def sharer(self) -> SharedReads:
+        """What it may share a server for."""
+        return self._shared
 
     def reply(self, data: bytes) -> None:
         """Send bytes to the client."""
@@ -399,33 +413,27 @@ class Session(SharingClient):
             segment.waited, lease.waited = lease.waited, 0.0
         if self._engine.now - segment.started + segment.waited >= lease.pool.log_after:
             slow.tell(client, lease, segment, self._engine.now)
-        counters = server.count(segment, self._engine.now)
+        server.count(segment, self._engine.now)
         if lease.deferred is not None and leave(lease, server, segment):
             self.send_again()
             return
         xact_time = lease.transaction_time(segment, status)
-        counters.xact_time += xact_time
         server.marks |= marks.PREPARE if segment.changes else 0  # it may have happened untold
         if segment.failed:
             client.error_count += 1
             lease.drops = 0
             self.batch.names.parse_failed(segment.opening)
-        if segment.resets_all or self._was_reset:
-            is_due, self._was_reset = self._was_reset and not segment.failed, False
-            if is_due:  # the RESET ALL or DISCARD ALL is over, and so are the client's choices
-                self.routing.forget_choices()
+        routing = self.routing
+        if segment.resets_all or routing.was_reset:
+            routing.settle_reset(has_failed=segment.failed)
         if self.settings.has_reports:
             is_kept = status != codes.IDLE or lease.keeps_server
             if lease.adopt_settings(server, is_kept=is_kept):
                 self.batch.rebind()
         if status == codes.IDLE:
             client.transaction_count += 1
-            server.transaction_count += 1
-            counters.xact_count += 1
-            if counters.place is not None:
-                counters.place.note_transaction(xact_time)
+            server.count_transaction(xact_time)
             lease.route = None
-            routing = self.routing
             if routing.is_moving or routing.state.has_local or lease.writes is not None:
                 routing.end_transaction()
             self.batch.names.is_altered &= bool(server.queue)
@@ -483,7 +491,7 @@ class Session(SharingClient):
     def settings_reset(self, *, everything: bool) -> None:
         """A RESET has succeeded: it brings settings, or all, to the client's defaults."""
         self.settings.reset(everything=everything)
-        self._was_reset = everything
+        self.routing.was_reset = everything
 
     def _tell(self, name: str, value: str) -> None:
         """Report a setting to the client."""
@@ -521,7 +529,7 @@ class Session(SharingClient):
         if server is None or server.client is self:
             self.lease.cancel()
         else:
-            self.cancel_shared(server)
+            self._shared.cancel(server)
 
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""

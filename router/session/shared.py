@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RoutingError
 from ..multiplexing import NOT_A_READ, STATE, UNCOUNTED
 from ..pool import sharing
-from ..pool.contracts import PoolClient
+from ..pool.contracts import Sharer
 from ..protocol import codes
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
@@ -22,7 +22,7 @@ from .batch import MOST_KEPT
 from .simple import look_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..pool.server import ServerConnection
     from ..protocol.frontend import ClientStream
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ..protocol.variables import Variables
     from .answered import PreparedStatement
     from .batch import Batch
-    from .client import Client
-    from .client_settings import ClientSettings
     from .lease import Lease
     from .operation import Operation
     from .resend import Resend
@@ -40,28 +38,39 @@ if TYPE_CHECKING:
 _MOST: Final = 8
 
 
-class SharingClient(PoolClient):
-    """A client, as far as it shares servers; what it is made of is the session's affair."""
+class SharedReads(Sharer):
+    """The reads of one client at servers that it does not have alone.
 
-    __slots__ = ("batch", "client", "lease", "resend", "settings", "stream")
+    `send_again` has its session ask for a server for what is to be sent again.
+    """
 
-    batch: Batch
-    client: Client
-    lease: Lease
-    resend: Resend
-    settings: ClientSettings
-    stream: ClientStream
+    __slots__ = ("_batch", "_lease", "_resend", "_send_again", "_settings", "_stream")
+
+    def __init__(
+        self,
+        stream: ClientStream,
+        lease: Lease,
+        batch: Batch,
+        resend: Resend,
+        send_again: Callable[[], None],
+    ) -> None:
+        self._stream: Final = stream
+        self._lease: Final = lease
+        self._settings: Final = lease.settings
+        self._batch: Final = batch
+        self._resend: Final = resend
+        self._send_again: Final = send_again
 
     @property
     def variables(self) -> Variables:
         """The settings that a server must have for it."""
-        return self.settings.variables
+        return self._settings.variables
 
     # --- what it has to send
 
     def why_alone(self) -> str:
         """Why what it has to send needs a server alone; "" if it does not."""
-        lease, batch, stream = self.lease, self.batch, self.stream
+        lease, batch, stream = self._lease, self._batch, self._stream
         if (
             not self._is_plain
             or lease.pins.loss is not None
@@ -71,10 +80,10 @@ class SharingClient(PoolClient):
             or not batch.names.renames
         ):
             return STATE
-        if self.resend.waiting:
-            if len(self.resend.waiting) > 1:
+        if self._resend.waiting:
+            if len(self._resend.waiting) > 1:
                 return STATE
-            segment = self.resend.waiting[0]
+            segment = self._resend.waiting[0]
             return "" if self._is_known_read(segment.shape, segment.request) else NOT_A_READ
         is_whole = not stream.missing and stream.end - stream.start <= MOST_KEPT
         operations = batch.operations
@@ -96,7 +105,7 @@ class SharingClient(PoolClient):
     @property
     def _is_plain(self) -> bool:
         """Whether nothing but its settings makes a difference between servers for it."""
-        lease = self.lease
+        lease = self._lease
         return not (
             lease.is_kept_for_good
             or lease.mid_message
@@ -106,13 +115,13 @@ class SharingClient(PoolClient):
             or lease.asks
             or lease.awaits_settings
             or lease.draining
-            or self.batch.names.is_altered
-            or self.settings.has_reports
-            or self.settings.variables.makes_temporary
+            or self._batch.names.is_altered
+            or self._settings.has_reports
+            or self._settings.variables.makes_temporary
         )
 
     def _why_query_alone(self, sql: bytes) -> str:
-        seen, queries = look_at(sql), self.lease.engine.queries
+        seen, queries = look_at(sql), self._lease.engine.queries
         if seen.glance is not HARMLESS:
             return NOT_A_READ
         if not queries.limit:
@@ -154,14 +163,14 @@ class SharingClient(PoolClient):
             or statement.glance is not HARMLESS
         ):
             return NOT_A_READ
-        shape = self.batch.script.shape_of(statement)
+        shape = self._batch.script.shape_of(statement)
         if shape is None:
             return UNCOUNTED
         return "" if self._is_read(shape, statement.text) else NOT_A_READ
 
     def _is_read(self, shape: object, text: bytes) -> bool:
         """Whether a text of this form is one read that leaves nothing behind."""
-        router = self.lease.pool.router
+        router = self._lease.pool.router
         if not isinstance(shape, Shape) or not shape.kind:
             return False
         if shape.judged_by is not router or shape.judged_in != router.epoch:
@@ -172,48 +181,44 @@ class SharingClient(PoolClient):
 
     def _is_known_read(self, shape: object, request: object) -> bool:
         """The same of what has been sent, if that is all there."""
-        router = self.lease.pool.router
+        router = self._lease.pool.router
         if not isinstance(shape, Shape) or request is None:
             return False
         if shape.judged_by is router and shape.judged_in == router.epoch:
             return shape.is_contained_read
-        text = self.resend.text_of(request)
+        text = self._resend.text_of(request)
         return text is not None and self._is_read(shape, text)
 
     # --- at a server
 
     def lets_in(self, server: ServerConnection) -> bool:
         """Whether others may go behind what it has sent to the server that it has alone."""
-        batch, segment = self.batch, server.queue[0]
+        batch, segment = self._batch, server.queue[0]
         return (
-            self.lease.server is server
+            self._lease.server is server
             and self._is_plain
-            and not self.lease.has_come
-            and not self.lease.xact_open
+            and not self._lease.has_come
+            and not self._lease.xact_open
             and not batch.operations
             and not batch.script.has_unsent
-            and not self.resend.waiting
+            and not self._resend.waiting
             and segment.behind is None
             and self._is_known_read(segment.shape, segment.request)
         )
 
     def send_elsewhere(self, segment: Segment) -> None:
         """What it has sent there runs for nobody: another server has to run it."""
-        self.lease.lose()
-        self.resend.waiting = [segment]
-        self.send_again()
+        self._lease.lose()
+        self._resend.waiting = [segment]
+        self._send_again()
 
-    def send_again(self) -> None:
-        """Ask for a server for what is to be sent again."""
-        raise NotImplementedError
-
-    def cancel_shared(self, server: ServerConnection) -> None:
+    def cancel(self, server: ServerConnection) -> None:
         """The client wants cancelled what it has sent to a server that it shares."""
-        segment = sharing.cancel(server, self)
+        segment = sharing.cancel(server, self._lease.holder)
         if segment is not None:
-            self.lease.lose()
-            self.resend.waiting = [segment]
-            self.resend.refuse(
+            self._lease.lose()
+            self._resend.waiting = [segment]
+            self._resend.refuse(
                 RoutingError("canceling statement due to user request", sqlstate="57014")
             )
-            self.send_again()
+            self._send_again()
