@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .pool.line import Line
     from .pool.planning import PoolPlan, ReloadPlan
     from .pool.server import ServerConnection
-    from .stats import ClientSnapshot, LimitSnapshot
+    from .snapshots import ClientSnapshot, LimitSnapshot
 
 log = logging.getLogger("router.app")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +30,3 @@ class ListenerSnapshot:
     server: str
     pid: int
     reconnects: int
-
-
-class ListenersView(Protocol):
-    """Whoever knows them."""
-
-    def listeners(self) -> list[ListenerSnapshot]:
-        """The rows of SHOW LISTENERS."""

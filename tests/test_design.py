@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builds import PACKAGE
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,6 +74,10 @@ def files_section() -> str:
 
 def test_every_file_is_named_with_what_it_is() -> None:
     assert files_section() in PAGE.read_text(), "run: python -m tests.test_design"
+
+
+def test_the_layers_are_those_that_are_kept() -> None:
+    assert f"`{' < '.join(LAYERS)}`" in design()
 
 
 def test_no_file_is_named_that_is_not_there() -> None:

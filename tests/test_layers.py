@@ -32,6 +32,7 @@ LAYERS = (
     "multiplexing",
     "queries",
     "stats",
+    "snapshots",
     "engine",
     "pool",
     "plugins",

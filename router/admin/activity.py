@@ -10,7 +10,7 @@ from .show import identifier, int4, numeric, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..stats import ErrorSnapshot, QuerySnapshot, TransactionSnapshot
+    from ..snapshots import ErrorSnapshot, QuerySnapshot, TransactionSnapshot
     from .show import Column
 
 

@@ -10,7 +10,7 @@ from .show import int4, text
 from .statements import keyword, name
 
 if TYPE_CHECKING:
-    from ..stats import BanSnapshot
+    from ..snapshots import BanSnapshot
     from .show import Column
     from .statements import Words
 

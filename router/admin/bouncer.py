@@ -18,13 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..hosts import HostSnapshot
-    from ..stats import (
-        AddressSnapshot,
-        ClientSnapshot,
-        PoolSnapshot,
-        ServerSnapshot,
-        View,
-    )
+    from ..snapshots import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot, View
     from .show import Column
 
 S = TypeVar("S")

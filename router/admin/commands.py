@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..pool.health import ServerHealth
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
-    from ..stats import (
+    from ..snapshots import (
         AddressSnapshot,
         BanSnapshot,
         ClientSnapshot,

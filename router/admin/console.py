@@ -15,7 +15,7 @@ from ..errors import ClientError, ClientProtocolError, RouterError, ShuttingDown
 from ..printable import printable
 from ..protocol import binds, codes, framing, messages
 from ..protocol.portals import Answer
-from ..stats import ClientSnapshot, View
+from ..snapshots import ClientSnapshot, View
 from . import courtesies, encoding
 from .commands import find
 from .extended import Extended

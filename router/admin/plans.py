@@ -10,7 +10,7 @@ from .show import int4, text
 
 if TYPE_CHECKING:
     from ..pool.planning import ReloadPlan
-    from ..stats import View
+    from ..snapshots import View
     from .show import Column
 
 

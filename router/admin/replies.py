@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ..pool.planning import ReloadPlan
-    from ..stats import View
+    from ..snapshots import View
     from .show import ConfigRow, Heading, Row
     from .verbs import Verbs
 

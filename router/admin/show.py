@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..multiplexing import MultiplexingSnapshot
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
-    from ..stats import (
+    from ..snapshots import (
         AddressSnapshot,
         ClientSnapshot,
         HealthSnapshot,

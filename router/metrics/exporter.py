@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..protocol.prepared import PreparedSnapshot
-    from ..stats import (
+    from ..snapshots import (
         AddressSnapshot,
         ErrorSnapshot,
         HealthSnapshot,

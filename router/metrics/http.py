@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         Scope,
     )
 
-    from ..stats import View
+    from ..snapshots import View
 
 # Hypercorn announces itself at level info; only what goes wrong is of interest.
 log = logging.getLogger("router.metrics.http")

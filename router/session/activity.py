@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..histograms import quantiles
 from ..queries import OTHERS, Shape
-from ..stats import (
-    ErrorSnapshot,
-    HistogramSnapshot,
-    QuerySnapshot,
-    TransactionSnapshot,
-    microseconds,
-)
+from ..snapshots import ErrorSnapshot, HistogramSnapshot, QuerySnapshot, TransactionSnapshot
+from ..stats import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,7 +7,8 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from ..pool import calls
-from ..stats import ClientSnapshot, microseconds
+from ..snapshots import ClientSnapshot
+from ..stats import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

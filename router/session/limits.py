@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..pool.quotas import limit_of
-from ..stats import LimitSnapshot
+from ..snapshots import LimitSnapshot
 from .admission import BY_DATABASE, BY_USER, TOTAL
 
 if TYPE_CHECKING:

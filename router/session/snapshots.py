@@ -13,7 +13,7 @@ from ..pool.holders import holding
 from ..pool.names import is_name
 from ..printable import printable
 from ..protocol.prepared import PreparedSnapshot, StatementCounts
-from ..stats import (
+from ..snapshots import (
     AddressSnapshot,
     BanSnapshot,
     HealthSnapshot,
@@ -21,8 +21,8 @@ from ..stats import (
     RoutingSnapshot,
     ServerSnapshot,
     ShardedSnapshot,
-    microseconds,
 )
+from ..stats import microseconds
 from ..two_phase import TwoPhaseSnapshot
 from .states import ClientState
 

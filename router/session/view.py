@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from ..config.values import Listen
+from ..snapshots import TimeoutSnapshot
 from .activity import (
     error_snapshots,
     histogram_snapshots,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
     from ..protocol.prepared import PreparedSnapshot
-    from ..stats import (
+    from ..snapshots import (
         AddressSnapshot,
         BanSnapshot,
         ClientSnapshot,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
         RoutingSnapshot,
         ServerSnapshot,
         ShardedSnapshot,
-        TimeoutSnapshot,
         TransactionSnapshot,
     )
     from ..two_phase import TwoPhaseSnapshot
@@ -118,7 +118,11 @@ class RouterView:
 
     def timeouts(self) -> list[TimeoutSnapshot]:
         """The rows of SHOW TIMEOUTS."""
-        return self._engine.timeouts.snapshots()
+        timeouts = self._engine.timeouts
+        return [
+            TimeoutSnapshot(kind, key, sqlstate, timeouts.count(kind))
+            for kind, key, sqlstate in timeouts.KINDS
+        ]
 
     def prepared(self) -> list[PreparedSnapshot]:
         """The rows of SHOW PREPARED_STATEMENTS."""

@@ -20,9 +20,8 @@ from router.protocol.features import FeatureSnapshot
 from router.protocol.messages import parse_error_fields
 from router.protocol.prepared import PreparedSnapshot
 from router.session.clients import Clients
-from router.stats import (
+from router.snapshots import (
     AddressSnapshot,
-    Averages,
     BanSnapshot,
     ClientSnapshot,
     ErrorSnapshot,
@@ -37,6 +36,7 @@ from router.stats import (
     TimeoutSnapshot,
     TransactionSnapshot,
 )
+from router.stats import Averages
 from router.two_phase import TwoPhaseSnapshot
 from tests.support.harness import FakeEngine
 

@@ -16,7 +16,7 @@ from .builders import CLIENT, AdminClient, FakeView, bind, decode, execute, pars
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from router.stats import ClientSnapshot
+    from router.snapshots import ClientSnapshot
 
 
 class CountingView(FakeView):

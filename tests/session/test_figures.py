@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.session.session import Session
-    from router.stats import AddressSnapshot, PoolSnapshot
+    from router.snapshots import AddressSnapshot, PoolSnapshot
 
 
 def sessions(harness: Harness) -> list[Session]:

@@ -13,7 +13,7 @@ from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
 from router.session.snapshots import ban_snapshots, routing_snapshots, sharded_snapshots
 from router.session.states import Activity
-from router.stats import RoutingSnapshot
+from router.snapshots import RoutingSnapshot
 from tests.support.harness import Harness
 from tests.support.wire import query
 

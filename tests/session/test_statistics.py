@@ -19,7 +19,7 @@ from tests.support.harness import FakeClient, Harness
 from tests.support.wire import bind, describe, execute, message, parse, query, run
 
 if TYPE_CHECKING:
-    from router.stats import QuerySnapshot, TransactionSnapshot
+    from router.snapshots import QuerySnapshot, TransactionSnapshot
 
 SYNC = message("S")
 
