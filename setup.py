@@ -91,6 +91,7 @@ MODULES = [
     "router/queries.py",
     "router/listeners.py",
     "router/stats.py",
+    "router/figures.py",
     "router/engine/link.py",
     "router/engine/loop.py",
     "router/pool/contracts.py",

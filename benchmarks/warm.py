@@ -52,7 +52,7 @@ def measure(count: int) -> list[Warm]:
 
 def _run(texts: Sequence[bytes], *, is_on: bool) -> float:
     harness = Harness()
-    harness.engine.queries.use(_ROWS if is_on else 0)
+    harness.engine.figures.queries.use(_ROWS if is_on else 0)
     client = harness.connect()
     harness.ask(client, parse("SELECT 1", "s") + SYNC)
     for text in texts[:3]:

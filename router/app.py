@@ -257,12 +257,12 @@ class Router:
         self.login.use(config, context)
         self._nursery.start_soon(self.login.derive_keys)
         general = config.general
-        self.engine.queries.use(general.query_statistics_max * general.query_statistics)
+        self.engine.figures.queries.use(general.query_statistics_max * general.query_statistics)
         plans: list[PoolPlan] = []
         self.engine.run_in_round(lambda: plans.extend(self.registry.apply(config)))
         names = [(pool.database, pool.user) for pool in self.registry]
-        self.engine.queries.keep(names)
-        self.engine.faults.keep(names)
+        self.engine.figures.queries.keep(names)
+        self.engine.figures.faults.keep(names)
         if config.general.validate_config:
             self.engine.run_in_round(self.registry.open_spares)
         self.engine.run_in_round(self.registry.maintain)
@@ -350,7 +350,7 @@ class Router:
         while True:
             due = trio.current_time() + _UPKEEP
             await trio.sleep_until(due)
-            self.engine.delays.add(max(trio.current_time() - due, 0.0))
+            self.engine.figures.delays.add(max(trio.current_time() - due, 0.0))
             self.engine.attempt(self.registry.maintain)
             self.supervisor.alive()
 

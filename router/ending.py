@@ -104,7 +104,7 @@ class Ending:
                     break
             if self._deadline is not None and trio.current_time() >= self._deadline:
                 count = len(self._clients)
-                self._engine.timeouts.note("shutdown", count)
+                self._engine.figures.timeouts.note("shutdown", count)
                 log.warning("shutdown_timeout is over, %d clients are cut off", count)
                 break
             with trio.move_on_after(_LOOK):

@@ -33,6 +33,7 @@ LAYERS = (
     "queries",
     "stats",
     "snapshots",
+    "figures",
     "engine",
     "pool",
     "plugins",

@@ -161,8 +161,8 @@ class Verbs:
         for pool in self._registry:
             for part in pool.address_pools():
                 part.counters.reset()
-        self._engine.queries.reset()
-        self._engine.faults.reset()
+        self._engine.figures.queries.reset()
+        self._engine.figures.faults.reset()
 
 
 def _ban_reason(seconds: float) -> str:

@@ -33,10 +33,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..compiling import mypyc_attr
-from ..faults import Faults
-from ..histograms import Histogram
-from ..queries import Queries
-from ..stats import Timeouts
+from ..figures import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,19 +99,11 @@ class Engine:
     """The nested epoll, its links and its timers.
 
     Attributes:
-        timeouts: what time limits have ended.
-        queries: what has become of statements.
-        faults: what errors clients were answered with.
-        logins: how long it took to log in.
-        delays: how late was what was due at a time.
+        figures: what is counted of all that goes on.
     """
 
     def __init__(self) -> None:
-        self.timeouts = Timeouts()
-        self.queries = Queries()
-        self.faults = Faults(lambda: self.now)
-        self.logins = Histogram()
-        self.delays = Histogram()
+        self.figures = Figures(lambda: self.now)
         self._epoll = select.epoll()
         # By their descriptors, of which the system always gives the least that is free.
         self._links: list[Driven | None] = []
@@ -193,7 +182,7 @@ class Engine:
             when, _, timer = heapq.heappop(timers)
             callback = timer.callback
             if callback is not None:
-                self.delays.add(self._now - when)
+                self.figures.delays.add(self._now - when)
                 _attempt(callback)
         self._due = timers[0][0] if timers else math.inf
 

@@ -319,7 +319,7 @@ class AddressPool:
             if following is not None and (following.idle or is_early):
                 moving.move_on(self, waiter, following, now)
             else:
-                self.engine.timeouts.note("query_wait")
+                self.engine.figures.timeouts.note("query_wait")
                 calls.disappoint(waiter.client, refusals.timeout(self, waiter.since, now))
         self._watch_waiters()
 
@@ -563,7 +563,7 @@ class AddressPool:
 
     def maintain(self, now: float) -> None:
         """Close what has been idle or has lived too long, and open up to min_pool_size."""
-        upkeep.maintain(self, now, self.engine.timeouts)
+        upkeep.maintain(self, now, self.engine.figures.timeouts)
         if self.refused is not None and self.refused.until <= now:
             self._set_refused(None)
         self.fill()

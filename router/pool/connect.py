@@ -141,7 +141,7 @@ async def _open(
                 stage = "server_login"
                 return await become(engine, pool, wire)
         except trio.TooSlowError:
-            engine.timeouts.note(stage)
+            engine.figures.timeouts.note(stage)
             raise
 
 

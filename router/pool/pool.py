@@ -70,6 +70,7 @@ class Pool:
         hubs, is_listening: channels that one connection hears for all, and if there is one.
         inspector: the plugins that look at statements, if there are any.
         two_phase: its transactions on several shards that were left.
+        ledger: the errors that its clients were answered with.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Pool:
         self._news = trio.Event()  # replaced at each outcome of opening a connection
         self.database: Final = database
         self.user: Final = user
+        self.ledger: Final = engine.figures.faults.ledger(database, user)
         self._take_settings(settings)
         self.router: Final = router
         secret = UserSecret.of(settings.server_username, settings.server_password)
@@ -138,9 +140,10 @@ class Pool:
         address_pool.on_told = self._told
         address_pool.on_schema_change = self.statements.clear
         address_pool.catalogue = self._catalogue
-        name, shard = (self.database, self.user), address_pool.address.shard
-        address_pool.counters.place = Place(self._engine.queries, *name, shard)
-        address_pool.counters.ledger = self._engine.faults.ledger(*name)
+        counters, shard = address_pool.counters, address_pool.address.shard
+        queries = self._engine.figures.queries
+        counters.place = Place(queries, self.database, self.user, shard)
+        counters.ledger = self.ledger
         self._heed_pause(address_pool)
 
     def _take_settings(self, settings: PoolSettings) -> None:

@@ -76,7 +76,7 @@ class Stopwatch:
         log.info(
             "%r: query_timeout is over, cancelling the statement", server, extra=server.fields()
         )
-        self._engine.timeouts.note("query")
+        self._engine.figures.timeouts.note("query")
         server.began_at = now  # it is asked again, should it go on for as long
         if server.client is None:
             sharing.move(server, 1)
@@ -93,7 +93,7 @@ class Stopwatch:
             return left
         more = server.fields(sqlstate="25P04")
         log.warning("%r: transaction_timeout is over, ending the client", server, extra=more)
-        self._engine.timeouts.note("transaction")
+        self._engine.figures.timeouts.note("transaction")
         text = "terminating connection due to transaction timeout"
         calls.expel(client, ClientTimeout(text, sqlstate="25P04"))
         return math.inf

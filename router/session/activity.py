@@ -141,7 +141,7 @@ def error_snapshots(faults: Faults, now: float, wall: float) -> list[ErrorSnapsh
 def histogram_snapshots(engine: Engine) -> list[HistogramSnapshot]:
     """The times of what clients did, by pool, shard and role; of logins; and of the loop."""
     found: list[HistogramSnapshot] = []
-    for table in engine.queries.tables():
+    for table in engine.figures.queries.tables():
         labels = {
             "pool": table.database,
             "user": table.user,
@@ -152,8 +152,8 @@ def histogram_snapshots(engine: Engine) -> list[HistogramSnapshot]:
         found.append(_histogram("query_wait_seconds", labels, table.waits))
         found.append(_histogram("query_stall_seconds", labels, table.stalls))
         found.append(_histogram("transaction_seconds", labels, table.xacts))
-    found.append(_histogram("login_seconds", {}, engine.logins))
-    found.append(_histogram("event_loop_delay_seconds", {}, engine.delays))
+    found.append(_histogram("login_seconds", {}, engine.figures.logins))
+    found.append(_histogram("event_loop_delay_seconds", {}, engine.figures.delays))
     return found
 
 

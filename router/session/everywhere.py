@@ -311,7 +311,7 @@ class OnAllShards:
         if lease.deferred is not None:
             raise error.with_traceback(None)
         self._routing.router.tallies.of_rule(EVERY_SHARD).count += 1
-        queries = lease.engine.queries
+        queries = lease.engine.figures.queries
         shape = queries.shape(sql) if queries.limit else UNREAD
 
         def over() -> None:

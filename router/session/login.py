@@ -148,15 +148,15 @@ class Login:
             with trio.fail_after(self.config.general.client_login_timeout / 1000):
                 handed_over = await self._log_in(wire)
             if handed_over:
-                self._engine.logins.add(self._engine.now - began)
+                self._engine.figures.logins.add(self._engine.now - began)
         except trio.TooSlowError:
             more = _fields(wire, sqlstate="57014")
             log.warning("client %s: login timed out", wire.peer, extra=more)
-            self._engine.timeouts.note("client_login")
+            self._engine.figures.timeouts.note("client_login")
             # As PostgreSQL with its authentication_timeout.
             text = "canceling authentication due to timeout"
             error = ClientError(text, sqlstate="57014")
-            self._engine.faults.strangers.note_own(error)
+            self._engine.figures.faults.strangers.note_own(error)
             await self._say(wire, error)
         except WireClosed as error:
             text = "client %s: left during login: %s"
@@ -165,7 +165,7 @@ class Login:
             text = "client %s: TLS failed: %s"
             log.warning(text, wire.peer, reason(error), extra=_fields(wire))
         except RouterError as error:
-            self._engine.faults.strangers.note_own(error)
+            self._engine.figures.faults.strangers.note_own(error)
             self._tell(wire, error)
             await self._say(wire, error)
         except Exception:

@@ -101,7 +101,7 @@ class Script:
         self._has_altered = False
         # A Parse is on its way whose success nobody may count on yet.
         self._unproven = False
-        self._queries: Final = routing.lease.engine.queries
+        self._queries: Final = routing.lease.engine.figures.queries
         self._raw_shapes: Final = RawShapes(self._queries)
 
     # --- what is counted

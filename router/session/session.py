@@ -98,7 +98,7 @@ class Session(PoolClient):
         self._engine: Final = engine
         self._on_end: Final = on_end
         self.client: Final = client
-        client.ledger = engine.faults.ledger(pool.database, pool.user)
+        client.ledger = pool.ledger
         self.settings: Final = ClientSettings(variables, overlay, self._tell)
         self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
         self.routing: Final = ClientRouting(self.lease)
@@ -309,7 +309,7 @@ class Session(PoolClient):
         try:
             if lease.renew_pool():
                 pool = lease.pool
-                self.client.ledger = self._engine.faults.ledger(pool.database, pool.user)
+                self.client.ledger = pool.ledger
                 self.routing.set_pipelining()
                 self.batch.names.renames |= pool.renames_statements
                 self.batch.rebind()

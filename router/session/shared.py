@@ -121,7 +121,7 @@ class SharedReads(Sharer):
         )
 
     def _why_query_alone(self, sql: bytes) -> str:
-        seen, queries = look_at(sql), self._lease.engine.queries
+        seen, queries = look_at(sql), self._lease.engine.figures.queries
         if seen.glance is not HARMLESS:
             return NOT_A_READ
         if not queries.limit:

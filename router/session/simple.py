@@ -131,7 +131,7 @@ class SimpleProtocol:
         self._lease: Final = routing.lease
         self._batch: Final = batch
         self._long: Final = long
-        self._queries: Final = routing.lease.engine.queries
+        self._queries: Final = routing.lease.engine.figures.queries
 
     def query(self, data: bytes, start: int, end: int) -> bool:
         """Act on a whole Query; False declines it for now."""

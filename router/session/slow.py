@@ -34,7 +34,7 @@ def tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
     if server is None or segment.empty:
         return
     texts = texts_of(segment.request)
-    shapes = _shapes(segment, texts, lease.engine.queries)
+    shapes = _shapes(segment, texts, lease.engine.figures.queries)
     more = pool.slow.admit(now)
     if more is None:
         return

@@ -96,7 +96,7 @@ class TransactionWatch:
         if left > 0:
             self._wait(left)
             return
-        lease.engine.timeouts.note("idle_transaction")
+        lease.engine.figures.timeouts.note("idle_transaction")
         text = "terminating connection due to idle-in-transaction timeout"
         self._end(ClientTimeout(text, sqlstate="25P03"))
 
@@ -121,7 +121,7 @@ class TransactionWatch:
         more = fields(database=lease.pool.database, user=lease.pool.user, sqlstate="25P04")
         text = "%r: transaction_timeout is over, ending the client"
         log.warning(text, lease.holder, extra=more)
-        lease.engine.timeouts.note("transaction")
+        lease.engine.figures.timeouts.note("transaction")
         text = "terminating connection due to transaction timeout"
         self._expel(ClientTimeout(text, sqlstate="25P04"))
 
@@ -176,6 +176,6 @@ class ClientWatch:
         if since + timeout > now:
             self._wait(since + timeout - now)
             return
-        lease.engine.timeouts.note("client_idle")
+        lease.engine.figures.timeouts.note("client_idle")
         text = "terminating connection due to idle-session timeout"
         self._end(ClientTimeout(text, sqlstate="57P05"))

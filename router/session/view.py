@@ -118,7 +118,7 @@ class RouterView:
 
     def timeouts(self) -> list[TimeoutSnapshot]:
         """The rows of SHOW TIMEOUTS."""
-        timeouts = self._engine.timeouts
+        timeouts = self._engine.figures.timeouts
         return [
             TimeoutSnapshot(kind, key, sqlstate, timeouts.count(kind))
             for kind, key, sqlstate in timeouts.KINDS
@@ -168,11 +168,11 @@ class RouterView:
 
     def errors(self) -> list[ErrorSnapshot]:
         """The rows of SHOW ERRORS."""
-        return error_snapshots(self._engine.faults, time.monotonic(), time.time())
+        return error_snapshots(self._engine.figures.faults, time.monotonic(), time.time())
 
     def queries(self) -> Iterator[QuerySnapshot]:
         """The rows of SHOW QUERIES."""
-        return query_snapshots(self._engine.queries)
+        return query_snapshots(self._engine.figures.queries)
 
     def multiplexing(self) -> list[MultiplexingSnapshot]:
         """The rows of SHOW MULTIPLEXING."""

@@ -394,8 +394,8 @@ async def test_how_late_a_timer_is_called_is_noted() -> None:
         engine.call_at(due, lambda: None).cancel()
         with trio.fail_after(PATIENCE):
             await done.wait()
-        assert engine.delays.count == 1
-        assert engine.delays.total >= 1.0
+        assert engine.figures.delays.count == 1
+        assert engine.figures.delays.total >= 1.0
 
 
 async def test_a_handler_that_fails_at_its_end_too_costs_its_own_link_only(

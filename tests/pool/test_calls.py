@@ -121,4 +121,4 @@ def test_the_time_of_other_transactions_is_looked_at_behind_one_that_fails() -> 
         wait(harness)
         harness.accept().connection.attach(Broken())
     harness.engine.advance(1.5)
-    assert harness.engine.timeouts.count("transaction") == 2
+    assert harness.engine.figures.timeouts.count("transaction") == 2

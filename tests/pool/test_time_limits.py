@@ -14,7 +14,7 @@ SLEEP = query("SLEEP")
 
 
 def count(harness: Harness, kind: str) -> int:
-    return harness.engine.timeouts.count(kind)
+    return harness.engine.figures.timeouts.count(kind)
 
 
 def heard(messages: list[Message]) -> tuple[str, str]:

@@ -169,7 +169,9 @@ def test_transactions_and_queries_are_counted_as_pgcat_counts_them() -> None:
     harness.ask(client, query("FAIL"))
     [row] = _clients(harness).snapshots(lambda: harness.engine.now)
     assert (row.transaction_count, row.query_count, row.error_count) == (6, 9, 1)
-    assert [each.count for each in error_snapshots(harness.engine.faults, 0.0, 0.0)] == [1]
+    assert [
+        each.count for each in error_snapshots(harness.engine.figures.faults, 0.0, 0.0)
+    ] == [1]
 
 
 def _clients(harness: Harness) -> Clients:

@@ -181,7 +181,7 @@ def test_values_are_in_no_line_unless_they_are_asked_for(
         caplog.clear()
         harness, client = started(0.0, log_statement_text=is_verbatim, **settings)
         if not is_counted:
-            harness.engine.queries.use(0)
+            harness.engine.figures.queries.use(0)
         for data in form(SECRET):  # type: ignore[operator]
             harness.ask(client, data)
         lines = told(caplog)

@@ -26,7 +26,7 @@ SYNC = message("S")
 
 def rows(harness: Harness) -> dict[str, QuerySnapshot]:
     """The rows by the text of the form."""
-    found = list(query_snapshots(harness.engine.queries))
+    found = list(query_snapshots(harness.engine.figures.queries))
     assert len({row.query for row in found}) == len(found)
     return {row.query: row for row in found}
 
@@ -240,11 +240,11 @@ def test_without_names_of_the_routers_own_forms_are_known_all_the_same(mode: str
 
 def test_with_statistics_off_nothing_is_counted_or_looked_at() -> None:
     harness, asking = client()
-    harness.engine.queries.use(0)
+    harness.engine.figures.queries.use(0)
     harness.ask(asking, query("SELECT 'off'"), run("SELECT 'off', 1"))
     assert rows(harness) == {}
-    assert len(harness.engine.queries._shapes) == 0
-    harness.engine.queries.use(100)
+    assert len(harness.engine.figures.queries._shapes) == 0
+    harness.engine.figures.queries.use(100)
     harness.ask(asking, query("SELECT 'off'"))
     assert only(harness).calls == 1
 
@@ -255,7 +255,7 @@ def test_users_and_shards_and_roles_have_rows_of_their_own() -> None:
     for command in ("SET SHARD TO '0'", "SET SHARD TO '1'"):
         harness.ask(asking, query(command))
         harness.ask(asking, query("SELECT 1"))
-    found = list(query_snapshots(harness.engine.queries))
+    found = list(query_snapshots(harness.engine.figures.queries))
     assert {(row.shard, row.calls) for row in found} == {(0, 1), (1, 1)}
 
 
@@ -339,7 +339,7 @@ def errors(harness: Harness) -> dict[tuple[str, str], tuple[int, str]]:
     now = harness.engine.now
     return {
         (row.source, row.sqlstate): (row.count, row.message)
-        for row in error_snapshots(harness.engine.faults, now, now)
+        for row in error_snapshots(harness.engine.figures.faults, now, now)
     }
 
 
@@ -349,7 +349,7 @@ def test_errors_of_servers_are_counted_without_their_words() -> None:
     harness.engine.advance(5)
     harness.ask(asking, parse("FAIL secret", "s"), SYNC)
     assert errors(harness) == {("server", "42601"): (2, "")}
-    [row] = error_snapshots(harness.engine.faults, harness.engine.now + 7, 1000.0)
+    [row] = error_snapshots(harness.engine.figures.faults, harness.engine.now + 7, 1000.0)
     assert (row.database, row.user, row.last) == ("app", "ann", 993.0)
 
 
@@ -430,12 +430,12 @@ def test_histograms_have_what_the_rows_have() -> None:
 
 def test_histograms_keep_what_rows_have_lost() -> None:
     harness, asking = client()
-    harness.engine.queries.use(10)
+    harness.engine.figures.queries.use(10)
     for number in range(50):
         harness.ask(asking, query(f"ROWS 1 c{number}"))
     assert histograms(harness)["query_seconds"][0] == 50
-    assert sum(row.calls for row in query_snapshots(harness.engine.queries)) == 50
-    assert len(list(query_snapshots(harness.engine.queries))) <= 11
+    assert sum(row.calls for row in query_snapshots(harness.engine.figures.queries)) == 50
+    assert len(list(query_snapshots(harness.engine.figures.queries))) <= 11
 
 
 def test_an_error_after_which_the_statement_is_sent_again_does_not_count() -> None:

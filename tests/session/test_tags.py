@@ -73,7 +73,7 @@ def test_many_of_them_are_one_form_and_displace_nothing(
         cache_entries=200,
     )
     harness = Harness(options=options, prepared_statements_cache_size=50, pool_size=1)
-    harness.engine.queries.use(100)
+    harness.engine.figures.queries.use(100)
     client = harness.connect()
     for _ in range(2):  # what has literals is remembered when it comes back
         ask_all(harness, client, KNOWN)
@@ -81,7 +81,7 @@ def test_many_of_them_are_one_form_and_displace_nothing(
     router, [server] = harness.pool.router, harness.servers
     others, harmless = set(simple._others), set(simple._harmless)
     before = len(server.connection.statements)
-    known = len(harness.engine.queries._texts)
+    known = len(harness.engine.figures.queries._texts)
     new_texts = router.cache.shape_hits + router.cache.misses
 
     count = FEWER if form is named else COUNT
@@ -91,17 +91,19 @@ def test_many_of_them_are_one_form_and_displace_nothing(
             harness.run()
         client.got = b""
 
-    [row] = [row for row in query_snapshots(harness.engine.queries) if "tagged" in row.query]
+    [row] = [
+        row for row in query_snapshots(harness.engine.figures.queries) if "tagged" in row.query
+    ]
     assert row.calls == count
     assert row.query.startswith("SELECT b FROM tagged WHERE id = ")
-    assert not [row for row in query_snapshots(harness.engine.queries) if not row.kind]
+    assert not [row for row in query_snapshots(harness.engine.figures.queries) if not row.kind]
     statements = server.connection.statements
     assert statements.evictions == 0
     assert len(statements) - before <= 1
     assert len(harness.pool.statements) <= len(KNOWN) + 1
     assert len(simple._others.keys() - others) <= 1
     assert len(simple._harmless.keys() - harmless) <= 2
-    assert len(harness.engine.queries._texts) - known <= 2
+    assert len(harness.engine.figures.queries._texts) - known <= 2
     if parser:
         assert router.cache.shape_hits + router.cache.misses - new_texts <= 4
         assert [router.cache.known(text.encode()) for text in KNOWN] == ["hit"] * len(KNOWN)
@@ -132,5 +134,5 @@ def test_where_comments_are_read_their_texts_are_not_the_same() -> None:
         text = f"SELECT 1 /*shard='{shard}'*/"
         for data in [*by_query(text), *unnamed(text), *named(text)]:
             harness.ask(client, data)
-    calls = {row.shard: row.calls for row in query_snapshots(harness.engine.queries)}
+    calls = {row.shard: row.calls for row in query_snapshots(harness.engine.figures.queries)}
     assert calls == {0: 6, 1: 6}

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from router.config.effective import PoolSettings, pool_settings
 from router.engine.link import Output
 from router.engine.loop import Engine, Timer
-from router.faults import Faults
-from router.histograms import Histogram
+from router.figures import Figures
 from router.pool.address import Address
 from router.pool.health import Healths
 from router.pool.pool import Pool
@@ -26,12 +25,10 @@ from router.pool.quotas import Quotas
 from router.pool.server import ServerConnection
 from router.pool.states import ServerState
 from router.protocol.variables import Variables
-from router.queries import Queries
 from router.routing.router import QueryRouter
 from router.routing.types import RouterOptions
 from router.session.client import Client
 from router.session.session import Session
-from router.stats import Timeouts
 from tests.config import builders
 
 from .model import DEFAULTS, ModelServer
@@ -53,12 +50,8 @@ class FakeEngine(Engine):
 
     def __init__(self) -> None:
         self.now = START
-        self.timeouts = Timeouts()
-        self.queries = Queries()
-        self.queries.use(1000)
-        self.faults = Faults(lambda: self.now)
-        self.logins = Histogram()
-        self.delays = Histogram()
+        self.figures = Figures(lambda: self.now)
+        self.figures.queries.use(1000)
         self._queue: list[tuple[float, int, Timer]] = []
         self._serial = itertools.count()
         self._in_round = True
