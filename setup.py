@@ -118,6 +118,7 @@ MODULES = [
     "router/pool/line.py",
     "router/pool/hub.py",
     "router/pool/hubs.py",
+    "router/pool/readiness.py",
     "router/pool/pool.py",
     "router/session/client.py",
     "router/session/client_settings.py",

@@ -7,8 +7,6 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from ..config.values import Listen, Multiplexing, PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
@@ -26,6 +24,7 @@ from .discovery import Site, address_of, site_of
 from .health import Healths
 from .hubs import Hubs
 from .quotas import Quotas
+from .readiness import Readiness
 from .replay import CatchUp
 from .states import ServerState
 from .throttle import Throttle
@@ -55,7 +54,7 @@ class Pool:
         shards: the address pools of each shard.
         router: where statements go.
         statements: prepared statements shared by its clients.
-        parameters: what its servers report at login, for clients that log in.
+        readiness: what its servers have told that clients need to log in.
         is_session_mode, is_statement_mode, deferring: of its settings, quick to ask.
         follows_state: what a client leaves behind follows it, or keeps it where it is.
         unserved, slow: hold back lines about clients without a server, and slow statements.
@@ -91,7 +90,7 @@ class Pool:
         healths, quotas = healths or Healths(engine), quotas or Quotas()
         self._engine: Final = engine
         self._catalogue: Final = catalogue
-        self._news = trio.Event()  # replaced at each outcome of opening a connection
+        self.readiness: Final = Readiness()
         self.database: Final = database
         self.user: Final = user
         self.ledger: Final = engine.figures.faults.ledger(database, user)
@@ -114,7 +113,6 @@ class Pool:
         )
         self.unserved: Final = Throttle()
         self.slow: Final = Throttle(10)  # lines a second
-        self.parameters: dict[str, str] = {}
         self.paused = self.retired = False
         self.turned_away = self.retried_reads = self.prepared_anew = 0
         self.reads_waited = self.reads_to_primary = 0
@@ -425,7 +423,7 @@ class Pool:
                     part.health.doubt()
 
     def _unreachable(self, address_pool: AddressPool, error: RouterError) -> None:
-        self._tell_news()
+        self.readiness.tell()
         if self._catalogue is not None:
             self._catalogue.refresh(address_pool.address.shard)
         if not refusals.is_of_server(error) and error.line not in address_pool.complaints:
@@ -436,43 +434,18 @@ class Pool:
             log.warning("[%s/%s] no connection: %s", *names, error.line, extra=more)
 
     def _reached(self, address_pool: AddressPool, server: ServerConnection) -> None:
-        if address_pool.is_primary or not self.parameters:
-            self.parameters = server.baseline
-        self._tell_news()
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
-
-    async def wait_ready(self) -> bool:
-        """Wait until a server has told the parameters that clients get at login.
-
-        Returns:
-            False if the pool has been retired meanwhile: another one may be there now.
-
-        Raises:
-            ServerUnavailable: no server can be reached; the cause of the last attempt is in it.
-            PoolError: other pools have all connections that there may be.
-        """
-        pools, is_first = self.address_pools(), False
-        while not (self.parameters or self.retired) and all(pool.paused for pool in pools):
-            await self._news.wait()
-        if not (self.parameters or self.retired):
-            for address_pool in pools:
-                address_pool.open_spare()
-            is_first = True
-        with trio.move_on_after(self.settings.server_login_timeout):
-            while (
-                not self.retired
-                and (not self.parameters or (is_first and not self._is_told))
-                and any(p.connecting or p.shares.spare_since is not None for p in pools)
-            ):
-                await self._news.wait()
-        if not (self.parameters or self.retired):
-            raise refusals.down(pools, self._engine.now)
-        return not self.retired
+        self.readiness.reached(server, is_primary=address_pool.is_primary)
 
     @property
+    def parameters(self) -> dict[str, str]:
+        """What clients are told at login; empty until a server has told that."""
+        return self.readiness.parameters
+
+    async def wait_ready(self) -> bool:
+        """Wait until clients may log in; see `Readiness.wait`."""
+        timeout = self.settings.server_login_timeout
+        return await self.readiness.wait(self.address_pools(), timeout, self._is_told)
+
     def _is_told(self) -> bool:
         """Whether each shard has told about its tables, so that no statement is misjudged."""
         return self._catalogue is None or self._catalogue.is_complete
@@ -569,7 +542,7 @@ class Pool:
             server.close()
         if not is_paused:
             part.resume()
-            self._tell_news()
+            self.readiness.tell()
         self.hubs.heed()
 
     def retire(self) -> None:
@@ -579,11 +552,11 @@ class Pool:
             address_pool.retire()
         for catch_up in self._catch_ups.values():
             catch_up.dismiss()
-        self._tell_news()
+        self.readiness.end()
 
     def close(self) -> None:
         """Close all connections at once."""
-        self.retired = True
+        self.retired = self.readiness.is_over = True
         for address_pool in self.all_parts():
             address_pool.close()
 

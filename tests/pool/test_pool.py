@@ -265,7 +265,7 @@ def test_who_weighs_nothing_stands_in_for_others() -> None:
 def test_clients_are_told_what_the_primary_reports() -> None:
     harness = Harness(servers=PRIMARY_AND_REPLICAS)
     assert harness.pool is not None
-    harness.pool.parameters = {}
+    harness.pool.readiness.parameters = {}
     fill(harness)
     primary = harness.pool.address_pools()[0].idle[0]
     assert harness.pool.parameters is primary.baseline
@@ -274,7 +274,7 @@ def test_clients_are_told_what_the_primary_reports() -> None:
 async def test_who_logs_in_waits_for_the_first_server() -> None:
     harness = Harness()
     assert harness.pool is not None
-    harness.pool.parameters = {}
+    harness.pool.readiness.parameters = {}
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(harness.pool.wait_ready)
@@ -287,7 +287,7 @@ async def test_who_logs_in_is_told_why_there_is_no_server() -> None:
     harness = Harness()
     pool = harness.pool
     assert pool is not None
-    pool.parameters = {}
+    pool.readiness.parameters = {}
 
     async def log_in() -> None:
         with pytest.raises(ServerUnavailable, match=r"Pool down.*connection refused"):

@@ -32,7 +32,7 @@ class Watched(Harness):
         addresses = [[part.address for part in shard] for shard in old.shards]
         router = QueryRouter(SPLITTING, self.activity)
         self.pool = Pool(self.engine, "app", "ann", addresses, old.settings, router, self)
-        self.pool.parameters = old.parameters
+        self.pool.readiness.parameters = old.parameters
 
     def reads_from(self, client: FakeClient, sql: str = "SELECT * FROM t") -> str:
         """Run a read; returns the role of the server that it went to."""

@@ -271,7 +271,7 @@ class Harness:
             healths=self.healths,
             quotas=self.quotas,
         )
-        pool.parameters = dict(DEFAULTS)
+        pool.readiness.parameters = dict(DEFAULTS)
         return pool
 
     def replace_pool(self, pool: Pool | None) -> None:
