@@ -261,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder with a router, such as an unpacked wheel; several are compared",
     )
     stalls.add_argument(
-        "--sizes", type=_integers, default=SIZES, help="KiB (2,3,4,16,64,127,255)"
+        "--sizes", type=_integers, default=SIZES, help="KiB (2,3,4,16,64,95,127,255)"
     )
     stalls.add_argument("--kind", default="", help="only kinds of text with this in their name")
     stalls.add_argument("--least", type=float, default=0.0, help="leave out what takes less ms")

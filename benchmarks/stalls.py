@@ -34,7 +34,7 @@ from .targets import BenchmarkError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-SIZES: Final = (2, 3, 4, 16, 64, 127, 255)
+SIZES: Final = (2, 3, 4, 16, 64, 95, 127, 255)
 """In KiB."""
 
 _RUNS: Final = 3

@@ -335,7 +335,7 @@ class PoolConfig(Section):
     ] = False
     query_parser_max_length: Annotated[
         Bytes, Key("Longer statements are not inspected; at most 256 KiB count.")
-    ] = 131072
+    ] = 98304
     query_parser_max_tokens: Annotated[
         Tokens,
         Key(

@@ -10,7 +10,7 @@ from typing import Final
 
 MAX_LENGTH: Final = 256 << 10
 """Longest text in bytes, whatever the settings. Longer ones are not held."""
-DEFAULT_LENGTH: Final = 128 << 10
+DEFAULT_LENGTH: Final = 96 << 10
 """Longest text in bytes that is analysed: the default of query_parser_max_length."""
 MAX_LEXEMES: Final = 4_000
 """Most literals, comments and quoted names in a text; a list of literals counts as one."""

@@ -132,6 +132,9 @@ _CONTINUED: Final = re.compile(rb"'\s*[\r\n]\s*'")
 _CAST_WORDS: Final = re.compile(rb"::\w++")
 _SIMPLE: Final = re.compile(rb"(?:(?:-?[0-9]++|'[^']*+')(?:,|\Z))*")
 _PARAMETERS: Final = re.compile(rb"[$0-9,()\[\]\s]++")
+_AROUND: Final = b"()[] \t\n\r\f\v"
+"""What may stand around a cell without strings."""
+_FEW: Final = 8
 _DIGITS: Final = 5
 _MOST_PARAMETERS: Final = 65_535
 _AMONG_STRINGS: Final = re.compile(rb"'[^']*+'|\$([0-9]++)")
@@ -226,7 +229,7 @@ def _column_at(
         width = len(numbers) // count
         if all(each == cast for each in set(casts[column::width])):
             return (), _compact(numbers[column::width])
-    cells = dict.fromkeys(_column(column).findall(rows))
+    cells = dict.fromkeys(_cells(rows, column, count))
     joined = b"" if cast else b",".join(cells)
     if joined and _SIMPLE.fullmatch(joined) is not None:
         return list(cells), ()
@@ -234,6 +237,15 @@ def _column_at(
     if plain is not None and not any(plain[1]):
         return (), _compact(plain[0])
     return _apart([_uncast(cell.rstrip(), cast) for cell in cells])
+
+
+def _cells(rows: bytes, column: int, count: int) -> list[bytes]:
+    """Return the cells of a column of so many rows, without the blanks before them."""
+    width, rest = divmod(rows.count(b","), count)
+    if rest or column >= width or b"'" in rows:
+        return _column(column).findall(rows)
+    # No comma is in a cell, and rows of different lengths are an error to PostgreSQL.
+    return rows.translate(None, _AROUND).split(b",")[column + 1 :: width]
 
 
 def _read_reference(reference: bytes, literals: Sequence[bytes]) -> tuple[int, bytes, bytes]:
@@ -277,15 +289,26 @@ def plain_parameters(listed: bytes) -> tuple[tuple[int, ...], list[bytes]] | Non
     casts = [b""] * count
     if b":" in listed:
         casts = _CAST_WORDS.findall(listed)
-        listed = _CAST_WORDS.sub(b"", listed)
+        listed = _without_casts(listed, casts)
     if _PARAMETERS.fullmatch(listed) is None:
         return None
-    written = listed.translate(None, b"$()[] \t\n\r\f\v").lstrip(b",").split(b",")
+    written = listed.translate(None, b"$" + _AROUND).lstrip(b",").split(b",")
     is_plain = len(written) == count == len(casts) and all(written)
     if not is_plain or len(max(written, key=len)) > _DIGITS:
         return None
     numbers = tuple(map(int, written))
     return (numbers, casts) if max(numbers) <= _MOST_PARAMETERS else None
+
+
+def _without_casts(listed: bytes, casts: list[bytes]) -> bytes:
+    """Take all casts out of a list or rows, fast if there are few that differ."""
+    found = set(casts)
+    if len(found) > _FEW:
+        return _CAST_WORDS.sub(b"", listed)
+    # The longest first: one may be the beginning of another.
+    for cast in sorted(found, key=len, reverse=True):
+        listed = listed.replace(cast, b"")
+    return listed
 
 
 def parameter_number(digits: bytes) -> int:
@@ -304,12 +327,20 @@ def parameters_in(literals: Sequence[bytes]) -> list[int]:
                 found += plain[0]
                 continue
             pattern = _AMONG_STRINGS if b"'" in literal else _PARAMETER
-            numbers = list(filter(None, pattern.findall(literal)))
-            if len(max(numbers, key=len, default=b"")) < _DIGITS:
-                found += map(int, numbers)  # no parameter has a number of more digits than that
-            else:
-                found += map(parameter_number, numbers)
+            numbers = pattern.findall(literal)
+            if b"'" in literal:
+                numbers = list(filter(None, numbers))
+            found += _numbers(numbers)
     return found
+
+
+def _numbers(written: list[bytes]) -> list[int]:
+    """Read the numbers of many parameters, fast if there are such."""
+    if max(map(len, written), default=0) <= _DIGITS:
+        found = list(map(int, written))
+        if max(found, default=0) <= _MOST_PARAMETERS:
+            return found
+    return list(map(parameter_number, written))
 
 
 def is_literal(member: bytes) -> bool:

@@ -26,7 +26,7 @@ def test_values_are_told_with_their_defaults() -> None:
     assert rows["ban_time"].changeable
     assert rows["pools.app.pool_mode"].value == "transaction"
     assert rows["pools.app.query_parser_enabled"].value == "false"
-    assert rows["pools.app.query_parser_max_length"].value == "131072"
+    assert rows["pools.app.query_parser_max_length"].value == "98304"
     assert rows["admin_username"].default == "-"
     assert rows['pools."app".users'].value == "ann"
 

@@ -82,7 +82,7 @@ def test_lists_of_any_length_have_one_shape(form: str, written: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("count", [1, 2, 3, 150, 3000])
+@pytest.mark.parametrize("count", [1, 2, 3, 150, 2500])
 @pytest.mark.parametrize("written", ["{}", "'{}'"])
 def test_all_keys_of_a_list_count(form: str, count: int, written: str) -> None:
     five, six = written.format(5), written.format(6)
@@ -288,13 +288,54 @@ def test_parameters_keep_their_order_of_numbers() -> None:
         assert analysis.key_parameters == tuple(sorted(numbers))
 
 
-@pytest.mark.parametrize("number", [2, 9999, 10_000, 65_535, 65_536, 999_999])
-def test_parameters_among_calls_are_read_whatever_their_numbers(number: int) -> None:
-    rows = ", ".join(f"({cell}, now())" for cell in ("$1", f"${number}", "$3", "$4 "))
+@pytest.mark.parametrize("digits", ["2", "9999", "10000", "65535", "65536", "9" * 5000])
+def test_parameters_among_calls_are_read_whatever_their_numbers(digits: str) -> None:
+    rows = ", ".join(f"({cell}, now())" for cell in ("$1", f"${digits}", "$3", "$4 "))
     _, literals = short_fingerprint_of(f"INSERT INTO t VALUES {rows}".encode())
-    meant = number if number <= 65_535 else 0
+    meant = int(digits) if len(digits) < 6 and int(digits) <= 65_535 else 0
     assert sorted(lists.parameters_in(literals)) == sorted([meant, 3, 4])
     [column] = [i for i, literal in enumerate(literals) if literal.startswith(b")0,")]
     written, numbers = lists.written_at(literals, column, KeyBudget(are_bigints=True))
     assert not list(written)
     assert sorted(numbers) == sorted([meant, 3, 4])
+
+
+def column_of(rows: list[list[str]], column: int, between: str) -> object:
+    """What is read of a column of the rows of a VALUES."""
+    cells = (f"({between}{f'{between},{between}'.join(row)}{between})" for row in rows)
+    text = f"INSERT INTO t VALUES {f'{between},{between}'.join(cells)}".encode()
+    _, literals = short_fingerprint_of(text)
+    [index] = [i for i, one in enumerate(literals) if one.startswith(b")%d," % column)]
+    written, numbers = lists.written_at(literals, index, KeyBudget(are_bigints=True))
+    return list(written), tuple(numbers)
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_a_column_is_read_the_same_with_and_without_strings_beside_it(column: int) -> None:
+    dice = random.Random(column)
+    words = ("5", "-7", "6.5", "1e3", "-.5", "NULL", "null", "default", "now()", "true", "$")
+    for _ in range(300):
+        casts = [dice.choice(("", "", "::int", "::int4")) for _ in range(3)]
+        rows = [[f"{n}{casts[n]}" for n in range(3)]]
+        for number in range(dice.randint(1, 6)):
+            cells = (dice.choice(words) for _ in range(3))
+            numbered = [
+                f"${3 * number + n + 1}" if cell == "$" else cell
+                for n, cell in enumerate(cells)
+            ]
+            rows.append(list(map("".join, zip(numbered, casts, strict=True))))
+        between = dice.choice(("", " ", "\n  "))
+        beside = [[*row, "'x, (y)'"] for row in rows]
+        assert column_of(rows, column, between) == column_of(beside, column, between), rows
+
+
+def test_casts_are_taken_from_parameters_whatever_their_names() -> None:
+    casts = ["::int", "::int4", "::int8", "::integer", "::in", "::i", "::I", "::text", "::t"]
+    for count in (1, 2, 3, 8, 9):
+        for turn in range(len(casts)):
+            chosen = (casts[turn:] + casts[:turn])[:count]
+            members = [f"${n + 1}{cast}" for n, cast in enumerate(chosen * 2)]
+            for listed in (f"({', '.join(members)})", f"[{' ,'.join(members)} ]"):
+                numbers = tuple(range(1, len(members) + 1))
+                written = [cast.encode() for cast in chosen * 2]
+                assert lists.plain_parameters(listed.encode()) == (numbers, written)
