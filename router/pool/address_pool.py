@@ -387,7 +387,7 @@ class AddressPool:
             self.on_reached(self, server)
         self._retry.reset()
         if self.is_closing or generation not in (None, self.generation):
-            self.health.reached()
+            self.health.reached(server.asked_at)
             link, server.link = server.link, None
             if link is not None:
                 link.close()
@@ -398,7 +398,7 @@ class AddressPool:
         server.expires_at = server.opened_at + self.settings.server_lifetime * jitter
         server.used_at = self.engine.now
         self.move(server, ServerState.ACTIVE)
-        self.health.reached()
+        self.health.reached(server.asked_at)
         self._set_refused(None)
         self.give_on(server)
         self._try_again()  # others may have been held back for this one

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import ClientError, RouterError
+from . import upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -202,10 +203,7 @@ def _is_empty(pool: Pool) -> bool:
 def reconnect(part: AddressPool) -> None:
     """Replace each connection to a server, at once or as soon as it is released."""
     part.generation += 1
-    for server in list(part.idle):
-        server.close()
-    for server in (*part.active, *part.tested):
-        server.expires_at = -math.inf
+    upkeep.phase_out(part.servers())
     part.resume()
 
 

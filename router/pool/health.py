@@ -11,6 +11,10 @@ only be slow: it is suspect, which keeps new work from it, and is asked again. I
 answer then either, and nothing has come from it on any connection since the first question, it
 is down, and what still waits for it is given up: see `AddressPool.fence`.
 
+A server that says that it takes nobody now (57P03) while there are connections to it is in a
+"smart" shutdown, which ends when these do. It is left, then: those that are idle are closed,
+others when their clients let go of them, and what has come in between at the next such answer.
+
 Whatever changes here is told to the pools (`AddressPool.on_health`), which then choose their
 candidates anew. So nobody who asks for a server pays for the health of servers.
 """
@@ -25,8 +29,9 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..errors import ServerLost, ServerTimeout
+from ..errors import ServerLost, ServerRefused, ServerTimeout
 from ..records import fields
+from . import upkeep
 from .addresses import Addresses
 from .instances import Instances
 from .lag import Positions
@@ -91,6 +96,7 @@ class ServerHealth:
         ban: it has failed, and is left out as a replica.
         admin_ban: an administrator wants it to be left out.
         is_paused: an administrator has taken it out of service, primary or replica.
+        is_draining: it has said that it takes nobody now; what there is to it ends.
         is_on_trial: a ban is over, and the server has not been asked yet.
         attempts: how many connections and checks have failed since it was up.
         checks, failed_checks: in all.
@@ -116,7 +122,7 @@ class ServerHealth:
         self.error: RouterError | None = None
         self.ban: Ban | None = None
         self.admin_ban: Ban | None = None
-        self.is_paused = False
+        self.is_paused = self.is_draining = False
         self.attempts = 0
         self.checks = 0
         self.failed_checks = 0
@@ -133,7 +139,7 @@ class ServerHealth:
         self._began = engine.now
         self._came_back = -math.inf
         self._failures = 0
-        self._failed_at = -math.inf
+        self._failed_at = self._refused_at = -math.inf
         self._pause = _FIRST_PAUSE
         # What had been received when a check began that was not answered, or None.
         self._heard_before: int | None = None
@@ -187,10 +193,10 @@ class ServerHealth:
 
     # --- what connections tell
 
-    def reached(self) -> None:
-        """Somebody has logged in."""
-        if self.is_auto and not self.is_up:
-            self.doubt()  # it may have another role than before
+    def reached(self, since: float) -> None:
+        """Somebody has logged in who began to connect then."""
+        if (self.is_auto and not self.is_up) or since < self._refused_at:
+            self.doubt()  # it may have another role than before, or be about to end
         else:
             self._recover()
 
@@ -249,7 +255,10 @@ class ServerHealth:
         if facts is not None and not facts.is_standby:
             self.positions.note(self._engine.now, facts.position)
         was_up = self.is_up
-        self._recover()
+        if self._engine.now - took < self._refused_at:
+            self.doubt()
+        else:
+            self._recover()
         if _role(had) != _role(facts):
             if facts is not None and self.is_auto:
                 self._log.info("%s is a %s", self.name, facts.role)
@@ -288,6 +297,8 @@ class ServerHealth:
         It gets no new connections; `heard` is what `heard_at` was when the check began.
         """
         self.addresses.failed(ip)
+        if _takes_nobody(error):
+            self._drain(ip)
         if ip not in self.addresses.reported:
             self.addresses.reported.add(ip)
             self._log.warning("%s is not used at %s: %s", self.name, ip, error.line)
@@ -418,8 +429,14 @@ class ServerHealth:
         now = self._engine.now
         self._renew_ban(error.message, now)
         was, self.error = self.condition, error
+        was_draining = self.is_draining
         self._become(condition)
+        if _takes_nobody(error):
+            self.is_draining, self._refused_at = True, now
+            self._drain()
         if was is condition:
+            if self.is_draining is not was_draining:
+                self._changed()
             return
         if was is Condition.UP:
             self.since = now
@@ -438,6 +455,19 @@ class ServerHealth:
             )
         self._changed()
 
+    def _drain(self, ip: str | None = None) -> None:
+        """Let go of the connections that there are, or of those to one address."""
+        count = sum(
+            upkeep.phase_out(server for server in part.servers() if ip in (None, server.ip))
+            for part in list(self.parts)
+        )
+        if count:
+            self._log.info(
+                "%s takes nobody now: %d connections to it end as they come free",
+                self.name if ip is None else f"{self.name} at {ip}",
+                count,
+            )
+
     def _renew_ban(self, reason: str, now: float) -> None:
         settings = self.settings
         duration = 0.0 if settings is None else settings.ban_time
@@ -452,6 +482,7 @@ class ServerHealth:
         self._pause = _FIRST_PAUSE
         self._heard_before = None
         self._failures = 0
+        self.is_draining = False
         if self.is_up:
             return
         now = self._engine.now
@@ -483,6 +514,11 @@ def _delay(settings: PoolSettings) -> float:
     if settings.max_replica_lag:
         return min(settings.healthcheck_delay, settings.max_replica_lag / 2)
     return settings.healthcheck_delay
+
+
+def _takes_nobody(error: RouterError) -> bool:
+    """Whether a server has refused a login as one that starts or stops, in any language."""
+    return isinstance(error, ServerRefused) and error.sqlstate == "57P03"
 
 
 def _owes_answers(part: AddressPool) -> bool:

@@ -289,8 +289,12 @@ class Hub:
         part = self._find()
         line = self.line or self._opening
         if line is not None and self._part is not None:
-            if part is None or part.paused:
-                self._drop("the pool is paused" if part is not None else "there is no primary")
+            if part is None:
+                self._drop("there is no primary")
+            elif part.paused or part.health.is_draining:
+                self._drop(
+                    "the pool is paused" if part.paused else "the server is about to end"
+                )
             elif part is self._part or _are_alike(part, self._part):
                 self._part = part
             else:

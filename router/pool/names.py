@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import math
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ import trio
 from ..printable import printable
 from ..reasons import reason
 from ..records import fields
-from .states import ServerState
+from . import upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,8 +33,6 @@ log = logging.getLogger("router.pool")
 
 # How often to see whether it is wanted, in seconds.
 _PAUSE: Final = 1.0
-# When a connection has expired that is to be let go.
-_LONG_AGO: Final = -math.inf
 
 
 async def look_up(host: str) -> frozenset[str] | None:
@@ -103,11 +100,5 @@ def _end_old(healths: Healths, host: str, addresses: frozenset[str]) -> None:
 
 def let_go(part: AddressPool, addresses: frozenset[str]) -> int:
     """End connections to other addresses than these once they are nobody's; how many."""
-    count = 0
-    for server in part.servers():
-        if server.ip and server.ip not in addresses and server.expires_at > _LONG_AGO:
-            count += 1
-            server.expires_at = _LONG_AGO
-            if server.state is ServerState.IDLE:
-                server.close()
-    return count
+    old = [each for each in part.servers() if each.ip and each.ip not in addresses]
+    return upkeep.phase_out(old)

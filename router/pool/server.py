@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from typing import TYPE_CHECKING, Final
 
@@ -121,6 +122,11 @@ class ServerConnection(BackendStream):
         """What it is, and `more`, for the `extra` of a log call about it."""
         user = self.pool.settings.user
         return self.pool.address.fields(user, server_pid=self.pid, **more)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to come back as soon as its client is in no transaction."""
+        return self.pool.is_wanted or self.expires_at == -math.inf
 
     # --- from the client
 

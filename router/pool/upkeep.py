@@ -10,6 +10,8 @@ from . import cleaning
 from .states import ServerState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..stats import Timeouts
     from .address_pool import AddressPool
     from .server import ServerConnection
@@ -62,6 +64,17 @@ def is_over(pool: AddressPool, server: ServerConnection, now: float) -> bool:
     is_replaced = pool.size - pool.connecting > least
     by_command = server.expires_at == -math.inf
     return is_replaced or by_command or least >= pool.settings.pool_size or pool.shares.is_full
+
+
+def phase_out(servers: Iterable[ServerConnection]) -> int:
+    """End connections, at once or when their clients let go of them; how many it is new for."""
+    count = 0
+    for server in servers:
+        count += server.expires_at > -math.inf
+        server.expires_at = -math.inf
+        if server.state is ServerState.IDLE:
+            server.close()
+    return count
 
 
 def is_too_large(pool: AddressPool) -> bool:

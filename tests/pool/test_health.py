@@ -672,7 +672,7 @@ def test_a_login_does_not_tell_what_a_server_has_become() -> None:
     health = telling(0, STANDBY).health
     health.unreachable(REFUSED)
     health.begin_check()
-    health.reached()
+    health.reached(0.0)
     assert health.condition is Condition.DOWN
     assert health.wanted.is_set()
 

@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument(
         "--restart",
-        choices=("fast", "immediate"),
+        choices=("smart", "fast", "immediate"),
         help="no failover: restart one server after the other, in this way",
     )
     parser.add_argument(

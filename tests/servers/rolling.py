@@ -1,8 +1,9 @@
 """All servers are restarted one after the other under load, the primary last.
 
 `python -m tests.servers.failover --restart fast` runs it. Whatever was not yet sent to a server
-has to wait for it, and clients that have no transaction open must not notice anything. With
-`--pause` each server is taken out of service before, and nobody must notice anything.
+has to wait for it, and clients that have no transaction open must not notice anything. Nobody
+must notice anything if they are restarted with `smart`, or if each is taken out of service
+before, with `--pause`.
 """
 
 from __future__ import annotations

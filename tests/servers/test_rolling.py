@@ -36,6 +36,19 @@ def test_a_rolling_restart_fails_only_what_was_under_way(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("role", ["", "auto"], ids=["named", "auto"])
+def test_servers_that_wait_for_their_clients_are_restarted_without_any_error(
+    private_cluster: PrivateCluster, tmp_path: Path, role: str
+) -> None:
+    cluster = private_cluster(replicas=2)
+    cluster.wait_for_replication()
+    outcome = restart_all(cluster, tmp_path, 50, StopMode.SMART, role)
+    failed = sum(len(record.failures) for record in outcome.records.values())
+    assert failed == 0, outcome.lines()
+    assert (outcome.cut_off, outcome.lost) == (0, 0), outcome.lines()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "role"), [(StopMode.FAST, ""), (StopMode.IMMEDIATE, "auto")], ids=["fast", "auto"]
 )
