@@ -27,9 +27,11 @@ def told(lease: Lease, server: ServerConnection, found: Leftovers | None) -> boo
     if found is None:
         return False  # the marks are there still: all of it is removed
     is_other = found.settings is not None and lease.settings.found(found.settings)
+    server.marks |= found.marks
     if not server.queue:
         lease.settings.take_resets()
-    server.marks = found.marks | (server.marks & ~marks.ASKED)
+        server.marks &= found.marks | ~marks.ASKED
+    # Else the marks may be those of what the client has sent behind the question.
     reasons, new = found.reasons, frozenset[bytes]()
     if lease.listening is not None and found.channels is not None:
         new = lease.listening.settle(server, found.channels)

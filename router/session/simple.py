@@ -475,10 +475,11 @@ class SimpleProtocol:
         has_inspector = self._lease.pool.inspector is not None
         if server.queue and (has_inspector or not routing.lets_follow(server)):
             return False
-        if self._long.refuses(codes.QUERY, head):
+        if self._long.refuses(kind, head):
             return True
         self._lease.has_come = False
-        self._send_first(server, head, UNREAD, UNREAD_SHAPE)
+        shape = UNREAD_SHAPE if kind == codes.QUERY else FUNCTION_CALL
+        self._send_first(server, head, UNREAD, shape)
         return True
 
     # --- what needs no server

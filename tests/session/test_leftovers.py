@@ -133,6 +133,38 @@ def test_what_is_sent_behind_waits_for_the_answer_and_is_answered() -> None:
     harness.check()
 
 
+@pytest.mark.parametrize(
+    ("mark", "text"),
+    [
+        (marks.TEMP, TEMP),
+        (marks.LOCK, "SELECT pg_advisory_lock(1)"),
+        (marks.CURSOR, "SELECT cursor WITH HOLD"),
+    ],
+)
+@pytest.mark.parametrize("was", [marks.TEMP, marks.LOCK, marks.CURSOR])
+@pytest.mark.parametrize("is_extended", [False, True])
+def test_what_is_left_behind_a_question_is_asked_about_once_more(
+    mark: int, text: str, was: int, is_extended: bool
+) -> None:
+    harness, client, server = pooled()
+    server.model.kept = was
+    harness.ask(client, query(f"{TEMP}, pg_advisory_lock, WITH HOLD"))
+    assert is_pinned(client)
+    server.model.kept = 0
+    client.send(query("SELECT 1"))
+    server.work()
+    server.answer()  # the next question is on its way
+    server.work()  # and its answer: there is nothing any more
+    client.send(run(text) + SYNC if is_extended else query(text))
+    server.model.kept = mark
+    assert rows(harness.read(client)) == [[b"SELECT 1"], [text.encode()]]
+    assert is_pinned(client)
+    client.leave()
+    harness.run()
+    assert server.model.log[-1] == "DISCARD ALL"
+    harness.check()
+
+
 @pytest.mark.parametrize("steps", range(6))
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_a_client_may_leave_at_any_step(steps: int, is_kept: bool) -> None:

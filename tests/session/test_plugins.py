@@ -21,6 +21,7 @@ from tests.support.wire import (
     bind,
     describe,
     execute,
+    function_call,
     kinds,
     parse,
     query,
@@ -213,6 +214,21 @@ def test_a_long_text_passes_where_only_the_logger_is_on(
         answer = ask_in_pieces(harness, client, query(LONG))
         answer += ask_in_pieces(harness, client, parse(LONG), bind() + execute() + SYNC)
     assert kinds(answer) == "TDCZ12DCZ"
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("size", [10, TEXT_LIMIT])
+def test_a_function_call_is_no_text(caplog: pytest.LogCaptureFixture, size: int) -> None:
+    harness = Harness()
+    assert harness.pool is not None
+    access = TableAccess(("secret",))
+    harness.pool.inspector = PluginInspector(QueryLogger("app", "ann"), access=access)
+    client = harness.connect()
+    with caplog.at_level("INFO", "router.query"):
+        for begin in ("SELECT 1", "BEGIN"):
+            harness.ask(client, query(begin))
+            answer = ask_in_pieces(harness, client, function_call(1, b"x" * size))
+            assert (kinds(answer), sqlstates(answer)) == ("EZ", ["42883"])  # the server's
     assert len(caplog.records) == 2
 
 

@@ -17,6 +17,7 @@ from tests.support.wire import (
     bind,
     describe,
     execute,
+    function_call,
     kinds,
     parse,
     query,
@@ -115,6 +116,22 @@ def test_it_fails_alone_and_fails_its_transaction(router: RouterProcess, pool: s
             assert sqlstates(client.ask(query("SELECT 1"))) == ["25P02"]
             client.query("ROLLBACK")
             assert client.query("SELECT 1") == [[b"1"]]
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 131_050, 132_000, 270_000, 1_100_000])
+def test_a_function_call_of_any_size_goes_where_a_short_one_goes(
+    router: RouterProcess, size: int
+) -> None:
+    data = function_call(1317, b"x" * size)  # length(text)
+    for pool in POOLS:
+        with wire(router, pool) as client:
+            for before in (b"", query("SELECT 1"), parse("SELECT 1") + bind() + FLUSH):
+                for begin in ("SELECT 1", "BEGIN"):
+                    client.query(begin)
+                    replies = client.ask(before + data, until="V")
+                    assert replies[-1].body[4:] == b"%d" % size
+                    client.read_until("Z")
+                    client.query("ROLLBACK")
 
 
 def test_it_need_not_be_executed_to_be_refused(router: RouterProcess) -> None:
