@@ -6,10 +6,12 @@ A segment keeps what its client has sent for it (`Segment.request`) until it is 
 server lost before that, all that the client has on its way there is sent to another, in its
 order, if each of it
 
-- is whole, outside of a transaction block, and the first try (a server that ends all its
-  connections does so one after the other: what has met one of these may meet the next);
+- is whole, outside of a transaction in which the client has been answered, and the first try
+  (a server that ends all its connections does so one after the other: what has met one of these
+  may meet the next);
 - has not been answered in part to the client;
-- is a read that leaves nothing behind; or the bytes have never left the router.
+- is a read that leaves nothing behind, or begins or ends a transaction in which nothing but
+  these has been; or the bytes have never left the router.
 
 The first error of a segment is therefore withheld (`ReplySink.withholds`) if it is the last
 word of a server, or if it says that a prepared statement has other columns than before: then
@@ -30,6 +32,7 @@ from ..protocol import codes, marks, messages
 from ..protocol.binds import PORTAL
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.segments import Segment
+from ..routing import transactions
 from .batch_route import batch_route
 from .operation import Operation
 from .whole_batch import WholeBatch
@@ -37,7 +40,7 @@ from .whole_batch import WholeBatch
 if TYPE_CHECKING:
     from ..errors import RouterError
     from ..pool.contracts import Loss
-    from ..routing.types import Analysis, Route
+    from ..routing.types import Route
     from .batch import Batch
     from .client import Client
     from .client_routing import ClientRouting
@@ -80,7 +83,8 @@ class Resend:
             or self._client.closed
             or lease.mid_message
             or self._batch.script.has_unsent
-            or server.status != codes.IDLE
+            # In one that is deferred nothing of the client's has been answered.
+            or (server.status != codes.IDLE and lease.deferred is None)
         ):
             return False
         is_first = server.query_count == server.answered_before
@@ -133,38 +137,29 @@ class Resend:
             or not messages.is_of_stale_plan(_sqlstate(error), error)
         ):
             return False
-        bound = self._bound(segment)
+        texts = _texts(segment)
         return (
-            bound is not None
-            and len(bound) == 1
-            and bound[0].self_contained
+            texts is not None
+            and len(texts) == 1
+            and lease.pool.router.classify(texts[0]).self_contained
             # Who does not ask would read the new columns as those that it was told of once.
             and any(operation.kind == codes.DESCRIBE for operation in _operations(segment))
         )
 
     def _is_read(self, segment: Segment) -> bool:
-        """Whether all that it runs is known to read, and to leave nothing behind."""
-        bound = self._bound(segment)
-        if bound is None:
-            return False
-        return all(analysis.is_read and analysis.self_contained for analysis in bound)
+        """Whether all that it runs is known to read, and to leave nothing behind.
 
-    def _bound(self, segment: Segment) -> list[Analysis] | None:
-        """What is known of each statement that it runs; None if that is not all."""
-        router = self._lease.pool.router
-        found: list[Analysis] = []
-        if not _is_whole(segment):
-            return None
-        for operation in _operations(segment):
-            kind, statement = operation.kind, operation.statement
-            if kind == codes.QUERY:
-                found.append(router.classify(string_in(operation.data, 0, len(operation.data))))
-            elif statement is not None:
-                if kind == codes.BIND:
-                    found.append(router.classify(statement.text))
-            elif kind not in (codes.EXECUTE, codes.SYNC) and not _is_of_portal(operation):
-                return None
-        return found
+        No transaction was open before the first of all that was lost, so one that began since
+        has been lost whole, and has done nothing but read.
+        """
+        texts = _texts(segment)
+        return texts is not None and all(
+            transactions.read(text) is not None or self._reads(text) for text in texts
+        )
+
+    def _reads(self, text: bytes) -> bool:
+        analysis = self._lease.pool.router.classify(text)
+        return analysis.is_read and analysis.self_contained
 
     def text_of(self, request: object) -> bytes | None:
         """The text that a request runs, if it is that of one statement."""
@@ -263,6 +258,23 @@ def _requested(request: object) -> list[Operation]:
         return request.operations()
     assert isinstance(request, list)
     return request
+
+
+def _texts(segment: Segment) -> list[bytes] | None:
+    """The texts of what it runs; None if that is not all that is to be known of it."""
+    if not _is_whole(segment):
+        return None
+    found: list[bytes] = []
+    for operation in _operations(segment):
+        kind, statement = operation.kind, operation.statement
+        if kind == codes.QUERY:
+            found.append(string_in(operation.data, 0, len(operation.data)))
+        elif statement is not None:
+            if kind == codes.BIND:
+                found.append(statement.text)
+        elif kind not in (codes.EXECUTE, codes.SYNC) and not _is_of_portal(operation):
+            return None
+    return found
 
 
 def _is_whole(segment: Segment) -> bool:

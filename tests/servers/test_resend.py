@@ -168,6 +168,30 @@ def test_a_backend_that_is_terminated_before_it_answers_is_replaced(
         assert retried(router) == 1
 
 
+@pytest.mark.parametrize("is_write", [False, True])
+def test_a_deferred_transaction_goes_on_elsewhere_if_its_first_statement_reads(
+    start_router: Callable[..., RouterProcess], shard: Shard, is_write: bool
+) -> None:
+    options = PLAIN + "deferred_begin = true\n"
+    router = start_router(
+        {"db": PoolText([primary_of(shard.primary)], options=options)}, CHECKS
+    )
+    text = "UPDATE busy SET a = a" if is_write else WAITS
+    with WireClient.login(router.port, "db") as client:
+        client.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        with held(shard) as release:
+            client.send(query(text))
+            terminate(*running(shard, text))
+            release()
+        if is_write:
+            assert sqlstates(client.read_to_end()) == ["57P01"]
+            return
+        answer = client.read_until("Z")
+        assert rows(answer) == DONE
+        assert answer[-1].body == b"T"
+        assert client.value("SHOW transaction_isolation") == "repeatable read"
+
+
 def test_a_backend_that_is_terminated_later_has_its_last_word_passed_on(
     start_router: Callable[..., RouterProcess], shard: Shard
 ) -> None:
@@ -204,10 +228,12 @@ def test_a_write_is_not_repeated(
     assert retried(router) == 0
 
 
-def test_connections_that_have_gone_while_they_were_idle_harm_no_read(
+@pytest.mark.parametrize("begin", ["", "BEGIN", "START TRANSACTION READ ONLY"])
+def test_connections_that_have_gone_while_they_were_idle_harm_no_read_and_no_begin(
     start_router: Callable[..., RouterProcess],
     shard: Shard,
     proxy_for: Callable[[Server], Proxy],
+    begin: str,
 ) -> None:
     proxy = proxy_for(shard.primary)
     router = start_router({"db": PoolText([[(HOST, proxy.port, "primary")]])})
@@ -220,9 +246,14 @@ def test_connections_that_have_gone_while_they_were_idle_harm_no_read(
                 client.read_until("Z")
             proxy.reset()
             for client in clients:
-                client.send(query("SELECT 2"))
+                client.send(query(begin or "SELECT 2"))
             for client in clients:
-                assert rows(client.read_until("Z")) == [[b"2"]]
+                answer = client.read_until("Z")
+                assert rows(answer) == ([] if begin else [[b"2"]])
+                assert answer[-1].body == (b"T" if begin else b"I")
+            for client in clients if begin else ():
+                assert client.value("SELECT 2") == "2"
+                client.query("COMMIT")
 
 
 def test_a_server_that_restarts_is_waited_for(

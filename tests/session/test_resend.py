@@ -268,6 +268,69 @@ def test_a_pool_that_is_replaced_meanwhile_has_it_sent_by_the_new_one() -> None:
 # --- what is no read
 
 
+# --- transactions
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["BEGIN"],
+        ["START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY"],
+        ["begin", READ],
+        ["BEGIN", READ, "ROLLBACK", "BEGIN", READ],
+        ["BEGIN", READ, "COMMIT"],
+        [READ, "BEGIN", "ROLLBACK", READ],
+        ["ROLLBACK"],
+    ],
+)
+@pytest.mark.parametrize("form", ["queries", "batches", "one batch"])
+def test_a_transaction_that_nothing_is_known_of_yet_is_begun_elsewhere(
+    statements: list[str], form: str
+) -> None:
+    data = [query(sql) if form == "queries" else run(sql) + SYNC for sql in statements]
+    if form == "one batch":
+        data = [b"".join(run(sql) for sql in statements) + SYNC]
+    undisturbed, harness = Harness(), Harness()
+    client, other = used(harness), used(undisturbed)
+    assert after_loss(harness, client, *data) == undisturbed.ask(other, *data)
+    then = query("SELECT where")
+    assert harness.ask(client, then) == undisturbed.ask(other, then)
+    assert ran(harness) == ran(undisturbed)
+    harness.check()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["BEGIN", WRITE],
+        ["BEGIN", WRITE, "COMMIT"],
+        ["BEGIN", READ, "PREPARE TRANSACTION 'a'"],
+        ["BEGIN", "SET a.b TO c", "COMMIT"],
+        ["BEGIN", "SELECT nextval('s')", "ROLLBACK"],
+        ["BEGIN", "LOCK t"],
+        ["BEGIN", "DECLARE c CURSOR FOR SELECT 1"],
+    ],
+)
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_a_transaction_that_does_more_than_read_is_not(
+    statements: list[str], is_batch: bool
+) -> None:
+    harness = Harness()
+    data = [query(sql) for sql in statements]
+    if is_batch:
+        data = [b"".join(run(sql) for sql in statements) + SYNC]
+    assert sqlstates(after_loss(harness, used(harness), *data)) == ["08006"]
+    assert ran(harness) == []
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK", READ, "SAVEPOINT a", "END"])
+def test_nothing_of_one_that_was_open_is_sent_again(statement: str) -> None:
+    harness = Harness()
+    client = used(harness)
+    harness.ask(client, query("BEGIN"))
+    assert sqlstates(after_loss(harness, client, query(statement))) == ["08006"]
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -285,7 +348,7 @@ def test_a_pool_that_is_replaced_meanwhile_has_it_sent_by_the_new_one() -> None:
         "SELECT pg_notify('a', 'b')",
         "COPY t FROM STDIN",
         "COPY t TO STDOUT",
-        "BEGIN",
+        "BEGIN; INSERT INTO t VALUES (1)",
         "CALL p()",
         "DO 'begin end'",
         "LISTEN a",
