@@ -40,7 +40,7 @@ CLAIMS = [
     ("a Query or Parse when it is longer than {} KiB", "protocol.framing.TEXT_LIMIT", KIB),
     ("a Bind or FunctionCall longer than {} KiB", "protocol.frontend._BIND_LIMIT", KIB),
     ("beyond {} bytes PostgreSQL ends", "protocol.frontend._SHORT_LIMIT", 1),
-    ("but not beyond {} KiB", "session.whole_batch.BATCH_LIMIT", KIB),
+    ("but not beyond {} KiB", "session.batch.BATCH_LIMIT", KIB),
     ("and not for longer than {} ms", "session.timeouts._HOLD_TIME", 0.001),
     ("bounded in number ({})", "routing.types.RouterOptions.cache_entries", 1),
     ("and bytes ({} MiB) for each pool", "routing.types.RouterOptions.cache_bytes", KIB * KIB),

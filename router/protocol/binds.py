@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from . import codes
-from .framing import HEADER_SIZE
+from .framing import HEADER, HEADER_SIZE
 
 if TYPE_CHECKING:
     from ..compiling import i64
@@ -61,6 +61,17 @@ def bind_ends(data: bytes, start: int, end: int) -> tuple[int, int]:
     """
     portal_end = string_end(data, start + HEADER_SIZE, end)
     return portal_end, string_end(data, portal_end + 1, end)
+
+
+def bind_head(portal: bytes, statement: bytes, rest: int) -> bytes:
+    """A Bind up to the statement's name; `rest` bytes of formats and values must follow."""
+    return (
+        HEADER.pack(codes.BIND, len(portal) + len(statement) + 6 + rest)
+        + portal
+        + b"\0"
+        + statement
+        + b"\0"
+    )
 
 
 def target(data: bytes, start: int, end: int) -> tuple[int, bytes]:

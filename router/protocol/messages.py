@@ -298,14 +298,3 @@ def execute(portal: bytes) -> bytes:
 def describe_statement(name: bytes) -> bytes:
     """A Describe of a prepared statement."""
     return HEADER.pack(codes.DESCRIBE, len(name) + 6) + b"S" + name + b"\0"
-
-
-def bind_head(portal: bytes, statement: bytes, rest: int) -> bytes:
-    """A Bind up to the statement's name; `rest` bytes of formats and values must follow."""
-    return (
-        HEADER.pack(codes.BIND, len(portal) + len(statement) + 6 + rest)
-        + portal
-        + b"\0"
-        + statement
-        + b"\0"
-    )

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ForEveryShard, OutdatedPlan, RouterError
 from ..protocol import codes, messages
-from ..protocol.framing import HEADER_SIZE, message_end
-from ..protocol.messages import bind_head
-from ..protocol.segments import Segment
+from ..protocol.framing import message_end
 from . import deferral
 from .batch_route import batch_route, only_prepares
 from .controls import TransactionControl
@@ -24,18 +22,18 @@ from .names import Names
 from .operation import Operation, need_no_server, needs_no_server
 from .script import Script
 from .transaction import transaction_failed
-from .whole_batch import BATCH_LIMIT, WholeBatch, read_whole, route_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..pool.server import ServerConnection
-    from ..protocol.frontend import ClientStream
     from .client import Client
     from .client_routing import ClientRouting
 
 log = logging.getLogger("router.session")
 
+# So many bytes do not wait for the Sync.
+BATCH_LIMIT: Final = 64 * 1024
 # So many bytes of a segment are kept to be sent again.
 MOST_KEPT: Final = 16 * 1024
 
@@ -203,100 +201,6 @@ class Batch:
         elif not self._lease.is_pending:
             self.script.send(server)
 
-    # --- a whole batch
-
-    def take_whole(self, stream: ClientStream) -> bool:
-        """Send a batch of which all is here, from its Bind to its Sync, in one piece.
-
-        Most batches bind and execute one statement that the server has, and neither needs a
-        look at its messages one by one. What is not so is left for `on_message`.
-
-        Raises:
-            RouterError: there is no server for the batch; see `fail`.
-        """
-        lease, names = self._lease, self.names
-        if (
-            lease.server is not None
-            or self.skipping
-            or self.is_begun
-            or names.portals
-            or not names.renames
-            or lease.pool.inspector is not None
-            or lease.writes is not None
-            or lease.deferred is not None
-            or self._routing.state.has_local
-            or self._routing.epoch != lease.pool.router.epoch
-        ):
-            return False
-        token = 0  # of the unnamed statement that has just been parsed
-        if self.operations:
-            first = self.operations[0]
-            token = first.token
-            if len(self.operations) > 1 or not token or not needs_no_server(first):
-                return False
-        found = read_whole(stream, self.names.statements)
-        if found is None or (token and not found.is_unnamed):
-            return False
-        route = route_of(lease.pool.router, self._routing.state, found)
-        if route is None:
-            return False
-        stream.extend(found.end, found.count)
-        try:
-            server = lease.request(route)
-        except RouterError:
-            self._collect_whole(found)
-            raise
-        if server is not None and (token or self._has(server, found)):
-            self._send_whole(server, found, token)
-            return True
-        self._collect_whole(found)
-        if server is not None:
-            self.script.trust()
-            self.replay(server)
-        return True
-
-    def _collect_whole(self, found: WholeBatch) -> None:
-        """Turn it into operations after all."""
-        data, pos = found.data, found.start
-        while pos < found.end:
-            after = message_end(data, pos)
-            self.operations.append(self.names.operation(data[pos], data, pos, after))
-            pos = after
-        self._size += found.end - found.start
-
-    def _has(self, server: ServerConnection, found: WholeBatch) -> bool:
-        """Whether the server has the statement."""
-        if found.is_unnamed:
-            return server.unnamed == self.names.token
-        return server.statements.use_if_there(found.statement.name)
-
-    def _send_whole(self, server: ServerConnection, found: WholeBatch, token: int) -> None:
-        """Send it, and expect nothing but what is to be forwarded."""
-        lease, data = self._lease, found.data
-        segment = Segment.whole_batch(lease.holder, lease.engine.now)
-        segment.opening = token
-        segment.shape = self.script.shape_of(found.statement)
-        server.queue.append(segment)
-        self.script.trust()
-        if found.end - found.start <= MOST_KEPT:
-            found.is_parsed = token != 0
-            if found.is_unnamed:
-                found.token = self.names.token
-            # Of a long read, this must not keep more than its own.
-            segment.request = found if len(data) <= MOST_KEPT else found.operations()
-        if found.is_unnamed:
-            message = data[found.start : found.end]
-        else:
-            portal = data[found.start + HEADER_SIZE : found.portal_end]
-            size = found.rest - found.name_end - 1
-            head = bind_head(portal, found.statement.name, size)
-            message = head + data[found.name_end + 1 : found.end]
-        if token:
-            server.unnamed = token
-            message = messages.parse(b"", found.statement.body) + message
-            self._take()
-        server.send(message)
-
     # --- without a server
 
     def _collect(self, kind: int, data: bytes, start: int, end: int) -> None:
@@ -305,7 +209,7 @@ class Batch:
         is_well = deferred is None or not deferred.has_failed
         if kind == codes.SYNC and is_well and need_no_server(operations):
             self.is_begun = False
-            replies = [ANSWERS[operation.kind] for operation in self._take()]
+            replies = [ANSWERS[operation.kind] for operation in self.take()]
             self._client.reply(b"".join(replies) + self._lease.ready)
             return
         if not operations:
@@ -317,6 +221,15 @@ class Batch:
         self._size += end - start
         if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
             self.dispatch()
+
+    def collect_whole(self, data: bytes, start: int, end: int) -> None:
+        """Take a batch that could not be sent in one piece, message by message."""
+        pos = start
+        while pos < end:
+            after = message_end(data, pos)
+            self.operations.append(self.names.operation(data[pos], data, pos, after))
+            pos = after
+        self._size += end - start
 
     def dispatch(self, long: Operation | None = None) -> None:
         """Ask for a server, be it for a message that is too long to be among the operations.
@@ -350,7 +263,7 @@ class Batch:
         except ForEveryShard as error:
             if self.is_begun or not self.is_complete:
                 raise
-            self.everywhere.begin_batch(self.operations, error, self._take)
+            self.everywhere.begin_batch(self.operations, error, self.take)
             return
         server = self._lease.request(route)
         if server is not None:
@@ -398,7 +311,7 @@ class Batch:
     def _answer(self, replies: list[bytes]) -> None:
         """The batch needs no server so far."""
         is_complete = self.is_complete
-        self._take()
+        self.take()
         self.is_begun = not is_complete
         self._client.reply(b"".join(replies) + (self._lease.ready if is_complete else b""))
 
@@ -427,14 +340,14 @@ class Batch:
     def _answer_error(self, replies: list[bytes], number: int, error: RouterError) -> None:
         """Of the operations, the one of that number has failed, and the rest are skipped."""
         is_complete = self.is_complete
-        for operation in reversed(self._take()[number:]):
+        for operation in reversed(self.take()[number:]):
             self.names.undo(operation)
         self.skipping = not is_complete
         self._lease.fail()
         self._client.reply(b"".join(replies))
         self._client.refuse(error, self._lease.ready if is_complete else b"")
 
-    def _take(self) -> list[Operation]:
+    def take(self) -> list[Operation]:
         """The operations, which are then the caller's."""
         operations, self.operations = self.operations, []
         self._size = 0
@@ -461,7 +374,7 @@ class Batch:
     def replay(self, server: ServerConnection) -> None:
         """Send what was collected."""
         is_kept = self.is_complete and self._size <= MOST_KEPT
-        operations = self._take()
+        operations = self.take()
         self.run(server, operations)
         if is_kept:
             server.queue[-1].request = operations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..pool.answer import Foregoer
 from ..protocol import messages, naming
+from ..protocol.binds import bind_head
 from ..protocol.columns import Describing
 from ..protocol.segments import Segment
 from ..protocol.steps import SWALLOW, Step
@@ -43,7 +44,7 @@ def making(
         body = statement.text + b"\0" + types if types else statement.body
         return [(messages.parse(name, body), step)]
     sql = naming.prepare(name, statement.rest)
-    bind = messages.bind_head(_OWN, _OWN, len(_NOTHING_BOUND)) + _NOTHING_BOUND
+    bind = bind_head(_OWN, _OWN, len(_NOTHING_BOUND)) + _NOTHING_BOUND
     return [
         # What an error has left of the last one goes first.
         (messages.close_statement(_OWN), Step(SWALLOW, b"3")),

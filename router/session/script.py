@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError
 from ..protocol import codes, marks, messages
+from ..protocol.binds import bind_head
 from ..protocol.segments import Segment
 from ..protocol.steps import (
     EMIT,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("router.session")
 
 # A Bind to a statement that cannot exist: no serial number is 0.
-POISON: Final = messages.bind_head(b"", b"PGCAT_0", 6) + bytes(6)
+POISON: Final = bind_head(b"", b"PGCAT_0", 6) + bytes(6)
 # A Bind of no values, from behind its names.
 _NOTHING_BOUND: Final = bytes(6)
 
@@ -261,7 +262,7 @@ class Script:
             self.provide(server, statement, operation.token, operation.told)
             self._note_bind(server, segment, statement, operation.data)
             name = b"" if operation.token else statement.name
-            head = messages.bind_head(operation.name, name, len(operation.data))
+            head = bind_head(operation.name, name, len(operation.data))
             self._add(head + operation.data, FORWARD_BIND)
         elif kind == codes.PARSE:
             self.provide_names(server, statement.glance.naming, operation.known)
@@ -313,7 +314,7 @@ class Script:
         self.provide(server, statement, operation.token)
         self._note_bind(server, self.begin(server), statement, b"")
         name = b"" if operation.token else statement.name
-        head = messages.bind_head(operation.name, name, size)
+        head = bind_head(operation.name, name, size)
         self.forward(server, head + operation.data, FORWARD_BIND)
 
     def _apply_raw(self, server: ServerConnection, operation: Operation) -> None:
@@ -529,7 +530,7 @@ class Script:
         if kind == codes.PARSE:
             self._parse_answered(server, segment, operation, answered)
         elif kind == codes.BIND:
-            head = messages.bind_head(operation.name, statement.name, len(_NOTHING_BOUND))
+            head = bind_head(operation.name, statement.name, len(_NOTHING_BOUND))
             self._special(head + _NOTHING_BOUND, FORWARD_BIND)
         elif kind == codes.EXECUTE:
             for name in answered.dropped or ():

@@ -34,6 +34,7 @@ from .resend import Resend, last_words
 from .shared import SharedReads
 from .simple import SimpleProtocol
 from .timeouts import ClientWatch, HeldWatch, TransactionWatch
+from .whole_batch import WholeBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ class Session(PoolClient):
         client: its link, its key, its counts.
         settings: what it has set, and what it was told of that.
         lease, routing, batch, stream: see above.
+        whole: sends the batches that are here in one piece.
         simple, long: act on the messages that are not those of a batch, or too long to hold.
     """
 
@@ -82,6 +84,7 @@ class Session(PoolClient):
         "settings",
         "simple",
         "stream",
+        "whole",
     )
 
     def __init__(
@@ -103,6 +106,7 @@ class Session(PoolClient):
         self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
         self.routing: Final = ClientRouting(self.lease)
         self.batch: Final = Batch(self.client, self.routing)
+        self.whole: Final = WholeBatches(self.routing, self.batch)
         self.long: Final = LongMessages(self.client, self.routing, self.batch)
         self.simple: Final = SimpleProtocol(self.client, self.routing, self.batch, self.long)
         self.resend: Final = Resend(self.client, self.routing, self.batch)
@@ -243,7 +247,7 @@ class Session(PoolClient):
                     return True
             if kind == codes.QUERY:
                 return self.simple.query(data, start, end)
-            if kind == codes.BIND and self.batch.take_whole(stream):
+            if kind == codes.BIND and self.whole.take(stream):
                 return True
             if kind in b"PBDECSH":
                 return self.batch.on_message(kind, data, start, end)

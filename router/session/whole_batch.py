@@ -1,36 +1,38 @@
-"""A batch that is sent in one piece, and its messages one by one if that has to be."""
+"""Batches that are sent in one piece: read, given a place, and sent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, RoutingError
-from ..protocol import codes
-from ..protocol.binds import PORTAL, bind_ends
+from ..errors import ClientProtocolError, RouterError, RoutingError
+from ..protocol import codes, messages
+from ..protocol.binds import PORTAL, bind_ends, bind_head
 from ..protocol.framing import HEADER_SIZE, message_end
 from ..protocol.marks import HARMLESS
+from ..protocol.segments import Segment
 from ..routing.types import ServerRole
 from .answered import AnsweredStatement
+from .batch import BATCH_LIMIT, MOST_KEPT
 from .bound_keys import bound_values
 from .controls import control_of
-from .operation import Operation
+from .operation import Operation, needs_no_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..pool.server import ServerConnection
     from ..protocol.frontend import ClientStream
     from ..routing.router import QueryRouter
     from ..routing.state import RoutingState
     from ..routing.types import Route
     from .answered import PreparedStatement
+    from .batch import Batch
+    from .client_routing import ClientRouting
 
 
 # A Describe or Execute of a batch that is taken in one piece has so many bytes.
 _SHORTEST: Final = 7
 _LONGEST: Final = 1000
-
-# So many bytes do not wait for the Sync.
-BATCH_LIMIT: Final = 64 * 1024
 
 
 class WholeBatch:
@@ -161,3 +163,98 @@ def route_of(router: QueryRouter, state: RoutingState, found: WholeBatch) -> Rou
     except RoutingError:
         router.too_complex = counted  # it is counted where it is refused
         return None
+
+
+class WholeBatches:
+    """Sends the batches of one client that are here from their Bind to their Sync."""
+
+    __slots__ = ("_batch", "_lease", "_routing")
+
+    def __init__(self, routing: ClientRouting, batch: Batch) -> None:
+        self._routing: Final = routing
+        self._lease: Final = routing.lease
+        self._batch: Final = batch
+
+    def take(self, stream: ClientStream) -> bool:
+        """Send a batch of which all is here, from its Bind to its Sync, in one piece.
+
+        Most batches bind and execute one statement that the server has, and neither needs a
+        look at its messages one by one. What is not so is left for `Batch.on_message`.
+
+        Raises:
+            RouterError: there is no server for the batch; see `Batch.fail`.
+        """
+        lease, batch = self._lease, self._batch
+        names, operations = batch.names, batch.operations
+        if (
+            lease.server is not None
+            or batch.skipping
+            or batch.is_begun
+            or names.portals
+            or not names.renames
+            or lease.pool.inspector is not None
+            or lease.writes is not None
+            or lease.deferred is not None
+            or self._routing.state.has_local
+            or self._routing.epoch != lease.pool.router.epoch
+        ):
+            return False
+        token = 0  # of the unnamed statement that has just been parsed
+        if operations:
+            first = operations[0]
+            token = first.token
+            if len(operations) > 1 or not token or not needs_no_server(first):
+                return False
+        found = read_whole(stream, names.statements)
+        if found is None or (token and not found.is_unnamed):
+            return False
+        route = route_of(lease.pool.router, self._routing.state, found)
+        if route is None:
+            return False
+        stream.extend(found.end, found.count)
+        try:
+            server = lease.request(route)
+        except RouterError:
+            batch.collect_whole(found.data, found.start, found.end)
+            raise
+        if server is not None and (token or self._has(server, found)):
+            self._send(server, found, token)
+            return True
+        batch.collect_whole(found.data, found.start, found.end)
+        if server is not None:
+            batch.script.trust()
+            batch.replay(server)
+        return True
+
+    def _has(self, server: ServerConnection, found: WholeBatch) -> bool:
+        """Whether the server has the statement."""
+        if found.is_unnamed:
+            return server.unnamed == self._batch.names.token
+        return server.statements.use_if_there(found.statement.name)
+
+    def _send(self, server: ServerConnection, found: WholeBatch, token: int) -> None:
+        """Send it, and expect nothing but what is to be forwarded."""
+        lease, data = self._lease, found.data
+        segment = Segment.whole_batch(lease.holder, lease.engine.now)
+        segment.opening = token
+        segment.shape = self._batch.script.shape_of(found.statement)
+        server.queue.append(segment)
+        self._batch.script.trust()
+        if found.end - found.start <= MOST_KEPT:
+            found.is_parsed = token != 0
+            if found.is_unnamed:
+                found.token = self._batch.names.token
+            # Of a long read, this must not keep more than its own.
+            segment.request = found if len(data) <= MOST_KEPT else found.operations()
+        if found.is_unnamed:
+            message = data[found.start : found.end]
+        else:
+            portal = data[found.start + HEADER_SIZE : found.portal_end]
+            size = found.rest - found.name_end - 1
+            head = bind_head(portal, found.statement.name, size)
+            message = head + data[found.name_end + 1 : found.end]
+        if token:
+            server.unnamed = token
+            message = messages.parse(b"", found.statement.body) + message
+            self._batch.take()
+        server.send(message)

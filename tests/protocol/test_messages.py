@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from router.errors import PoolTimeout
 from router.protocol import codes, messages
+from router.protocol.binds import bind_head
 from tests.support.wire import Message
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -32,7 +33,7 @@ def read(data: bytes) -> Message:
         (messages.authentication(b"\0\0\0\0"), messages.AUTHENTICATION_OK),
         (messages.query(b"SELECT 1"), b"Q\0\0\0\rSELECT 1\0"),
         (messages.parse(b"s", b"SELECT 1\0\0\0"), b"P\0\0\0\x11s\0SELECT 1\0\0\0"),
-        (messages.bind_head(b"p", b"s", 6) + bytes(6), b"B\0\0\0\x0ep\0s\0" + bytes(6)),
+        (bind_head(b"p", b"s", 6) + bytes(6), b"B\0\0\0\x0ep\0s\0" + bytes(6)),
         (messages.describe_statement(b"s"), b"D\0\0\0\7Ss\0"),
         (messages.close_statement(b"s"), b"C\0\0\0\7Ss\0"),
         (messages.copy_fail("no"), b"f\0\0\0\7no\0"),

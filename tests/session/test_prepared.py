@@ -9,7 +9,7 @@ import pytest
 from router.config.values import PoolMode
 from router.protocol.framing import TEXT_LIMIT
 from router.routing.types import RouterOptions
-from router.session.whole_batch import BATCH_LIMIT
+from router.session.batch import BATCH_LIMIT
 from tests.support.harness import Harness
 from tests.support.wire import (
     COPY_DONE,

@@ -15,8 +15,9 @@ from tests.support.wire import SYNC, bind, execute, parse, query, run
 if TYPE_CHECKING:
     from types import FrameType
 
-# What docs/design.md says; the engine and its links come besides.
-MOST = {"a query": 11, "a bound statement": 17, "an unnamed statement": 22}
+# What docs/design.md says; the engine and its links come besides, and where it is counted.
+MOST = {"a query": 9, "a bound statement": 14, "an unnamed statement": 20}
+COUNTING = {"queries.py", "histograms.py"}
 STATEMENTS = {
     "a query": query("SELECT 1"),
     "a bound statement": bind(name="s") + execute() + SYNC,
@@ -53,4 +54,5 @@ def test_a_warm_statement_crosses_few_files(name: str) -> None:
     finally:
         sys.setprofile(None)
     assert answer[-6:-5] == b"Z"
-    assert len(crossed) <= MOST[name], " ".join(sorted(crossed))
+    assert crossed >= COUNTING
+    assert len(crossed - COUNTING) <= MOST[name], " ".join(sorted(crossed))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from router.engine.link import HIGH_WATER, LOW_WATER, MAX_RECV, MEDIUM_RECV, MIN_RECV
 from router.protocol.framing import TEXT_LIMIT
 from router.protocol.frontend import HOLD_LIMIT
-from router.session.whole_batch import BATCH_LIMIT
+from router.session.batch import BATCH_LIMIT
 from tests.support.wire import (
     COPY_DONE,
     SSL_REQUEST,
