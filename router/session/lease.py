@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..pool import sharing
-from ..pool.inquiry import ask_leftovers
 from ..pool.replay import LateRead
 from ..pool.server import ServerConnection
 from ..pool.sharing import Behind
 from ..pool.states import ServerState
 from ..protocol import codes, marks, messages
 from .causality import Causality
-from .listening import Listening
 from .pins import Pins
 from .states import Activity, ClientState, activity
 from .transaction import Deferred, Transaction
@@ -23,14 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine.loop import Engine
-    from ..pool.contracts import Loss, PoolClient, Waiter
-    from ..pool.leftovers import Leftovers
+    from ..pool.contracts import PoolClient, Waiter
     from ..pool.pool import Pool
     from ..protocol.marks import Glance
     from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
     from ..routing.types import Analysis, Route
     from .client_settings import ClientSettings
+    from .listening import Listening
 
 
 class Lease:
@@ -432,54 +430,14 @@ class Lease:
     def release(self, server: ServerConnection) -> bool:
         """Give the server back if nothing is on its way any more; returns whether it is.
 
-        If the client may have left something there, the server is asked first: see `keeping`;
-        and before that where it is in the log, if the client may have written.
+        Whoever may have left something there goes by `Keeping.release`.
         """
         if server.queue:
             if server.client is not self.holder:
                 self.server = None
                 sharing.parted(server)
             return self.server is None
-        causality = self.causality
-        if causality is not None and causality.is_due and not self.mid_message:
-            if not (server.doomed or self.draining):
-                self._ask_position(server, causality)
-                return False
-            causality.lose(server.pool.address.shard)
-        if self.drops:
-            self._drop(server)
-        if server.marks and self._follows(server):
-            self._ask(server)
-            return False
         return self.give_back(server)
-
-    def _ask_position(self, server: ServerConnection, causality: Causality) -> None:
-        """Ask where in the log the client's writes are: its next statement waits for that."""
-        self.asks = True
-
-        def told() -> None:
-            if self.server is server:
-                self.asks, causality.has_told = False, True
-                self.holder.leftovers_told(server, None)
-            else:
-                server.pool.settled(server)
-
-        causality.ask(server, self.engine.now, told)
-
-    def loses_nothing(self, loss: Loss) -> bool:
-        """Whether a server that is lost had nothing to do but to say where it is in the log."""
-        causality, server = self.causality, loss.server
-        if causality is None or not causality.asks or self.is_kept_for_good:
-            return False
-        if loss.segments or server.status != codes.IDLE:
-            return False
-        causality.lose(server.pool.address.shard)
-        return True
-
-    def _drop(self, server: ServerConnection) -> None:
-        """The client has dropped what it has there, which the server does not know yet."""
-        drops, self.drops = self.drops, 0
-        server.send_query(b"DISCARD ALL" if drops & marks.UNKNOWN else b"DEALLOCATE ALL")
 
     def give_back(self, server: ServerConnection) -> bool:
         """Give the server back, unless something keeps it; returns whether it is."""
@@ -497,53 +455,6 @@ class Lease:
         if self.listening is not None:
             self.listening.detach()
         return True
-
-    # --- what the client has left there
-
-    def _follows(self, server: ServerConnection) -> bool:
-        """Whether what the client has left is to follow it, or to keep it where it is."""
-        pool = self.pool
-        return (
-            bool(server.marks & marks.ASKED)
-            and server.client is self.holder
-            and (pool.follows_state or self.pins.pin is not None)
-            # The question itself is a Query, which drops the unnamed statement.
-            and not (self.pinned or self.unnamed_in is not None or self.mid_message)
-            and not (self.draining or server.doomed)
-        )
-
-    def _ask(self, server: ServerConnection) -> None:
-        """Ask what the client has left; if it is pinned already, it need not wait for that."""
-        server.tell_changes()
-        self.asks = self.pins.pin is None
-        settings = self.settings
-        names = {name: None for name in settings.variables.values if "." in name}
-
-        def take(found: Leftovers | None) -> None:
-            if self.server is server:
-                self.asks = False
-                self.holder.leftovers_told(server, found)
-            else:
-                server.pool.settled(server)
-
-        listening = self.listening
-        if listening is None and self.pool.is_listening:
-            listening = self.listening = Listening(
-                self.engine, self.holder, self.pool.hubs, self._is_quiet, self._share
-            )
-            server.ear = listening
-        known = None if listening is None else listening.mirrored
-        custom = {**names, **settings.custom}
-        ask_leftovers(server, custom, take, self.engine.now, known)
-
-    def _share(self) -> None:
-        """What the client listens to at its own server may be passed on now."""
-        if self.server and self.is_free and not self.asks and self._follows(self.server):
-            self._ask(self.server)
-
-    def _is_quiet(self) -> bool:
-        """Whether the client is in no transaction, and nothing is being said to it."""
-        return self.deferred is None if self.server is None else self.is_free
 
     def unpin(self, server: ServerConnection) -> None:
         """Nothing is there any more that would keep it."""

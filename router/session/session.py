@@ -22,12 +22,13 @@ from ..pool import calls
 from ..pool.contracts import PoolClient
 from ..protocol import codes, marks, messages
 from ..protocol.frontend import LONG_MESSAGE, MESSAGE, NOTHING, ClientStream
-from . import keeping, slow
+from . import slow
 from .batch import Batch
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
 from .deferral import leave
 from .failures import Failures
+from .keeping import Keeping
 from .lease import Lease
 from .long import LongMessages
 from .resend import Resend, last_words
@@ -72,6 +73,7 @@ class Session(PoolClient):
         "_failures",
         "_held",
         "_is_working",
+        "_keeping",
         "_on_end",
         "_shared",
         "_transaction_watch",
@@ -104,6 +106,7 @@ class Session(PoolClient):
         client.ledger = pool.ledger
         self.settings: Final = ClientSettings(variables, overlay, self._tell)
         self.lease: Final = Lease(engine, self, pool, self.settings, find_pool)
+        self._keeping: Final = Keeping(self.lease)
         self.routing: Final = ClientRouting(self.lease)
         self.batch: Final = Batch(self.client, self.routing)
         self.whole: Final = WholeBatches(self.routing, self.batch)
@@ -463,20 +466,23 @@ class Session(PoolClient):
         """A statement of ours has other columns than before: make it anew, and run it."""
         server = self.lease.server
         assert server is not None
-        self.lease.release(server)  # which finds out what else is out of date
+        self._keeping.release(server)  # which finds out what else is out of date
         self.resend.prepare_anew(server, segment)
         self.send_again()
 
     def _let_go(self, server: ServerConnection) -> None:
         """Give the server back if nothing is on its way any more."""
-        if self.lease.release(server) and self.routing.state.prepared:
+        lease = self.lease
+        is_plain = lease.causality is None and not (server.marks or lease.drops)
+        is_back = lease.release(server) if is_plain else self._keeping.release(server)
+        if is_back and self.routing.state.prepared:
             self.routing.state.prepared.clear()  # what follows the client is known by `Names`
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
         """The server has told what the client has left there."""
-        if keeping.told(self.lease, server, found):
+        if self._keeping.told(server, found):
             self.batch.rebind()
-        if keeping.settle(self.lease, server, found):
+        if self._keeping.settle(server, found):
             self.routing.state.prepared.clear()
         if self.lease.draining:
             self._leave_if_idle()
@@ -514,16 +520,15 @@ class Session(PoolClient):
 
     def server_lost(self, error: RouterError, loss: Loss, *, can_tell: bool) -> None:
         """The server is gone, and with it what the client was doing."""
-        is_resent = self.resend.take(error, loss) or self.lease.loses_nothing(loss)
+        is_resent = self.resend.take(error, loss) or self._keeping.loses_nothing(loss)
         self.lease.lose()
         if is_resent:
             self._ask_again()
             return
         self.client.error_count += 1
-        self.client.note(error)
         more = loss.server.fields(**self.client.names(), sqlstate=error.sqlstate)
         log.warning("client %s: %s", self.client.peer, error.line, extra=more)
-        self._end(error.message, last_words(error, loss, can_tell=can_tell))
+        self._end(error, last_words(error, loss, can_tell=can_tell))
 
     # --- cancel and drain
 
@@ -551,11 +556,10 @@ class Session(PoolClient):
     def expel(self, error: RouterError | None = None) -> None:
         """Send the client away, whatever it is doing; by default the router is going away."""
         server, error = self.lease.server, error or ShuttingDown()
-        self.client.note(error)
         # In the middle of a message nothing can be said.
         can_tell = server is None or not (server.mid_message or server.doomed)
         told = messages.error_from(error, severity="FATAL") if can_tell else b""
-        self._end(error.message, told)
+        self._end(error, told)
 
     def give_up(self) -> None:
         """Its code has failed: nobody knows what its server has been sent."""
@@ -569,14 +573,14 @@ class Session(PoolClient):
             text = "client %s: %s; closing the connection"
             more = self.client.fields(sqlstate=error.sqlstate)
             log.warning(text, self.client.peer, error.line, extra=more)
-        self.client.note(error)
-        self._end(error.message, messages.error_from(error, severity="FATAL"))
+        self._end(error, messages.error_from(error, severity="FATAL"))
 
-    def _end(self, reason: str, last_words: bytes) -> None:
+    def _end(self, error: RouterError, last_words: bytes) -> None:
         """Close the connection, with last words if anything can be said."""
         if not self.client.closed:
+            self.client.note(error)
             self.reply(last_words)
-            self._leave(reason, polite=False)
+            self._leave(error.message, polite=False)
 
     def _leave(self, reason: str, *, polite: bool) -> None:
         """End the session, all ways of it; a `polite` client lets its server finish."""
