@@ -112,6 +112,7 @@ MODULES = [
     "router/pool/moving.py",
     "router/pool/sharing.py",
     "router/pool/quotas.py",
+    "router/pool/expiry.py",
     "router/pool/reserve.py",
     "router/pool/stopwatch.py",
     "router/pool/participant.py",

@@ -152,6 +152,7 @@ CIRCLES = {
         "catalogue",
         "cleaning",
         "contracts",
+        "expiry",
         "health",
         "holders",
         "moving",

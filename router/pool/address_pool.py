@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..stats import Counters
 from . import calls, cleaning, moving, refusals, sharing, upkeep
+from .expiry import Expiry
 from .health import Ban, ServerHealth
 from .quotas import Quotas, Shares
 from .reserve import Reserve
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.effective import PoolSettings
-    from ..engine.loop import Engine, Timer
+    from ..engine.loop import Engine
     from ..errors import RouterError
     from ..protocol.passwords import UserSecret
     from .address import Address
@@ -134,7 +135,7 @@ class AddressPool:
         self.last_error: RouterError | None = None
         self.holders: Holders | None = None
         self._retry: Final = Retry(engine, self._try_again)
-        self._expiry: Timer | None = None
+        self._expiry: Final = Expiry(engine, self)
         self._reserve: Final = Reserve(engine, self, self.open_for_waiters)
         self.is_pressed = False
         self.shares: Final = Shares(self, Quotas() if quotas is None else quotas)
@@ -289,7 +290,7 @@ class AddressPool:
         while place and self.waiters[place - 1].deadline > waiter.deadline:
             place -= 1  # it has waited elsewhere before
         self.waiters.insert(place, waiter)
-        self._watch_waiters()
+        self._expiry.watch()
         if not self.is_ready:
             self._look_again(waiter)
         self.open_for_waiters()
@@ -300,28 +301,6 @@ class AddressPool:
         for part in (self, *waiter.others):
             if not part.health.is_up:
                 part.health.doubt()
-
-    def _watch_waiters(self) -> None:
-        if self.waiters and self._expiry is None:
-            self._expiry = self.engine.call_at(self.waiters[0].deadline, self._expire_waiters)
-
-    def _expire_waiters(self) -> None:
-        self._expiry = None
-        if self.paused:
-            return
-        now = self.engine.now
-        while self.waiters and self.waiters[0].deadline <= now:
-            waiter = self.waiters.popleft()
-            waiter.pool = None
-            self.counters.errors += 1
-            following = moving.following(self, waiter)
-            is_early = moving.last_moment(self, waiter) > now
-            if following is not None and (following.idle or is_early):
-                moving.move_on(self, waiter, following, now)
-            else:
-                self.engine.figures.timeouts.note("query_wait")
-                calls.disappoint(waiter.client, refusals.timeout(self, waiter.since, now))
-        self._watch_waiters()
 
     def _hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""
@@ -574,7 +553,7 @@ class AddressPool:
         deadline = self.engine.now + (settings.query_wait_timeout or settings.connect_timeout)
         for waiter in self.waiters:
             waiter.deadline = deadline
-        self._watch_waiters()
+        self._expiry.watch()
         self._retry.reset()
         self._try_again()
 
