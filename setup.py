@@ -142,6 +142,7 @@ MODULES = [
     "router/session/operation.py",
     "router/session/everywhere.py",
     "router/session/names.py",
+    "router/session/reader.py",
     "router/session/deferral.py",
     "router/session/batch_route.py",
     "router/session/provisions.py",

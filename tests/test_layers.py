@@ -191,6 +191,7 @@ SESSION = (
     "operation",
     "everywhere",
     "names",
+    "reader",
     "deferral",
     "batch_route",
     "provisions",

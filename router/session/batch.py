@@ -20,6 +20,7 @@ from .deferral import ANSWERS
 from .everywhere import OnAllShards
 from .names import Names
 from .operation import Operation, need_no_server, needs_no_server
+from .reader import Reader
 from .script import Script
 from .transaction import transaction_failed
 
@@ -43,6 +44,7 @@ class Batch:
 
     Attributes:
         names: what it has prepared, by its own names.
+        reader: what its messages mean.
         operations: the open batch of a client without a server, in the order of its messages.
         script: the open batch at a server.
         everywhere: what is brought to all shards.
@@ -64,6 +66,7 @@ class Batch:
         "is_begun",
         "names",
         "operations",
+        "reader",
         "script",
         "skipping",
     )
@@ -73,6 +76,7 @@ class Batch:
         self._routing: Final = routing
         self._lease: Final = routing.lease
         self.names: Final = Names(routing)
+        self.reader: Final = Reader(routing, self.names)
         self.script: Final = Script(routing, self.names)
         self.everywhere: Final = OnAllShards(client, routing)
         self.operations: list[Operation] = []
@@ -144,7 +148,7 @@ class Batch:
         script = self.script
         if not script.admits(server):
             return False
-        if kind == codes.EXECUTE and self.names.portals and script.must_wait(server):
+        if kind == codes.EXECUTE and self.reader.portals and script.must_wait(server):
             return False
         if script.segment is not None and script.segment.failed and kind != codes.SYNC:
             return True
@@ -165,7 +169,7 @@ class Batch:
             script.flush(server)
             self._kept = None
         else:
-            operation = self.names.operation(kind, data, start, end)
+            operation = self.reader.operation(kind, data, start, end)
             self._keep(operation, end - start)
             if kind == codes.BIND and self._routing.router.finds_shards:
                 taken = self._bind_elsewhere(server, operation)
@@ -215,9 +219,9 @@ class Batch:
         if not operations:
             if kind == codes.FLUSH:
                 return
-            if self.names.portals and not self.is_begun:
-                self.names.portals.clear()  # they have ended with their transaction
-        operations.append(self.names.operation(kind, data, start, end))
+            if self.reader.portals and not self.is_begun:
+                self.reader.portals.clear()  # they have ended with their transaction
+        operations.append(self.reader.operation(kind, data, start, end))
         self._size += end - start
         if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
             self.dispatch()
@@ -227,7 +231,7 @@ class Batch:
         pos = start
         while pos < end:
             after = message_end(data, pos)
-            self.operations.append(self.names.operation(data[pos], data, pos, after))
+            self.operations.append(self.reader.operation(data[pos], data, pos, after))
             pos = after
         self._size += end - start
 
@@ -244,10 +248,10 @@ class Batch:
             self.rebind()
         if deferral.has_failed(self._lease) and self._answer_in_failed(long):
             return
-        if self.names.has_answered and not deferral.has_failed(self._lease):
+        if self.reader.has_answered and not deferral.has_failed(self._lease):
             if self._perform_first():
                 return
-            deferral.hand_over(self.operations, self.names.portals)
+            deferral.hand_over(self.operations, self.reader.portals)
         if routing.state.has_local and self._lease.deferred is None:
             self._note_local()
         self._is_preparing = (
@@ -351,7 +355,7 @@ class Batch:
         """The operations, which are then the caller's."""
         operations, self.operations = self.operations, []
         self._size = 0
-        self.is_begun = self.names.has_answered = False
+        self.is_begun = self.reader.has_answered = False
         return operations
 
     def fail(self, error: RouterError) -> None:

@@ -75,7 +75,7 @@ class SharedReads(Sharer):
             not self._is_plain
             or lease.pins.loss is not None
             or batch.skipping
-            or batch.names.portals
+            or batch.reader.portals
             or batch.names.is_changing
             or not batch.names.renames
         ):

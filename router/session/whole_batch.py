@@ -190,7 +190,7 @@ class WholeBatches:
             lease.server is not None
             or batch.skipping
             or batch.is_begun
-            or names.portals
+            or batch.reader.portals
             or not names.renames
             or lease.pool.inspector is not None
             or lease.writes is not None

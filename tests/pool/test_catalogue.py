@@ -489,7 +489,9 @@ def test_a_client_looks_its_statements_up_anew_when_something_was_learned() -> N
     client = harness.connect()
     assert harness.pool is not None
     names = client.session.batch.names
-    names.operation(ord("P"), b"P\0\0\0\x30s\0%s\0\0\0" % INSERT.encode(), 0, 45)
+    client.session.batch.reader.operation(
+        ord("P"), b"P\0\0\0\x30s\0%s\0\0\0" % INSERT.encode(), 0, 45
+    )
     before = names.statements[b"s"]
     tell(harness.catalogue, 0, OTHER_ORDER)
     tell(harness.catalogue, 1, OTHER_ORDER)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 # What docs/design.md says; the engine and its links come besides, and where it is counted.
-MOST = {"a query": 9, "a bound statement": 14, "an unnamed statement": 20}
+MOST = {"a query": 9, "a bound statement": 14, "an unnamed statement": 21}
 COUNTING = {"queries.py", "histograms.py"}
 STATEMENTS = {
     "a query": query("SELECT 1"),
