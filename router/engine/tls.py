@@ -103,7 +103,8 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, private_key)
+    # The empty password keeps OpenSSL from asking for one on the terminal.
+    context.load_cert_chain(certificate, private_key, password="")
     context.set_alpn_protocols([ALPN])
     return context
 
@@ -151,6 +152,5 @@ def _client_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None:
-        # The empty password keeps OpenSSL from asking for one on the terminal.
         context.load_cert_chain(certificate, private_key, password="")
     return context

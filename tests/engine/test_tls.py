@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
 import ssl
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -225,3 +230,40 @@ async def test_a_certificate_that_nobody_trusts_or_that_is_for_another_host_is_r
                 await wire.start_tls(context, server_side=False, server_hostname="elsewhere")
         wire.close()
     other.close()
+
+
+PROGRAMS = {
+    "clients": "tls.server_context(chain, key)",
+    "servers": "tls.client_context("
+    "verify=False, ca_file=None, certificate=chain, private_key=key)",
+    "check": "runpy.run_module('router', run_name='__main__')",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_nobody_is_asked_on_the_terminal_for_the_password_of_a_key(
+    tmp_path: Path, program: str
+) -> None:
+    """It would wait for the answer, and with it all clients."""
+    chain, key, config = FILES / "certificate.pem", tmp_path / "locked.pem", tmp_path / "toml"
+    locked = ("openssl", "pkey", "-in", str(FILES / "key.pem"), "-aes256", "-out", str(key))
+    subprocess.run([*locked, "-passout", "pass:secret"], check=True, capture_output=True)
+    files = f'tls_certificate = "{chain}"\ntls_private_key = "{key}"\n'
+    config.write_text(f'[general]\n{files}admin_username = "a"\nadmin_password = "b"\n')
+    start = (
+        "import runpy, sys; from pathlib import Path; from router.engine import tls\n"
+        "chain, key = map(Path, sys.argv[2:]); sys.argv[2:] = [str(key.parent / 'toml')]\n"
+    )
+    pid, terminal = pty.fork()  # with a terminal of its own
+    if pid == 0:
+        arguments = (start + program, "check", str(chain), str(key))
+        os.execv(sys.executable, [sys.executable, "-c", *arguments])
+    said = b""
+    with suppress(OSError):  # that is the end
+        while b"pass phrase" not in said and (more := os.read(terminal, 1000)):
+            said += more
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    assert b"pass phrase" not in said
+    assert b"SSLError" in said or b"are not a certificate chain and its key" in said
