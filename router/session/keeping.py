@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..pool.inquiry import ask_leftovers
 from ..pool.leftovers import LISTEN
 from ..protocol import codes, marks, messages
-from ..protocol.variables import Variables
+from ..protocol.variables import EMPTY, Variables
 from .listening import Listening
 
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ class Keeping:
     def _drop(self, server: ServerConnection) -> None:
         """The client has dropped what it has there, which the server does not know yet."""
         drops, self._lease.drops = self._lease.drops, 0
-        server.send_query(b"DISCARD ALL" if drops & marks.UNKNOWN else b"DEALLOCATE ALL")
+        if drops & marks.UNKNOWN:
+            server.send_query(b"DISCARD ALL")
+            server.forget_variables()
+        else:
+            server.send_query(b"DEALLOCATE ALL")
 
     def _follows(self, server: ServerConnection) -> bool:
         """Whether what the client has left is to follow it, or to keep it where it is."""
@@ -95,11 +99,16 @@ class Keeping:
         )
 
     def _ask(self, server: ServerConnection) -> None:
-        """Ask what the client has left; if it is pinned already, it need not wait for that."""
+        """Ask what the client has left.
+
+        If it is pinned already, it need not wait for that, but to have again after a RESET what
+        it began with.
+        """
         lease = self._lease
         server.tell_changes()
-        lease.asks = lease.pins.pin is None
         settings = lease.settings
+        lacks_settings = server.variables is EMPTY and settings.variables is not EMPTY
+        lease.asks = lease.pins.pin is None or lacks_settings
         names = {name: None for name in settings.variables.values if "." in name}
 
         def take(found: Leftovers | None) -> None:
@@ -172,9 +181,10 @@ class Keeping:
             return self.release(server)  # which asks what the client has left
         if server.queue or lease.give_back(server):
             return lease.server is None
-        if lease.pins.pin is not None and found is not None and found.settings is not None:
+        if lease.pins.pin is not None and found is not None:
             # It has what it has told; what has been reset is to be as it was at the start.
-            server.variables = Variables.of(found.settings)
+            if found.settings is not None:
+                server.variables = Variables.of(found.settings)
             lease.awaits_settings = server.apply(lease.settings.variables)
         return False
 

@@ -165,6 +165,54 @@ def test_what_is_left_behind_a_question_is_asked_about_once_more(
     harness.check()
 
 
+@pytest.mark.parametrize("reset", ['RESET "application_name"', "RESET ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("is_extended", [False, True])
+@pytest.mark.parametrize("steps", range(8))
+def test_a_pinned_client_has_what_it_began_with_at_once_after_a_reset(
+    reset: str, is_extended: bool, steps: int
+) -> None:
+    harness = Harness(pool_size=2, most_pinned=1)
+    client = harness.connect(application_name="mine")
+    harness.ask(client, query("SELECT 1"))
+    [server] = harness.servers
+    server.model.kept = marks.TEMP
+    harness.ask(client, query(f"{TEMP}; SET application_name TO 'other'"))
+    assert is_pinned(client)
+    client.send(run(reset) + SYNC if is_extended else query(reset))
+    server.work()
+    server.answer()  # it has been reset, and the question is on its way
+    for step in range(steps):
+        server.work() if step % 2 == 0 else server.answer()
+    client.send(query("SHOW application_name"))
+    assert rows(harness.read(client)) == [[b"SHOW application_name is mine"]]
+    assert is_pinned(client)
+    harness.check()
+
+
+@pytest.mark.parametrize("is_extended", [False, True])
+@pytest.mark.parametrize("kept", [0, marks.TEMP, marks.HIDDEN])
+def test_what_a_pinned_client_discards_is_not_taken_for_the_next_clients(
+    is_extended: bool, kept: int
+) -> None:
+    harness = Harness(pool_size=1, most_pinned=1)
+    client = harness.connect(application_name="mine")
+    harness.ask(client, query("SELECT 1"))
+    [server] = harness.servers
+    server.model.kept = marks.TEMP
+    harness.ask(client, query(TEMP))
+    if kept == marks.HIDDEN:
+        harness.ask(client, query("SELECT setseed(0)"))
+    server.model.kept = kept & marks.TEMP
+    harness.ask(client, run("DISCARD ALL") + SYNC if is_extended else query("DISCARD ALL"))
+    shown = [[b"SHOW application_name is mine"]]
+    assert rows(harness.ask(client, query("SHOW application_name"))) == shown
+    client.leave()
+    harness.run()
+    same = harness.connect(application_name="mine")
+    assert rows(harness.ask(same, query("SHOW application_name"))) == shown
+    harness.check()
+
+
 @pytest.mark.parametrize("steps", range(6))
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_a_client_may_leave_at_any_step(steps: int, is_kept: bool) -> None:
