@@ -7,6 +7,7 @@ RouterError
 │  ├─ AuthenticationError      28P01
 │  └─ ClientTimeout            57P05
 ├─ OutdatedPlan                0A000, nobody's: the columns have changed
+├─ RefusedByShard              one shard's own ErrorResponse to what is for all of them
 ├─ ServerError                 a PostgreSQL server's
 │  ├─ ServerProtocolError      08P01
 │  ├─ ServerRefused            a server's own ErrorResponse during login
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 from .printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _PROBLEMS_LIMIT: Final = 4096
 
@@ -129,6 +130,23 @@ class OutdatedPlan(RouterError):
 
     def __init__(self) -> None:
         super().__init__("cached plan must not change result type")
+
+
+class RefusedByShard(RouterError):
+    """What one shard has said to something that is done on all of them, or on none.
+
+    Attributes:
+        fields: all of its ErrorResponse, by field code.
+    """
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(
+            fields.get("M", ""),
+            sqlstate=fields.get("C"),
+            hint=fields.get("H", ""),
+            detail=fields.get("D", ""),
+        )
+        self.fields = fields
 
 
 class ServerError(RouterError):

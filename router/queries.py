@@ -67,6 +67,8 @@ _FIRST_WORD: Final = re.compile(r"[\s(;]*+([A-Za-z]{1,20})\b")
 _CHANGES: Final = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE"))
 _WHOLE_SNAPSHOT: Final = re.compile(r"repeatable\s+read|serializable", re.IGNORECASE)
 
+_DIVIDES: Final = ("SAVEPOINT", "RELEASE", "ROLLBACK")
+
 
 class Shape:
     """The form of a statement: its text without its values.
@@ -77,11 +79,13 @@ class Shape:
         kind: its first word, in upper case; "" if nobody has read it.
         writes: whether it surely does, going by its first word.
         is_lasting: it asks for one snapshot for all of its transaction.
+        divides: it sets a savepoint, or goes back to one, or forgets it.
         is_contained_read: it is one read that leaves nothing behind, and others may use its
             server with it; so says the router `judged_by`, as it was when `judged_in`.
     """
 
     __slots__ = (
+        "divides",
         "identifier",
         "is_contained_read",
         "is_lasting",
@@ -103,6 +107,7 @@ class Shape:
         self.judged_by: object = None
         self.judged_in = 0
         self.writes: Final = kind in _CHANGES
+        self.divides: Final = kind in _DIVIDES
         self.is_lasting: Final = (
             kind in ("BEGIN", "START", "SET") and _WHOLE_SNAPSHOT.search(text) is not None
         )

@@ -43,7 +43,8 @@ class Participant(PoolClient):
     """A connection to the primary of a shard, and what it has answered.
 
     One thing is done at a time: `get`, then `run` as often as is needed, then `give_back`. The
-    end of each is told to whoever has begun it, by `done`.
+    end of each is told to whoever has begun it, by `done`. Instead of `get`, a client can lend
+    it the connection that it has.
 
     Attributes:
         shard: its number.
@@ -73,6 +74,7 @@ class Participant(PoolClient):
         self._is_busy = False
         self._verb = ""
         self._unread = b""
+        self._lender: PoolClient | None = None
         self.server: ServerConnection | None = None
         self.error: dict[str, str] | RouterError | None = None
         self.is_lost = False
@@ -119,6 +121,16 @@ class Participant(PoolClient):
         server.unnamed = 0
         server.marks |= marks.of_text(sql).leaves if shape is not None else 0
         server.send(messages.query(sql))
+
+    def borrow(self, server: ServerConnection, lender: PoolClient) -> None:
+        """Take over a connection, of a client that is to hear of its settings all the same."""
+        self.server, self._lender, self.error = server, lender, None
+        server.attach(self)
+
+    def hand_over(self) -> ServerConnection | None:
+        """Let somebody else have the connection, if there still is one."""
+        server, self.server, self._lender = self.server, None, None
+        return server
 
     def give_back(self) -> None:
         """Have done with it; a transaction that is open there is rolled back."""
@@ -264,10 +276,12 @@ class Participant(PoolClient):
         """It sends no batches."""
 
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
-        """The client has been told of its settings already."""
+        """The client has been told of its settings already, unless it has lent the server."""
+        if self._lender is not None:
+            self._lender.server_parameter(name, value, swallowed)
 
     def settings_reset(self, *, everything: bool) -> None:
-        """No command for all shards resets anything."""
+        """The client hears of it from the server that is its own."""
 
     def statement_named(self, change: Change) -> Statement[Analysis | None] | None:
         """Nor does one prepare statements."""
@@ -284,26 +298,31 @@ class Play:
         participants: in the order of the shards.
     """
 
-    def __init__(
-        self,
-        pool: Source,
-        shards: int,
-        variables: Variables,
-        label: str,
-        over: Callable[[], None],
-    ) -> None:
-        """Prepare it; `over` is told when they have given their connections back."""
+    def __init__(self, pool: Source, shards: int, variables: Variables, label: str) -> None:
         self.participants: Final = [
             Participant(pool, shard, variables, label, self._go_on) for shard in range(shards)
         ]
-        self._over: Final = over
+        self._over: Callable[[], None] | None = None
         self._story: Iterator[None] | None = None
         self._is_going = False
 
-    def begin(self, story: Iterator[None]) -> None:
-        """Begin a story, which yields where it waits for what it has told them to do."""
-        self._story = story
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a story has not come to its end."""
+        return self._story is not None
+
+    def begin(self, story: Iterator[None], over: Callable[[], None]) -> None:
+        """Begin a story, which yields where it waits for what it has told them to do.
+
+        `over` is told at its end, when they may be told another one, or to `end`.
+        """
+        self._story, self._over = story, over
         self._go_on()
+
+    def end(self) -> None:
+        """All give their connections back."""
+        for participant in self.participants:
+            participant.give_back()
 
     def _go_on(self) -> None:
         story = self._story
@@ -315,7 +334,6 @@ class Play:
             is_over = next(story, self) is self
         self._is_going = False
         if is_over:
-            self._story = None
-            for participant in self.participants:
-                participant.give_back()
-            self._over()
+            over, self._story, self._over = self._over, None, None
+            if over is not None:
+                over()

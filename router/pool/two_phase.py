@@ -155,12 +155,13 @@ class TwoPhase:
             return  # no connection is opened for what is hardly there
         self._is_certain = False
         label = "two-phase commit"
-        self._play = Play(pool, len(pool.shards), EMPTY, label, self._looked)
-        self._play.begin(self._look(self._play.participants))
+        self._play = Play(pool, len(pool.shards), EMPTY, label)
+        self._play.begin(self._look(self._play.participants), self._looked)
 
     def _looked(self) -> None:
         play, self._play = self._play, None
         assert play is not None
+        play.end()
         is_all_told = all(each.error is None for each in play.participants)
         self._is_certain |= not is_all_told
         pause = _OFTEN if self.found or not is_all_told else _RARELY

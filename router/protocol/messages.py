@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from ..errors import RefusedByShard
 from . import codes
 from .framing import HEADER
 
@@ -143,6 +144,8 @@ def error_response(
 
 def error_from(error: RouterError, *, severity: str = "ERROR") -> bytes:
     """Turn an exception of the router into the ErrorResponse for it."""
+    if isinstance(error, RefusedByShard):
+        return error_of({**error.fields, "S": severity, "V": severity})
     return error_response(
         error.message,
         error.sqlstate,

@@ -129,6 +129,12 @@ class Decision:
         route = Route(role, shard, f"the {by} stays on its server")
         return replace(self, route=route, rule=by, error=None)
 
+    def on_all(self, *, in_turn: bool = False) -> Decision:
+        """The same if it is brought to all shards."""
+        reason = "on one after the other" if in_turn else "in one transaction"
+        every = Route(Role.PRIMARY, None, f"on all shards, {reason}")
+        return replace(self, route=every, rule=EVERY_SHARD, error=None)
+
 
 def answered(reason: str, kind: str = "") -> Decision:
     """What becomes of a text that no server hears of."""
@@ -161,9 +167,7 @@ def decide(
             decision = replace(decision, values=parameters(analysis))
         route, rule = router.decide(analysis, state, decision.values)
     except ForEveryShard as error:
-        reason = "on one after the other" if error.in_turn else "in one transaction"
-        every = Route(Role.PRIMARY, None, f"on all shards, {reason}")
-        return replace(decision, route=every, rule=EVERY_SHARD)
+        return decision.on_all(in_turn=error.in_turn)
     except RoutingError as error:
         return replace(decision, error=error)
     return replace(decision, route=route, rule=rule)

@@ -119,11 +119,12 @@ def for_all(kind: str, table: str) -> NoSingleShard:
 def for_every_shard(kind: str, table: str, *, in_turn: bool) -> ForEveryShard:
     """Make the error for a command that can be brought to all shards, but not now."""
     what = f'the sharded table "{table}", on every shard' if table else "every shard"
+    also = "" if in_turn else ", and in one that no statement has brought to a shard before"
     return ForEveryShard(
         f"{kind or 'the statement'} concerns {what}",
         kind=EVERY_SHARD,
         hint="Outside of a transaction block it is brought to all shards, alone or with others "
-        f"of its kind. Or {_CHOOSE}, and do the same on each of them.",
+        f"of its kind{also}. Or {_CHOOSE}, and do the same on each of them.",
         in_turn=in_turn,
         is_of_sharded=bool(table),
     )

@@ -72,6 +72,7 @@ class QueryRouter(Learner):
         "_comments",
         "_default_route",
         "_default_rule",
+        "_default_tally",
         "_is_sticky",
         "_placement",
         "_routes",
@@ -104,6 +105,7 @@ class QueryRouter(Learner):
         self._comments: Final = CommentRouter(options, self.sharder)
         self._routes: Final[dict[tuple[Role | None, int | None, str, str], Route]] = {}
         self.tallies: Final = Tallies()
+        self._default_tally: Final = self.tallies.of_rule("default_shard")
         self._default_rule: Final = (
             "default_shard" if options.shard_count > 1 else "single shard"
         )
@@ -230,6 +232,19 @@ class QueryRouter(Learner):
     def bare(self, body: bytes) -> bytes:
         """The body of a Parse without tags, where comments do not matter."""
         return body if self.reads_comments else body_without_tags(body)
+
+    @property
+    def home(self) -> int:
+        """The shard that transactions on all shards have the rest of their statements on."""
+        return self._placement.default or 0
+
+    def may_spread(self, route: Route) -> bool:
+        """Whether a transaction that was placed so may go on all shards: no key has a say."""
+        return route.tally is self._default_tally and self._placement.default is not None
+
+    def with_key(self, route: Route) -> Route:
+        """The same of a transaction in which a key has had its say since."""
+        return replace(route, tally=self.tallies.of_rule("automatic_sharding_key"))
 
     @property
     def reads_comments(self) -> bool:

@@ -18,7 +18,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, RoutingError
+from ..errors import ClientProtocolError, ForEveryShard, RoutingError
 from ..protocol import codes, marks, messages
 from ..protocol.binds import declared_types, execution
 from ..protocol.marks import HARMLESS
@@ -30,6 +30,7 @@ from ..routing.firstwords import LEADS, beginnings, may_begin
 from ..routing.types import Analysis, Role
 from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
+from .following import Part, part_of
 from .inspection import text_objection
 
 if TYPE_CHECKING:
@@ -252,10 +253,11 @@ class ExplainRoute(AnsweredStatement):
         elif refused is not None:
             decision = replace(decision, route=None, rule=None, error=refused)
         elif server is not None and decision.rule != explain.ROUTER_RULE:
-            decision = _with_server(routing, server, decision)
+            decision = _with_server(routing, server, self._sql, decision)
         elif lease.deferred is not None and decision.rule == explain.EVERY_SHARD:
             error = decision.analysis.obstacle
-            decision = replace(decision, route=None, rule=None, error=error)
+            if isinstance(error, ForEveryShard) and error.in_turn:
+                decision = replace(decision, route=None, rule=None, error=error)
         elif lease.causality is not None and decision.route is not None:
             role, reason = lease.causality.outlook(lease.pool, decision.route)
             if reason:
@@ -265,9 +267,11 @@ class ExplainRoute(AnsweredStatement):
 
 
 def _with_server(
-    routing: ClientRouting, server: ServerConnection, decision: Decision
+    routing: ClientRouting, server: ServerConnection, sql: bytes, decision: Decision
 ) -> Decision:
     """The decision for a client that has a server already."""
+    if routing.branches is not None:
+        return _among_all(routing, server, sql, decision)
     if server.status != codes.IDLE:
         by = "transaction"
     elif routing.lease.is_kept_for_good:
@@ -276,11 +280,28 @@ def _with_server(
         return decision
     if routing.router.finds_shards:
         wrong = routing.wrong_shard(server, decision.analysis, decision.values)
+        if isinstance(wrong, ForEveryShard) and not wrong.in_turn and routing.may_join(server):
+            return decision.on_all()
         if wrong is not None:
             return replace(decision, route=None, rule=None, error=wrong)
     address = server.pool.address
     role = Role.PRIMARY if server.pool.is_primary else Role.REPLICA
     return decision.held(role, address.shard, by)
+
+
+def _among_all(
+    routing: ClientRouting, server: ServerConnection, sql: bytes, decision: Decision
+) -> Decision:
+    """The decision in a transaction that is on all shards."""
+    router, state, keys = routing.router, routing.state, decision.values
+    has_failed = server.status == codes.IN_FAILED_TRANSACTION
+    try:
+        part = part_of(router, state, sql, keys, has_failed=has_failed)
+    except RoutingError as error:
+        return replace(decision, route=None, rule=None, error=error)
+    if part is not Part.HOME:
+        return decision.on_all()
+    return decision.held(Role.PRIMARY, server.pool.address.shard, "transaction")
 
 
 # --- recognising

@@ -14,12 +14,11 @@ from ..errors import ForEveryShard, OutdatedPlan, RouterError
 from ..protocol import codes, messages
 from ..protocol.framing import message_end
 from . import deferral
+from .all_shards import OnAllShards
 from .batch_route import batch_route, only_prepares
-from .controls import TransactionControl
 from .deferral import ANSWERS
-from .everywhere import OnAllShards
 from .names import Names
-from .operation import Operation, need_no_server, needs_no_server
+from .operation import Operation, need_no_server
 from .reader import Reader
 from .script import Script
 from .transaction import transaction_failed
@@ -102,8 +101,10 @@ class Batch:
         if self.script.has_unsent:
             return True
         lease = self._lease
-        if not self.operations or lease.waiter is not None or lease.server is not None:
+        if not self.operations or lease.waiter is not None:
             return False
+        if lease.server is not None:  # what is bound is for all shards together with its end
+            return not any(operation.kind == codes.BIND for operation in self.operations)
         return not need_no_server(self.operations)
 
     # --- messages in
@@ -125,6 +126,8 @@ class Batch:
         if server is None:
             self._collect(kind, data, start, end)
             return True
+        if self._routing.branches is not None:
+            return self._collect_among_all(server, kind, data, start, end)
         return self._send(server, kind, data, start, end)
 
     def _names_are_settled(self) -> bool:
@@ -169,10 +172,11 @@ class Batch:
             script.flush(server)
             self._kept = None
         else:
+            was_altered = self.names.is_altered
             operation = self.reader.operation(kind, data, start, end)
             self._keep(operation, end - start)
             if kind == codes.BIND and self._routing.router.finds_shards:
-                taken = self._bind_elsewhere(server, operation)
+                taken = self._bind_elsewhere(server, operation, was_altered)
                 if taken is not None:
                     return taken
             if operation.told is not None and self._waits(server, operation):
@@ -203,7 +207,7 @@ class Batch:
         if server is None:
             self.dispatch()
         elif not self._lease.is_pending:
-            self.script.send(server)
+            (self.dispatch() if self.operations else self.script.send(server))
 
     # --- without a server
 
@@ -246,6 +250,8 @@ class Batch:
         routing = self._routing
         if routing.epoch != routing.router.epoch:
             self.rebind()
+        if (server := self._lease.server) is not None:
+            return self._send_among_all(server)
         if deferral.has_failed(self._lease) and self._answer_in_failed(long):
             return
         if self.reader.has_answered and not deferral.has_failed(self._lease):
@@ -265,6 +271,9 @@ class Batch:
                 complete=self.is_complete or self._is_preparing,
             )
         except ForEveryShard as error:
+            if self._lease.deferred is not None:
+                self.everywhere.open(error, self.dispatch)
+                return
             if self.is_begun or not self.is_complete:
                 raise
             self.everywhere.begin_batch(self.operations, error, self.take)
@@ -273,6 +282,29 @@ class Batch:
         if server is not None:
             self.script.trust()
             self.replay(server)
+
+    def _collect_among_all(
+        self, server: ServerConnection, kind: int, data: bytes, start: int, end: int
+    ) -> bool:
+        """Take a message; what ends the batch has it sent. False declines it for now."""
+        if not (script := self.script).admits(server):
+            return False
+        if script.segment is not None and script.segment.failed and kind != codes.SYNC:
+            return True
+        self.operations.append(self.reader.operation(kind, data, start, end))
+        self._size += end - start
+        if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
+            self.dispatch()
+        return True
+
+    def _send_among_all(self, server: ServerConnection) -> None:
+        self.everywhere.send(
+            server,
+            self.operations,
+            lambda: self.run(server, self.take()),
+            self.take,
+            is_open=self.script.open_segment(server) is not None,
+        )
 
     def _note_local(self) -> None:
         """SET LOCAL holds until something has been executed; to prepare it is not enough."""
@@ -285,32 +317,14 @@ class Batch:
         So they have their effect on the route of those. Returns whether that was all, and has
         been answered.
         """
-        replies, is_all = list[bytes](), True
-        for number, operation in enumerate(self.operations):
-            kind, answered = operation.kind, operation.answered
-            if kind in (codes.SYNC, codes.FLUSH):
-                continue
-            if answered is not None and isinstance(answered.statement, TransactionControl):
-                done = answered.reply is not None
-                if not done and not (is_all and answered.statement.applies(self._routing)):
-                    return False  # it is the server's
-            if operation.error is None and answered is not None:
-                try:
-                    replies.append(answered.perform(self._routing, kind, operation.data))
-                except RouterError as error:
-                    operation.error = error
-            elif operation.error is None:
-                is_all = is_all and needs_no_server(operation)
-                replies.append(ANSWERS.get(kind, b""))
-                if kind == codes.BIND:
-                    break  # it may run before whatever comes behind it
-            if operation.error is not None:
-                if is_all:
-                    self._answer_error(replies, number, operation.error)
-                return is_all
-        if is_all:
+        replies, count, error = deferral.perform_first(self._routing, self.operations)
+        if replies is None:
+            return False
+        if error is not None:
+            self._answer_error(replies, count, error)
+        else:
             self._answer(replies)
-        return is_all
+        return True
 
     def _answer(self, replies: list[bytes]) -> None:
         """The batch needs no server so far."""
@@ -367,19 +381,14 @@ class Batch:
         self._routing.epoch = self._routing.router.epoch
         found = self.names.rebind()
         for operation in (*self.operations, *others):
-            if operation.statement is not None:
-                is_told = operation.told is not None or operation.kind == codes.DESCRIBE
-                operation.statement = found(operation.statement, is_told)
-            if operation.previous is not None:
-                operation.previous = found(operation.previous, True)
+            operation.rebind(found)
 
     # --- with a server
 
     def replay(self, server: ServerConnection) -> None:
         """Send what was collected."""
         is_kept = self.is_complete and self._size <= MOST_KEPT
-        operations = self.take()
-        self.run(server, operations)
+        self.run(server, operations := self.take())
         if is_kept:
             server.queue[-1].request = operations
         if self._is_preparing:
@@ -453,14 +462,20 @@ class Batch:
             first.error = OutdatedPlan()
         self.run(server, held)
 
-    def _bind_elsewhere(self, server: ServerConnection, operation: Operation) -> bool | None:
-        """See to a Bind that belongs to another shard; None: it goes on here."""
+    def _bind_elsewhere(
+        self, server: ServerConnection, operation: Operation, was_altered: bool
+    ) -> bool | None:
+        """See to a Bind that belongs to another shard, or to all; None: it goes on here."""
         statement = operation.statement
         if operation.error is not None or operation.answered is not None or statement is None:
             return None
-        error = self._routing.bind_on_wrong_shard(
+        error: RouterError | None = self._routing.bind_on_wrong_shard(
             server, statement, operation.data, is_whole=not operation.missing
         )
+        if isinstance(error, ForEveryShard):
+            error = self.everywhere.join(server, error, self.script.segment, was_altered)
+            if error is None:
+                return False
         left = None if error is None else self.leave(server)
         if left is None and error is not None:
             operation.error = error

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ForEveryShard, NoSingleShard, RoutingError
-from ..protocol import codes
+from ..protocol import codes, marks
 from ..routing import refusals
 from ..routing.commands import COLUMNS, Verb
 from ..routing.decisions import UNBOUND
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..routing.keyplan import BoundKey
     from ..routing.router import QueryRouter
     from ..routing.types import Analysis
+    from .everywhere import Everywhere
     from .lease import Lease
 
 _random: Final = random.Random()
@@ -58,9 +59,18 @@ class ClientRouting:
         is_moving: with this transaction ends what binds the next one to the same server.
         epoch: the router's when it looked the client's statements up.
         was_reset: a segment that may still fail has reset all settings.
+        branches: what its transaction has on all shards, if it is on all of them.
     """
 
-    __slots__ = ("epoch", "is_moving", "lease", "may_pipeline", "state", "was_reset")
+    __slots__ = (
+        "branches",
+        "epoch",
+        "is_moving",
+        "lease",
+        "may_pipeline",
+        "state",
+        "was_reset",
+    )
 
     def __init__(self, lease: Lease) -> None:
         self.lease: Final = lease
@@ -70,6 +80,7 @@ class ClientRouting:
         self.is_moving = False
         self.may_pipeline = False
         self.was_reset = False
+        self.branches: Everywhere | None = None
         self.epoch = self.router.epoch
         self.set_pipelining()
 
@@ -104,6 +115,7 @@ class ClientRouting:
         lease = self.lease
         if lease.deferred is not None:
             return  # it has failed, and is over when its client says so
+        self.leave_others()
         lease.route = None
         if self.is_moving or self.state.has_local:
             self.is_moving = False
@@ -111,6 +123,32 @@ class ClientRouting:
             self.set_pipelining()
         if lease.writes is not None:
             lease.writes.settle()
+
+    def spread(self, branches: Everywhere) -> None:
+        """The transaction is on all shards from here on."""
+        self.branches, self.is_moving = branches, True
+        self.set_pipelining()
+
+    def may_join(self, server: ServerConnection) -> bool:
+        """Whether all of the transaction so far would have been there, had it been on all."""
+        lease, router = self.lease, self.router
+        return (
+            lease.route is not None
+            and lease.xact is not None
+            and lease.xact.is_clear
+            and router.may_spread(lease.route)
+            and server.pool.address.shard == router.home
+            and server.pool.is_primary
+            and server.status == codes.IN_TRANSACTION
+            and not server.marks & marks.ASKED
+            and not lease.is_kept_for_good
+        )
+
+    def leave_others(self) -> None:
+        """What the transaction has on other shards than its own is over, or rolled back."""
+        branches, self.branches = self.branches, None
+        if branches is not None:
+            branches.close()
 
     def expect_reset(self, segment: Segment) -> None:
         """A RESET ALL is on its way, after which the next statement may go elsewhere."""
@@ -201,6 +239,8 @@ class ClientRouting:
         """Why the choice, which has been made, cannot stand with the server that there is."""
         if not changed:
             return None
+        if self.branches is not None:
+            return in_transaction(command.words)
         is_excluded = self._excludes(server)
         if server.status != codes.IDLE:
             is_shard = command.verb in (Verb.SET_SHARD, Verb.SET_SHARDING_KEY)
@@ -311,13 +351,17 @@ class ClientRouting:
         except AmbiguousShard as error:
             return error
         except ForEveryShard as error:
-            return error if error.is_of_sharded and not self.has_chosen else None
+            is_for_all = error.is_of_sharded or not self._has_its_own(server)
+            return error if is_for_all and not self.has_chosen else None
         except NoSingleShard as error:
             return None if self.has_chosen else error
         except RoutingError as error:
             return error
         held = server.pool.address.shard
-        if shard is None or shard == held:
+        if shard is None:
+            return None
+        if shard == held:
+            self._note_key()
             return None
         pin = self.lease.pins.pin
         if pin is not None and server.status == codes.IDLE:
@@ -333,6 +377,18 @@ class ClientRouting:
             hint="Choose the shard with SET SHARDING KEY, SET SHARD or a comment before the "
             "first statement of the transaction, in session mode of the session.",
         )
+
+    def _note_key(self) -> None:
+        """By its key a statement belongs to the shard where the transaction is."""
+        route = self.lease.route
+        if route is not None and self.router.may_spread(route):
+            self.lease.route = self.router.with_key(route)
+
+    def _has_its_own(self, server: ServerConnection) -> bool:
+        """Whether what is defined there may be about what only this session has."""
+        is_in_transaction = server.status != codes.IDLE
+        is_kept = self.lease.is_kept_for_good or bool(server.marks & marks.TEMP)
+        return is_kept or not is_in_transaction
 
     def too_long_to_place(self, kind: int) -> RoutingError | None:
         """Why a text that is too long to hold must not be sent, wherever that would be."""

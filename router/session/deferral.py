@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RouterError
 from ..protocol import codes, messages
 from .controls import ENDS, TransactionControl, control_of
+from .operation import needs_no_server
 from .transaction import transaction_failed
 
 if TYPE_CHECKING:
@@ -46,6 +47,39 @@ def leave(lease: Lease, server: ServerConnection, segment: Segment) -> bool:
     if lease.listening is not None:
         lease.listening.detach()
     return True
+
+
+def perform_first(
+    routing: ClientRouting, operations: Sequence[Operation]
+) -> tuple[list[bytes] | None, int, RouterError | None]:
+    """Carry out the statements that are answered here as far as they come before others.
+
+    Returns:
+        The replies, if that was all, or all up to an error, else None; and which operation
+        that is of, and the error.
+    """
+    replies, is_all = list[bytes](), True
+    for number, operation in enumerate(operations):
+        kind, answered = operation.kind, operation.answered
+        if kind in (codes.SYNC, codes.FLUSH):
+            continue
+        if answered is not None and isinstance(answered.statement, TransactionControl):
+            done = answered.reply is not None
+            if not done and not (is_all and answered.statement.applies(routing)):
+                return None, 0, None  # it is the server's
+        if operation.error is None and answered is not None:
+            try:
+                replies.append(answered.perform(routing, kind, operation.data))
+            except RouterError as error:
+                operation.error = error
+        elif operation.error is None:
+            is_all = is_all and needs_no_server(operation)
+            replies.append(ANSWERS.get(kind, b""))
+            if kind == codes.BIND:
+                break  # it may run before whatever comes behind it
+        if operation.error is not None:
+            return (replies if is_all else None), number, operation.error
+    return (replies if is_all else None), len(operations), None
 
 
 # --- in a transaction that has failed without a server

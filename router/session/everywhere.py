@@ -1,4 +1,4 @@
-"""A command of one client, brought to all shards.
+"""What one client does on all shards: a command by itself, or a transaction.
 
 Theory of operation
 -------------------
@@ -15,10 +15,17 @@ Without prepared transactions, all are committed one after the other, once the c
 succeeded everywhere. Only then can it happen that some shards have it and others do not, if a
 server is lost in that moment: the client is told which.
 
+A transaction has its *home* on the shard of its client's own server, which is that of
+default_shard. There the client says all that it has to say, as in any transaction, and has its
+answers. The others only do what defines something, and they go ahead: what one of them refuses
+is made to fail at home as well, and when home is asked the others have done it. So a failure at
+home is one of the whole transaction, and as long as there is none, all have done the same.
+
 Upkeep (VACUUM, say) is run on one shard after the other, up to the first that refuses.
 
-Connections are had in the order of the shards, and the first shard does its work before the
-others: so two of these wait for each other there, and not in a circle that no server sees.
+Connections are had in the order of the shards. One shard, the first that is not home, does its
+work before all others, and home behind them: so two of these wait for each other there, and not
+in a circle that no server sees.
 """
 
 from __future__ import annotations
@@ -27,30 +34,24 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RouterError, RoutingError
+from ..errors import RefusedByShard, RouterError, RoutingError
 from ..pool.contracts import Waiter
 from ..pool.participant import Participant, Play
 from ..pool.two_phase import Coordinator, is_gone
-from ..protocol import codes, messages
-from ..protocol.binds import PORTAL, Parameters
-from ..protocol.framing import HEADER_SIZE
-from ..queries import UNREAD
-from ..routing.tallies import EVERY_SHARD
+from ..protocol import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from ..errors import ForEveryShard
-    from .client import Client
-    from .client_routing import ClientRouting
+    from ..pool.server import ServerConnection
     from .lease import Lease
-    from .operation import Operation
 
     Story = Generator[None, None, None]
 
 log = logging.getLogger("router.session")
 
 _NOTHING: Final = "Nothing has been changed on any shard."
+_FAILED: Final = "The transaction has failed on all shards."
 _SAME_EVERYWHERE: Final = (
     "Whether it has been committed is not known; it will be the same on all shards once all of "
     "them can be reached (SHOW TWO_PHASE)."
@@ -66,69 +67,104 @@ class _Failed(Exception):
 
 
 class Everywhere(Waiter):
-    """One of these, from its beginning to its end; to its client's lease it is a wait.
+    """One of these, from its beginning to its end; to its client's lease each step is a wait.
+
+    A command is told by `define` or `keep_up`. A transaction is one of `open` and `join`, then
+    `follow` as often as is needed, and `commit`. Then comes `close`, which is also how a
+    transaction is rolled back. Each tells `over` at its end, whatever that is.
 
     Attributes:
-        notices, tag: what the servers have said, as messages, once it is over.
-        error: an ErrorResponse, if it has failed.
+        notices, tag: what the servers have said, as messages, at the end of the last step.
+        error: why that has failed, or None.
+        followed: how many of the texts of the last `follow` have succeeded.
     """
 
     __slots__ = (
+        "_home",
         "_is_cancelled",
         "_is_decided",
-        "_is_in_turn",
+        "_others",
         "_participants",
         "_play",
         "_pool",
-        "_shape",
-        "_sql",
         "error",
+        "followed",
         "notices",
         "tag",
     )
 
-    def __init__(
-        self,
-        lease: Lease,
-        sql: bytes,
-        shape: object,
-        done: Callable[[], None],
-        *,
-        in_turn: bool,
-    ) -> None:
-        """Prepare it; `begin` begins it.
-
-        Args:
-            lease: the client's, which has no server.
-            sql: the text.
-            shape: under which it is counted.
-            done: is told when it is over.
-            in_turn: on one shard after the other, and not in a transaction.
-        """
+    def __init__(self, lease: Lease, home: int) -> None:
+        """Prepare it, for the client of a lease; `home` is the number of a shard."""
         super().__init__(lease.holder, [], lease.engine.now, math.inf)
         self._pool: Final = lease.pool
-        self._sql: Final = sql
-        self._shape: Final = shape
         variables, label = lease.settings.variables, lease.holder.label
-        self._play: Final = Play(lease.pool, len(lease.pool.shards), variables, label, done)
+        self._play: Final = Play(lease.pool, len(lease.pool.shards), variables, label)
         self._participants: Final = self._play.participants
-        self._is_in_turn: Final = in_turn
+        self._home: Final = self._participants[home]
+        self._others: Final = [each for each in self._participants if each is not self._home]
         self._is_cancelled = self._is_decided = False
-        self.notices = self.tag = self.error = b""
+        self.notices = self.tag = b""
+        self.error: RefusedByShard | None = None
+        self.followed = 0
 
-    def begin(self) -> None:
-        """Begin."""
-        self._play.begin(self._in_turn() if self._is_in_turn else self._together())
+    # --- what it is told to do
+
+    def define(self, sql: bytes, shape: object, over: Callable[[], None]) -> None:
+        """Run a text in one transaction; `shape` is that under which it is counted."""
+        self._begin(self._together(sql, shape), over)
+
+    def keep_up(self, sql: bytes, shape: object, over: Callable[[], None]) -> None:
+        """Run a text on one shard after the other."""
+        self._begin(self._in_turn(sql, shape), over)
+
+    def open(self, begin: bytes, over: Callable[[], None]) -> None:
+        """Begin a transaction, at home by getting a connection; see `hand_over`."""
+        self._begin(self._open(self._participants, begin), over)
+
+    def join(self, begin: bytes, over: Callable[[], None]) -> None:
+        """Have the others begin a transaction that its client has begun at home."""
+        self._begin(self._open(self._others, begin), over)
+
+    def follow(self, texts: Sequence[tuple[bytes, object]], over: Callable[[], None]) -> None:
+        """Have the others run texts, with their shapes, before home does."""
+        self._begin(self._follow(texts), over)
+
+    def commit(self, server: ServerConnection, over: Callable[[], None]) -> None:
+        """End the transaction on all shards; `server` is that at home, see `hand_over`."""
+        self._home.borrow(server, self.client)
+        self._begin(self._commit(), over)
+
+    def hand_over(self) -> ServerConnection | None:
+        """The connection at home, for the client; None if it is lost."""
+        return self._home.hand_over()
+
+    def close(self) -> None:
+        """Give all connections back, as soon as nothing is under way any more."""
+        if self._play.is_under_way:
+            self.cancel()
+        else:
+            self._play.end()
 
     def cancel(self) -> bool:
         """The client wants it stopped, or has left: it is told when that has happened."""
-        if not self._is_cancelled and not self._is_decided:
+        if not self._is_cancelled and not self._is_decided and self._play.is_under_way:
             self._is_cancelled = True
             for participant in self._participants:
                 participant.cancel()
         return False
 
     # --- the steps of the story
+
+    def _begin(self, story: Story, over: Callable[[], None]) -> None:
+        self._is_cancelled = self._is_decided = False
+        self.notices = self.tag = b""
+        self.error = None
+        self._play.begin(story, over)
+
+    @property
+    def _ahead(self) -> list[list[Participant]]:
+        """Those that go ahead of home: one, and then the others."""
+        return [group for group in (self._others[:1], self._others[1:]) if group]
 
     def _check(self, participants: Sequence[Participant]) -> None:
         """See whether all is well so far."""
@@ -145,32 +181,41 @@ class Everywhere(Waiter):
         yield
         self._check([participant])
 
-    def _run(self, participants: Sequence[Participant], sql: bytes) -> Story:
+    def _run(
+        self, participants: Sequence[Participant], sql: bytes, shape: object = None
+    ) -> Story:
         for participant in participants:
-            participant.run(sql, self._shape if sql is self._sql else None)
+            participant.run(sql, shape)
         yield
         self._check(participants)
 
     # --- all or none
 
-    def _together(self) -> Story:
-        first, *others = parts = self._participants
+    def _together(self, sql: bytes, shape: object) -> Story:
         try:
-            for participant in parts:
+            for participant in self._participants:
                 yield from self._get(participant)
-            for group in ([first], others):
+            for group in (*self._ahead, [self._home]):
                 yield from self._run(group, b"BEGIN")
-                yield from self._run(group, self._sql)
-            self.tag = first.tag
-            yield from self._run(parts, Coordinator.QUESTION)
-            coordinator = Coordinator(first.rows[0])
-            if all(Coordinator(each.rows[0]).can_prepare for each in others):
-                yield from self._in_two_phases(coordinator)
-            else:
-                yield from self._one_by_one()
+                yield from self._run(group, sql, shape)
+            self.tag = self._home.tag
+            yield from self._end()
         except _Failed as failed:
             self._fail(failed.participant, _NOTHING)
-        self.notices = first.notices
+        self.notices = self._home.notices
+
+    def _end(self) -> Story:
+        """End the transactions, on all shards alike.
+
+        Raises:
+            _Failed: nothing has been committed.
+        """
+        yield from self._run(self._participants, Coordinator.QUESTION)
+        coordinator = Coordinator(self._home.rows[0])
+        if all(Coordinator(each.rows[0]).can_prepare for each in self._others):
+            yield from self._in_two_phases(coordinator)
+        else:
+            yield from self._one_by_one()
 
     def _in_two_phases(self, coordinator: Coordinator) -> Story:
         """Commit on all shards, or on none.
@@ -178,7 +223,7 @@ class Everywhere(Waiter):
         Raises:
             _Failed: on none.
         """
-        first, *others = self._participants
+        home, others = self._home, self._others
         names = {each: coordinator.name(each.shard) for each in others}
         failed: _Failed | None = None
         self._is_decided = True  # a cancel request may hit what must not fail now
@@ -187,12 +232,12 @@ class Everywhere(Waiter):
                 participant.run(b"PREPARE TRANSACTION '%s'" % name)
             yield
             self._check(others)
-            yield from self._run([first], b"COMMIT")
+            yield from self._run([home], b"COMMIT")
         except _Failed as error:
             failed = error
-        if first.is_lost:
+        if home.is_lost:
             self._pool.two_phase.look_soon()
-            self._fail(first, _SAME_EVERYWHERE)
+            self._fail(home, _SAME_EVERYWHERE)
             return
         if failed is not None:
             prepared = {each: name for each, name in names.items() if each.error is None}
@@ -241,13 +286,42 @@ class Everywhere(Waiter):
                 self._fail(participant, self._how_far(participant, "committed"))
                 return
 
+    # --- a transaction of the client's
+
+    def _open(self, participants: Sequence[Participant], begin: bytes) -> Story:
+        try:
+            for participant in participants:
+                yield from self._get(participant)
+                if participant is not self._home:
+                    yield from self._run([participant], begin)
+            self._check(participants)
+        except _Failed as failed:
+            self._fail(failed.participant, _FAILED)
+
+    def _follow(self, texts: Sequence[tuple[bytes, object]]) -> Story:
+        self.followed = 0
+        try:
+            for sql, shape in texts:
+                for group in self._ahead:
+                    yield from self._run(group, sql, shape)
+                self.followed += 1
+        except _Failed as failed:
+            self._fail(failed.participant, _FAILED)
+
+    def _commit(self) -> Story:
+        try:
+            self.tag = messages.command_complete("COMMIT")
+            yield from self._end()
+        except _Failed as failed:
+            self._fail(failed.participant, _NOTHING)
+
     # --- one after the other
 
-    def _in_turn(self) -> Story:
+    def _in_turn(self, sql: bytes, shape: object) -> Story:
         for participant in self._participants:
             try:
                 yield from self._get(participant)
-                yield from self._run([participant], self._sql)
+                yield from self._run([participant], sql, shape)
             except _Failed:
                 self._fail(participant, self._how_far(participant, "done"))
                 return
@@ -281,127 +355,5 @@ class Everywhere(Waiter):
         fields["S"] = fields["V"] = "ERROR"  # the session goes on, whatever the server's does
         told = f"This was the answer of shard {participant.shard}. {outcome}"
         fields["D"] = f"{fields.get('D', '')}\n{told}".strip()
-        self.error = messages.error_of(fields)
+        self.error = RefusedByShard(fields)
         self.tag = b""
-
-
-class OnAllShards:
-    """What one client has had brought to all shards, and what came of it.
-
-    Attributes:
-        current: what is under way, or over and not told yet.
-        has_failed: whether what was answered last is an error.
-    """
-
-    __slots__ = ("_client", "_routing", "current", "has_failed")
-
-    def __init__(self, client: Client, routing: ClientRouting) -> None:
-        self._client: Final = client
-        self._routing: Final = routing
-        self.current: Everywhere | None = None
-        self.has_failed = False
-
-    def begin(self, sql: bytes, error: ForEveryShard, done: Callable[[], None]) -> None:
-        """Begin to bring a text to all shards; `done` is told when the client may go on.
-
-        Raises:
-            ForEveryShard: the client has a transaction open, whose place is yet to be found.
-        """
-        lease = self._routing.lease
-        if lease.deferred is not None:
-            raise error.with_traceback(None)
-        self._routing.router.tallies.of_rule(EVERY_SHARD).count += 1
-        queries = lease.engine.figures.queries
-        shape = queries.shape(sql) if queries.limit else UNREAD
-
-        def over() -> None:
-            lease.waiter = None
-            if not self._client.closed:
-                done()
-
-        self.current = Everywhere(lease, sql, shape, over, in_turn=error.in_turn)
-        lease.wait_for(self.current)
-        self.current.begin()
-
-    def begin_batch(
-        self,
-        operations: Sequence[Operation],
-        error: ForEveryShard,
-        take: Callable[[], list[Operation]],
-    ) -> None:
-        """Do that with the one statement of a batch, whose operations `take` takes over.
-
-        Raises:
-            ForEveryShard: the batch does something else, or the client has a transaction open.
-        """
-        if not is_single(operations):
-            raise error.with_traceback(None)
-        lease = self._routing.lease
-
-        def done() -> None:
-            executed = self.answer()
-            self._client.reply(replies_to(take(), executed, has_failed=self.has_failed))
-            self._client.reply(lease.ready)
-            lease.holder.server_ready()
-
-        self.begin(text_of(operations), error, done)
-
-    def answer(self) -> bytes:
-        """What the client is told, up to the CommandComplete or the ErrorResponse."""
-        everywhere, self.current = self.current, None
-        assert everywhere is not None
-        client = self._client
-        client.query_count += 1
-        client.error_count += bool(everywhere.error)
-        client.transaction_count += not everywhere.error
-        self._routing.end_transaction()
-        self.has_failed = bool(everywhere.error)
-        return everywhere.notices + (everywhere.error or everywhere.tag)
-
-
-# --- in an extended batch
-
-
-def is_single(operations: Sequence[Operation]) -> bool:
-    """Whether a batch runs one statement, which has no parameters, and nothing else."""
-    bound = [operation for operation in operations if operation.kind == codes.BIND]
-    executed = sum(operation.kind == codes.EXECUTE for operation in operations)
-    if len(bound) != 1 or executed != 1 or bound[0].statement is None:
-        return False
-    if any(
-        operation.error is not None or operation.answered is not None or operation.missing
-        for operation in operations
-    ):
-        return False
-    return Parameters(bound[0].data).count == 0
-
-
-def text_of(operations: Sequence[Operation]) -> bytes:
-    """The statement that such a batch runs."""
-    bound = next(operation for operation in operations if operation.kind == codes.BIND)
-    assert bound.statement is not None
-    return bound.statement.text
-
-
-def replies_to(operations: Sequence[Operation], executed: bytes, *, has_failed: bool) -> bytes:
-    """The replies to such a batch but its last; `executed` is that to its Execute."""
-    replies = []
-    for operation in operations:
-        if operation.kind == codes.EXECUTE:
-            replies.append(executed)
-            if has_failed:
-                break
-        elif operation.kind == codes.DESCRIBE:
-            is_portal = operation.data[HEADER_SIZE : HEADER_SIZE + 1] == bytes((PORTAL,))
-            parameters = b"" if is_portal else messages.parameter_description(())
-            replies.append(parameters + messages.NO_DATA)
-        elif operation.kind != codes.FLUSH:
-            replies.append(_REPLIES.get(operation.kind, b""))
-    return b"".join(replies)
-
-
-_REPLIES: Final = {
-    codes.PARSE: messages.PARSE_COMPLETE,
-    codes.BIND: messages.BIND_COMPLETE,
-    codes.CLOSE: messages.CLOSE_COMPLETE,
-}

@@ -172,21 +172,21 @@ class Lease:
 
     def longest_wait(self, now: float) -> float:
         """The longest time that it waited for a server, in seconds; it may still be waiting."""
-        waited = 0.0 if self.waiter is None else now - self._queued_since
-        return max(self.max_wait, waited)
+        return max(self.max_wait, now - (self.waiting_since or now))
 
     def transaction_time(self, segment: Segment, status: int) -> float:
         """A segment has been answered: how long the transaction took that has ended with it."""
         if self.causality is not None and self.server is not None:
             self.causality.note(self.server, segment, self.route, is_later=self.xact_open)
-        if self.deferred is not None:
-            self.xact_started, self.deferred = self.deferred.since, None
+        begun, self.deferred = self.deferred, None
+        if begun is not None:
+            self.xact_started = begun.since
         elif not self.xact_open:
             self.xact_started = max(self.xact_started, segment.started)
         self.xact_open = status != codes.IDLE
         if self.xact_open:
             if self.xact is None:
-                self.xact = Transaction()
+                self.xact = Transaction(begun)
             self.xact.note(segment)
             return 0.0
         self.xact = None
@@ -287,7 +287,7 @@ class Lease:
                 return self._join(outcome.server)
             self.waiter = outcome
             return None
-        self.has_come = not self._attach(outcome)
+        self.has_come = not self.attach(outcome)
         return None if self.has_come else outcome
 
     def admits(self, server: ServerConnection) -> bool:
@@ -316,7 +316,7 @@ class Lease:
         if server.queue:
             self._join(server)
             return True
-        return self._attach(server)
+        return self.attach(server)
 
     def _join(self, server: ServerConnection) -> ServerConnection:
         """Take a server for one statement, behind what others have sent there."""
@@ -324,7 +324,7 @@ class Lease:
         self.xact_started = self.engine.now
         return server
 
-    def _attach(self, server: ServerConnection) -> bool:
+    def attach(self, server: ServerConnection) -> bool:
         """Take a server and give it the client's settings; returns whether it is ready."""
         self.server = server
         server.attach(self.holder)

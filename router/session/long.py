@@ -11,6 +11,7 @@ from ..protocol.framing import HEADER_SIZE
 from ..protocol.prepared import NAME_PREFIX, is_reserved
 from ..protocol.steps import FORWARD, FORWARD_BIND, FORWARD_PARSE, Step
 from ..queries import UNREAD
+from ..routing import refusals
 from .inspection import use_objection
 from .mistakes import unknown_statement
 from .operation import Operation
@@ -118,6 +119,9 @@ class LongMessages:
             RouterError: there is no server for it; see `refuse`.
         """
         batch, server = self._batch, self._lease.server
+        if self._routing.branches is not None:
+            self._refuse_here(kind, refusals.too_long())
+            return True
         bind = self._operation(head, missing) if kind == codes.BIND and server is None else None
         if server is None:
             if not batch.operations and self.refuses(kind, head):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..protocol import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..errors import RouterError
     from ..protocol.columns import Description
@@ -72,6 +72,14 @@ class Operation:
         self.missing = 0
         self.changes: tuple[Change, ...] = ()
         self.known: Mapping[bytes, PreparedStatement] = NOBODY
+
+    def rebind(self, found: Callable[[PreparedStatement, bool], PreparedStatement]) -> None:
+        """Take what `found` finds for its statements; see `Names.rebind`."""
+        if self.statement is not None:
+            is_told = self.told is not None or self.kind == codes.DESCRIBE
+            self.statement = found(self.statement, is_told)
+        if self.previous is not None:
+            self.previous = found(self.previous, True)
 
 
 def needs_no_server(operation: Operation) -> bool:

@@ -590,8 +590,8 @@ class Session(PoolClient):
         client.closed = True
         if self._client_watch is not None:
             self._client_watch.stop()
-        server = self.lease.end()
-        if server is not None:
+        self.routing.leave_others()
+        if (server := self.lease.end()) is not None:
             self.batch.script.give_back(server, polite=polite)
         self.stream.drop()
         link, client.link = client.link, None

@@ -7,7 +7,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ClientProtocolError, ForEveryShard, RoutingError
+from ..errors import ClientProtocolError, ForEveryShard, RouterError, RoutingError
 from ..protocol import codes, messages
 from ..protocol.framing import HEADER_SIZE, string_in
 from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
@@ -26,6 +26,7 @@ from .answered import (
 from .batch import MOST_KEPT
 from .controls import control_in
 from .deferral import has_failed
+from .for_all import QueryForAll
 from .inspection import text_objection
 from .provisions import go_ahead, providing
 from .transaction import transaction_failed
@@ -45,6 +46,7 @@ log = logging.getLogger("router.session")
 
 # How texts begin that may need no server.
 _ANSWERED_BEGINNINGS: Final = ANSWERED_BEGINNINGS | transactions.BEGINNINGS
+
 
 # So many texts that are so long are remembered of each kind; for all clients.
 _MOST: Final = 2000
@@ -121,7 +123,7 @@ class SimpleProtocol:
     Each of these may come in the middle of a batch, and then ends it or is skipped with it.
     """
 
-    __slots__ = ("_batch", "_client", "_lease", "_long", "_queries", "_routing")
+    __slots__ = ("_batch", "_client", "_for_all", "_lease", "_long", "_queries", "_routing")
 
     def __init__(
         self, client: Client, routing: ClientRouting, batch: Batch, long: LongMessages
@@ -132,6 +134,7 @@ class SimpleProtocol:
         self._batch: Final = batch
         self._long: Final = long
         self._queries: Final = routing.lease.engine.figures.queries
+        self._for_all: Final = QueryForAll(routing, batch, self._send)
 
     def query(self, data: bytes, start: int, end: int) -> bool:
         """Act on a whole Query; False declines it for now."""
@@ -150,8 +153,9 @@ class SimpleProtocol:
         sql = data[start + HEADER_SIZE : max(end - 1, start + HEADER_SIZE)]
         if lease.has_come:
             lease.has_come = False  # all that follows has been done before it had to wait
-            if server is None:
-                return self._answer_of_all()
+            if batch.everywhere.current is not None:
+                return self._for_all.answer(data[start:end], sql)
+            assert server is not None
             return self._send(server, data[start:end], sql)
         if sql[:3] in _ANSWERED_BEGINNINGS or sql[:1] in ANSWERED_LEADS:
             answered = self._answer(sql)
@@ -172,39 +176,24 @@ class SimpleProtocol:
                 try:
                     route = router.route(sql, state)
                 except ForEveryShard as found:
-                    return self._bring_to_all(sql, found)
+                    return self._for_all.begin(data[start:end], sql, found)
             server = lease.request(route)
             if server is None:
                 return False
         else:
             if server.queue and (not routing.lets_follow(server) or self._naming(sql)):
                 return False
-            error = routing.query_on_wrong_shard(server, sql)
+            if routing.branches is not None:
+                return self._for_all.query(server, data[start:end], sql)
+            error: RouterError | None = routing.query_on_wrong_shard(server, sql)
+            if isinstance(error, ForEveryShard):
+                error = batch.everywhere.join(server, error, None, batch.names.is_altered)
+                if error is None:
+                    return False
             if error is not None:
                 batch.refuse(error, ends=True)
                 return True
         return self._send(server, data[start:end], sql)
-
-    def _bring_to_all(self, sql: bytes, error: ForEveryShard) -> bool:
-        """Have a Query run on all shards; False declines it until that is over."""
-        lease, everywhere = self._lease, self._batch.everywhere
-
-        def done() -> None:
-            lease.has_come = True  # for the Query, which is there again if it was declined
-            lease.holder.server_ready()
-
-        everywhere.begin(sql, error, done)
-        if not lease.has_come:
-            return False
-        lease.has_come = False  # it was over at once
-        return self._answer_of_all()
-
-    def _answer_of_all(self) -> bool:
-        """A Query has been run on all shards."""
-        batch = self._batch
-        batch.names.drop_unnamed()  # as PostgreSQL does when a Query comes
-        self._client.reply(batch.everywhere.answer() + self._lease.ready)
-        return True
 
     def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
         """Send a whole Query with this text."""
@@ -327,7 +316,7 @@ class SimpleProtocol:
                     return True
             elif inspector is not None and self._is_for_plugins(inspector, sql):
                 return True
-            elif (error := self._routing.query_on_wrong_shard(server, sql)) is not None:
+            elif (error := self._for_all.wrong_in_batch(server, sql)) is not None:
                 self._batch.refuse(error, ends=True)
                 return True
             naming = self._naming(sql)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # savepoint that is rolled back to must not bring this back, so it is over before the first.
 _BEGIN: Final = "SET LOCAL exit_on_error TO on;BEGIN{};SET LOCAL exit_on_error TO {}"
 
+# More statements about savepoints of one transaction are not kept.
+_MOST_DIVISIONS: Final = 100
+
 _FAILURE: Final = b'ROLLBACK TO SAVEPOINT "pgcat: it has failed"'
 
 _TRUE: Final = ("on", "true", "yes", "1", "t", "y")
@@ -49,11 +52,24 @@ class Transaction:
         statements: how many were.
         writes: one of them surely did.
         is_lasting: one of them asked for one snapshot for all.
+        is_clear: each statement is known, and where it was divided by savepoints.
     """
 
-    __slots__ = ("is_lasting", "shape", "statements", "writes")
+    __slots__ = (
+        "_begun",
+        "_divisions",
+        "is_clear",
+        "is_lasting",
+        "shape",
+        "statements",
+        "writes",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Deferred | None = None) -> None:
+        """`begun` is how the client has begun it, if that was answered here."""
+        self._begun: Final = begun
+        self._divisions: list[str] | None = None
+        self.is_clear = begun is not None
         self.shape: Shape | None = None
         self.statements = 0
         self.writes = False
@@ -64,9 +80,26 @@ class Transaction:
         self.statements += 1
         shape = segment.shape or segment.parsed
         self.shape = shape if isinstance(shape, Shape) else None
+        has_run = segment.has_bound or not segment.extended
+        if has_run and (self.shape is None or not self.shape.kind or segment.done is not None):
+            self.is_clear = False
         if self.shape is not None and not segment.failed:
             self.writes |= self.shape.writes
             self.is_lasting |= self.shape.is_lasting
+            if self.shape.divides and shape is segment.shape:
+                self._divide(self.shape.text)
+
+    def _divide(self, sql: str) -> None:
+        if self._divisions is None:
+            self._divisions = []
+        self._divisions.append(sql)
+        self.is_clear &= len(self._divisions) <= _MOST_DIVISIONS
+
+    def again(self, values: Mapping[str, str]) -> bytes:
+        """What begins it at another server and divides it there, if all is clear."""
+        assert self._begun is not None
+        divisions = [sql.encode() for sql in self._divisions or ()]
+        return b";".join((self._begun.sql(values), *divisions))
 
 
 class Deferred:
@@ -152,12 +185,13 @@ class Deferred:
 
     def begin(self, server: ServerConnection, values: Mapping[str, str]) -> None:
         """Begin it there, ahead of its first statement."""
-        server.send_query(self._sql(values))
+        server.send_query(self.sql(values))
         if self.has_failed:
             # Nobody is told of that error, but the transaction is.
             server.send_query(_FAILURE).orphaned = True
 
-    def _sql(self, values: Mapping[str, str]) -> bytes:
+    def sql(self, values: Mapping[str, str]) -> bytes:
+        """What begins it at a server, with these settings of the client."""
         modes = []
         if self._isolation:
             modes.append(f"ISOLATION LEVEL {self._isolation}")

@@ -8,9 +8,10 @@ import pytest
 
 from tests.support.postgres import Database
 from tests.support.router import PoolText, RouterProcess, config_text, primary_of, start
+from tests.support.shards import SHARDS, Shards, make_shards, pool_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
@@ -72,3 +73,17 @@ def module_router(
     for router in started:
         if router.process.poll() is None:
             router.stop()
+
+
+@pytest.fixture(params=["two phases", "one by one"])
+def shards(
+    request: pytest.FixtureRequest,
+    private_primary: Callable[..., Server],
+    start_router: Callable[..., RouterProcess],
+) -> Shards:
+    """Three shards in one server, with prepared transactions and without."""
+    most = {"two phases": "20", "one by one": "0"}[request.param]
+    server = private_primary(max_prepared_transactions=most)
+    databases = make_shards(server)
+    pool = pool_of([primary_of(server)] * SHARDS, databases)
+    return Shards(databases, start_router({"items": pool}))

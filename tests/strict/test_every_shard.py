@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.postgres import Database
-from tests.support.router import HOST, PoolText, primary_of, wait_until
+from tests.support.router import HOST, primary_of, wait_until
+from tests.support.shards import SHARDS, Shards, make_shards, pool_of
 from tests.support.tripwire import Tripwire
 from tests.support.wire import (
     SYNC,
@@ -31,60 +31,6 @@ if TYPE_CHECKING:
     from tests.support.router import RouterProcess
 
 pytestmark = pytest.mark.postgres
-
-SHARDS: Final = 3
-KEYED: Final = 'query_parser_enabled = true\nautomatic_sharding_key = "items.id"'
-EXISTS: Final = "SELECT to_regclass('{}') IS NOT NULL"
-LEFT: Final = "SELECT count(*) FROM pg_prepared_xacts"
-
-
-class Shards:
-    """Three databases, and a router with a pool before them."""
-
-    def __init__(self, databases: list[Database], router: RouterProcess) -> None:
-        self.databases = databases
-        self.router = router
-
-    def client(self, pool: str = "items") -> WireClient:
-        """A client that is logged in."""
-        return WireClient.login(self.router.port, user="postgres", database=pool)
-
-    def has(self, relation: str) -> list[bool]:
-        """On which shards there is a table, or whatever is one."""
-        return [bool(each.execute(EXISTS.format(relation))[0][0]) for each in self.databases]
-
-    def left(self) -> int:
-        """How many prepared transactions there are."""
-        return int(self.databases[0].execute(LEFT)[0][0])
-
-
-def make_shards(server: Server) -> list[Database]:
-    """Make the databases."""
-    databases = [Database(server, f"shard_{number}") for number in range(SHARDS)]
-    for database in databases:
-        server.execute(f"CREATE DATABASE {database.name}")
-        database.execute("CREATE TABLE items (id bigint, body text)")
-    return databases
-
-
-def pool_of(places: list[list[tuple[str, int, str]]], databases: list[Database]) -> PoolText:
-    """A pool of theirs, by way of these places."""
-    names = [database.name for database in databases]
-    return PoolText(shards=places, databases=names, pool_size=2, options=KEYED)
-
-
-@pytest.fixture(params=["two phases", "one by one"])
-def shards(
-    request: pytest.FixtureRequest,
-    private_primary: Callable[..., Server],
-    start_router: Callable[..., RouterProcess],
-) -> Shards:
-    """Three shards in one server, with prepared transactions and without."""
-    most = {"two phases": "20", "one by one": "0"}[request.param]
-    server = private_primary(max_prepared_transactions=most)
-    databases = make_shards(server)
-    pool = pool_of([primary_of(server)] * SHARDS, databases)
-    return Shards(databases, start_router({"items": pool}))
 
 
 def test_a_definition_reaches_all_shards(shards: Shards) -> None:
@@ -250,7 +196,7 @@ def test_upkeep_goes_from_shard_to_shard_up_to_the_first_that_refuses(shards: Sh
 
 def test_in_a_transaction_and_on_a_chosen_shard_it_is_no_matter_of_all(shards: Shards) -> None:
     with shards.client() as client:
-        for begin in ("BEGIN", "BEGIN; SELECT 1"):
+        for begin in ("BEGIN; SELECT 1", "BEGIN; SELECT * FROM items WHERE id = 1"):
             client.ask(query(begin))
             answer = client.ask(query("ALTER TABLE items ADD n int"))
             assert sqlstates(answer) == ["0A000"]
@@ -274,13 +220,20 @@ def test_what_becomes_of_it_is_told_beforehand_and_counted(shards: Shards) -> No
             told = client.ask(query(f"EXPLAIN ROUTE {sql}"))
             values = [None if value is None else value.decode() for value in told[1].row]
             assert values[2:6] == ["primary", "all", "every shard", how]
-        client.ask(query("BEGIN"))
+        for before in ("BEGIN", "SELECT 1", "CREATE TABLE b (id int)"):
+            client.ask(query(before))
+            told = client.ask(query("EXPLAIN ROUTE DROP TABLE items"))
+            assert told[1].row[3:5] == [b"all", b"every shard"], before
+        told = client.ask(query("EXPLAIN ROUTE SELECT * FROM items WHERE id = 1"))
+        assert b"0A000" in told[1].row
+        client.ask(query("ROLLBACK"))
+        client.ask(query("BEGIN; SELECT 1"))
         assert "0A000" in str(client.ask(query("EXPLAIN ROUTE DROP TABLE items"))[1].body)
         client.ask(query("ROLLBACK"))
         client.ask(query("CREATE TABLE a (id int)"))
         client.ask(query("CREATE TABLE a (id int)"))
     [row] = shards.router.admin("SHOW ROUTING")
-    assert row["every_shard"] == "2"
+    assert row["every_shard"] == "3"
     assert shards.router.admin("SHOW TWO_PHASE") == []
 
 

@@ -1,0 +1,268 @@
+"""A transaction that defines something is on all shards, and ends on all of them alike."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.support.router import HOST, wait_until
+from tests.support.shards import SHARDS, Shards, make_shards, pool_of
+from tests.support.tripwire import Tripwire
+from tests.support.wire import (
+    SYNC,
+    Ended,
+    WireClient,
+    cancel,
+    kinds,
+    query,
+    run,
+    sqlstates,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.cluster.server import Server
+    from tests.support.router import RouterProcess
+    from tests.support.wire import Message
+
+pytestmark = pytest.mark.postgres
+
+
+def _simple(client: WireClient, sql: str) -> list[Message]:
+    return client.ask(query(sql))
+
+
+def _extended(client: WireClient, sql: str) -> list[Message]:
+    return client.ask(run(sql) + SYNC)
+
+
+PROTOCOLS: Final = pytest.mark.parametrize(
+    "ask", [_simple, _extended], ids=["simple", "extended"]
+)
+
+
+def _all(
+    client: WireClient, ask: Callable[[WireClient, str], list[Message]], *texts: str
+) -> None:
+    for text in texts:
+        answer = ask(client, text)
+        assert not sqlstates(answer), (text, answer[0].fields)
+
+
+@PROTOCOLS
+def test_it_is_committed_on_all_or_rolled_back(
+    shards: Shards,
+    ask: Callable[[WireClient, str], list[Message]],
+) -> None:
+    with shards.client() as client:
+        _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
+        assert shards.has("a") == [False] * SHARDS
+        _all(client, ask, "CREATE INDEX a_id ON a (id)", "SET LOCAL search_path TO public")
+        assert ask(client, "SELECT 1")[-1].body == b"T"
+        answer = ask(client, "COMMIT")
+        assert [kind for kind in kinds(answer) if kind not in "12nS"] == ["C", "Z"]
+        assert answer[-1].body == b"I"
+        assert shards.has("a_id") == [True] * SHARDS
+        _all(client, ask, "BEGIN", "DROP TABLE a")
+        answer = ask(client, "ROLLBACK")
+        assert answer[-1].body == b"I"
+        assert shards.has("a_id") == [True] * SHARDS
+        assert client.value("SELECT 1") == "1"
+    assert shards.left() == 0
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_what_one_shard_refuses_fails_on_all(
+    shards: Shards,
+    ask: Callable[[WireClient, str], list[Message]],
+    shard: int,
+) -> None:
+    shards.databases[shard].execute("CREATE TABLE a (other text)")
+    with shards.client() as client:
+        for first in ("CREATE TABLE b (id int)", "SELECT 1"):
+            _all(client, ask, "BEGIN", first, "SAVEPOINT s_0", "SAVEPOINT mine")
+            _all(client, ask, "CREATE TABLE c (id int)", "SAVEPOINT s_1")
+            answer = ask(client, "CREATE TABLE a (id int)")
+            assert sqlstates(answer) == ["42P07"]
+            assert answer[-1].body == b"E"
+            for text in ("CREATE TABLE d (id int)", "SELECT 1", "SAVEPOINT s_2"):
+                assert sqlstates(ask(client, text)) == ["25P02"], text
+            if first == "SELECT 1":
+                _all(
+                    client,
+                    ask,
+                    "ROLLBACK TO s_1",
+                    "RELEASE s_0",
+                    "CREATE TABLE e (id int)",
+                    "COMMIT",
+                )
+            else:
+                answer = ask(client, "COMMIT")
+                assert b"ROLLBACK" in b"".join(message.body for message in answer)
+            assert client.value("SELECT 1") == "1"
+    there = [number == shard for number in range(SHARDS)]
+    assert shards.has("a") == there
+    assert shards.has("b") == [False] * SHARDS
+    assert shards.has("c") == [True] * SHARDS
+    assert shards.has("e") == [True] * SHARDS
+    assert shards.left() == 0
+
+
+STEPS: Final = (
+    *((0, text) for text in (b"BEGIN", b"CREATE TABLE", b"txid_current", b"COMMIT")),
+    *(
+        (shard, text)
+        for shard in (1, 2)
+        for text in (
+            b"BEGIN",
+            b"CREATE TABLE",
+            b"CREATE INDEX",
+            b"txid_current",
+            b"PREPARE TRANSACTION",
+            b"COMMIT PREPARED",
+        )
+    ),
+)
+
+
+@pytest.fixture
+def server(private_primary: Callable[..., Server]) -> Server:
+    """A server with prepared transactions."""
+    return private_primary(max_prepared_transactions="20")
+
+
+def _run(client: WireClient, number: int) -> str:
+    """Run a transaction; returns "C", the detail of its first error, or "" if it is cut off."""
+    texts = (
+        "BEGIN",
+        f"CREATE TABLE made_{number} (id int)",
+        f"CREATE INDEX ON made_{number} (id)",
+        "COMMIT",
+    )
+    told = "C"
+    for text in texts:
+        try:
+            answer = client.ask(query(text))
+        except (Ended, OSError):
+            return ""
+        errors = [message.fields.get("D", "") for message in answer if message.kind == "E"]
+        if errors and told == "C":
+            told = errors[0]
+    return told
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_whatever_connection_is_lost_at_any_step_all_shards_have_it_or_none(
+    before: bool, server: Server, start_router: Callable[..., RouterProcess]
+) -> None:
+    databases = make_shards(server)
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
+        places = [[(HOST, wire.port, "primary")] for wire in wires]
+        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
+        for number, (shard, text) in enumerate(STEPS):
+            with shards.client() as client:
+                wires[shard].set(text, before=before, act=lambda: None)
+                told = _run(client, number)
+                assert wires[shard].has_gone_off, (shard, text)
+                wait_until("nothing is left", lambda: not shards.left())
+                has = shards.has(f"made_{number}")
+                assert len(set(has)) == 1, (shard, text, has)
+                if told == "C" or "has failed" in told or "Nothing has been changed" in told:
+                    assert all(has) == (told == "C"), (shard, text)
+                elif told:
+                    assert "not known" in told, told
+                if told:
+                    assert client.value("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_if_the_router_is_killed_at_any_step_all_shards_have_it_or_none(
+    before: bool, server: Server, start_router: Callable[..., RouterProcess]
+) -> None:
+    databases = make_shards(server)
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
+        places = [[(HOST, wire.port, "primary")] for wire in wires]
+        for number, (shard, text) in enumerate(STEPS):
+            router = start_router({"items": pool_of(places, databases)})
+            with Shards(databases, router).client() as client:
+                wires[shard].set(text, before=before, act=router.process.kill)
+                assert _run(client, number) in ("", "C")
+                router.process.wait()
+            assert wires[shard].has_gone_off, (shard, text)
+        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
+        with shards.client():
+            wait_until("nothing is left", lambda: not shards.left())
+        for number, step in enumerate(STEPS):
+            assert len(set(shards.has(f"made_{number}"))) == 1, step
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "cancels"])
+def test_who_stops_waiting_for_a_lock_has_changed_nothing(
+    shards: Shards, shard: int, leaves: bool
+) -> None:
+    name = shards.databases[shard].name
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity "
+        f"WHERE wait_event_type = 'Lock' AND datname = '{name}'"
+    )
+    with shards.databases[shard].server.connect(name) as holder:
+        holder.execute("BEGIN; LOCK TABLE items")
+        with shards.client() as client:
+            _all(client, _simple, "BEGIN", "CREATE TABLE a (id int)")
+            client.send(query("ALTER TABLE items ADD n int"))
+            wait_until("it waits", lambda: holder.execute(waits).fetchone() == (1,))
+            if leaves:
+                client.reset()
+            else:
+                cancel(shards.router.port, client.pid, client.secret)
+                assert sqlstates(client.read_until("Z")) == ["57014"]
+                assert sqlstates(client.ask(query("SELECT 1"))) == ["25P02"]
+                _all(client, _simple, "ROLLBACK")
+                assert client.value("SELECT 1") == "1"
+        wait_until("it does not wait", lambda: holder.execute(waits).fetchone() == (0,))
+        holder.execute("ROLLBACK")
+    with shards.client() as client:
+        assert kinds(client.ask(query("ALTER TABLE items ADD n int"))) == "CZ"
+    assert shards.has("a") == [False] * SHARDS
+    assert shards.left() == 0
+
+
+@PROTOCOLS
+def test_what_has_a_key_and_what_ends_it_in_passing_is_refused(
+    shards: Shards, ask: Callable[[WireClient, str], list[Message]]
+) -> None:
+    with shards.client() as client:
+        for text in (
+            "INSERT INTO items (id) VALUES (1)",
+            "SELECT count(*) FROM items",
+            "COMMIT AND CHAIN",
+            "CREATE TABLE b AS SELECT * FROM items",
+            "SET SHARD TO 1",
+            "/* a comment */ PREPARE TRANSACTION 'x'",
+        ):
+            _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
+            answer = ask(client, text)
+            assert sqlstates(answer)[0] in ("0A000", "25001"), text
+            if text != "SET SHARD TO 1":
+                assert answer[-1].body == b"E", text
+            _all(client, ask, "ROLLBACK")
+        for key in range(6):  # of all shards, that of such transactions as well
+            _all(client, ask, "BEGIN", f"SELECT * FROM items WHERE id = {key}")
+            for text in ("CREATE TABLE a (id int)", "ALTER TABLE items ADD n int"):
+                assert sqlstates(ask(client, text))[0] in ("0A000", "25P02"), text
+            _all(client, ask, "ROLLBACK")
+            _all(client, ask, "BEGIN", "SELECT 1")
+            answer = ask(client, f"SELECT * FROM items WHERE id = {key}")
+            is_there = not sqlstates(answer)
+            if is_there:
+                assert sqlstates(ask(client, "CREATE TABLE a (id int)")) == ["0A000"]
+            _all(client, ask, "ROLLBACK")
+    assert shards.has("a") == [False] * SHARDS
+    assert shards.left() == 0
