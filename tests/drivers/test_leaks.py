@@ -95,6 +95,15 @@ def test_nothing_is_left_for_the_next_client_of_a_transaction_pool(
         assert seen(other, "SELECT pg_backend_pid()") == backend
 
 
+def test_a_table_that_is_temporary_by_the_search_path_is_gone_as_well(proxied: Proxied) -> None:
+    path = "-c search_path=pg_temp,public"
+    with proxied.connect(SINGLE, options=path) as client, proxied.connect(SINGLE) as other:
+        backend = seen(other, "SELECT pg_backend_pid()")
+        client.execute("CREATE TABLE left_behind (a int)")
+        assert seen(other, "SELECT to_regclass('pg_temp.left_behind')") is None
+        assert seen(other, "SELECT pg_backend_pid()") == backend
+
+
 @pytest.mark.parametrize("leave", FOR_GOOD.values(), ids=FOR_GOOD)
 def test_a_connection_that_cannot_be_cleaned_is_closed(proxied: Proxied, leave: str) -> None:
     with proxied.connect(SINGLE) as client, proxied.connect(SINGLE) as other:

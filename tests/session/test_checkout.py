@@ -37,6 +37,20 @@ def wake(harness: Harness) -> None:
 # --- transaction pooling
 
 
+def test_the_longest_wait_of_a_client_is_remembered() -> None:
+    harness = Harness(pool_size=1)
+    one, two = harness.connect(), harness.connect()
+    for waited, longest in ((3.0, 3.0), (1.0, 3.0), (4.0, 4.0)):
+        harness.ask(one, query("BEGIN"))
+        two.send(TWO)
+        harness.run()
+        harness.engine.advance(waited)
+        assert two.session.lease.longest_wait(harness.engine.now) == longest
+        harness.ask(one, query("COMMIT"))
+        assert two.session.lease.state is ClientState.IDLE
+        assert two.session.lease.longest_wait(harness.engine.now) == longest
+
+
 def test_a_client_holds_no_server_between_transactions() -> None:
     harness = Harness()
     client = harness.connect()

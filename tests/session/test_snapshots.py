@@ -8,6 +8,7 @@ from router.config.regexes import Regex
 from router.config.values import PoolMode
 from router.errors import NoSingleShard, ServerUnavailable
 from router.routing.derived import Relation
+from router.routing.limits import MAX_KEYS
 from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
@@ -15,7 +16,7 @@ from router.session.snapshots import ban_snapshots, routing_snapshots, sharded_s
 from router.session.states import Activity
 from router.snapshots import RoutingSnapshot
 from tests.support.harness import Harness
-from tests.support.wire import query
+from tests.support.wire import SYNC, bind, describe, execute, parse, query, sqlstates
 
 
 def test_the_router_tells_what_it_knows() -> None:
@@ -102,6 +103,18 @@ def test_what_goes_to_the_default_shard_without_a_key_is_counted_by_itself() -> 
     texts = ("SELECT 1", "SELECT * FROM events", "TRUNCATE events")
     assert counted(options, *texts) == {"default_shard": 1, "without_key": 2}
     assert counted(RouterOptions(), *texts) == {"single_shard": 3}
+
+
+def test_values_that_are_too_many_are_counted_once() -> None:
+    harness = Harness(servers=((True,), (True,)), options=KEYED)
+    assert harness.pool is not None
+    client = harness.connect()
+    harness.ask(client, parse("SELECT * FROM events WHERE id = ANY($1)", "s") + SYNC)
+    many = b"{%b}" % b",".join(b"%d" % number for number in range(MAX_KEYS + 1))
+    for bound in (bind(many, name="s"), bind(many, name="s") + describe()):
+        before = harness.pool.router.too_complex
+        assert sqlstates(harness.ask(client, bound + execute() + SYNC)) == ["0A000"]
+        assert harness.pool.router.too_complex == before + 1
 
 
 def test_what_is_refused_in_a_transaction_is_counted() -> None:

@@ -48,7 +48,15 @@ BINDS = st.builds(
     st.sampled_from([(), (b"x",), (None, b"")]),
 )
 FOLLOWING = st.sampled_from(
-    [execute(), describe() + execute(), execute("p", 1) + execute("p"), describe(), b"", *ODD]
+    [
+        execute(),
+        describe() + execute(),
+        describe("S", "s") + execute(),
+        execute("p", 1) + execute("p"),
+        describe(),
+        b"",
+        *ODD,
+    ]
 )
 ENDS = st.sampled_from([SYNC] * 8 + [message("S", b"more"), FLUSH, b""])
 # A batch, most of them whole; perhaps with a Parse before the Bind.
