@@ -79,6 +79,7 @@ MODULES = [
     "router/routing/positions.py",
     "router/routing/commands.py",
     "router/routing/state.py",
+    "router/routing/generations.py",
     "router/routing/cache.py",
     "router/routing/learning.py",
     "router/routing/keyplan.py",

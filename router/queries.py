@@ -26,8 +26,8 @@ from .histograms import Histogram, place_of
 from .protocol.binds import bind_ends
 from .protocol.framing import HEADER_SIZE
 from .protocol.prepared import StatementCounts
-from .routing.cache import Generations
 from .routing.fingerprint import UnknownLexeme, short_fingerprint_of
+from .routing.generations import Generations, Recent
 from .routing.limits import TooComplex
 from .routing.tags import without_tags
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 # Bounds on what is remembered of texts and of their forms, and on the bytes of that.
 _REMEMBERED: Final = 4000
 _REMEMBERED_BYTES: Final = 4 * 1024 * 1024
-# So many texts are known by their hashes only, a power of two.
-_DOORS: Final = 1024
 # A longer text is not reduced, and of its form so many characters are shown.
 _LONGEST_TEXT: Final = 64 * 1024
 # So many statements make up what is told of them lately.
@@ -417,7 +415,7 @@ class Queries:
         self._tables: dict[tuple[str, str, int, bool], Table] = {}
         self._texts: Final = Generations[Shape](_REMEMBERED, _REMEMBERED_BYTES)
         self._shapes: Final = Generations[Shape](_REMEMBERED, _REMEMBERED_BYTES)
-        self._doors: Final = [0] * _DOORS
+        self._recent: Final = Recent()
 
     def use(self, limit: int) -> None:
         """Have so many rows from now on; with 0 all that was counted is forgotten."""
@@ -492,18 +490,9 @@ class Queries:
         if found is None:
             found = Shape(shown(fingerprint))
             self._shapes.put(fingerprint, found)
-        if not literals or self._is_back(text):
+        if not literals or self._recent.note(text):
             self._texts.put(text, found)
         return found
-
-    def _is_back(self, text: bytes) -> bool:
-        """Whether a text has been here a short while ago; it may well be never again."""
-        mark = hash(text)
-        slot = mark & (_DOORS - 1)
-        if self._doors[slot] == mark:
-            return True
-        self._doors[slot] = mark
-        return False
 
 
 class RawShapes:

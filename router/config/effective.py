@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..routing.types import RouterOptions
 from .declared import declarations
@@ -34,6 +34,17 @@ if TYPE_CHECKING:
     from .pools import PoolConfig, User
 
 _T = TypeVar("_T")
+
+
+LOGIN: Final = (
+    "server_username",
+    "server_password",
+    "server_tls",
+    "verify_server_certificate",
+    "server_tls_ca_file",
+    "statement_timeout",
+)
+"""Settings of a pool that a connection has from its login on: it serves no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,11 @@ class PoolSettings:
     def falls_back(self) -> bool:
         """Whether reads go to the primary when no replica is left."""
         return self.replica_fallback is ReplicaFallback.PRIMARY
+
+    @property
+    def login(self) -> tuple[object, ...]:
+        """What a connection has from its login on, as values of `LOGIN`."""
+        return tuple(getattr(self, name) for name in LOGIN)
 
     @property
     def deferring(self) -> Deferring:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..protocol import codes, messages
 from ..records import fields
-from ..routing.cache import Generations
 from ..routing.fingerprint import UnknownLexeme, fingerprint_of
+from ..routing.generations import Generations
 from ..routing.limits import TooComplex
 from ..routing.tokens import fold, statements_of
 from .types import encoded, type_oid

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
-from ..routing.cache import Generations
 from ..routing.fingerprint import short_fingerprint_of
+from ..routing.generations import Generations
 from ..routing.limits import TooComplex
 from ..routing.tokens import fold, is_word, statements_of, unescaped_name, unquoted
 from .guarded import Guarded, cut

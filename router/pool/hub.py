@@ -44,15 +44,6 @@ _STAY: Final = (
     b"SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings"
     b" WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'"
 )
-# What two pools must have in common for a line of the one to serve the other.
-_LOGIN: Final = (
-    "server_username",
-    "server_password",
-    "server_tls",
-    "verify_server_certificate",
-    "server_tls_ca_file",
-    "statement_timeout",
-)
 
 
 class Channel:
@@ -503,9 +494,7 @@ def listen(names: Iterable[bytes]) -> bytes:
 
 def _are_alike(part: AddressPool, other: AddressPool) -> bool:
     """Whether a line to the one does for the other: a reload may have replaced the pool."""
-    return part.address == other.address and all(
-        getattr(part.settings, name) == getattr(other.settings, name) for name in _LOGIN
-    )
+    return part.address == other.address and part.settings.login == other.settings.login
 
 
 def _nothing(error: dict[str, str] | None) -> None:

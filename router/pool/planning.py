@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..config.declared import declarations
-from ..config.effective import PoolSettings, in_force, pool_settings, restart_keys
+from ..config.effective import LOGIN, PoolSettings, in_force, pool_settings, restart_keys
 from ..config.general import General
 from ..config.keys import Reload
 from ..config.values import ServerRole
@@ -26,12 +26,7 @@ Key = tuple[str, str]
 
 # A pool whose settings differ in one of these is replaced.
 _FIXED: Final = (
-    "server_username",
-    "server_password",
-    "server_tls",
-    "verify_server_certificate",
-    "server_tls_ca_file",
-    "statement_timeout",
+    *LOGIN,
     "pool_mode",
     "prepared_statements_cache_size",
     "learn_functions",

@@ -14,6 +14,7 @@ from ..errors import InvalidShardingKey, RoutingError
 from .arrays import BLANKS, is_array, members_of_text
 from .constants import NULL, value_of
 from .fingerprint import UnknownLexeme, short_fingerprint_of
+from .generations import Generations, Recent
 from .keyvalues import plain_integers
 from .limits import MAX_KEYS, KeyBudget, TooComplex
 from .lists import is_list, is_literal, written_at
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-_OVERHEAD: Final = 400
-"""Bytes that an entry takes besides its text, roughly."""
-
-_DOORS: Final = 1024
-"""How many texts are known by their hashes only, a power of two."""
-
 _OWN_TERMS: Final = 100
 """Most keys of a list that become terms of their own."""
 
@@ -45,66 +40,6 @@ LiteralReader = Callable[[bytes, bool, bool], "KeyValue | None"]
 _read_bigint: Final = BIGINTS.literal
 
 _UNREADABLE: Final = Analysis.unknown("cannot be parsed")
-
-
-class Generations(Generic[V]):
-    """A bounded mapping that forgets what has not been asked for lately.
-
-    It has two halves: when the young one is full, the old one is dropped and the young one
-    takes its place. That keeps what is in use, as LRU does, without any work at a hit.
-
-    Attributes:
-        young: what has been asked for lately; a caller in a hurry looks here first.
-    """
-
-    __slots__ = ("_budget", "_bytes", "_entries", "_old", "_old_bytes", "young")
-
-    def __init__(self, entries: int, size: int) -> None:
-        self._entries: Final = max(entries // 2, 1)
-        self._budget: Final = size // 2
-        self._bytes = 0
-        self._old_bytes = 0
-        self.young: dict[bytes, V] = {}
-        self._old: dict[bytes, V] = {}
-
-    def __len__(self) -> int:
-        return len(self.young.keys() | self._old.keys())
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.young = {}
-        self._old = {}
-        self._bytes = self._old_bytes = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes, roughly; what is in both halves counts twice."""
-        return self._bytes + self._old_bytes
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self.young or key in self._old
-
-    def get(self, key: bytes) -> V | None:
-        """Return what is remembered, or None."""
-        found = self.young.get(key)
-        if found is None and self._old:
-            found = self._old.get(key)
-            if found is not None:
-                self.put(key, found)
-        return found
-
-    def put(self, key: bytes, value: V) -> None:
-        """Remember a value, unless its key alone would fill much of the memory."""
-        size = len(key) + _OVERHEAD
-        if size > self._budget // 8:
-            return
-        if len(self.young) >= self._entries or self._bytes + size > self._budget:
-            self._old = self.young
-            self._old_bytes = self._bytes
-            self.young = {}
-            self._bytes = 0
-        self.young[key] = value
-        self._bytes += size
 
 
 class AnalysisCache(Generic[V]):
@@ -119,11 +54,11 @@ class AnalysisCache(Generic[V]):
     __slots__ = (
         "_beyond",
         "_classify",
-        "_doors",
         "_fingerprints",
         "_finish",
         "_max_length",
         "_reads_comments",
+        "_recent",
         "_texts",
         "hits",
         "misses",
@@ -158,7 +93,7 @@ class AnalysisCache(Generic[V]):
         self._beyond: Final = beyond
         self._texts: Final = Generations[V](entries, size // 2)
         self._fingerprints: Final = Generations[Analysis](entries, size // 2)
-        self._doors: Final = [0] * _DOORS
+        self._recent: Final = Recent()
         self._reads_comments: Final = reads_comments
         self.hits = 0
         self.shape_hits = 0
@@ -193,22 +128,9 @@ class AnalysisCache(Generic[V]):
             return self.look_up(bare)
         analysis, literals = self._analyse(text)
         value = self._finish(text, analysis, literals)
-        if (not literals and bare is text) or self._is_back(text):
+        if (not literals and bare is text) or self._recent.note(text):
             self._texts.put(text, value)
         return value
-
-    def _is_back(self, text: bytes) -> bool:
-        """Say whether a text has been here a short while ago.
-
-        One with literals, or with tags, may never come again, and to remember it costs more
-        than its look-up.
-        """
-        mark = hash(text)
-        slot = mark & (_DOORS - 1)
-        if self._doors[slot] == mark:
-            return True
-        self._doors[slot] = mark
-        return False
 
     def known(self, text: bytes) -> str:
         """Say what `look_up` would find: hit, shape or miss, or off if it would not look."""

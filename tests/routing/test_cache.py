@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.routing.cache import AnalysisCache, Entry, Generations, bind
+from router.routing.cache import AnalysisCache, Entry, bind
+from router.routing.generations import Generations
 from router.routing.sharding import BIGINTS
 from router.routing.types import Analysis, KeyTerm, Verdict
 
