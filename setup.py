@@ -89,6 +89,7 @@ MODULES = [
     "router/faults.py",
     "router/histograms.py",
     "router/escapes.py",
+    "router/turns.py",
     "router/queries.py",
     "router/listeners.py",
     "router/stats.py",

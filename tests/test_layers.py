@@ -21,6 +21,7 @@ LAYERS = (
     "reasons",
     "errors",
     "escapes",
+    "turns",
     "protocol",
     "routing",
     "config",

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
+from ..turns import work
 from . import codes
 from .framing import CLIENT_KINDS, HEADER, HEADER_SIZE, TEXT_LIMIT
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # Reading stops when so many bytes are declined.
 HOLD_LIMIT: Final = 64 * 1024
-# So many messages are a turn.
+# So many messages are a turn, or fewer if they are more work.
 TURN: Final = 32
 
 _KNOWN: Final = bytes(kind in CLIENT_KINDS for kind in range(256))
@@ -70,9 +71,9 @@ class ClientStream:
 
     __slots__ = (
         "_awaited",
-        "_left",
         "_partial",
         "_passing",
+        "_turn_end",
         "data",
         "end",
         "has_declined",
@@ -95,8 +96,8 @@ class ClientStream:
         self._awaited = 0
         # Bytes of a long message that are still to come.
         self._passing = 0
-        # Messages that are left of the turn.
-        self._left = 0
+        # When the turn is over, in units of work; what others have done meanwhile counts, too.
+        self._turn_end = 0
 
     @property
     def passing(self) -> bool:
@@ -125,7 +126,7 @@ class ClientStream:
     def receive(self, data: bytes) -> None:
         """Take what the client sent, behind what is held; a turn begins."""
         self.has_declined = self.wants_turn = False
-        self._left = TURN
+        self._turn_end = work.units + TURN
         if self._awaited:
             self._partial += data
             if len(self._partial) >= self._awaited:
@@ -166,7 +167,7 @@ class ClientStream:
                 raise ClientProtocolError(
                     f"invalid message length {length} for type {chr(kind)!r}"
                 )
-            if not self._left:
+            if work.units >= self._turn_end:
                 self.wants_turn = True
                 return NOTHING
             self.kind = kind
@@ -195,14 +196,14 @@ class ClientStream:
         if self._passing:
             self._passing -= self.end - self.start
         else:
-            self._left -= 1
+            work.units += 1
             self._passing, self.missing = self.missing, 0
         self.start = self.end
 
     def extend(self, end: int, count: int) -> None:
         """So many more messages, up to data[end], are acted on together with what was found."""
         self.end = end
-        self._left = max(self._left - count, 1)
+        work.units += count
 
     def decline(self) -> None:
         """What was found has to wait."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ..errors import InvalidShardingKey, RoutingError
+from ..turns import work
 from .arrays import BLANKS, is_array, members_of_text
 from .constants import NULL, value_of
 from .fingerprint import UnknownLexeme, short_fingerprint_of
@@ -159,6 +160,7 @@ class AnalysisCache(Generic[V]):
         analysis = self._fingerprints.get(fingerprint)
         if analysis is None:
             self.misses += 1
+            work.note_form(len(fingerprint))
             analysis = self._classify(fingerprint)
             self._fingerprints.put(fingerprint, analysis)
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ..turns import work
 from . import lists
 from .limits import MAX_LEXEMES, MAX_LISTS, MAX_SLASHES, MAX_TOKENS, too_many
 
@@ -135,6 +136,7 @@ def short_fingerprint_of(text: bytes) -> tuple[bytes, list[bytes]]:
     See `lists`; a list may also consist of parameters that are used nowhere else.
     """
     if text is not _last.text:
+        work.note_text(len(text))
         _last.fingerprint, _last.literals = _short_fingerprint_of(text)
         _last.text = text
     return _last.fingerprint, _last.literals

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..turns import work
 from .limits import TooComplex
 from .refusals import too_complex
 from .types import KeyType
@@ -87,6 +88,7 @@ class BoundKeys:
 
     def __init__(self, plan: KeyPlan) -> None:
         self._plan: Final = plan
+        work.note_keys(plan.last)
         self._budget: Final = plan.sharder.budget()
         # In a long list many are often the same.
         self._known: Final[dict[tuple[bytes, int, bool], KeyValue | None]] = {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..turns import work
+
 MAX_LENGTH: Final = 256 << 10
 """Longest text in bytes, whatever the settings. Longer ones are not held."""
 DEFAULT_LENGTH: Final = 96 << 10
@@ -86,6 +88,7 @@ class KeyBudget:
         Raises:
             TooComplex: there are not enough left.
         """
+        work.note_keys(count)
         self._read += count
         if self._read > MAX_KEYS:
             raise too_many(MAX_KEYS, "sharding keys in lists")

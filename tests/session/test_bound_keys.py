@@ -15,6 +15,7 @@ from router.routing.keyplan import KeyPlan
 from router.routing.sharding import Sharder
 from router.routing.types import Analysis, KeyTerm, RouterOptions, Verdict
 from router.session.bound_keys import key_values
+from router.turns import work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -144,3 +145,15 @@ def test_the_same_bytes_are_another_key_in_another_format() -> None:
     varchar = 1043
     found = keys(BIGINTS, bind(b"12", b"12", formats=(1,)), 1, 2, body=parse(21, varchar))
     assert found == {1: 0x3132, 2: 12}
+
+
+def test_keys_are_work_by_their_number() -> None:
+    for count in (1, 80, 800):
+        before = work.units
+        array = b"{%b}" % b",".join([b"5"] * count)
+        assert bound_keys(bind(array), {1: True}, parse(), BIGINTS) == {1: (5,)}
+        assert work.units - before == count // 8
+        before = work.units
+        wanted = dict.fromkeys(range(1, count + 1), False)
+        assert len(bound_keys(bind(*[b"5"] * count), wanted, parse(), BIGINTS)) == count
+        assert work.units - before == count // 8

@@ -8,12 +8,16 @@ import pytest
 
 from router.pool.server import _MANY
 from router.protocol.frontend import TURN
+from router.routing.types import RouterOptions
 from router.session.session import _MAX_PIPELINE
 from router.session.timeouts import _HOLD_TIME
+from router.turns import Work
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import FLUSH, SYNC, bind, execute, kinds, parse, query, rows, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.harness import FakeClient
 
 FLOODS = {
@@ -23,6 +27,15 @@ FLOODS = {
     "flushed": run("SELECT flood") + FLUSH + SYNC,
     "routing commands": query("SET SERVER ROLE TO 'primary'"),
     "prepared": parse("SELECT flood", "s") + bind(name="s") + execute() + SYNC,
+}
+
+# Of these nobody has seen one before; the number makes them differ.
+NEW: dict[str, Callable[[int], bytes]] = {
+    "queries": lambda n: query(f"SELECT a{n} FROM t"),
+    "statements": lambda n: parse(f"SELECT a{n} FROM t", f"s{n}"),
+    "batches": lambda n: run(f"SELECT a{n} FROM t") + SYNC,
+    "described": lambda n: parse(f"SELECT a{n} FROM t") + FLUSH,
+    "long": lambda n: parse(f"SELECT a{n}{' UNION SELECT b, c FROM t' * 50}", f"s{n}"),
 }
 
 
@@ -51,6 +64,45 @@ def test_a_flood_is_taken_a_turn_at_a_time(kind: str) -> None:
         assert moved
     assert turns >= number // (2 * TURN)
     assert rows(harness.ask(other, query("SELECT mine"))) == [[b"SELECT mine"]]
+    harness.check()
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_texts_that_nobody_has_seen_are_taken_few_at_a_time(kind: str) -> None:
+    harness = Harness(pool_size=2, options=RouterOptions(parser_enabled=True))
+    flooding, other = harness.connect(), harness.connect()
+    harness.ask(other, query("SELECT warm"))
+    assert harness.pool is not None
+    cache = harness.pool.router.cache
+    number, before = 2 * TURN, cache.misses
+    flooding.send(b"".join(map(NEW[kind], range(number))))
+    assert 0 < cache.misses - before <= (1 if kind == "long" else 2)
+    other.send(query("SELECT warm"))
+    while not other.receive():
+        assert harness._step()
+    # It was not behind all that had come first.
+    assert cache.misses - before <= 8
+    harness.run()
+    assert cache.misses - before >= number
+    harness.ask(flooding, SYNC)
+    harness.check()
+
+
+def test_literals_of_long_texts_are_cut_out_for_a_few_at_a_time() -> None:
+    harness = Harness(options=RouterOptions(parser_enabled=True))
+    client = harness.connect()
+    harness.ask(client, query("SELECT '?' FROM t"))
+    assert harness.pool is not None
+    cache = harness.pool.router.cache
+    before, size = cache.shape_hits, 2 << 10
+    texts = [parse(f"SELECT '{n:0{size}}' FROM t", f"s{n}") for n in range(TURN)]
+    client.send(b"".join(texts))
+    cost = Work()
+    cost.note_text(size)
+    assert 0 < cache.shape_hits - before <= TURN // cost.units + 1
+    harness.run()
+    assert cache.shape_hits - before == TURN
+    harness.ask(client, SYNC)
     harness.check()
 
 
