@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .pool.line import Line
     from .pool.planning import PoolPlan, ReloadPlan
     from .pool.server import ServerConnection
+    from .protocol.variables import Variables
     from .snapshots import ClientSnapshot, LimitSnapshot
 
 log = logging.getLogger("router.app")
@@ -86,21 +87,21 @@ class TaskConnector:
         self._cancelling = 0
         self._delivered = trio.Event()  # replaced at each
 
-    def open(self, pool: AddressPool) -> None:
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
         """Open a connection in a task."""
-        self._nursery.start_soon(self._open, pool)
+        self._nursery.start_soon(self._open, pool, startup)
 
-    async def _open(self, pool: AddressPool) -> None:
+    async def _open(self, pool: AddressPool, startup: Variables | None) -> None:
         generation = pool.generation
         try:
-            server = await connect.open_server(self._engine, pool)
+            server = await connect.open_server(self._engine, pool, startup)
         except RouterError as error:
             failure = error
-            self._engine.attempt(lambda: pool.open_failed(failure))
+            self._engine.attempt(lambda: pool.open_failed(failure, startup))
         except Exception:
             log.exception("cannot connect to %s", pool.address.label)
             bug = RouterError("internal error", hint="The log of the router has more.")
-            self._engine.attempt(lambda: pool.open_failed(bug))
+            self._engine.attempt(lambda: pool.open_failed(bug, startup))
         else:
             self._engine.attempt(lambda: _hand_over(pool, server, generation))
 

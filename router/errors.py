@@ -11,8 +11,10 @@ RouterError
 ├─ ServerError                 a PostgreSQL server's
 │  ├─ ServerProtocolError      08P01
 │  ├─ ServerRefused            a server's own ErrorResponse during login
+│  │  └─ StartupRefused        the same, for what one client has asked for
 │  ├─ ServerUnavailable        57P03
 │  │  └─ ServerTimeout         57P03
+│  │     └─ LoginTimeout       57P03
 │  └─ ServerLost               08006
 ├─ PoolError                   a limit of ours
 │  ├─ PoolTimeout              53300
@@ -165,6 +167,10 @@ class ServerRefused(ServerError):
     """The server answered our login with an ErrorResponse, whose code and text these are."""
 
 
+class StartupRefused(ServerRefused):
+    """The server does not take one client's start-up parameters; these are its words."""
+
+
 class ServerUnavailable(ServerError):
     """No server for this query can be reached."""
 
@@ -173,6 +179,10 @@ class ServerUnavailable(ServerError):
 
 class ServerTimeout(ServerUnavailable):
     """A server says neither yes nor no."""
+
+
+class LoginTimeout(ServerTimeout):
+    """It has taken the connection, and does not come to the end of the login."""
 
 
 class ServerLost(ServerError):

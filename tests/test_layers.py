@@ -187,6 +187,7 @@ SESSION = (
     "timeouts",
     "bound_keys",
     "client_routing",
+    "entrance",
     "inspection",
     "following",
     "answered",

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..errors import RouterError
     from ..protocol.passwords import UserSecret
+    from ..protocol.variables import Variables
     from .address import Address
     from .catalogue import Catalogue
-    from .contracts import Connector, Waiter
+    from .contracts import Connector, PoolClient, Waiter
     from .holders import Holders
     from .server import ServerConnection
     from .sharing import Sharing
@@ -121,10 +122,8 @@ class AddressPool:
         self.checked: Final[set[ServerConnection]] = set()
         self.waiters: Final[deque[Waiter]] = deque()
         self.counters = Counters()
-        self.retired = False
-        self.paused = False
+        self.retired = self.paused = self.oversized = False
         self.generation = 0
-        self.oversized = False
         self.catalogue: Catalogue | None = None
         self.complaints: Final[set[str]] = set()
         self.on_unreachable: Callable[[AddressPool, RouterError], None] | None = None
@@ -153,10 +152,9 @@ class AddressPool:
 
     def __repr__(self) -> str:
         return (
-            f"<AddressPool {self.address.name} ["
-            f"{len(self.idle)} idle, {len(self.active)} active, "
-            f"{len(self.tested)} tested, {self.connecting} connecting, "
-            f"{len(self.waiters)} waiting]>"
+            f"<AddressPool {self.address.name} [{len(self.idle)} idle, "
+            f"{len(self.active)} active, {len(self.tested)} tested, "
+            f"{self.connecting} connecting, {len(self.waiters)} waiting]>"
         )
 
     @property
@@ -266,15 +264,18 @@ class AddressPool:
 
     # --- checkout
 
-    def take(self) -> ServerConnection | None:
-        """An idle connection at once, unless others wait for one.
+    def take(self, client: PoolClient | None = None) -> ServerConnection | None:
+        """An idle connection for a client, if there is one and nobody waits for it."""
+        if not self.idle or self.waiters:
+            return None
+        return self.lend(self.idle[0] if self._is_round_robin else self.idle[-1])
+
+    def lend(self, server: ServerConnection) -> ServerConnection | None:
+        """Take a connection that is idle.
 
         One that nobody has had for healthcheck_delay is checked first: whoever then waits gets
         it if it is well, and a new one if not.
         """
-        if not self.idle or self.waiters:
-            return None
-        server = self.idle[0] if self._is_round_robin else self.idle[-1]
         now = self.engine.now
         if now - server.used_at >= self._check_after:
             upkeep.check(self, server)
@@ -302,7 +303,7 @@ class AddressPool:
             if not part.health.is_up:
                 part.health.doubt()
 
-    def _hand_over(self, server: ServerConnection) -> bool:
+    def hand_over(self, server: ServerConnection) -> bool:
         """Give an active connection to the first waiter that takes it."""
         while self.waiters:
             waiter = self.waiters.popleft()
@@ -342,7 +343,11 @@ class AddressPool:
         self.connecting += 1
         self.shares.count(1)
         self.oversized |= self.size > self.settings.pool_size
-        self._connector.open(self)
+        self._connector.open(self, self.next_startup())
+
+    def next_startup(self) -> Variables | None:
+        """The start-up parameters of what is opened now; None: the router's own."""
+        return None
 
     def open_spare(self) -> None:
         """Open a connection that nobody waits for, if there is none at all."""
@@ -382,8 +387,8 @@ class AddressPool:
         self.give_on(server)
         self._try_again()  # others may have been held back for this one
 
-    def open_failed(self, error: RouterError) -> None:
-        """A connection that was asked for could not be had."""
+    def open_failed(self, error: RouterError, startup: Variables | None = None) -> None:
+        """A connection that was asked for, with those parameters, could not be had."""
         self.connecting -= 1
         self.shares.count(-1)
         self.counters.errors += 1
@@ -438,11 +443,6 @@ class AddressPool:
         if is_news and self.on_change is not None:
             self.on_change(self)
 
-    def check_idle(self, ip: str | None = None) -> None:
-        """See whether those that are idle still lead to somebody, or those to one address."""
-        for server in [each for each in self.idle if ip in (None, each.ip)]:
-            upkeep.check(self, server)
-
     # --- return
 
     def release(self, server: ServerConnection) -> None:
@@ -478,7 +478,7 @@ class AddressPool:
         else:
             if server.state is not ServerState.ACTIVE:
                 self.move(server, ServerState.ACTIVE)
-            if not self._hand_over(server) and server.state is ServerState.ACTIVE:
+            if not self.hand_over(server) and server.state is ServerState.ACTIVE:
                 server.client = None
                 self.move(server, ServerState.IDLE)
 

@@ -21,7 +21,7 @@ from ..errors import ServerProtocolError
 from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.segments import Segment
-from ..protocol.variables import EMPTY, quote_literal
+from ..protocol.variables import quote_literal
 from ..records import fields
 from ..routing.bodies import Body
 from ..routing.derived import KINDS, Relation
@@ -44,6 +44,7 @@ Functions = dict[str, Bodies]
 
 # More columns or functions than that are not read.
 _MOST_ROWS: Final = 50_000
+_ENCODING: Final = ("client_encoding", "UTF8")
 # Marks the columns of tables that have one name and are not alike.
 _DIFFERENT: Final[tuple[str, ...]] = ()
 
@@ -337,7 +338,9 @@ class Catalogue:
 
     def ask(self, server: ServerConnection) -> None:
         """Ask on a connection that is nobody's; `AddressPool.settled` goes on with it."""
-        server.apply(EMPTY)  # whatever encoding a client has set
+        # Whatever encoding a client has set, or begun with.
+        is_utf8 = server.baseline.get("client_encoding") == "UTF8"
+        server.apply(server.first if is_utf8 else server.first.replaced(*_ENCODING))
         number = self._next_number()
 
         def learn(rows: list[Row], error: dict[str, str] | None, is_whole: bool) -> None:

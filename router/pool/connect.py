@@ -19,15 +19,18 @@ from ..engine.tls import client_context
 from ..engine.wire import KeepAlive, Wire, WireClosed, connect
 from ..errors import (
     ClientProtocolError,
+    LoginTimeout,
     RouterError,
     ServerProtocolError,
     ServerRefused,
     ServerTimeout,
     ServerUnavailable,
+    StartupRefused,
 )
 from ..printable import printable
 from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
+from ..protocol.startup import startup_parameters
 from ..reasons import reason
 from . import refusals
 from .line import Line
@@ -36,10 +39,11 @@ from .server import ServerConnection
 from .warming import warm
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine
+    from ..protocol.variables import Variables
     from .address_pool import AddressPool
 
 log = logging.getLogger("router.server")
@@ -50,6 +54,9 @@ Opened = TypeVar("Opened")
 _LOGIN_MESSAGE_LIMIT = 65536
 # The process id and a secret of up to 256 bytes, as of protocol 3.2.
 _KEY_LIMIT = 260
+# Classes of errors that whoever logs in may get, whatever his start-up parameters are: of the
+# connection, the login, the database, resources, and a server that stops.
+_OF_ANYBODY: Final = frozenset(("08", "28", "3D", "53", "57"))
 _PROTOCOLS = {
     ProtocolVersion.V3_0: codes.PROTOCOL_3_0,
     ProtocolVersion.V3_2: codes.PROTOCOL_3_2,
@@ -106,16 +113,24 @@ async def connect_to(pool: AddressPool, ip: str = "") -> Wire:
     return await connect(host, pool.address.port, keepalive_of(pool.settings), guide)
 
 
-async def open_server(engine: Engine, pool: AddressPool) -> ServerConnection:
+async def open_server(
+    engine: Engine, pool: AddressPool, startup: Variables | None = None
+) -> ServerConnection:
     """Connect and log in.
 
+    Args:
+        engine: drives the connection.
+        pool: whose it is to be.
+        startup: the start-up parameters of the client that it is for, if it is for one.
+
     Raises:
+        StartupRefused: these cannot be had.
         ServerUnavailable: the server cannot be reached, or not in time.
         ServerRefused: it answered with an error, whose code and text these are.
         ServerProtocolError: it does not speak the protocol, or failed to prove who it is.
     """
     asked_at = engine.now
-    server = await _open(engine, pool, _become_server)
+    server = await _open(engine, pool, partial(_become_server, startup=startup))
     server.asked_at = asked_at
     return server
 
@@ -142,6 +157,9 @@ async def _open(
                 return await become(engine, pool, wire)
         except trio.TooSlowError:
             engine.figures.timeouts.note(stage)
+            if stage == "server_login":
+                text = f"{pool.address.label} did not answer in time"
+                raise LoginTimeout(text) from None
             raise
 
 
@@ -156,18 +174,20 @@ async def _become_line(engine: Engine, pool: AddressPool, wire: Wire) -> Line:
         raise
 
 
-async def _become_server(engine: Engine, pool: AddressPool, wire: Wire) -> ServerConnection:
+async def _become_server(
+    engine: Engine, pool: AddressPool, wire: Wire, startup: Variables | None
+) -> ServerConnection:
     settings = pool.settings
     try:
-        key, reported = await log_in(pool, wire, "pgcat")
+        key, reported = await log_in(pool, wire, "pgcat", startup)
         if settings.prewarmer or pool.catalogue is not None:
             queries = LoginQueries(
                 wire,
                 time_limit=settings.connect_timeout,
                 cancel=partial(deliver_cancel, pool, *key, wire.ip),
             )
-            reported.update(await _prepare(pool, queries))
-        return _hand_to_engine(engine, pool, wire, key, reported)
+            reported.update(await _prepare(pool, queries, reported))
+        return _hand_to_engine(engine, pool, wire, key, reported, startup)
     except BaseException:
         wire.close()
         raise
@@ -200,12 +220,16 @@ def explained(pool: AddressPool) -> Iterator[None]:
 
 
 async def log_in(
-    pool: AddressPool, wire: Wire, name: str
+    pool: AddressPool, wire: Wire, name: str, startup: Variables | None = None
 ) -> tuple[tuple[int, bytes], dict[str, str]]:
-    """Log in as `name`; returns the key for cancel requests, and what the server reports."""
+    """Log in as `name`, or as a client with these start-up parameters would.
+
+    Returns:
+        The key for cancel requests, and what the server reports.
+    """
     addresses = pool.health.addresses
     try:
-        outcome = await _log_in(pool, wire, name)
+        outcome = await _log_in(pool, wire, name, startup)
     except BaseException as error:  # a time-out, too
         if not isinstance(error, ServerRefused) or refusals.is_of_server(error):
             addresses.failed(wire.ip)
@@ -215,19 +239,12 @@ async def log_in(
 
 
 async def _log_in(
-    pool: AddressPool, wire: Wire, name: str
+    pool: AddressPool, wire: Wire, name: str, startup: Variables | None
 ) -> tuple[tuple[int, bytes], dict[str, str]]:
     settings = pool.settings
     if settings.server_tls:
         await _start_tls(pool, wire)
-    parameters = {
-        "user": settings.server_username,
-        "database": pool.address.database,
-        "application_name": name,
-        "client_encoding": "UTF8",
-    }
-    if settings.statement_timeout:
-        parameters["statement_timeout"] = str(round(settings.statement_timeout * 1000))
+    parameters = _parameters(pool, name, startup)
     asked = _PROTOCOLS[settings.server_max_protocol_version]
     await wire.send(messages.startup_message(parameters, asked))
     authenticator = ServerAuthenticator(
@@ -264,7 +281,7 @@ async def _log_in(
             more = pool.address.fields(pool.settings.user, sqlstate=code)
             log.info("%s says: %s", pool.address.label, said, extra=more)
         elif kind == codes.ERROR_RESPONSE:
-            raise _refusal(pool, body)
+            raise _refusal(pool, body, startup)
         elif kind == codes.READY_FOR_QUERY:
             break
         else:
@@ -274,11 +291,24 @@ async def _log_in(
     return key, reported
 
 
-async def _prepare(pool: AddressPool, queries: LoginQueries) -> dict[str, str]:
+def _parameters(pool: AddressPool, name: str, startup: Variables | None) -> dict[str, str]:
+    settings = pool.settings
+    parameters = {"user": settings.server_username, "database": pool.address.database}
+    if settings.statement_timeout:
+        parameters["statement_timeout"] = str(round(settings.statement_timeout * 1000))
+    own = {"application_name": name, "client_encoding": "UTF8"}
+    parameters.update(own if startup is None else startup_parameters(startup.values))
+    return parameters
+
+
+async def _prepare(
+    pool: AddressPool, queries: LoginQueries, reported: Mapping[str, str]
+) -> dict[str, str]:
     """Do what is done before the first use; returns the settings that were reported."""
+    is_utf8 = reported.get("client_encoding") == "UTF8"
     catalogue, address = pool.catalogue, pool.address
     is_first = pool.size == pool.connecting
-    if catalogue is not None and catalogue.is_due(address, is_first=is_first):
+    if catalogue is not None and is_utf8 and catalogue.is_due(address, is_first=is_first):
         await catalogue.ask_during_login(address, queries)
     return await warm(pool, queries)
 
@@ -293,12 +323,13 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _refusal(pool: AddressPool, body: bytes) -> RouterError:
+def _refusal(pool: AddressPool, body: bytes, startup: Variables | None) -> RouterError:
     fields = messages.parse_error_fields(body)
-    text = fields.get("M", "no reason given")
-    return ServerRefused(
-        f"{pool.address.label} refused the login: {text}", sqlstate=fields.get("C", "08006")
-    )
+    text, sqlstate = fields.get("M", "no reason given"), fields.get("C", "08006")
+    if startup is not None and startup.values and sqlstate[:2] not in _OF_ANYBODY:
+        more = {"hint": fields.get("H", ""), "detail": fields.get("D", "")}
+        return StartupRefused(text, sqlstate=sqlstate, **more)
+    return ServerRefused(f"{pool.address.label} refused the login: {text}", sqlstate=sqlstate)
 
 
 def _hand_to_engine(
@@ -307,6 +338,7 @@ def _hand_to_engine(
     wire: Wire,
     key: tuple[int, bytes],
     reported: dict[str, str],
+    startup: Variables | None,
 ) -> ServerConnection:
     server = ServerConnection(
         pool,
@@ -315,6 +347,7 @@ def _hand_to_engine(
         parameters=reported,
         statement_capacity=max(pool.settings.prepared_statements_cache_size, 1),
         now=engine.now,
+        startup=startup,
     )
     server.ip = wire.ip
     server.tls = wire.tls.version if wire.tls is not None else ""

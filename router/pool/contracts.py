@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ..compiling import mypyc_attr
 from ..protocol.segments import ReplySink
+from ..protocol.variables import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +52,11 @@ class PoolClient(ReplySink):
     __slots__ = ()
 
     # --- while it waits
+
+    @property
+    def startup(self) -> Variables:
+        """The start-up parameters of a connection that is for one session."""
+        return EMPTY
 
     def take_server(self, server: ServerConnection) -> bool:
         """Take a connection, or refuse it because it is not wanted any more."""
@@ -210,8 +216,11 @@ class Ear:
 class Connector(Protocol):
     """Who does the I/O, in tasks of its own."""
 
-    def open(self, pool: AddressPool) -> None:
-        """Open a connection, then call `opened` or `open_failed`."""
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
+        """Open a connection, then call `opened` or `open_failed`.
+
+        It begins with a client's start-up parameters, or with the router's own if None.
+        """
 
     def listen(
         self,

@@ -285,7 +285,7 @@ class ServerHealth:
             self._fail(Condition.DOWN if is_down else Condition.SUSPECT, error)
             self.doubt()
             for part in list(self.parts):
-                part.check_idle()
+                upkeep.check_idle(part)
             return
         self._fail(Condition.DOWN, error)
         for part in list(self.parts):
@@ -310,7 +310,7 @@ class ServerHealth:
         if before is None or any(before.get(serial) != size for serial, size in now.items()):
             self.doubt()
             for part in list(self.parts):
-                part.check_idle(ip)
+                upkeep.check_idle(part, ip)
             return
         for part in list(self.parts):
             _fence(part, error, ip)

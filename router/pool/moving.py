@@ -68,7 +68,7 @@ def move_on(pool: AddressPool, waiter: Waiter, to: AddressPool, now: float) -> N
     is_lobby = pool.address.index < 0
     if pool not in waiter.others and pool is not waiter.fallback and not is_lobby:
         waiter.others.append(pool)
-    server = to.take()
+    server = to.take(waiter.client)
     if server is None:
         last, settings = last_moment(pool, waiter), pool.settings
         patience = settings.query_wait_timeout or settings.connect_timeout

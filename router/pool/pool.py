@@ -26,6 +26,7 @@ from .hubs import Hubs
 from .quotas import Quotas
 from .readiness import Readiness
 from .replay import CatchUp
+from .session_pool import SessionAddressPool
 from .states import ServerState
 from .throttle import Throttle
 from .two_phase import TwoPhase
@@ -97,10 +98,11 @@ class Pool:
         self._take_settings(settings)
         self.router: Final = router
         secret = UserSecret.of(settings.server_username, settings.server_password)
+        make = SessionAddressPool if self.is_session_mode else AddressPool
 
         def new_part(address: Address) -> AddressPool:
             known = self.settings, secret, connector, healths.of(address), quotas
-            return AddressPool(engine, address, *known)
+            return make(engine, address, *known)
 
         self._new_part: Final = new_part
         self.shards: Final = [[new_part(address) for address in shard] for shard in addresses]
@@ -304,18 +306,19 @@ class Pool:
         """
         ready = candidates.ready
         chosen = ready[0] if len(ready) == 1 else candidates.pick()
-        server = chosen.take()
+        server = chosen.take(client)
         if server is not None:
             return server
         if chosen.sharing is not None and (place := chosen.sharing.join(client)) is not None:
             return place
-        limit = self.settings.max_waiting_clients
+        settings, now = self.settings, self._engine.now
+        limit = settings.max_waiting_clients
         if limit and self.waiting >= limit:
             self.turned_away += 1
-            raise refusals.no_place(self.address_pools(), limit, self._engine.now)
-        now = self._engine.now
+            raise refusals.no_place(self.address_pools(), limit, now)
+        until = now + (settings.query_wait_timeout or settings.connect_timeout)
         others = [*(part for part in candidates.all if part is not chosen), *elsewhere]
-        waiter = Waiter(client, others, now, now + self._patience)
+        waiter = Waiter(client, others, now, until)
         waiter.fallback, waiter.role, waiter.is_read = candidates.fallback, role, is_read
         chosen.enqueue(waiter)
         return waiter
@@ -341,10 +344,6 @@ class Pool:
         number = mixed[0].address.shard
         elsewhere.extend(part for part in mixed if part.address.shard != number)
         return number
-
-    @property
-    def _patience(self) -> float:
-        return self.settings.query_wait_timeout or self.settings.connect_timeout
 
     def _health_changed(self, changed: AddressPool) -> None:
         """Choose candidates anew, and have those who wait wait where it is worth it."""

@@ -22,6 +22,7 @@ from .registry import PoolRegistry
 
 if TYPE_CHECKING:
     from ..config.model import Config
+    from ..protocol.variables import Variables
     from .address import Address
     from .address_pool import AddressPool
     from .facts import Facts
@@ -67,7 +68,7 @@ class Probe:
 class _Nobody:
     """A connector for pools that are never used."""
 
-    def open(self, pool: AddressPool) -> None:
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
         """Open nothing."""
 
     def listen(self, *_: object) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ..protocol.variables import EMPTY
 from . import refusals
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Readiness:
         self._news = trio.Event()
 
     def reached(self, server: ServerConnection, *, is_primary: bool) -> None:
-        """A connection has been opened."""
-        if is_primary or not self.parameters:
+        """A connection has been opened; for a client, it may tell what that has asked for."""
+        if server.first is EMPTY and (is_primary or not self.parameters):
             self.parameters = server.baseline
         self.tell()
 

@@ -243,7 +243,7 @@ class Probe(PoolClient):
         if server is not None and server.state is ServerState.TESTED:
             return
         part = self._part
-        server = self._unknown() or part.take()
+        server = self._unknown() or part.take(self)
         if server is not None:
             self._send(server)
             return

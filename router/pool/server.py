@@ -46,6 +46,7 @@ class ServerConnection(BackendStream):
         client: who holds it alone; None while nobody does, or several share it.
         ear: the same client, if another connection listens for it as well.
         pid, secret: its key for cancel requests.
+        first: what a client has asked for that it was opened with; RESET ALL goes back to that.
         statements: the prepared statements that it has.
         named: those that it has by names that clients gave them, for their SQL.
         variables: the client's settings that were last applied.
@@ -75,6 +76,7 @@ class ServerConnection(BackendStream):
         parameters: dict[str, str],
         statement_capacity: int,
         now: float,
+        startup: Variables | None = None,
     ) -> None:
         super().__init__()
         self.pool: Final = pool
@@ -89,7 +91,8 @@ class ServerConnection(BackendStream):
         self.state = ServerState.LOGIN
         self.client: PoolClient | None = None
         self.ear: Ear | None = None
-        self.variables: Variables = EMPTY
+        self.first: Final[Variables] = EMPTY if startup is None else startup
+        self.variables: Variables = self.first
         self.marks = 0
         self.may_reset_all = False
         self.needs_barrier = False
@@ -179,7 +182,7 @@ class ServerConnection(BackendStream):
 
     def forget_variables(self) -> None:
         """A RESET ALL is on its way: the settings of the last client are gone."""
-        self.variables = EMPTY
+        self.variables = self.first
 
     # --- what its client has left
 
@@ -393,9 +396,9 @@ class ServerConnection(BackendStream):
             elif tag in marks.CHANGES_FUNCTIONS and self.pool.catalogue is not None:
                 self.pool.catalogue.forget_functions(self.pool.address.shard)
             if tag in (b"RESET", b"DISCARD ALL"):
-                # To the client's defaults, it thinks; but they are set as values.
+                # To the client's defaults, it thinks; but they may be set as values.
                 self.marks |= marks.SET
-                self.variables = EMPTY
+                self.variables = self.first
                 listener = self._listener
                 if listener is not None:
                     is_all = segment.resets_all or self.may_reset_all or tag != b"RESET"

@@ -36,6 +36,12 @@ def check(pool: AddressPool, server: ServerConnection) -> None:
     pool.engine.call_later(pool.settings.healthcheck_timeout, expire)
 
 
+def check_idle(pool: AddressPool, ip: str | None = None) -> None:
+    """See whether those that are idle still lead to somebody, or those to one address."""
+    for server in [each for each in pool.idle if ip in (None, each.ip)]:
+        check(pool, server)
+
+
 def maintain(pool: AddressPool, now: float, timeouts: Timeouts) -> None:
     """Close what has been idle or has lived for too long, and look after clean-ups."""
     if pool.settings.min_pool_size:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from . import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What ends a word in `options`, and what takes that away.
+_ESCAPED: Final = re.compile(r"[\s\\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,38 @@ def _startup_message(asked: int, body: bytes) -> StartupMessage:
             "no PostgreSQL user name specified in startup packet", sqlstate="28000"
         )
     return StartupMessage(asked, parameters, tuple(options))
+
+
+# Parameters of the StartupMessage that are not settings.
+NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
+
+
+def settings_in(parameters: Mapping[str, str]) -> dict[str, str]:
+    """The settings among start-up parameters by lower-case name; `options` come first.
+
+    Raises:
+        ClientProtocolError: 22023 for a switch in `options` that is no setting.
+    """
+    options = split_options(parameters.get("options", ""))
+    settings = {name.lower(): value for name, value in options.items()}
+    for name, value in parameters.items():
+        if name not in NOT_SETTINGS:
+            settings[name.lower()] = value
+    return settings
+
+
+def startup_parameters(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings as parameters of a StartupMessage, where they can be nothing but settings."""
+    plain: dict[str, str] = {}
+    options: list[str] = []
+    for name, value in settings.items():
+        if name in NOT_SETTINGS or name.startswith("_pq_."):
+            options.append("-c " + _ESCAPED.sub(r"\\\g<0>", f"{name}={value}"))
+        else:
+            plain[name] = value
+    if options:
+        plain["options"] = " ".join(options)
+    return plain
 
 
 def split_options(text: str) -> dict[str, str]:

@@ -101,7 +101,7 @@ def _transaction_snapshot(
     is_lasting = known is not None and known.is_lasting
     running = "" if segment is None else "statement"
     return TransactionSnapshot(
-        client_id=client.pid,
+        client_id=client.number,
         database=lease.pool.database,
         user=lease.pool.user,
         application_name=session.settings.application_name,

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from ..engine.link import Output
     from ..errors import RouterError
     from ..faults import Ledger
+    from ..pool.server import ServerConnection
 
 
 class Client:
     """A client that is logged in.
 
     Attributes:
-        pid, secret: the key of its cancel requests.
+        number: what it is called in the admin database, which is its alone.
+        pid, secret: the key of its cancel requests; in session mode `pid` may be its server's.
         peer: its address, for the log.
         tls: the version that it speaks, or "".
         opened_at: when it logged in, as time.monotonic().
@@ -34,6 +36,7 @@ class Client:
         "error_count",
         "ledger",
         "link",
+        "number",
         "opened_at",
         "peer",
         "pid",
@@ -46,8 +49,9 @@ class Client:
     def __init__(
         self, *, pid: int, secret: bytes, peer: str, tls: str, opened_at: float
     ) -> None:
-        self.pid: Final = pid
-        self.secret: Final = secret
+        self.number: Final = pid
+        self.pid = pid
+        self.secret = secret
         self.peer: Final = peer
         self.tls: Final = tls
         self.opened_at: Final = opened_at
@@ -88,9 +92,28 @@ class Client:
         more = self.fields(sqlstate=error.sqlstate)
         log.info("client %s: %s", self.peer, error.line, extra=more)
 
+    def log_setting(self, log: logging.Logger, name: str, value: str) -> None:
+        """Log that it has changed a setting."""
+        text, more = "client %s: %.64s is now %.256s", self.fields()
+        log.info(text, self.peer, name, value, extra=more)
+
+    def log_loss(
+        self, log: logging.Logger, error: RouterError, server: ServerConnection
+    ) -> None:
+        """Log that its session ends with its server."""
+        more = server.fields(**self.names(), sqlstate=error.sqlstate)
+        log.warning("client %s: %s", self.peer, error.line, extra=more)
+
+    def log_end(self, log: logging.Logger, error: RouterError) -> None:
+        """Log why its session ends."""
+        if error.sqlstate != "57P01":  # a shutdown is logged once, for all
+            text = "client %s: %s; closing the connection"
+            more = self.fields(sqlstate=error.sqlstate)
+            log.warning(text, self.peer, error.line, extra=more)
+
     def names(self) -> dict[str, object]:
         """What it is called in the admin database, and where it is, as such fields."""
-        return {"client_id": f"0x{self.pid:08X}", "client": self.peer}
+        return {"client_id": f"0x{self.number:08X}", "client": self.peer}
 
     def refuse(self, error: RouterError, end: bytes = b"") -> None:
         """Answer with an error, after which the session goes on; `end` comes behind it."""

@@ -65,6 +65,11 @@ class ClientSettings:
         self._tell: Final = tell
 
     @property
+    def startup(self) -> Variables:
+        """What the client asked for at start-up."""
+        return self._startup
+
+    @property
     def application_name(self) -> str:
         """For SHOW CLIENTS and SHOW SERVERS."""
         return self.variables.values.get("application_name", "pgcat")
@@ -77,6 +82,10 @@ class ClientSettings:
     def told(self, name: str, pool: Pool) -> str | None:
         """What the client believes the setting to be."""
         return self._overlay.get(name) or pool.parameters.get(name)
+
+    def all_told(self, pool: Pool) -> dict[str, str]:
+        """What the client believes, or is to believe, all reported settings to be."""
+        return {**pool.parameters, **self._overlay}
 
     def report(self, name: str, value: str) -> None:
         """Tell the client of a value."""
@@ -158,10 +167,13 @@ class ClientSettings:
         self.has_reports = False
         return self.context != context
 
-    def adopt(self, defaults: Mapping[str, str], *, by_client: bool) -> None:
+    def adopt(
+        self, defaults: Mapping[str, str], *, by_client: bool, is_native: bool = False
+    ) -> None:
         """Keep what was reported for the client's next server, if it was the client's doing.
 
-        `defaults` are those of the server; to the client, RESET means what it began with.
+        `defaults` are those of the server; to the client, RESET means what it began with. That
+        is the same if the server was opened with that (`is_native`).
         """
         reported, self._reported, self.has_reports = self._reported, {}, False
         if not by_client or not reported:
@@ -170,7 +182,7 @@ class ClientSettings:
             wanted = value
             if self.were_reset and value == defaults.get(name):
                 wanted = self._startup.values.get(name.lower(), value)
-                if wanted != value:
+                if wanted != value and not is_native:
                     self.report(name, as_reported(name.lower(), wanted, defaults))
             self.variables = self.variables.replaced(name, wanted)
 

@@ -22,10 +22,15 @@ _LONG_SECRET: Final = 32
 
 
 class Clients:
-    """The sessions by process id, which is made up: it only has to be unique."""
+    """The sessions by number, which is made up: it only has to be unique.
+
+    A cancel request has a process id, which is the same number, or that of the session's
+    server: several may have that, since there are many servers. The secret is always our own.
+    """
 
     def __init__(self) -> None:
         self._sessions: dict[int, Session] = {}
+        self._by_pid: dict[int, list[Session]] = {}
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
@@ -38,20 +43,39 @@ class Clients:
         while True:
             # As PostgreSQL's process ids, positive in an Int32.
             pid = secrets.randbelow(2**31 - 2) + 1
-            if pid not in self._sessions:
+            if pid not in self._sessions and pid not in self._by_pid:
                 return pid, secrets.token_bytes(_LONG_SECRET if is_long else _SECRET)
 
     def add(self, session: Session) -> None:
-        """Note a session that is logged in."""
-        self._sessions[session.client.pid] = session
+        """Note a session that is logged in, or is about to be."""
+        self._sessions[session.client.number] = session
+        self._by_pid.setdefault(session.client.pid, []).append(session)
 
     def remove(self, session: Session) -> None:
         """Forget a session."""
-        self._sessions.pop(session.client.pid, None)
+        if self._sessions.pop(session.client.number, None) is not None:
+            self._forget_key(session)
 
-    def find(self, pid: int) -> Session | None:
-        """The session of that process id."""
-        return self._sessions.get(pid)
+    def _forget_key(self, session: Session) -> None:
+        pid = session.client.pid
+        others = [other for other in self._by_pid[pid] if other is not session]
+        if others:
+            self._by_pid[pid] = others
+        else:
+            del self._by_pid[pid]
+
+    def take_pid(self, session: Session, pid: int) -> None:
+        """Have a session's key be of its server's process."""
+        self._forget_key(session)
+        client = session.client
+        client.pid = pid
+        while self.find_by_key(pid, client.secret) is not None:
+            client.secret = secrets.token_bytes(len(client.secret))
+        self._by_pid.setdefault(pid, []).append(session)
+
+    def find(self, number: int) -> Session | None:
+        """The session of that number."""
+        return self._sessions.get(number)
 
     def cancel(self, pid: int, secret: bytes) -> bool:
         """Act on a cancel request; returns whether its key is right."""
@@ -62,10 +86,10 @@ class Clients:
 
     def find_by_key(self, pid: int, secret: bytes) -> Session | None:
         """The session with this key for cancel requests."""
-        session = self._sessions.get(pid)
-        if session is None or not hmac.compare_digest(session.client.secret, secret):
-            return None
-        return session
+        for session in self._by_pid.get(pid, ()):
+            if hmac.compare_digest(session.client.secret, secret):
+                return session
+        return None
 
     def drain(self) -> None:
         """Let all sessions go as soon as they are outside of a transaction."""
@@ -93,7 +117,7 @@ class Clients:
 def _snapshot(session: Session, now: float) -> ClientSnapshot:
     server, pin = session.lease.server, session.lease.pins.pin
     return ClientSnapshot(
-        client_id=session.client.pid,
+        client_id=session.client.number,
         database=session.lease.pool.database,
         user=session.lease.pool.user,
         application_name=session.settings.application_name,

@@ -392,11 +392,12 @@ class Lease:
         settings = self.settings
         by_client = bool(server.marks & (marks.SET | marks.UNKNOWN))
         context = settings.context
-        settings.adopt(server.baseline, by_client=by_client)
+        is_native = server.first is settings.startup
+        settings.adopt(server.baseline, by_client=by_client, is_native=is_native)
         if settings.were_reset:
             if server.queue:
                 settings.has_reports = True  # until nothing is on its way
-            elif not is_kept:
+            elif not is_kept or is_native:
                 settings.take_resets()
             else:
                 begun_with = settings.take_resets()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -34,7 +35,7 @@ from ..protocol.startup import (
     StartupMessage,
     packet_length,
     parse_first_packet,
-    split_options,
+    settings_in,
 )
 from ..protocol.variables import TRACKED, Variables, as_reported
 from ..reasons import reason
@@ -52,7 +53,9 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..pool.pool import Pool
     from ..pool.registry import PoolRegistry
+    from ..pool.server import ServerConnection
     from .clients import Clients
+    from .entrance import Entrance
 
 log = logging.getLogger("router.login")
 
@@ -73,9 +76,6 @@ _LONGEST_NAME: Final = 63
 
 # The first byte of a TLS record with a handshake; no packet of PostgreSQL is so long.
 TLS_HANDSHAKE: Final = b"\x16"
-
-# Start-up parameters that are not settings.
-_NOT_SETTINGS: Final = frozenset(("user", "database", "options", "replication"))
 
 
 class AdminHandler(Handler, Protocol):
@@ -370,7 +370,9 @@ class Login:
             application_name=name,
             pid=pid,
         )
-        await wire.send(_welcome(self._admin.parameters(name), pid, secret))
+        await wire.send(
+            messages.AUTHENTICATION_OK + _welcome(self._admin.parameters(name), pid, secret)
+        )
         session.link = link = wire.into_link(self._engine, session)
         _start(link, wire)
         return True
@@ -398,11 +400,12 @@ class Login:
         return pool
 
     async def _begin(self, wire: Wire, packet: StartupMessage, pool: Pool) -> bool:
-        settings = _settings(packet)
+        settings = settings_in(packet.parameters)
         if self.config.general.application_name_add_host:
             settings["application_name"] = _with_host(settings, wire.peer)
-        while not await pool.wait_ready():
+        while not (_has_one_server(pool) or await pool.wait_ready()):
             pool = self._pool_for(packet)
+        waits = _has_one_server(pool)
         pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
         overlay = {
             TRACKED[name]: as_reported(name, value, pool.parameters)
@@ -424,17 +427,39 @@ class Login:
             find_pool=self._pools.get,
             on_end=self._ended,
         )
-        await wire.send(_welcome({**pool.parameters, **overlay}, pid, secret))
-        level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
-        text, client = "client %s: connected to %s as %s", session.client
-        more = client.fields(application_name=settings.get("application_name"), tls=client.tls)
-        log.log(level, text, wire.peer, pool.database, pool.user, extra=more)
+        if waits:
+            session.entrance.shut(partial(self._let_in, session))
+            await wire.send(messages.AUTHENTICATION_OK)
+        else:
+            await wire.send(
+                messages.AUTHENTICATION_OK
+                + _welcome({**pool.parameters, **overlay}, pid, secret)
+            )
+            self._log_connected(session)
         session.client.link = link = wire.into_link(self._engine, session)
         self._clients.add(session)
+        if waits:
+            self._engine.run_for(link, partial(_enter, session.entrance))
         _start(link, wire)
         if self.draining:
             self._engine.run_for(link, session.drain)
         return True
+
+    def _let_in(self, session: Session, server: ServerConnection) -> None:
+        """A client has its server: let it in."""
+        client = session.client
+        self._clients.take_pid(session, server.pid)
+        told = session.settings.all_told(session.lease.pool)
+        session.reply(_welcome(told, client.pid, client.secret))
+        self._log_connected(session)
+
+    def _log_connected(self, session: Session) -> None:
+        level = logging.INFO if self.config.general.log_client_connections else logging.DEBUG
+        text = "client %s: connected to %s as %s"
+        client, pool = session.client, session.lease.pool
+        name = session.startup.values.get("application_name")
+        more = client.fields(application_name=name, tls=client.tls)
+        log.log(level, text, client.peer, pool.database, pool.user, extra=more)
 
     def _ended(self, session: Session, reason: str) -> None:
         self._clients.remove(session)
@@ -464,6 +489,16 @@ def _start(link: Link, wire: Wire) -> None:
         link.feed(data)
 
 
+def _enter(entrance: Entrance) -> None:
+    entrance.ask()
+
+
+def _has_one_server(pool: Pool) -> bool:
+    """Whether a session belongs to one server, whatever its client may ask for."""
+    parts = pool.address_pools() if pool.is_session_mode else []
+    return len(parts) == 1 and not parts[0].address.is_auto
+
+
 def _refuse_replication(packet: StartupMessage) -> None:
     wanted = packet.parameters.get("replication", "").lower()
     if wanted not in ("", "0", "off", "no", "false", "f", "n"):
@@ -472,18 +507,6 @@ def _refuse_replication(packet: StartupMessage) -> None:
             sqlstate="0A000",
             hint="Connect to the server directly.",
         )
-
-
-def _settings(packet: StartupMessage) -> dict[str, str]:
-    """The settings in a StartupMessage by lower-case name; `options` first, as PostgreSQL."""
-    settings = {
-        name.lower(): value
-        for name, value in split_options(packet.parameters.get("options", "")).items()
-    }
-    for name, value in packet.parameters.items():
-        if name not in _NOT_SETTINGS:
-            settings[name.lower()] = value
-    return settings
 
 
 def _with_host(settings: dict[str, str], peer: str) -> str:
@@ -497,7 +520,6 @@ def _with_host(settings: dict[str, str], peer: str) -> str:
 def _welcome(parameters: dict[str, str], pid: int, secret: bytes) -> bytes:
     return b"".join(
         (
-            messages.AUTHENTICATION_OK,
             *(messages.parameter_status(name, value) for name, value in parameters.items()),
             messages.backend_key_data(pid, secret),
             messages.READY_IDLE,

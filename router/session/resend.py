@@ -27,6 +27,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ServerLost
+from ..pool import upkeep
 from ..pool.server import ServerConnection
 from ..protocol import codes, marks, messages
 from ..protocol.binds import PORTAL
@@ -119,7 +120,7 @@ class Resend:
     def _check_others(self, server: ServerConnection) -> None:
         """Other connections may be as dead as the one that was lost."""
         for part in self._lease.pool.shards[server.pool.address.shard]:
-            part.check_idle()
+            upkeep.check_idle(part)
 
     def withholds(self, segment: Segment, error: bytes) -> bool:
         """Whether the client is not told of the first error of its segment, for now."""

@@ -1,15 +1,12 @@
 """One client that is logged in: its messages, its server, its place in the queue.
 
-Theory of operation
--------------------
 A session has a byte stream (`stream`), a hold on a server (`lease`), a say in where its
-statements go (`routing`), and the batch that it is sending (`batch`).
-
-A client holds no server while it is idle. A Query, or a batch that is complete or too long to
-hold, is given a route and asks the pool for a server. If none is idle, the message stays where
-it is, declined, until the pool has one. From then on the client's messages go to that server,
-one segment after another, until a ReadyForQuery says that the transaction is over and nothing
-else is on its way: then the server goes back (in session mode: when the client leaves).
+statements go (`routing`), and the batch that it is sending (`batch`). It holds no server while
+it is idle. A Query, or a batch that is complete or too long to hold, is given a route and asks
+the pool for one. If none is idle, the message stays where it is, declined, until the pool has
+one. From then on the client's messages go to that server, one segment after another, until a
+ReadyForQuery says that the transaction is over and nothing else is on its way: then the server
+goes back (in session mode: when the client leaves).
 """
 
 from __future__ import annotations
@@ -27,6 +24,7 @@ from .batch import Batch
 from .client_routing import ClientRouting
 from .client_settings import ClientSettings
 from .deferral import leave
+from .entrance import Entrance
 from .failures import Failures
 from .keeping import Keeping
 from .lease import Lease
@@ -79,6 +77,7 @@ class Session(PoolClient):
         "_transaction_watch",
         "batch",
         "client",
+        "entrance",
         "lease",
         "long",
         "resend",
@@ -120,16 +119,22 @@ class Session(PoolClient):
         self._is_working = False
         self._held: Final = HeldWatch(engine, self._send_held)
         self._failures: Final = Failures(self.client, self.lease)
+        self.entrance: Final = Entrance(self.routing, self._failures)
         self._transaction_watch: Final = TransactionWatch(self.lease, self.end_with, self.expel)
         self._client_watch: Final = ClientWatch.of(self.lease, self.end_with)
 
     def __repr__(self) -> str:
-        return f"<Session {self.client.pid} {self.lease.pool!r} {self.lease.state.value}>"
+        return f"<Session {self.client.number} {self.lease.pool!r} {self.lease.state.value}>"
 
     @property
     def congested(self) -> bool:
         """Whether the client is slow to take what it asked for."""
         return self.client.congested
+
+    @property
+    def startup(self) -> Variables:
+        """What the client has asked for at start-up."""
+        return self.settings.startup
 
     @property
     def label(self) -> str:
@@ -165,7 +170,7 @@ class Session(PoolClient):
         self.client.link = None
         lease = self.lease
         busy = lease.waiter is not None or (lease.server is not None and lease.server.queue)
-        if busy and self.stream.holds_goodbye:
+        if busy and self.stream.holds_goodbye and not self.entrance.is_shut:
             return  # as in PostgreSQL, what was sent before the goodbye is still acted on
         self._leave(reason, polite=False)
 
@@ -315,17 +320,14 @@ class Session(PoolClient):
             return True
         try:
             if lease.renew_pool():
-                pool = lease.pool
-                self.client.ledger = pool.ledger
+                self.client.ledger = lease.pool.ledger
                 self.routing.set_pipelining()
-                self.batch.names.renames |= pool.renames_statements
+                self.batch.names.renames |= lease.pool.renames_statements
                 self.batch.rebind()
         except RoutingError as error:
             self.end_with(error)
             return False
         return True
-
-    # --- long messages
 
     def _passed_on(self, found: int) -> None:
         """The head of a long message, or more of it, has been acted on."""
@@ -358,7 +360,11 @@ class Session(PoolClient):
 
     def _start(self, server: ServerConnection) -> None:
         """The server is ready: send it what waited for it."""
-        if self.resend.waiting:
+        if self.entrance.is_shut:
+            self.entrance.open(server)
+            if self.lease.draining:
+                self._leave_if_idle()
+        elif self.resend.waiting:
             self.resend.send(server)
         elif self.batch.operations:
             self.lease.has_come = False
@@ -376,13 +382,16 @@ class Session(PoolClient):
     def checkout_failed(self, error: RouterError) -> None:
         """There is no server to be had: the statement fails, the session goes on."""
         self.lease.waiter = None
+        if self.entrance.bars(error):
+            self.expel(error)
+            return
         self._failed(error)
         self.send_again()
 
     def ask_anew(self) -> None:
         """The pool in whose queue we waited is gone, or the wait for a replica is over."""
         self.lease.give_place_up()
-        if self._has_pool():
+        if self._has_pool() and not self.entrance.ask():
             self._ask_again()
 
     def _ask_again(self) -> None:
@@ -491,8 +500,7 @@ class Session(PoolClient):
     def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """The server reports a setting; `swallowed`: because we gave it the client's."""
         if self.lease.note_parameter(name, value, swallowed=swallowed):
-            text, more = "client %s: %.64s is now %.256s", self.client.fields()
-            log.info(text, self.client.peer, name, value, extra=more)
+            self.client.log_setting(log, name, value)
 
     def statement_named(self, change: Change) -> PreparedStatement | None:
         """SQL has changed what a name means."""
@@ -506,7 +514,8 @@ class Session(PoolClient):
     def _tell(self, name: str, value: str) -> None:
         """Report a setting to the client."""
         self.routing.state.note_setting(name, value)
-        self.reply(messages.parameter_status(name, value))
+        if not self.entrance.is_shut:  # else it is told with all the others
+            self.reply(messages.parameter_status(name, value))
 
     def server_ready(self) -> None:
         """The server takes input again, or has answered something of the router's own."""
@@ -526,19 +535,14 @@ class Session(PoolClient):
             self._ask_again()
             return
         self.client.error_count += 1
-        more = loss.server.fields(**self.client.names(), sqlstate=error.sqlstate)
-        log.warning("client %s: %s", self.client.peer, error.line, extra=more)
+        self.client.log_loss(log, error, loss.server)
         self._end(error, last_words(error, loss, can_tell=can_tell))
 
     # --- cancel and drain
 
     def cancel(self) -> None:
         """The client asks, on another connection, to stop what it is doing."""
-        server = self.lease.server
-        if server is None or server.client is self:
-            self.lease.cancel()
-        else:
-            self._shared.cancel(server)
+        self._shared.cancel()
 
     def drain(self) -> None:
         """The router is going away: leave as soon as no transaction is open."""
@@ -558,8 +562,7 @@ class Session(PoolClient):
         server, error = self.lease.server, error or ShuttingDown()
         # In the middle of a message nothing can be said.
         can_tell = server is None or not (server.mid_message or server.doomed)
-        told = messages.error_from(error, severity="FATAL") if can_tell else b""
-        self._end(error, told)
+        self._end(error, messages.error_from(error, severity="FATAL") if can_tell else b"")
 
     def give_up(self) -> None:
         """Its code has failed: nobody knows what its server has been sent."""
@@ -569,10 +572,7 @@ class Session(PoolClient):
 
     def end_with(self, error: RouterError) -> None:
         """Close the connection with an error."""
-        if error.sqlstate != "57P01":  # a shutdown is logged once, for all
-            text = "client %s: %s; closing the connection"
-            more = self.client.fields(sqlstate=error.sqlstate)
-            log.warning(text, self.client.peer, error.line, extra=more)
+        self.client.log_end(log, error)
         self._end(error, messages.error_from(error, severity="FATAL"))
 
     def _end(self, error: RouterError, last_words: bytes) -> None:

@@ -212,9 +212,13 @@ class SharedReads(Sharer):
         self._resend.waiting = [segment]
         self._send_again()
 
-    def cancel(self, server: ServerConnection) -> None:
-        """The client wants cancelled what it has sent to a server that it shares."""
-        segment = sharing.cancel(server, self._lease.holder)
+    def cancel(self) -> None:
+        """The client wants cancelled what it has sent, wherever that is."""
+        server, holder = self._lease.server, self._lease.holder
+        if server is None or server.client is holder:
+            self._lease.cancel()
+            return
+        segment = sharing.cancel(server, holder)
         if segment is not None:
             self._lease.lose()
             self._resend.waiting = [segment]

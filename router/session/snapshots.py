@@ -276,7 +276,7 @@ def server_snapshots(
             host=part.address.host,
             port=part.address.port,
             activity="idle" if holder is None else holder.lease.activity.value,
-            client_id=None if holder is None else holder.client.pid,
+            client_id=None if holder is None else holder.client.number,
             xact_us=0 if holder is None else microseconds(holder.lease.transaction_age(now)),
             close_needed=server.expires_at <= now or part.is_closing,
             fd=-1 if server.link is None else server.link.fd,

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from router.errors import RouterError
     from router.pool.address_pool import AddressPool
     from router.pool.server import ServerConnection
+    from router.protocol.variables import Variables
 
 POOL = PoolSnapshot(
     database="app",
@@ -446,7 +447,7 @@ def many_clients(count: int) -> FakeView:
 class NoServers:
     """A connector that nobody needs."""
 
-    def open(self, pool: AddressPool) -> None:
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
         """Nothing is opened."""
 
     def listen(self, *_: object) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from router.pool.query import QueryResult
     from router.pool.server import ServerConnection
+    from router.protocol.variables import Variables
     from tests.support.postgres import Database
 
 ROW = messages.row_description([("x", messages.TEXT_OID)])
@@ -154,7 +155,7 @@ async def test_nonsense_is_an_error() -> None:
 class NoConnector:
     """Nobody opens or cancels here."""
 
-    def open(self, pool: AddressPool) -> None:
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
         raise AssertionError
 
     def listen(self, *_: object) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from router.pool.address_pool import AddressPool
     from router.pool.pool import Pool
     from router.pool.server import ServerConnection
+    from router.protocol.variables import Variables
 
 CERTIFICATE = Path(__file__).parent.parent / "config" / "tls" / "certificate.pem"
 APP, USER = "pools/app", "pools/app/users/0"
@@ -74,7 +75,7 @@ REPLACED = {
 class Connector:
     """Opens nothing."""
 
-    def open(self, pool: AddressPool) -> None:
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
         """Somebody wants a connection."""
 
     def listen(self, *_: object) -> None:

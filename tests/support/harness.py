@@ -133,16 +133,19 @@ class FakeLink(Output):
 class FakeServer:
     """A server connection of a pool, with the model of a server at its other end."""
 
-    def __init__(self, pool: AddressPool, pid: int, now: float) -> None:
-        self.model = ModelServer()
+    def __init__(
+        self, pool: AddressPool, pid: int, now: float, startup: Variables | None = None
+    ) -> None:
+        self.model = ModelServer(None if startup is None else startup.values)
         self.link = FakeLink()
         self.connection = ServerConnection(
             pool,
             pid=pid,
             secret=b"key!",
-            parameters=dict(DEFAULTS),
+            parameters=dict(self.model.defaults),
             statement_capacity=max(pool.settings.prepared_statements_cache_size, 1),
             now=now,
+            startup=startup,
         )
         self.connection.link = self.link
 
@@ -222,6 +225,7 @@ class Harness:
 
     Attributes:
         opening: pools that have asked for a connection.
+        startups: the start-up parameters of those, by pool.
         cancelling: connections for which a cancel request is on its way.
         healths, quotas: of the servers of all pools.
     """
@@ -244,6 +248,7 @@ class Harness:
         self.healths = Healths(self.engine)
         self.quotas = Quotas()
         self.opening: list[AddressPool] = []
+        self.startups: dict[AddressPool, list[Variables | None]] = {}
         self.cancelling: list[ServerConnection] = []
         self.servers: list[FakeServer] = []
         self.clients: list[FakeClient] = []
@@ -288,9 +293,10 @@ class Harness:
 
     # --- the connector
 
-    def open(self, pool: AddressPool) -> None:
+    def open(self, pool: AddressPool, startup: Variables | None) -> None:
         """A pool asks for a connection."""
         self.opening.append(pool)
+        self.startups.setdefault(pool, []).append(startup)
 
     def listen(self, *_: object) -> None:
         """Nobody listens."""
@@ -338,14 +344,16 @@ class Harness:
     def accept(self) -> FakeServer:
         """The connection that was asked for first is there."""
         pool = self.opening.pop(0)
-        server = FakeServer(pool, next(self._pids), self.engine.now)
+        startup = self.startups[pool].pop(0)
+        server = FakeServer(pool, next(self._pids), self.engine.now, startup)
         self.servers.append(server)
         pool.opened(server.connection)
         return server
 
     def refuse(self, error: RouterError) -> None:
         """The connection that was asked for first cannot be had."""
-        self.opening.pop(0).open_failed(error)
+        pool = self.opening.pop(0)
+        pool.open_failed(error, self.startups[pool].pop(0))
 
     def deliver_cancel(self, *, is_late: bool = False) -> None:
         """The cancel request that was asked for first arrives; it may act late."""

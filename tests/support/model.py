@@ -29,7 +29,7 @@ from router.protocol import messages
 from router.protocol.messages import TEXT_OID, message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # What a server reports, with its defaults.
 DEFAULTS: Final = {
@@ -141,7 +141,11 @@ class ModelServer:
             a Sync has come before it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, startup: Mapping[str, str] | None = None) -> None:
+        self.defaults = dict(DEFAULTS)
+        if startup is not None:  # these, and nothing of the router's own
+            self.defaults["application_name"] = ""
+            self.defaults.update((_CANONICAL[name], startup[name]) for name in startup)
         self.output = b""
         self.status = "I"
         self.statements: dict[str, str] = {}
@@ -155,8 +159,8 @@ class ModelServer:
         self.questions = ""
         self.seen: list[tuple[str, int]] = []
         self.is_struck = False
-        self.settings = dict(DEFAULTS)
-        self._reported = dict(DEFAULTS)
+        self.settings = dict(self.defaults)
+        self._reported = dict(self.defaults)
         # The settings before the transaction, while there is one.
         self._kept: dict[str, str] | None = None
         self._portals: dict[str, Portal] = {}
@@ -385,7 +389,7 @@ class ModelServer:
             rows += [
                 ("s", name, value.encode().hex())
                 for name, value in self.settings.items()
-                if value != DEFAULTS[name]
+                if value != self.defaults[name]
             ]
         rows += [("k", mark, None) for mark in _ASKED.findall(sql) if int(mark) & self.kept]
         self._say(_COLUMN, *(messages.data_row(row) for row in rows))
@@ -404,15 +408,15 @@ class ModelServer:
             self._change({found[1]: found[2]})
             return "SET"
         if found := _RESET.fullmatch(sql):
-            self._change({found[1]: DEFAULTS[_CANONICAL[found[1].lower()]]})
+            self._change({found[1]: self.defaults[_CANONICAL[found[1].lower()]]})
             return "RESET"
         if sql == "RESET ALL":
-            self.settings = dict(DEFAULTS)
+            self.settings = dict(self.defaults)
             return "RESET"
         if sql == "DISCARD ALL":
             if self.status != "I":
                 raise ModelError("25001", "DISCARD ALL cannot run inside a transaction block")
-            self.settings = dict(DEFAULTS)
+            self.settings = dict(self.defaults)
             self._drop_named()
             self._portals.clear()
             return "DISCARD ALL"
