@@ -41,6 +41,7 @@ SETTINGS: Mapping[str, str] = {
     "shared_buffers": "16MB",
     "max_connections": "100",
     "wal_level": "replica",
+    "max_prepared_transactions": "10",
     "max_wal_senders": "10",
     "wal_keep_size": "128MB",
     "min_wal_size": "32MB",

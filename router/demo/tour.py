@@ -29,30 +29,44 @@ if TYPE_CHECKING:
 
 KEY = 1234
 NEW_KEY = 1_000_001
+OTHER_KEY = 1  # of another shard than KEY
+MADE = "tour_notes"
 NO_PARTITION = "23514"
+NO_SINGLE_SHARD = "0A000"
 METRICS_SECONDS = 60.0
 METRICS_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class TourAnswer:
-    """What came back for the last statement: rows, or the SQLSTATE and text of an error."""
+    """What came back for the last statement: rows, or an error."""
 
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[object, ...], ...] = ()
     sqlstate: str = ""
     message: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One thing to see: statements on one connection, and what the last one must answer."""
+    """One thing to see: statements on one connection, and what the last one must answer.
+
+    Attributes:
+        autocommit: each statement is a transaction; else all are one, as by default in Python.
+    """
 
     title: str
     statements: tuple[str, ...]
     expected: str
     is_right: Callable[[TourAnswer], bool]
     database: str = DATABASE
+    autocommit: bool = True
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The statements for psql, which begins no transactions by itself."""
+        return self.statements if self.autocommit else ("BEGIN", *self.statements, "COMMIT")
 
 
 class Tour:
@@ -80,6 +94,9 @@ class Tour:
             self._read_on_replica(),
             self._write_on_primary(),
             self._write_on_wrong_shard(),
+            self._transaction(),
+            self._definition(),
+            _refusal(),
             _pools(),
         ]
 
@@ -88,7 +105,7 @@ class Tour:
         bundled = self._cluster.primary.installation.bin_dir / "psql"
         psql = "psql" if shutil.which("psql") else str(bundled)
         for stop in self.stops():
-            commands = (f"-c {_quoted(statement)}" for statement in stop.statements)
+            commands = (f"-c {_quoted(statement)}" for statement in stop.commands)
             progress.line(f"# {stop.title}: {stop.expected}", style="dim")
             progress.line(" ".join([psql, self.dsn(stop.database), *commands]))
         progress.line("# metrics, for Prometheus", style="dim")
@@ -106,13 +123,15 @@ class Tour:
 
     def _run_stop(self, stop: Stop, progress: Progress) -> bool:
         progress.heading(stop.title)
-        for statement in stop.statements:
+        for statement in stop.commands:
             progress.line(f"  {stop.database}=> {statement};", style="cyan")
-        answer = ask(self.dsn(stop.database), stop.statements)
+        answer = ask(self.dsn(stop.database), stop.statements, autocommit=stop.autocommit)
         if answer.columns:
             progress.table(answer.columns, answer.rows)
         else:
             progress.line(f"  {answer.sqlstate} {answer.message}".rstrip())
+            if answer.hint:
+                progress.line(f"  HINT:  {answer.hint}")
         is_right = stop.is_right(answer)
         progress.verdict(stop.expected, is_right=is_right)
         return is_right
@@ -195,6 +214,36 @@ class Tour:
             lambda answer: answer.sqlstate == NO_PARTITION,
         )
 
+    def _transaction(self) -> Stop:
+        number = shard_of(self._cluster, OTHER_KEY)
+        port = self._cluster.shards[number].primary.port
+        return Stop(
+            "A transaction that a driver begins goes where its first key belongs",
+            (
+                f"UPDATE {TABLE} SET kind = 'seen' WHERE id = {OTHER_KEY}",
+                f"SELECT kind, inet_server_port() AS port FROM {TABLE} WHERE id = {OTHER_KEY}",
+            ),
+            f"it reads what it has written on shard {number}, port {port}",
+            lambda answer: answer.rows == (("seen", port),),
+            autocommit=False,
+        )
+
+    def _definition(self) -> Stop:
+        last = len(self._cluster.shards) - 1
+        port = self._cluster.shards[last].primary.port
+        return Stop(
+            "A definition reaches all shards, or none",
+            (
+                f"DROP TABLE IF EXISTS {MADE}",
+                f"CREATE TABLE {MADE} (id bigint)",
+                f"SET SHARD TO '{last}'",
+                "SET SERVER ROLE TO 'primary'",
+                f"SELECT to_regclass('{MADE}')::text AS made, inet_server_port() AS port",
+            ),
+            f"the table is on shard {last}, too, port {port}",
+            lambda answer: answer.rows == ((MADE, port),),
+        )
+
     def _rows_of(self, number: int) -> int:
         [(count,)] = self._cluster.shards[number].primary.execute(
             f"SELECT count(*) FROM {TABLE}", database=DATABASE
@@ -206,6 +255,15 @@ class Tour:
 def _quoted(statement: str) -> str:
     """Quote SQL for a shell; it is full of single quotes, so rather with double ones."""
     return shlex.quote(statement) if set(statement) & set('"$`\\!') else f'"{statement}"'
+
+
+def _refusal() -> Stop:
+    return Stop(
+        "What would see a part of the rows is refused, and says what to do",
+        (f"SELECT count(*) FROM {TABLE}",),
+        f"error {NO_SINGLE_SHARD}, with a hint",
+        lambda answer: answer.sqlstate == NO_SINGLE_SHARD and "sharding key" in answer.message,
+    )
 
 
 def _pools() -> Stop:
@@ -224,7 +282,7 @@ def _has_pool(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
     return any(wanted.items() <= line.items() for line in lines)
 
 
-def ask(dsn: str, statements: Sequence[str]) -> TourAnswer:
+def ask(dsn: str, statements: Sequence[str], *, autocommit: bool = True) -> TourAnswer:
     """Run statements on a new connection, one by one; return what the last one answered."""
     try:
         import psycopg
@@ -233,13 +291,15 @@ def ask(dsn: str, statements: Sequence[str]) -> TourAnswer:
     answer = TourAnswer()
     try:
         with contextlib.closing(
-            psycopg.connect(dsn, autocommit=True, connect_timeout=60)
+            psycopg.connect(dsn, autocommit=autocommit, connect_timeout=60)
         ) as connection:
             for statement in statements:
                 answer = _answer(connection.execute(statement.encode()))
+            connection.commit()
     except psycopg.Error as error:
         first_line, _, _ = str(error).partition("\n")
-        return TourAnswer(sqlstate=error.sqlstate or "", message=first_line)
+        hint = error.diag.message_hint or ""
+        return TourAnswer(sqlstate=error.sqlstate or "", message=first_line, hint=hint)
     return answer
 
 

@@ -271,6 +271,8 @@ class OnAllShards:
                 part = self._part_of_bind(server, operation)
                 if part is Part.COMMIT and not (is_single(operations) and not is_open):
                     raise not_alone()
+                if part is Part.ALL and not _is_run(operation, operations):
+                    raise _not_run()
             except RouterError as error:
                 operation.error = error
                 self._routing.router.tallies.refuse(error)
@@ -376,6 +378,14 @@ def not_alone() -> NoSingleShard:
     )
 
 
+def _not_run() -> NoSingleShard:
+    return NoSingleShard(
+        "what concerns all shards must be executed in the batch that binds it",
+        kind=refusals.EVERY_SHARD,
+        hint="Send the Execute before the Sync.",
+    )
+
+
 # --- in an extended batch
 
 
@@ -390,7 +400,19 @@ def is_single(operations: Sequence[Operation]) -> bool:
         for operation in operations
     ):
         return False
+    if not _is_run(bound[0], operations):
+        return False
     return Parameters(bound[0].data).count == 0
+
+
+def _is_run(bound: Operation, operations: Sequence[Operation]) -> bool:
+    """Whether what is bound is also executed in its batch."""
+    after = operations[operations.index(bound) + 1 :]
+    return any(
+        operation.kind == codes.EXECUTE
+        and operation.data[HEADER_SIZE:].partition(b"\0")[0] == bound.name
+        for operation in after
+    )
 
 
 def text_of(operations: Sequence[Operation]) -> bytes:

@@ -14,8 +14,11 @@ from tests.support.wire import (
     SYNC,
     Ended,
     WireClient,
+    bind,
     cancel,
+    execute,
     kinds,
+    parse,
     query,
     run,
     sqlstates,
@@ -266,3 +269,70 @@ def test_what_has_a_key_and_what_ends_it_in_passing_is_refused(
             _all(client, ask, "ROLLBACK")
     assert shards.has("a") == [False] * SHARDS
     assert shards.left() == 0
+
+
+def test_settings_are_those_of_all_shards_and_stay_with_the_client(shards: Shards) -> None:
+    with shards.client() as client, shards.client() as other:
+        _all(
+            client,
+            _simple,
+            "BEGIN",
+            "CREATE SCHEMA mine",
+            "SELECT set_config('search_path', 'mine', false)",
+            "CREATE TABLE a (id int)",
+            "SET LOCAL search_path TO public",
+            "CREATE TABLE b (id int)",
+            "COMMIT",
+        )
+        assert shards.has("mine.a") == [True] * SHARDS
+        assert shards.has("public.b") == [True] * SHARDS
+        assert client.value("SHOW search_path") == "mine"
+        for shard in range(SHARDS):
+            other.ask(query(f"SET SHARD TO {shard}"))
+            assert other.value("SHOW search_path") == '"$user", public'
+        _all(client, _simple, "BEGIN", "DROP TABLE a", "SET search_path TO public", "ROLLBACK")
+        assert client.value("SHOW search_path") == "mine"
+    assert shards.has("mine.a") == [True] * SHARDS
+
+
+def test_several_statements_of_a_batch_are_run_in_their_order(shards: Shards) -> None:
+    with shards.client() as client:
+        batch = run("BEGIN") + run("CREATE TABLE a (id int)") + run("SELECT 1")
+        answer = client.ask(batch + run("CREATE INDEX a_id ON a (id)") + SYNC)
+        assert kinds(answer) == "12nC12nC12TDC12nCZ"
+        batch = run("SAVEPOINT s_1") + run("CREATE TABLE b (id int)") + run("SELECT 1/0")
+        answer = client.ask(batch + run("CREATE TABLE c (id int)") + SYNC)
+        assert sqlstates(answer) == ["22012"]
+        _all(client, _extended, "ROLLBACK TO s_1", "CREATE TABLE d (id int)")
+        answer = client.ask(run("CREATE TABLE e (id int)") + run("COMMIT") + SYNC)
+        assert sqlstates(answer) == ["0A000"]
+        _all(client, _extended, "ROLLBACK TO s_1", "COMMIT")
+    assert [all(shards.has(name)) for name in ("a", "a_id")] == [True] * 2
+    assert [any(shards.has(name)) for name in "bcde"] == [False] * 4
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE b (id int)", "COMMIT", "SAVEPOINT s_1"])
+def test_what_is_bound_and_not_executed_changes_nothing(shards: Shards, sql: str) -> None:
+    with shards.client() as client:
+        _all(client, _extended, "BEGIN", "CREATE TABLE a (id int)")
+        answer = client.ask(parse(sql) + bind(portal="p") + SYNC)
+        assert sqlstates(answer) == ["0A000"]
+        _all(client, _extended, "ROLLBACK")
+    assert [any(shards.has(name)) for name in "ab"] == [False] * 2
+    assert shards.left() == 0
+
+
+def test_bookkeeping_is_where_it_is_outside_of_such_transactions(shards: Shards) -> None:
+    with shards.client() as client:
+        _all(client, _simple, "BEGIN", "CREATE TABLE versions (v text, PRIMARY KEY (v))")
+        assert kinds(client.ask(query("INSERT INTO versions VALUES ('one')"))) == "CZ"
+        _all(client, _simple, "ALTER TABLE versions ADD n int", "COMMIT")
+        assert client.value("SELECT v FROM versions") == "one"
+        _all(
+            client, _simple, "BEGIN", "SELECT v FROM versions", "ALTER TABLE versions ADD m int"
+        )
+        bound = parse("UPDATE versions SET v = $1 WHERE v = $2") + bind(b"two", b"one")
+        assert kinds(client.ask(bound + execute() + SYNC)) == "12CZ"
+        _all(client, _extended, "COMMIT")
+    counts = [database.execute("SELECT v FROM versions") for database in shards.databases]
+    assert counts == [[("two",)], [], []]
