@@ -419,11 +419,11 @@ class View(Protocol):
     def addresses(self) -> list[AddressSnapshot]:
         """All servers of all shards of all pools."""
 
-    def clients(self) -> list[ClientSnapshot]:
-        """All clients that are logged in, those of the admin database included."""
-
     def each_client(self) -> Iterator[ClientSnapshot]:
-        """The same, each made when it is asked for."""
+        """All clients that are logged in, those of the admin database included.
+
+        Each is made when it is asked for: to make all of them at once may take too long.
+        """
 
     def servers(self) -> list[ServerSnapshot]:
         """All connections to servers."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..printable import printable
-from .show import ListRow, int4, numeric, text
+from .show import ListRow, counted, int4, numeric, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -210,9 +210,9 @@ DATABASES: Final[tuple[Column[Database], ...]] = (
 )
 
 
-def databases(view: View, is_disabled: Callable[[str], bool]) -> list[Database]:
+def databases(view: View, is_disabled: Callable[[str], bool]) -> Iterator[Database | None]:
     """Each server of each database once, its users taken together."""
-    clients = [client.database for client in view.clients()]
+    clients = yield from counted(view, lambda client: client.database)
     found: dict[str, AddressSnapshot] = {}
     for address in view.addresses():
         known = found.get(address.name)
@@ -226,10 +226,8 @@ def databases(view: View, is_disabled: Callable[[str], bool]) -> list[Database]:
                 paused=known.paused and address.paused,
             )
         found[address.name] = address
-    return [
-        Database(address, clients.count(address.pool), is_disabled(address.pool))
-        for address in found.values()
-    ]
+    for address in found.values():
+        yield Database(address, clients[address.pool], is_disabled(address.pool))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,30 +251,27 @@ USERS: Final[tuple[Column[User], ...]] = (
 )
 
 
-def users(view: View) -> list[User]:
+def users(view: View) -> Iterator[User | None]:
     """The users of all pools."""
-    addresses, clients = view.addresses(), view.clients()
-    return [
-        User(
-            name,
-            sum(each.current_connections for each in addresses if each.user == name),
-            sum(each.user == name for each in clients),
-        )
-        for name in dict.fromkeys(pool.user for pool in view.pools())
-    ]
+    clients = yield from counted(view, lambda client: client.user)
+    addresses = view.addresses()
+    for name in dict.fromkeys(pool.user for pool in view.pools()):
+        connections = sum(each.current_connections for each in addresses if each.user == name)
+        yield User(name, connections, clients[name])
 
 
-def lists(view: View) -> list[ListRow]:
+def lists(view: View) -> Iterator[ListRow | None]:
     """How much there is of everything."""
+    clients = yield from counted(view, lambda _: "")
     pools, servers = view.pools(), view.servers()
-    return [
+    yield from (
         ListRow("databases", len({pool.database for pool in pools})),
         ListRow("users", len({pool.user for pool in pools})),
         ListRow("peers", 0),
         ListRow("pools", len(pools)),
         ListRow("peer_pools", 0),
         ListRow("free_clients", 0),
-        ListRow("used_clients", len(view.clients())),
+        ListRow("used_clients", clients.total()),
         ListRow("login_clients", 0),
         ListRow("free_servers", 0),
         ListRow("used_servers", len(servers)),
@@ -284,7 +279,7 @@ def lists(view: View) -> list[ListRow]:
         ListRow("dns_zones", 0),
         ListRow("dns_queries", 0),
         ListRow("dns_pending", 0),
-    ]
+    )
 
 
 # --- SHOW CLIENTS, SERVERS, SOCKETS, ACTIVE_SOCKETS
@@ -388,15 +383,14 @@ def server_socket(server: ServerSnapshot) -> Socket:
     )
 
 
-def sockets(view: View, *, active: bool = False) -> Iterator[Socket]:
-    """All connections, or those that are at work, one by one."""
+def sockets(view: View, *, active: bool = False) -> Iterator[Socket | None]:
+    """All connections, or those that are at work and None for each other, one by one."""
     clients = map(client_socket, view.each_client())
     servers = map(server_socket, view.servers())
     return (
-        replace(row, state=f"{prefix}_{row.state}")
+        None if active and row.state == "idle" else replace(row, state=f"{prefix}_{row.state}")
         for prefix, rows in (("cl", clients), ("sv", servers))
         for row in rows
-        if not active or row.state != "idle"
     )
 
 
@@ -435,33 +429,29 @@ FDS: Final[tuple[Column[Descriptor], ...]] = (
 )
 
 
-def descriptors(view: View) -> list[Descriptor]:
+def descriptors(view: View) -> Iterator[Descriptor | None]:
     """Of the sockets that clients come in by, of clients, and of connections to servers."""
-    found = [
-        Descriptor(fd, "pooler", None, None, addr if port else "unix", port)
-        for fd, addr, port in view.listening()
-    ]
-    clients, servers = view.clients(), view.servers()
-    of_clients = {client.client_id: client.fd for client in clients}
+    for fd, addr, port in view.listening():
+        yield Descriptor(fd, "pooler", None, None, addr if port else "unix", port)
+    servers = view.servers()
     of_servers = {server.server_id: server.fd for server in servers}
-    for task, rows, links in (
-        ("client", [(client.fd, client_socket(client)) for client in clients], of_servers),
-        ("server", [(server.fd, server_socket(server)) for server in servers], of_clients),
-    ):
-        found += [
-            Descriptor(
-                fd,
-                task,
-                row.user,
-                row.database,
-                row.addr,
-                row.port,
-                None if row.link is None else links.get(row.link),
-            )
-            for fd, row in rows
-            if fd >= 0
-        ]
-    return found
+    of_clients: dict[int, int] = {}
+    for client in view.each_client():
+        of_clients[client.client_id] = client.fd
+        linked = client.server_id
+        link = None if linked is None else of_servers.get(linked)
+        yield _descriptor(client.fd, "client", client_socket(client), link)
+    for server in servers:
+        linked = server.client_id
+        link = None if linked is None else of_clients.get(linked)
+        yield _descriptor(server.fd, "server", server_socket(server), link)
+
+
+def _descriptor(fd: int, task: str, row: Socket, link: int | None) -> Descriptor | None:
+    """The row of a connection that has one still."""
+    if fd < 0:
+        return None
+    return Descriptor(fd, task, row.user, row.database, row.addr, row.port, link)
 
 
 # --- the rest

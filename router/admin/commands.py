@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("router.admin")
 
 S = TypeVar("S")
+if TYPE_CHECKING:
+    # Finds what becomes the rows of a table, and None for what becomes none.
+    Look = Callable[[Console, Words], Iterable[S | None]]
 
 _PAUSE: Final = "PAUSE [database [, user]]"
 _PAUSE_SERVER: Final = "PAUSE SERVER host[:port]"
@@ -91,14 +94,10 @@ def table(
     *,
     among: dict[str, Command] = _COMMANDS,
     is_for_all: bool | None = None,
-) -> Callable[
-    [Callable[[Console, Words], Iterable[S]]], Callable[[Console, Words], Iterable[S]]
-]:
+) -> Callable[[Look[S]], Look[S]]:
     """Make a function the command `name`, whose rows come of the snapshots that it returns."""
 
-    def register(
-        function: Callable[[Console, Words], Iterable[S]],
-    ) -> Callable[[Console, Words], Iterable[S]]:
+    def register(function: Look[S]) -> Look[S]:
         def run(console: Console, words: Words) -> Reply:
             return Reply(show.rows(columns, function(console, words)))
 
@@ -290,9 +289,8 @@ def _version(_console: Console, _arguments: Words) -> list[str]:
 
 
 @table("SHOW LISTS", show.LISTS)
-def _lists(console: Console, _arguments: Words) -> list[ListRow]:
-    view = console.view
-    return show.lists(view.pools(), view.addresses(), view.clients())
+def _lists(console: Console, _arguments: Words) -> Iterator[ListRow | None]:
+    return show.lists(console.view)
 
 
 @table("SHOW STATS", show.STATS)
@@ -321,17 +319,19 @@ def _bouncer_pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
 
 
 @table("SHOW DATABASES", bouncer.DATABASES, among=_BOUNCER)
-def _bouncer_databases(console: Console, _arguments: Words) -> list[bouncer.Database]:
+def _bouncer_databases(
+    console: Console, _arguments: Words
+) -> Iterator[bouncer.Database | None]:
     return bouncer.databases(console.view, console.actions.verbs.control.is_disabled)
 
 
 @table("SHOW USERS", bouncer.USERS, among=_BOUNCER)
-def _bouncer_users(console: Console, _arguments: Words) -> list[bouncer.User]:
+def _bouncer_users(console: Console, _arguments: Words) -> Iterator[bouncer.User | None]:
     return bouncer.users(console.view)
 
 
 @table("SHOW LISTS", show.LISTS, among=_BOUNCER)
-def _bouncer_lists(console: Console, _arguments: Words) -> list[ListRow]:
+def _bouncer_lists(console: Console, _arguments: Words) -> Iterator[ListRow | None]:
     return bouncer.lists(console.view)
 
 
@@ -346,17 +346,17 @@ def _bouncer_servers(console: Console, _arguments: Words) -> list[bouncer.Socket
 
 
 @table("SHOW SOCKETS", bouncer.SOCKETS)
-def _sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket]:
+def _sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket | None]:
     return bouncer.sockets(console.view)
 
 
 @table("SHOW ACTIVE_SOCKETS", bouncer.SOCKETS)
-def _active_sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket]:
+def _active_sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket | None]:
     return bouncer.sockets(console.view, active=True)
 
 
 @table("SHOW FDS", bouncer.FDS)
-def _fds(console: Console, _arguments: Words) -> list[bouncer.Descriptor]:
+def _fds(console: Console, _arguments: Words) -> Iterator[bouncer.Descriptor | None]:
     return bouncer.descriptors(console.view)
 
 

@@ -107,11 +107,12 @@ class Reply:
     """What a command answers between RowDescription and CommandComplete.
 
     Attributes:
-        rows: they may be made one by one, as they are asked for.
+        rows: they may be made one by one, as they are asked for; None is none of them, but has
+            taken as long as one.
         until: whether the answer may be given; None if it need not wait.
     """
 
-    rows: Iterable[Row]
+    rows: Iterable[Row | None]
     notice: bytes = b""
     until: Callable[[], bool] | None = None
 
@@ -163,10 +164,12 @@ class Making:
         """Make some more rows; returns the answer when it has them all."""
         if self._headings is None:
             return Answer(None, self._tag, self._notice)
-        count = len(self._encoded)
+        made = 0
         for row in islice(self._rows, SLICE):
-            self._encoded.append(encoding.data_row(row, self._headings, self._formats))
-        if len(self._encoded) == count + SLICE:
+            made += 1
+            if row is not None:
+                self._encoded.append(encoding.data_row(row, self._headings, self._formats))
+        if made == SLICE:
             return None
         return Answer(self._encoded, self._tag, self._notice)
 

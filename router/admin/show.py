@@ -6,6 +6,7 @@ not have come after them, so that whatever reads by position goes on to work.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from ..protocol.messages import INT4_OID, NUMERIC_OID, TEXT_OID
 from ..routing.tallies import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from ..hosts import PatroniSnapshot
     from ..listeners import ListenerSnapshot
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         ServerSnapshot,
         ShardedSnapshot,
         TimeoutSnapshot,
+        View,
     )
     from ..two_phase import TwoPhaseSnapshot
 
@@ -101,10 +103,21 @@ def headings(columns: Iterable[Column[S]]) -> tuple[Heading, ...]:
     return tuple(column.heading for column in columns)
 
 
-def rows(columns: Sequence[Column[S]], snapshots: Iterable[S]) -> Iterator[Row]:
-    """One row for each snapshot, in their order, made when it is asked for."""
+def rows(columns: Sequence[Column[S]], snapshots: Iterable[S | None]) -> Iterator[Row | None]:
+    """One row for each snapshot, in their order, made when it is asked for; None stays None."""
     for snapshot in snapshots:
-        yield tuple(column.value(snapshot) for column in columns)
+        yield None if snapshot is None else tuple(column.value(snapshot) for column in columns)
+
+
+def counted(
+    view: View, key: Callable[[ClientSnapshot], str]
+) -> Generator[None, None, Counter[str]]:
+    """Count the clients by something, with a pause after each: there may be thousands."""
+    counts: Counter[str] = Counter()
+    for client in view.each_client():
+        counts[key(client)] += 1
+        yield None
+    return counts
 
 
 def identifier(number: int) -> str:
@@ -414,22 +427,19 @@ SHUTDOWN: Final[tuple[Column[bool], ...]] = (
 )
 
 
-def lists(
-    pools: Sequence[PoolSnapshot],
-    addresses: Sequence[AddressSnapshot],
-    clients: Iterable[ClientSnapshot],
-) -> list[ListRow]:
+def lists(view: View) -> Iterator[ListRow | None]:
     """How much there is of everything.
 
     The admin database and its user count as one each, which is where the ones come from.
     """
-    states = [client.state for client in clients]
-    return [
+    states = yield from counted(view, lambda client: client.state)
+    pools, addresses = view.pools(), view.addresses()
+    yield from (
         ListRow("databases", len(addresses) + 1),
         ListRow("users", len(pools) + 1),
         ListRow("pools", len(addresses) + 1),
-        ListRow("free_clients", states.count("idle")),
-        ListRow("used_clients", states.count("active")),
+        ListRow("free_clients", states["idle"]),
+        ListRow("used_clients", states["active"]),
         ListRow("login_clients", 0),
         ListRow("free_servers", sum(address.sv_idle for address in addresses)),
         ListRow("used_servers", sum(address.sv_active for address in addresses)),
@@ -437,5 +447,5 @@ def lists(
         ListRow("dns_zones", 0),
         ListRow("dns_queries", 0),
         ListRow("dns_pending", 0),
-        ListRow("waiting_clients", states.count("waiting")),
-    ]
+        ListRow("waiting_clients", states["waiting"]),
+    )

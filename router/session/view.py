@@ -182,10 +182,6 @@ class RouterView:
         """The rows of SHOW ROUTING."""
         return routing_snapshots(self._registry)
 
-    def clients(self) -> list[ClientSnapshot]:
-        """The rows of SHOW CLIENTS, those of the admin database among them."""
-        return list(self.each_client())
-
     def each_client(self) -> Iterator[ClientSnapshot]:
-        """The same, one by one."""
+        """The rows of SHOW CLIENTS, one by one, those of the admin database among them."""
         return chain(self._clients.snapshots(time.monotonic), self._administrators())

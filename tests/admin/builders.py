@@ -358,10 +358,6 @@ class FakeView:
         """The addresses."""
         return self.address_rows
 
-    def clients(self) -> list[ClientSnapshot]:
-        """The clients."""
-        return self.client_rows
-
     def each_client(self) -> Iterator[ClientSnapshot]:
         """The clients, one by one."""
         return iter(self.client_rows)

@@ -58,6 +58,46 @@ def test_no_turn_makes_more_than_a_slice(asked: bytes, count: int) -> None:
     assert got.kinds[-2:] == "CZ"
 
 
+COUNTING = [
+    ("pgcat", "LISTS"),
+    ("pgcat", "FDS"),
+    ("pgcat", "SOCKETS"),
+    ("pgcat", "ACTIVE_SOCKETS"),
+    ("pgbouncer", "CLIENTS"),
+    ("pgbouncer", "DATABASES"),
+    ("pgbouncer", "LISTS"),
+    ("pgbouncer", "USERS"),
+]
+
+
+@pytest.mark.parametrize(("database", "table"), COUNTING)
+@pytest.mark.parametrize("count", COUNTS)
+def test_who_looks_at_all_clients_does_so_a_slice_at_a_time(
+    database: str, table: str, count: int
+) -> None:
+    view = view_of(count)
+    client = AdminClient(view, database=database)
+    client.session.on_data(messages.query(f"SHOW {table}".encode()))
+    most, looks = view.made, 1
+    while client.link.deferred:
+        before = view.made
+        client.link.deferred = False
+        client.session.on_data(b"")
+        most, looks = max(most, view.made - before), looks + 1
+    assert view.made == count
+    assert most <= SLICE
+    assert looks >= count // SLICE
+    got = decode(client.link.take())
+    assert got.kinds[-2:] == "CZ"
+    if table == "LISTS":
+        free, used = (int(dict(got.rows)[f"{kind}_clients"]) for kind in ("free", "used"))
+        assert count == (used if database == "pgbouncer" else free + used)
+    elif table == "USERS":
+        assert sum(int(row[-1]) for row in got.rows) == count
+    elif table == "FDS":
+        assert sum(row[1] == "client" for row in got.rows) == count
+
+
 @pytest.mark.parametrize("asked", [SIMPLE, EXTENDED], ids=["simple", "extended"])
 def test_what_comes_meanwhile_is_answered_behind_it(asked: bytes) -> None:
     client = AdminClient(view_of(3 * SLICE))
