@@ -786,3 +786,19 @@ def test_a_primary_that_has_become_a_standby_has_lost_what_its_clients_took_it_f
     one.health.facts, other.health.facts = standby, replace(primary, timeline=2)
     assert roles.settle(parts) == [one]
     assert (one.is_primary, other.is_primary) == (False, True)
+
+
+def test_a_check_has_its_time_whatever_became_of_the_one_before() -> None:
+    harness = Harness(healthcheck_delay=1.0, healthcheck_timeout=5.0)
+    client = harness.connect()
+    harness.ask(client, query("SELECT 1"))
+    harness.engine.advance(2)
+    harness.ask(client, query("SELECT 1"))  # is checked before, and well
+    harness.engine.advance(2)
+    client.send(query("SELECT 1"))
+    [server] = harness.live_servers()
+    assert server.connection in harness.part.checked
+    harness.engine.advance(4)
+    assert list(harness.live_servers()) == [server]
+    harness.engine.advance(1)
+    assert list(harness.live_servers()) == []

@@ -199,6 +199,20 @@ def test_nobody_is_told_of_a_free_place_that_another_limit_denies() -> None:
     assert rows_of(waiting) == 1
 
 
+def test_nobody_gives_up_what_would_not_help_the_one_who_waits() -> None:
+    limits: dict[str, Any] = {"max_server_connections": 2, "max_user_connections": 1}
+    harness, (one, two) = pools(2, **limits)
+    other = harness.new_pool(user="u1", pool="other", **limits)
+    [first], [second] = begin(harness, one, 1), begin(harness, two, 1)
+    waiting = harness.connect_to(other)
+    assert harness.ask(waiting, ONE) == []
+    assert kinds(harness.ask(first, COMMIT)) == "CZ"
+    assert part_of(one).size == 1, "it is the user who may have no more"
+    assert kinds(harness.ask(second, COMMIT)) == "CZ"
+    assert (part_of(one).size, part_of(two).size) == (1, 0)
+    assert waiting.got
+
+
 def test_who_waits_in_vain_is_told_which_limit_and_who_has_the_connections() -> None:
     harness, (one, two) = pools(2, pool_size=3, max_server_connections=3, connect_timeout=5.0)
     begin(harness, one, 3)

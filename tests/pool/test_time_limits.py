@@ -41,6 +41,18 @@ def test_a_statement_that_takes_too_long_is_cancelled_and_the_session_goes_on(
     assert count(harness, "query") == 1
 
 
+def test_a_statement_that_goes_on_is_cancelled_again_when_as_much_time_has_passed() -> None:
+    harness = Harness(pool_size=2, query_timeout=2.0)
+    for client in (harness.connect(), harness.connect()):
+        harness.ask(client, SLEEP)
+        harness.engine.advance(1)
+    counts = []
+    for _ in range(4):
+        counts.append(len(harness.cancelling))
+        harness.engine.advance(1)
+    assert counts == [1, 2, 3, 4], "each in its turn, every two seconds"
+
+
 def test_the_time_of_a_statement_begins_with_itself() -> None:
     harness = Harness(query_timeout=2.0)
     client = harness.connect()

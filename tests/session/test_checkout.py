@@ -243,6 +243,21 @@ def test_a_server_that_cannot_be_reached_is_tried_again_while_somebody_waits() -
     assert rows(harness.read(client)) == [[b"SELECT one"]]
 
 
+def test_whoever_comes_no_server_is_tried_again_at_once() -> None:
+    harness = Harness()
+    harness.connect().send(ONE)
+    for pause in (0.05, 0.1, 0.2):  # until the next pause is a long one
+        harness.refuse(ServerUnavailable("connection refused"))
+        harness.engine.advance(pause)
+    harness.refuse(ServerUnavailable("connection refused"))
+    harness.engine.advance(0.09)
+    harness.connect().send(ONE)
+    assert harness.opening == []
+    harness.engine.advance(0.01)
+    harness.connect().send(ONE)
+    assert len(harness.opening) == 1
+
+
 def test_the_next_replica_is_tried_when_one_cannot_be_reached() -> None:
     harness = Harness(servers=((False, False),))
     client = harness.connect()
