@@ -172,9 +172,7 @@ class ServerConnection(BackendStream):
 
     def forget_named(self, names: list[bytes]) -> None:
         """Have it drop statements that are another client's; no error can come of that."""
-        segment = Segment(None)
-        segment.extended = True
-        self.queue.append(segment)
+        self.queue.append(Segment.own_batch())
         for name in names:
             del self.named[name]
         closes = [messages.close_statement(name) for name in names]
@@ -234,8 +232,8 @@ class ServerConnection(BackendStream):
         if self.cancels or last is not None:
             return False
         self.is_cancelled = False
-        segment = Segment(None)
-        segment.extended = segment.orphaned = True
+        segment = Segment.own_batch()
+        segment.orphan()
         self.queue.append(segment)
         self.send(messages.SYNC)
         return True

@@ -243,6 +243,13 @@ class Segment:
         return segment
 
     @classmethod
+    def own_batch(cls) -> Segment:
+        """A batch of the router's own that is sent with its Sync, and heard by nobody."""
+        segment = cls(None)
+        segment.extended = True
+        return segment
+
+    @classmethod
     def whole_batch(cls, sink: ReplySink, started: float) -> Segment:
         """An extended batch that is sent with its Sync, whose replies are only forwarded."""
         segment = cls(sink, started)
