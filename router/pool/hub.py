@@ -163,7 +163,8 @@ class Hub:
         part = self._find()
         if part is not None and part.paused:
             return "paused"
-        return "failed" if self._has_failed or part is None else "none"
+        is_away = part is None or part.health.is_draining
+        return "failed" if self._has_failed or is_away else "none"
 
     # --- what clients want
 
@@ -266,7 +267,9 @@ class Hub:
     @property
     def _may_open(self) -> bool:
         part = self._find()
-        return part is not None and not (part.paused or part.retired or self._is_closed)
+        if part is None or part.paused or part.retired:
+            return False
+        return not (part.health.is_draining or self._is_closed)
 
     def serves(self, part: AddressPool) -> bool:
         """Whether it hears what is sent on a connection of this one."""
@@ -282,10 +285,10 @@ class Hub:
         if line is not None and self._part is not None:
             if part is None:
                 self._drop("there is no primary")
-            elif part.paused or part.health.is_draining:
-                self._drop(
-                    "the pool is paused" if part.paused else "the server is about to end"
-                )
+            elif part.paused:
+                self._drop("the pool is paused")
+            elif part.health.is_draining:
+                self._drop("the server is about to end")
             elif part is self._part or _are_alike(part, self._part):
                 self._part = part
             else:
@@ -349,7 +352,7 @@ class Hub:
         line.on_notification = self._heard
         line.on_lost = self._lost
         self.heed()  # it may have come too late
-        if self._opening is not line:
+        if not self._is_opening(line):
             return
         names = list(self.channels)
         for name in names:
@@ -363,6 +366,10 @@ class Hub:
                 self._lost(error.get("M", ""))
 
         line.ask(b";".join((_STAY, listen([self.marker, *names]))), done)
+
+    def _is_opening(self, line: Line) -> bool:
+        # Asked apart: the compiler would take for granted that what was set is still there.
+        return self._opening is line
 
     def _is_up(self, line: Line) -> None:
         self._opening, self.line = None, line
