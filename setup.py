@@ -123,6 +123,7 @@ MODULES = [
     "router/pool/hubs.py",
     "router/pool/readiness.py",
     "router/pool/session_pool.py",
+    "router/pool/replication.py",
     "router/pool/pool.py",
     "router/session/client.py",
     "router/session/client_settings.py",
@@ -162,6 +163,7 @@ MODULES = [
     "router/session/shared.py",
     "router/session/slow.py",
     "router/session/session.py",
+    "router/session/replication.py",
 ]
 
 

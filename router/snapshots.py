@@ -159,6 +159,7 @@ class ClientSnapshot:
         maxwait_us: the longest single wait of its life.
         activity: its state as PostgreSQL would call it.
         server_id, server_pid: of the connection that it has.
+        replication: "logical", "physical" or "none", as PgBouncer has it.
         xact_us: for how long its transaction has been open.
         wait_us: how long it has been waiting for a server.
         statements: that it has prepared.
@@ -182,6 +183,7 @@ class ClientSnapshot:
     activity: str = "idle"
     server_id: int | None = None
     server_pid: int | None = None
+    replication: str = "none"
     xact_us: int = 0
     wait_us: int = 0
     statements: int = 0
@@ -198,6 +200,7 @@ class ServerSnapshot:
         activity, xact_us, client_id: of the client that has it.
         close_needed: it is closed when it is released.
         fd: of the connection.
+        replication: as in `ClientSnapshot`.
     """
 
     server_id: int
@@ -224,6 +227,7 @@ class ServerSnapshot:
     xact_us: int = 0
     close_needed: bool = False
     fd: int = -1
+    replication: str = "none"
     ip: str = ""
 
     @property

@@ -209,6 +209,7 @@ SESSION = (
     "simple",
     "shared",
     "session",
+    "replication",
     "clients",
     "snapshots",
     "activity",

@@ -304,13 +304,14 @@ class Socket:
     tls: str
     application_name: str
     statements: int
+    replication: str
 
 
 SOCKETS: Final[tuple[Column[Socket], ...]] = (
     text("type", lambda row: row.type),
     text("user", lambda row: row.user),
     text("database", lambda row: row.database),
-    text("replication", lambda _: "none"),
+    text("replication", lambda row: row.replication),
     text("state", lambda row: row.state),
     text("addr", lambda row: row.addr),
     int4("port", lambda row: row.port),
@@ -359,6 +360,7 @@ def client_socket(client: ClientSnapshot) -> Socket:
         tls=client.tls,
         application_name=client.application_name,
         statements=client.statements,
+        replication=client.replication,
     )
 
 
@@ -380,6 +382,7 @@ def server_socket(server: ServerSnapshot) -> Socket:
         tls=server.tls,
         application_name=server.application_name,
         statements=server.prepare_cache_size,
+        replication=server.replication,
     )
 
 

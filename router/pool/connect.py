@@ -35,6 +35,7 @@ from ..reasons import reason
 from . import refusals
 from .line import Line
 from .query import LoginQueries
+from .replication import ReplicationConnection
 from .server import ServerConnection
 from .warming import warm
 
@@ -180,7 +181,8 @@ async def _become_server(
     settings = pool.settings
     try:
         key, reported = await log_in(pool, wire, "pgcat", startup)
-        if settings.prewarmer or pool.catalogue is not None:
+        replicates = startup is not None and startup.replication
+        if (settings.prewarmer or pool.catalogue is not None) and not replicates:
             queries = LoginQueries(
                 wire,
                 time_limit=settings.connect_timeout,
@@ -298,6 +300,8 @@ def _parameters(pool: AddressPool, name: str, startup: Variables | None) -> dict
         parameters["statement_timeout"] = str(round(settings.statement_timeout * 1000))
     own = {"application_name": name, "client_encoding": "UTF8"}
     parameters.update(own if startup is None else startup_parameters(startup.values))
+    if startup is not None and startup.replication:
+        parameters["replication"] = startup.replication
     return parameters
 
 
@@ -323,10 +327,17 @@ def _is_local(host: str) -> bool:
         return False
 
 
+def _is_of(startup: Variables, sqlstate: str) -> bool:
+    """Whether a refusal is of these start-up parameters; replication has rules of its own."""
+    if startup.replication:
+        return sqlstate[:2] != "57"
+    return bool(startup.values) and sqlstate[:2] not in _OF_ANYBODY
+
+
 def _refusal(pool: AddressPool, body: bytes, startup: Variables | None) -> RouterError:
     fields = messages.parse_error_fields(body)
     text, sqlstate = fields.get("M", "no reason given"), fields.get("C", "08006")
-    if startup is not None and startup.values and sqlstate[:2] not in _OF_ANYBODY:
+    if startup is not None and _is_of(startup, sqlstate):
         more = {"hint": fields.get("H", ""), "detail": fields.get("D", "")}
         return StartupRefused(text, sqlstate=sqlstate, **more)
     return ServerRefused(f"{pool.address.label} refused the login: {text}", sqlstate=sqlstate)
@@ -340,7 +351,9 @@ def _hand_to_engine(
     reported: dict[str, str],
     startup: Variables | None,
 ) -> ServerConnection:
-    server = ServerConnection(
+    replicates = startup is not None and startup.replication
+    kind = ReplicationConnection if replicates else ServerConnection
+    server = kind(
         pool,
         pid=key[0],
         secret=key[1],

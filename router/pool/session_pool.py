@@ -97,6 +97,8 @@ class SessionAddressPool(AddressPool):
             elif not self.has_room:
                 server.close()
                 return False
+        if server.first.replication:
+            server.close()  # its client has left, and it is of no use to others
         return False
 
     # --- opening

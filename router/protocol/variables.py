@@ -62,6 +62,8 @@ class Variables:
             and search_path.
         is_plain: there are only such as PostgreSQL reports.
         makes_temporary: what is created may be temporary though nobody says so.
+        replication: what kind of replication a connection with these is for, or "". Such are
+            made by hand, and equal to no others.
     """
 
     __slots__ = (
@@ -70,10 +72,12 @@ class Variables:
         "is_plain",
         "makes_temporary",
         "proven",
+        "replication",
         "values",
     )
 
-    def __init__(self, values: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, str], replication: str = "") -> None:
+        self.replication: Final = replication
         self.values: Final = dict(values)
         self.proven = not values
         self.context: Final = "\0".join(
@@ -91,6 +95,11 @@ class Variables:
         if found is None:
             found = _interned[key] = Variables(lowered)
         return found
+
+    @property
+    def kind_of_replication(self) -> str:
+        """The same in PgBouncer's words."""
+        return {"": "none", "true": "physical"}.get(self.replication, "logical")
 
     def replaced(self, name: str, value: str) -> Variables:
         """These settings with one of them changed."""

@@ -132,6 +132,7 @@ def _snapshot(session: Session, now: float) -> ClientSnapshot:
         activity=session.lease.activity.value,
         server_id=None if server is None else server.serial,
         server_pid=None if server is None else server.pid,
+        replication=session.startup.kind_of_replication,
         xact_us=microseconds(session.lease.transaction_age(now)),
         wait_us=_wait(session, now),
         statements=len(session.batch.names.statements),

@@ -20,15 +20,17 @@ class Entrance:
 
     Attributes:
         is_shut: the client has not been let in yet.
+        route: to its server, if that is known by something else than where statements go.
     """
 
-    __slots__ = ("_failures", "_let_in", "_routing", "is_shut")
+    __slots__ = ("_failures", "_let_in", "_routing", "is_shut", "route")
 
     def __init__(self, routing: ClientRouting, failures: Failures) -> None:
         self._routing: Final = routing
         self._failures: Final = failures
         self._let_in: Callable[[ServerConnection], None] | None = None
         self.is_shut = False
+        self.route: Route | None = None
 
     def shut(self, let_in: Callable[[ServerConnection], None]) -> None:
         """Have the client wait until there is a server; `let_in` is told of that."""
@@ -40,7 +42,7 @@ class Entrance:
             return False
         lease, router = self._routing.lease, self._routing.router
         try:
-            found = router.route_unknown(self._routing.state)
+            found = self.route or router.route_unknown(self._routing.state)
             # Not counted: it is no statement.
             server = lease.request(Route(found.role, found.shard, found.reason))
         except RouterError as error:

@@ -43,6 +43,7 @@ from ..records import fields
 from .admission import Admission
 from .client import Client
 from .credentials import Credentials
+from .replication import ReplicationSession, check, refuse, replication_in
 from .session import Session
 
 if TYPE_CHECKING:
@@ -237,7 +238,9 @@ class Login:
         if packet.needs_negotiation:
             answer = messages.negotiate_protocol_version(packet.version, packet.options)
             await wire.send(answer)
-        _refuse_replication(packet)
+        replication = replication_in(packet.parameters.get("replication"))
+        if replication and packet.database in ADMIN_DATABASES:
+            raise refuse()
         try:
             if packet.database in ADMIN_DATABASES:
                 return await self._log_in_admin(wire, packet)
@@ -403,16 +406,22 @@ class Login:
         settings = settings_in(packet.parameters)
         if self.config.general.application_name_add_host:
             settings["application_name"] = _with_host(settings, wire.peer)
-        while not (_has_one_server(pool) or await pool.wait_ready()):
+        replication = replication_in(packet.parameters.get("replication"))
+        if replication:
+            check(pool)
+        while not (replication or _has_one_server(pool) or await pool.wait_ready()):
             pool = self._pool_for(packet)
-        waits = _has_one_server(pool)
+        waits = bool(replication) or _has_one_server(pool)
+        kind, variables = Session, Variables.of(settings)
+        if replication:
+            kind, variables = ReplicationSession, Variables(settings, replication)
         pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
         overlay = {
             TRACKED[name]: as_reported(name, value, pool.parameters)
             for name, value in settings.items()
             if name in TRACKED
         }
-        session = Session(
+        session = kind(
             self._engine,
             pool,
             Client(
@@ -422,11 +431,13 @@ class Login:
                 tls=wire.tls.version if wire.tls is not None else "",
                 opened_at=self._engine.now,
             ),
-            variables=Variables.of(settings),
+            variables=variables,
             overlay=overlay,
             find_pool=self._pools.get,
             on_end=self._ended,
         )
+        if isinstance(session, ReplicationSession):
+            session.prepare()
         if waits:
             session.entrance.shut(partial(self._let_in, session))
             await wire.send(messages.AUTHENTICATION_OK)
@@ -497,16 +508,6 @@ def _has_one_server(pool: Pool) -> bool:
     """Whether a session belongs to one server, whatever its client may ask for."""
     parts = pool.address_pools() if pool.is_session_mode else []
     return len(parts) == 1 and not parts[0].address.is_auto
-
-
-def _refuse_replication(packet: StartupMessage) -> None:
-    wanted = packet.parameters.get("replication", "").lower()
-    if wanted not in ("", "0", "off", "no", "false", "f", "n"):
-        raise ClientError(
-            "replication connections are not supported",
-            sqlstate="0A000",
-            hint="Connect to the server directly.",
-        )
 
 
 def _with_host(settings: dict[str, str], peer: str) -> str:

@@ -281,6 +281,7 @@ def server_snapshots(
             close_needed=server.expires_at <= now or part.is_closing,
             fd=-1 if server.link is None else server.link.fd,
             ip=server.ip,
+            replication=server.first.kind_of_replication,
         )
         for pool in pools
         for part in pool.all_parts()
