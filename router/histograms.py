@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .compiling import i64
 
 _STEPS: Final = (10, 15, 20, 30, 50, 70)
 
@@ -18,13 +19,28 @@ BOUNDS: Final[tuple[float, ...]] = tuple(
 There is one bucket more, for all that took longer.
 """
 
-_WIDTH: Final = len(BOUNDS) + 1
-_bisect: Final = bisect_left
+_STEPS_A_DECADE: Final = len(_STEPS)
+_LAST: Final = len(BOUNDS)
+_WIDTH: Final = _LAST + 1
 
 
 def place_of(seconds: float) -> int:
-    """The number of the bucket of a time."""
-    return _bisect(BOUNDS, seconds)
+    """The number of the bucket of a time.
+
+    Two are looked up for each statement: compiled, comparing a few numbers costs a tenth of
+    what `bisect` does, which has to compare objects.
+    """
+    place: i64 = 0
+    tenfold = seconds
+    while tenfold > 100e-6 and place < _LAST:
+        tenfold /= 10.0
+        place += _STEPS_A_DECADE
+    # As near as dividing comes; the bounds themselves have the last word.
+    while place < _LAST and BOUNDS[place] < seconds:
+        place += 1
+    while place > 0 and BOUNDS[place - 1] >= seconds:
+        place -= 1
+    return place
 
 
 class Histogram:
@@ -43,12 +59,14 @@ class Histogram:
 
     def add(self, seconds: float, count: int = 1) -> None:
         """Count a time, or so many of the same length."""
-        self.counts[_bisect(BOUNDS, seconds)] += count
+        counts, place = self.counts, place_of(seconds)
+        counts[place] = counts[place] + count
         self.total += seconds * count
 
     def add_at(self, place: int, seconds: float) -> None:
         """Count a time whose bucket is known."""
-        self.counts[place] += 1
+        counts = self.counts
+        counts[place] = counts[place] + 1
         self.total += seconds
 
     def take_in(self, other: Histogram) -> None:

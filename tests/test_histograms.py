@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.histograms import BOUNDS, Histogram, quantiles
+from router.histograms import BOUNDS, Histogram, place_of, quantiles
+
+
+def neighbours(bound: float) -> st.SearchStrategy[float]:
+    """A bound and the numbers right beside it."""
+    return st.sampled_from((math.nextafter(bound, 0), bound, math.nextafter(bound, math.inf)))
+
 
 TIMES = st.lists(st.floats(0, 100), min_size=1, max_size=200)
 
@@ -79,3 +87,8 @@ def test_several_quantiles_are_what_each_of_them_is(times: list[float], zeros: i
     counts, fractions = filled(*times).counts, (0.1, 0.5, 0.95, 0.99, 1.0)
     alone = [quantile(counts, fraction, zeros) for fraction in fractions]
     assert quantiles(counts, fractions, zeros) == alone == sorted(alone)
+
+
+@given(st.one_of(st.floats(0, 200), st.sampled_from(BOUNDS).flatmap(neighbours)))
+def test_a_time_is_found_where_bisecting_the_bounds_finds_it(seconds: float) -> None:
+    assert place_of(seconds) == bisect_left(BOUNDS, seconds)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError
 from . import codes
-from .framing import HEADER, HEADER_SIZE
+from .framing import HEADER_SIZE, header
 
 if TYPE_CHECKING:
     from ..compiling import i64
@@ -66,7 +66,7 @@ def bind_ends(data: bytes, start: int, end: int) -> tuple[int, int]:
 def bind_head(portal: bytes, statement: bytes, rest: int) -> bytes:
     """A Bind up to the statement's name; `rest` bytes of formats and values must follow."""
     return (
-        HEADER.pack(codes.BIND, len(portal) + len(statement) + 6 + rest)
+        header(codes.BIND, len(portal) + len(statement) + 6 + rest)
         + portal
         + b"\0"
         + statement
@@ -116,7 +116,9 @@ def string_end(data: bytes, start: int, end: int) -> int:
     """
     # Most are names, and short: a call costs more than a look at a few bytes.
     pos: i64 = start
-    near: i64 = min(start + _NEAR, end, len(data))
+    near: i64 = start + _NEAR
+    near = min(near, end)
+    near = min(near, len(data))  # of two numbers, not three: that would be a call of Python's
     while pos < near:
         if data[pos] == 0:
             return pos

@@ -10,6 +10,12 @@ from . import codes
 HEADER: Final = struct.Struct("!BI")
 HEADER_SIZE: Final = 5
 
+# The headers of messages that are sent with many statements, by their lengths.
+_MOST_READY: Final = 512
+_BINDS: Final = [HEADER.pack(codes.BIND, length) for length in range(_MOST_READY)]
+_PARSES: Final = [HEADER.pack(codes.PARSE, length) for length in range(_MOST_READY)]
+_NONE: Final[list[bytes]] = []
+
 # A message that must be read as a whole before it can be acted on may not be longer.
 COLLECT_LIMIT: Final = 1 << 20
 # A client's Query or Parse beyond this is not read as a whole: it is passed on unparsed.
@@ -77,3 +83,9 @@ def string_in(data: bytes, start: int, end: int) -> bytes:
     A body may lack even that byte, and compiled a slice must not end before it begins.
     """
     return data[start + HEADER_SIZE : max(end - 1, start + HEADER_SIZE)]
+
+
+def header(kind: int, length: int) -> bytes:
+    """The header of a Parse or Bind of this length, which counts itself but not the type."""
+    known = _BINDS if kind == codes.BIND else _PARSES if kind == codes.PARSE else _NONE
+    return known[length] if length < len(known) else HEADER.pack(kind, length)

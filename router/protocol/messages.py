@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RefusedByShard
 from . import codes
-from .framing import HEADER
+from .framing import HEADER, header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -276,10 +276,7 @@ def query(sql: bytes) -> bytes:
 def parse(name: bytes, text_and_types: bytes) -> bytes:
     """A Parse; `text_and_types` is what follows the statement's name in the message."""
     return (
-        HEADER.pack(codes.PARSE, len(name) + 5 + len(text_and_types))
-        + name
-        + b"\0"
-        + text_and_types
+        header(codes.PARSE, len(name) + 5 + len(text_and_types)) + name + b"\0" + text_and_types
     )
 
 

@@ -29,7 +29,7 @@ A = TypeVar("A")
 NAME_PREFIX: Final = b"PGCAT_"
 
 _serial = count(1)
-_tokens = count(1)
+_next_token: Final = count(1).__next__
 
 UNCLEAR: Final = -1
 """Stands for the token of a server's unnamed statement when nobody knows what it is."""
@@ -37,7 +37,7 @@ UNCLEAR: Final = -1
 
 def new_token() -> int:
     """What one Parse of an unnamed statement is known by; never 0."""
-    return next(_tokens)
+    return _next_token()
 
 
 def is_reserved(name: bytes) -> bool:
@@ -147,7 +147,9 @@ class StatementRegistry(Generic[A]):
         self.capacity = capacity
         self._analyse = analyse
         self._bare = bare
+        # The one that was asked for last is last.
         self._statements: dict[tuple[bytes, str], Statement[A]] = {}
+        self._latest: Statement[A] | None = None
 
     def __len__(self) -> int:
         return len(self._statements)
@@ -161,14 +163,18 @@ class StatementRegistry(Generic[A]):
         search_path the same text names other tables, in another time zone other moments.
         """
         key = (rest or body, context)  # the one ends in a zero byte, the other has none
-        statement = self._statements.pop(key, None)
-        if statement is None:
+        statement = self._statements.get(key)
+        if statement is not None:
+            if statement is self._latest:
+                return statement
+            del self._statements[key]  # it goes to the end
+        else:
             if self._bare is not None:
                 bare = self._bare(body)
                 if bare is not body:
                     return self.get(bare, context).written(body, rest)
             statement = self.made(body, rest)
-        self._statements[key] = statement
+        self._statements[key] = self._latest = statement
         if len(self._statements) > self.capacity:
             del self._statements[next(iter(self._statements))]
         return statement
@@ -198,6 +204,7 @@ class StatementRegistry(Generic[A]):
     def clear(self) -> None:
         """Forget all: the schema has changed, what is parsed from now on is to be new."""
         self._statements.clear()
+        self._latest = None
 
 
 class StatementCounts:

@@ -233,26 +233,26 @@ class Segment:
         self.sink = sink
         self.started = started
 
-    @classmethod
-    def batch(cls, sink: ReplySink, started: float = 0.0) -> Segment:
+    @staticmethod
+    def batch(sink: ReplySink, started: float = 0.0) -> Segment:
         """An extended batch that waits for its Sync."""
-        segment = cls(sink, started)
+        segment = Segment(sink, started)
         segment.phase = OPEN
         segment.extended = True
         segment.steps = []
         return segment
 
-    @classmethod
-    def own_batch(cls) -> Segment:
+    @staticmethod
+    def own_batch() -> Segment:
         """A batch of the router's own that is sent with its Sync, and heard by nobody."""
-        segment = cls(None)
+        segment = Segment(None)
         segment.extended = True
         return segment
 
-    @classmethod
-    def whole_batch(cls, sink: ReplySink, started: float) -> Segment:
+    @staticmethod
+    def whole_batch(sink: ReplySink, started: float) -> Segment:
         """An extended batch that is sent with its Sync, whose replies are only forwarded."""
-        segment = cls(sink, started)
+        segment = Segment(sink, started)
         segment.extended = True
         segment.has_bound = True
         return segment

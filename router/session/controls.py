@@ -26,6 +26,8 @@ _MOST_SAVEPOINTS: Final = 50
 ENDS: Final = (Control.COMMIT, Control.ROLLBACK, Control.ROLLBACK_TO, Control.NOTHING)
 _NO_TYPES: Final = b"\0\0\0"
 
+_OFF: Final = Deferring.OFF  # looked up once: it is asked for with every Parse
+
 
 class TransactionControl(AnsweredStatement):
     """A statement that begins or ends a transaction of which no server knows."""
@@ -141,7 +143,7 @@ def may_answer(lease: Lease) -> bool:
     A transaction that has begun goes on so, whatever a reload has made of its pool.
     """
     return lease.server is None and (
-        lease.deferred is not None or lease.pool.deferring is not Deferring.OFF
+        lease.deferred is not None or lease.pool.deferring is not _OFF
     )
 
 

@@ -18,8 +18,6 @@ from .controls import control_of
 from .operation import Operation, needs_no_server
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..pool.server import ServerConnection
     from ..protocol.frontend import ClientStream
     from ..routing.router import QueryRouter
@@ -108,7 +106,7 @@ class WholeBatch:
 
 
 def read_whole(
-    stream: ClientStream, statements: Mapping[bytes, PreparedStatement]
+    stream: ClientStream, statements: dict[bytes, PreparedStatement]
 ) -> WholeBatch | None:
     """Read the messages from a Bind to the Sync, if they are what most batches have."""
     data, rest, size, count = stream.data, stream.end, len(stream.data), 0
@@ -135,7 +133,9 @@ def read_whole(
                 data, stream.start, portal_end, name_end, rest, after, statement, count + 1
             )
         # What is odd about a message is for the one to say that looks at it.
-        if kind not in b"DE" or not _SHORTEST <= length <= _LONGEST or after > size:
+        if kind != codes.DESCRIBE and kind != codes.EXECUTE:
+            return None
+        if not _SHORTEST <= length <= _LONGEST or after > size:
             return None
         if kind == codes.DESCRIBE and data[pos + HEADER_SIZE] != PORTAL:
             return None
