@@ -7,106 +7,33 @@ part of its declaration, nothing if that does not say; anything else is an error
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientError, ConfigError
 from ..pool.control import Selection
 from ..printable import printable
 from ..protocol import messages
 from ..records import fields
-from . import activity, assignments, bans, bouncer, plans, show
+from . import assignments, bans, plans, show, shows
 from .courtesies import courtesy
-from .replies import Command, Form, Order, Reply, Run, nothing
+from .registry import BOUNCER, COMMANDS, command, table
+from .replies import Command, Order, Reply
 from .statements import keyword, name
 from .verbs import listed, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ..hosts import HostSnapshot, PatroniSnapshot
-    from ..listeners import ListenerSnapshot
-    from ..multiplexing import MultiplexingSnapshot
     from ..pool.health import ServerHealth
-    from ..protocol.features import FeatureSnapshot
-    from ..protocol.prepared import PreparedSnapshot
-    from ..snapshots import (
-        AddressSnapshot,
-        BanSnapshot,
-        ClientSnapshot,
-        ErrorSnapshot,
-        HealthSnapshot,
-        LimitSnapshot,
-        PoolSnapshot,
-        QuerySnapshot,
-        RoutingSnapshot,
-        ServerSnapshot,
-        ShardedSnapshot,
-        TimeoutSnapshot,
-        TransactionSnapshot,
-    )
-    from ..two_phase import TwoPhaseSnapshot
+    from ..snapshots import BanSnapshot
     from .replies import Console
-    from .show import Column, ConfigRow, ListRow
     from .statements import ConsoleStatement, Words
 
 log = logging.getLogger("router.admin")
-
-S = TypeVar("S")
-if TYPE_CHECKING:
-    # Finds what becomes the rows of a table, and None for what becomes none.
-    Look = Callable[[Console, Words], Iterable[S | None]]
 
 _PAUSE: Final = "PAUSE [database [, user]]"
 _PAUSE_SERVER: Final = "PAUSE SERVER host[:port]"
 _RESUME: Final = "RESUME [database [, user]]"
 _RESUME_SERVER: Final = "RESUME SERVER host[:port]"
 _WAITS: Final = ("WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS", "IMMEDIATE")
-
-
-_COMMANDS: Final[dict[str, Command]] = {}
-# Those that are others in the database `pgbouncer`.
-_BOUNCER: Final[dict[str, Command]] = {}
-
-
-def command(
-    name: str,
-    form: Form = nothing,
-    *,
-    is_for_all: bool = False,
-    usage: str = "",
-    columns: tuple[Column[S], ...] | None = None,
-) -> Callable[[Run], Run]:
-    """Make a function the command `name`; its rows have the `columns`, if it returns any."""
-    described = None if columns is None else show.headings(columns)
-
-    def register(function: Run) -> Run:
-        tag = name.partition(" ")[0]
-        _COMMANDS[name] = Command(name, described, function, form, tag, is_for_all, usage)
-        return function
-
-    return register
-
-
-def table(
-    name: str,
-    columns: tuple[Column[S], ...],
-    form: Form = nothing,
-    *,
-    among: dict[str, Command] = _COMMANDS,
-    is_for_all: bool | None = None,
-) -> Callable[[Look[S]], Look[S]]:
-    """Make a function the command `name`, whose rows come of the snapshots that it returns."""
-
-    def register(function: Look[S]) -> Look[S]:
-        def run(console: Console, words: Words) -> Reply:
-            return Reply(show.rows(columns, function(console, words)))
-
-        tag = name.partition(" ")[0]
-        for_all = tag == "SHOW" if is_for_all is None else is_for_all
-        among[name] = Command(name, show.headings(columns), run, form, tag, for_all)
-        return function
-
-    return register
 
 
 def find(statement: ConsoleStatement, database: str = "pgcat") -> Order:
@@ -121,9 +48,9 @@ def find(statement: ConsoleStatement, database: str = "pgcat") -> Order:
         command_name, rest = f"{command_name} DRY RUN", []
     if command_name == "SHOW" and rest:
         command_name = f"SHOW {keyword(name(rest.pop(0)) or '')}"
-    found = _COMMANDS.get(command_name)
+    found = COMMANDS.get(command_name)
     if database == "pgbouncer":
-        found = _BOUNCER.get(command_name, found)
+        found = BOUNCER.get(command_name, found)
     if found is not None and found.form(tuple(rest)):
         return Order(found, tuple(rest))
     if found is not None and found.usage:
@@ -136,27 +63,18 @@ def find(statement: ConsoleStatement, database: str = "pgcat") -> Order:
 
 def all_commands() -> list[Command]:
     """All of them, in the order of their declaration."""
-    return list(_COMMANDS.values())
+    return list(COMMANDS.values())
 
 
 def bouncer_commands() -> list[Command]:
     """Those that are others in the database `pgbouncer`."""
-    return list(_BOUNCER.values())
-
-
-# --- looking
+    return list(BOUNCER.values())
 
 
 @command("SHOW HELP", is_for_all=True)
 def _help(_console: Console, _arguments: Words) -> Reply:
     usage = (
-        "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
-        "SHOW LISTS|LISTENERS",
-        "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
-        "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
-        "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
-        "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
-        "SHOW PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES",
+        *shows.USAGE,
         "SET key = arg",
         "RELOAD [DRY RUN]",
         _PAUSE,
@@ -176,211 +94,6 @@ def _help(_console: Console, _arguments: Words) -> Reply:
     )
     detail = "".join(f"\n\t{line}" for line in usage)
     return Reply([], messages.notice_response("Console usage", detail=detail))
-
-
-@table("SHOW CONFIG", show.CONFIG)
-def _config(console: Console, _arguments: Words) -> list[ConfigRow]:
-    return console.settings()
-
-
-@table("SHOW DATABASES", show.DATABASES)
-def _databases(console: Console, _arguments: Words) -> list[AddressSnapshot]:
-    return console.view.addresses()
-
-
-@table("SHOW POOLS", show.POOLS)
-def _pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
-    return console.view.pools()
-
-
-@table("SHOW CLIENTS", show.CLIENTS)
-def _clients(console: Console, _arguments: Words) -> Iterator[ClientSnapshot]:
-    return console.view.each_client()
-
-
-@table("SHOW SERVERS", show.SERVERS)
-def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
-    return console.view.servers()
-
-
-@table("SHOW HEALTH", show.HEALTH)
-def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
-    return console.view.health()
-
-
-@table("SHOW PATRONI", show.PATRONI)
-def _patroni(console: Console, _arguments: Words) -> list[PatroniSnapshot]:
-    return console.view.patroni()
-
-
-@table("SHOW TWO_PHASE", show.TWO_PHASE)
-def _two_phase(console: Console, _arguments: Words) -> list[TwoPhaseSnapshot]:
-    return console.view.two_phase()
-
-
-@table("SHOW BANS", bans.BANS)
-def _show_bans(console: Console, _arguments: Words) -> list[BanSnapshot]:
-    return console.view.bans()
-
-
-@table("SHOW LIMITS", show.LIMITS)
-def _limits(console: Console, _arguments: Words) -> list[LimitSnapshot]:
-    return console.view.limits()
-
-
-@table("SHOW PREPARED_STATEMENTS", show.PREPARED)
-def _prepared(console: Console, _arguments: Words) -> list[PreparedSnapshot]:
-    return console.view.prepared()
-
-
-@table("SHOW SESSION_FEATURES", show.SESSION_FEATURES)
-def _features(console: Console, _arguments: Words) -> list[FeatureSnapshot]:
-    return console.view.features()
-
-
-@table("SHOW LISTENERS", show.LISTENERS)
-def _listeners(console: Console, _arguments: Words) -> list[ListenerSnapshot]:
-    return console.view.listeners()
-
-
-@table("SHOW TIMEOUTS", show.TIMEOUTS)
-def _timeouts(console: Console, _arguments: Words) -> list[TimeoutSnapshot]:
-    return console.view.timeouts()
-
-
-@table("SHOW ROUTING", show.ROUTING)
-def _routing(console: Console, _arguments: Words) -> list[RoutingSnapshot]:
-    return console.view.routing()
-
-
-@table("SHOW MULTIPLEXING", show.MULTIPLEXING)
-def _multiplexing(console: Console, _arguments: Words) -> list[MultiplexingSnapshot]:
-    return console.view.multiplexing()
-
-
-@table("SHOW TRANSACTIONS", activity.TRANSACTIONS)
-def _transactions(console: Console, _arguments: Words) -> list[TransactionSnapshot]:
-    return console.view.transactions()
-
-
-@table("SHOW ERRORS", activity.ERRORS)
-def _errors(console: Console, _arguments: Words) -> list[ErrorSnapshot]:
-    return console.view.errors()
-
-
-@table("SHOW QUERIES", activity.QUERIES)
-def _queries(console: Console, _arguments: Words) -> Iterator[QuerySnapshot]:
-    return console.view.queries()
-
-
-@table("SHOW SHARDED_TABLES", show.SHARDED_TABLES)
-def _sharded(console: Console, _arguments: Words) -> list[ShardedSnapshot]:
-    return console.view.sharded()
-
-
-@table("SHOW USERS", show.USERS)
-def _users(console: Console, _arguments: Words) -> list[PoolSnapshot]:
-    return console.view.pools()
-
-
-@table("SHOW VERSION", show.VERSION)
-def _version(_console: Console, _arguments: Words) -> list[str]:
-    return [show.PRODUCT]
-
-
-@table("SHOW LISTS", show.LISTS)
-def _lists(console: Console, _arguments: Words) -> Iterator[ListRow | None]:
-    return show.lists(console.view)
-
-
-@table("SHOW STATS", show.STATS)
-def _stats(console: Console, _arguments: Words) -> list[AddressSnapshot]:
-    return console.view.addresses()
-
-
-# --- looking, as in PgBouncer
-
-
-@table("SHOW STATS", bouncer.STATS, among=_BOUNCER)
-@table("SHOW STATS_TOTALS", bouncer.STATS_TOTALS)
-@table("SHOW STATS_AVERAGES", bouncer.STATS_AVERAGES)
-def _bouncer_stats(console: Console, _arguments: Words) -> list[bouncer.Stats]:
-    return bouncer.stats(console.view)
-
-
-@table("SHOW TOTALS", bouncer.TOTALS)
-def _totals(console: Console, _arguments: Words) -> list[bouncer.Figure]:
-    return bouncer.totals(console.view)
-
-
-@table("SHOW POOLS", bouncer.POOLS, among=_BOUNCER)
-def _bouncer_pools(console: Console, _arguments: Words) -> list[PoolSnapshot]:
-    return console.view.pools()
-
-
-@table("SHOW DATABASES", bouncer.DATABASES, among=_BOUNCER)
-def _bouncer_databases(
-    console: Console, _arguments: Words
-) -> Iterator[bouncer.Database | None]:
-    return bouncer.databases(console.view, console.actions.verbs.control.is_disabled)
-
-
-@table("SHOW USERS", bouncer.USERS, among=_BOUNCER)
-def _bouncer_users(console: Console, _arguments: Words) -> Iterator[bouncer.User | None]:
-    return bouncer.users(console.view)
-
-
-@table("SHOW LISTS", show.LISTS, among=_BOUNCER)
-def _bouncer_lists(console: Console, _arguments: Words) -> Iterator[ListRow | None]:
-    return bouncer.lists(console.view)
-
-
-@table("SHOW CLIENTS", bouncer.SOCKETS, among=_BOUNCER)
-def _bouncer_clients(console: Console, _arguments: Words) -> Iterator[bouncer.Socket]:
-    return map(bouncer.client_socket, console.view.each_client())
-
-
-@table("SHOW SERVERS", bouncer.SOCKETS, among=_BOUNCER)
-def _bouncer_servers(console: Console, _arguments: Words) -> list[bouncer.Socket]:
-    return [bouncer.server_socket(server) for server in console.view.servers()]
-
-
-@table("SHOW SOCKETS", bouncer.SOCKETS)
-def _sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket | None]:
-    return bouncer.sockets(console.view)
-
-
-@table("SHOW ACTIVE_SOCKETS", bouncer.SOCKETS)
-def _active_sockets(console: Console, _arguments: Words) -> Iterator[bouncer.Socket | None]:
-    return bouncer.sockets(console.view, active=True)
-
-
-@table("SHOW FDS", bouncer.FDS)
-def _fds(console: Console, _arguments: Words) -> Iterator[bouncer.Descriptor | None]:
-    return bouncer.descriptors(console.view)
-
-
-@table("SHOW STATE", bouncer.STATE)
-def _state(console: Console, _arguments: Words) -> list[bouncer.Setting]:
-    return bouncer.state(console.view.pools())
-
-
-@table("SHOW MEM", bouncer.MEM)
-def _mem(console: Console, _arguments: Words) -> list[bouncer.Memory]:
-    return bouncer.memory(console.view)
-
-
-@table("SHOW DNS_HOSTS", bouncer.DNS_HOSTS, among=_BOUNCER)
-@table("SHOW DNS_HOSTS", bouncer.MORE_OF_HOSTS)
-def _hosts(console: Console, _arguments: Words) -> list[HostSnapshot]:
-    return console.view.hosts()
-
-
-@table("SHOW PEERS", bouncer.PEERS)
-@table("SHOW PEER_POOLS", bouncer.PEER_POOLS)
-@table("SHOW DNS_ZONES", bouncer.DNS_ZONES)
-def _none(_console: Console, _arguments: Words) -> list[None]:
-    return []
 
 
 # --- doing
