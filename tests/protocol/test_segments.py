@@ -128,6 +128,15 @@ def test_an_end_of_copy_that_was_sent_early_ends_the_copy_when_it_begins() -> No
     assert not segment.copying
 
 
+@pytest.mark.parametrize("synced", [False, True])
+def test_the_end_of_a_copy_that_has_failed_changes_nothing(synced: bool) -> None:
+    segment = batch(Sink(), FORWARD_EXECUTE, synced=synced)
+    segment.fail()
+    phase = segment.phase
+    segment.end_copy()
+    assert segment.phase == phase
+
+
 def test_a_sync_alone_is_empty_and_one_behind_something_made_up_is_not() -> None:
     assert batch(Sink()).empty
     assert not batch(Sink(), FORWARD_BIND).empty
@@ -310,3 +319,17 @@ def test_what_the_router_sends_is_not_taken_for_that_of_a_client_that_has_left()
     queue = [segment, own]
     segment.void_syncs(queue)
     assert list(queue) == [segment, own]
+
+
+# --- what is counted
+
+
+def test_of_many_forms_those_that_are_new_are_counted_as_the_first() -> None:
+    segment = Segment(Sink())
+    forms = [*range(60), 5, 99]
+    for form in forms:
+        segment.follow(form)
+    for _ in forms[1:]:
+        segment.completed(1)
+    expected: dict[object, list[int]] = {form: [1, 1] for form in range(50)}
+    assert segment.done == expected | {0: [11, 11], 5: [2, 2]}
