@@ -502,8 +502,7 @@ class BackendStream(ServerHooks):
         if segment.orphaned:
             self.on_orphaned_copy(segment)
         self._give(segment, data[start:after])
-        if segment.is_open:
-            self.on_script_done()
+        self.on_script_done()
         return after, after
 
     def _idle_message(self, data: bytes, pos: int, end: int) -> int:

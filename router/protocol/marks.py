@@ -95,7 +95,7 @@ class Glance:
 
 HARMLESS: Final = Glance()
 """Of most texts."""
-UNREAD: Final = Glance(UNKNOWN)
+UNREAD: Final = Glance(UNKNOWN, may_copy=True)
 """Of a text that nobody has read."""
 
 # By the tag of CommandComplete; 0: leaves nothing behind. Every tag that is not here and that

@@ -276,16 +276,22 @@ class SimpleProtocol:
         segment.shape = shape
         server.queue.append(segment)
         if glance is not HARMLESS:
-            lease.note(server, glance)
             segment.is_local = glance.is_local
-            if glance.alters:
-                self._batch.names.is_altered = True
-            if glance.resets_all:
-                self._routing.expect_reset(segment)
+            self._note(server, segment, glance)
         self._end_unnamed(server, message)
         if lease.writes is not None:
             lease.writes.note_message(message, is_whole=glance is not UNREAD)
         server.send(message)
+
+    def _note(self, server: ServerConnection, segment: Segment, glance: Glance) -> None:
+        """A text is sent of which this is to be seen."""
+        self._lease.note(server, glance)
+        if glance.alters:
+            self._batch.names.is_altered = True
+        if glance.resets_all:
+            self._routing.expect_reset(segment)
+        if glance.may_copy:  # and then a Sync means nothing
+            self._batch.script.distrust()
 
     def _end_unnamed(self, server: ServerConnection, message: bytes) -> None:
         """PostgreSQL drops the unnamed statement when a Query comes."""
@@ -342,11 +348,7 @@ class SimpleProtocol:
         segment.follow(self._queries.shape(sql) if is_whole else UNREAD_SHAPE)
         segment.is_local = False
         self._batch.script.reset()
-        glance = of_text(message)
-        self._lease.note(server, glance)
-        self._batch.names.is_altered |= glance.alters
-        if glance.resets_all:
-            self._routing.expect_reset(segment)
+        self._note(server, segment, of_text(message))
         self._end_unnamed(server, message)
         # PostgreSQL may say that the transaction is over, and fail the next statement: XX000.
         server.needs_barrier = True

@@ -66,8 +66,9 @@ numbers = count()
 
 @pytest.fixture(scope="module")
 def router(module_router: ModuleRouter, pool_for: PoolFor) -> RouterProcess:
-    """With a pool of one server."""
-    return module_router({"one": pool_for()})
+    """With pools of one server; one looks at texts, and so sends nothing behind them."""
+    looks = "query_parser_enabled = true\nquery_parser_read_write_splitting = true"
+    return module_router({"one": pool_for(), "looks": pool_for(options=looks)})
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,52 @@ def test_what_follows_the_sync_of_a_failed_copy_reaches_nobody_else(
             answers = other.ask(query(f"SELECT {number}"))
             assert kinds(answers) == "TDCZ", answers
             assert rows(answers) == [[b"%d" % number]]
+
+
+@pytest.mark.parametrize("pool", ["one", "looks"])
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        query(COPY_IN),
+        query(COPY_IN + " " * 300_000),
+        query(f"SELECT 1; {COPY_IN}"),
+        run(COPY_IN) + SYNC,
+        parse(COPY_IN) + FLUSH + query(COPY_IN),
+    ],
+    ids=["Q", "long", "two", "E", "within a batch"],
+)
+def test_what_comes_together_with_a_copy_is_not_left_lying(
+    router: RouterProcess, pool: str, beginning: bytes
+) -> None:
+    """It is read as soon as the server reads CopyData, and not only when more comes."""
+    for within in (SYNC, FLUSH, GOOD + SYNC, GOOD + FLUSH):
+        with WireClient.login(router.port, pool) as client:
+            client.query("TRUNCATE t")
+            client.send(beginning + within)
+            client.read_until("G")
+            answers = client.ask(END, until="DZ")
+            assert (sqlstates(answers), rows(answers)) == ([], [[b"end"]]), within
+    for within in (
+        query("SELECT 1"),
+        query("SELECT " + "1" * 300_000),
+        query("SET SERVER ROLE TO 'primary'"),
+        query("EXPLAIN ROUTE SELECT 1"),
+        query("DISCARD ALL"),
+        parse("SELECT 1"),
+        parse("SELECT 1", "s") + SYNC,
+        parse("SHOW SHARD"),
+        parse("SELECT " + "1" * 70_000),
+        bind(),
+        bind(b"x" * 200_000),
+        bind() + GOOD + COPY_DONE,
+        GOOD + describe(),
+        SYNC + execute(),
+        function_call(177, b"1", b"2"),
+    ):
+        with WireClient.login(router.port, pool) as client:
+            client.send(beginning + within)
+            # PostgreSQL says so twice: an ERROR ends the COPY, a FATAL the connection.
+            assert sqlstates(client.read_to_end()) == ["08P01", "08P01"], within[:40]
 
 
 @given(
