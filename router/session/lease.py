@@ -237,6 +237,8 @@ class Lease:
         Not while others wait for a server that this client would give back after its answer:
         else a client that never lets the queue run dry would keep it from them for good.
         """
+        if self.drops:
+            return False  # that is done before anything else
         return not server.is_wanted or server.status != codes.IDLE or self.keeps_server
 
     # --- getting one

@@ -213,6 +213,20 @@ def test_what_a_pinned_client_discards_is_not_taken_for_the_next_clients(
     harness.check()
 
 
+@pytest.mark.parametrize(
+    "behind", [query("SHOW application_name"), run("SHOW application_name")]
+)
+@pytest.mark.parametrize("kept", [0, marks.TEMP])
+def test_what_is_sent_together_with_discard_all_finds_it_done(behind: bytes, kept: int) -> None:
+    harness, client, server = pooled()
+    harness.ask(client, query(f"{TEMP}; SET application_name TO 'other'"))
+    assert is_pinned(client)
+    server.model.kept = kept
+    answers = harness.ask(client, run("DISCARD ALL") + SYNC + behind + SYNC)
+    assert rows(answers) == [[b"SHOW application_name is pgcat"]]
+    harness.check()
+
+
 @pytest.mark.parametrize("steps", range(6))
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_a_client_may_leave_at_any_step(steps: int, is_kept: bool) -> None:
