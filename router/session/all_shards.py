@@ -159,7 +159,8 @@ class OnAllShards:
             Why that cannot be. None: as soon as it is so, the statement is to be found again.
         """
         routing, lease = self._routing, self._routing.lease
-        objection, self._objection = self._objection, None
+        objection = self._objection
+        self._objection = None
         if objection is not None:
             return objection
         is_altered |= segment is not None and segment.has_bound
@@ -184,7 +185,8 @@ class OnAllShards:
         lease.wait_for(everywhere)
         everywhere.join(xact.again(lease.settings.variables.values), over)
         if lease.waiter is None:
-            objection, self._objection = self._objection, None
+            objection = self._objection
+            self._objection = None
         return objection
 
     def part_of(self, server: ServerConnection, sql: bytes) -> Part:
