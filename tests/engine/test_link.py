@@ -63,6 +63,26 @@ async def test_the_kernel_need_not_tell_of_what_is_to_wait_for_a_turn() -> None:
     engine.close()
 
 
+async def test_the_kernel_tells_of_room_for_output_only_while_there_is_some_left() -> None:
+    asked: list[int] = []
+
+    class Noting(Engine):
+        def modify(self, fd: int, events: int) -> None:
+            asked.append(events)
+
+    engine = Noting()
+    link, _, peer = linked(engine)
+    sent = fill(link)
+    link.flush()
+    assert asked.pop() & select.EPOLLOUT
+    got = 0
+    while got < sent:
+        got += len(await peer.recv(len(BLOCK)))
+        link.flush()
+    assert not asked.pop() & select.EPOLLOUT
+    engine.close()
+
+
 # --- resting
 
 

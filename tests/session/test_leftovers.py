@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.config.values import PoolMode
-from router.protocol import marks
+from router.pool.inquiry import ask_leftovers
+from router.pool.leftovers import unhurried
+from router.protocol import marks, messages
 from router.session.states import ClientState
 from tests.support.harness import FakeClient, Harness
 from tests.support.wire import SYNC, kinds, query, rows, run, sqlstates
 
 if TYPE_CHECKING:
+    from router.pool.leftovers import Leftovers
     from tests.support.harness import FakeServer
 
 # The model takes it for any SELECT, the router for what may leave a temporary table.
@@ -297,3 +300,39 @@ def test_a_cancel_request_waits_until_the_settings_are_in_force() -> None:
     server.answer()
     assert len(server.connection.queue) == 1
     assert harness.cancelling == [server.connection]
+
+
+# --- the question itself
+
+
+def asked(found: int) -> tuple[FakeServer, list[Leftovers | None]]:
+    """A server that has been asked what its client has left, and what comes of that."""
+    harness, _, server = pooled()
+    got: list[Leftovers | None] = []
+    server.connection.marks = found
+    ask_leftovers(server.connection, (), got.append, harness.engine.now)
+    return server, got
+
+
+def test_of_a_setting_that_is_there_twice_the_first_is_meant() -> None:
+    server, got = asked(marks.SET)
+    rows_of = [("s", "work_mem", value.encode().hex()) for value in ("1MB", "2MB")]
+    server.connection.on_data(
+        b"".join(messages.data_row(row) for row in rows_of)
+        + messages.command_complete("SELECT 2")
+        + messages.ready_for_query()
+    )
+    [left] = got
+    assert left is not None
+    assert left.settings == {"work_mem": "1MB"}
+
+
+def test_a_question_that_was_cancelled_is_asked_again_with_all_the_time_it_takes() -> None:
+    server, got = asked(marks.SET)
+    question = server.link.take()
+    for _ in range(2):
+        server.connection.on_data(
+            messages.error_response("cancelled", "57014") + messages.ready_for_query()
+        )
+        assert server.link.take() == messages.query(unhurried(question[5:-1]))
+    assert got == []
