@@ -250,6 +250,8 @@ def test_what_orms_write_has_its_key(sql: str) -> None:
         "SELECT * FROM t WHERE id = xmlserialize(content '5' as bigint)",
         "SELECT * FROM t WHERE id = 5 || ''",
         "SELECT * FROM t WHERE id <=> 5",
+        "SELECT * FROM t WHERE id = 5 AT LOCAL",
+        "INSERT INTO t (id) OVERRIDING USER VALUE VALUES (5)",
         "SELECT * FROM t JOIN u USING (x) AS t WHERE t.id = 5",
         "SELECT * FROM t WHERE id IS NORMALIZED AND v = 5",
         "SELECT * FROM t WHERE U&\"i!0064\" UESCAPE '!' = 5",

@@ -124,6 +124,21 @@ def collation(out: list[str], tokens: Sequence[str], i: int) -> int:
     return i + 2
 
 
+def at(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """Expression AT LOCAL."""
+    if following(tokens, i) != "local" or not ends_operand(out, len(out)):
+        return plain(out, tokens, i)
+    out += (BINARY, "null")
+    return i + 2
+
+
+def overriding(out: list[str], tokens: Sequence[str], i: int) -> int:
+    """OVERRIDING SYSTEM VALUE in an INSERT; with USER the values may not be what is stored."""
+    if tokens[i + 1 : i + 3] != ["system", "value"]:
+        return plain(out, tokens, i)
+    return i + 3
+
+
 # --- XML
 
 

@@ -223,6 +223,7 @@ def _cube(out: list[str], tokens: Sequence[str], i: int) -> int:
 _REWRITERS: Final[dict[str, Rewriter]] = {
     **dict.fromkeys(_FOREIGN, _foreign),
     **dict.fromkeys(_CALLED_OTHERWISE, _called_otherwise),
+    "at": clauses.at,
     "collation": clauses.collation,
     "cube": _cube,
     "cycle": clauses.traversal,
@@ -231,6 +232,7 @@ _REWRITERS: Final[dict[str, Rewriter]] = {
     "is": clauses.test,
     "json_object": _json_object,
     "operator": _named_operator,
+    "overriding": clauses.overriding,
     "passing": clauses.xml_exists,
     "search": clauses.traversal,
     "similar": clauses.similar,
