@@ -159,7 +159,7 @@ class OnAllShards:
             Why that cannot be. None: as soon as it is so, the statement is to be found again.
         """
         routing, lease = self._routing, self._routing.lease
-        objection = self._objection
+        objection: RouterError | None = self._objection
         self._objection = None
         if objection is not None:
             return objection
