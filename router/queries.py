@@ -30,6 +30,7 @@ from .routing.fingerprint import UnknownLexeme, short_fingerprint_of
 from .routing.generations import Generations, Recent
 from .routing.limits import TooComplex
 from .routing.tags import without_tags
+from .turns import work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -488,6 +489,7 @@ class Queries:
             return TOO_COMPLEX
         found = self._shapes.get(fingerprint)
         if found is None:
+            work.note_shape(len(fingerprint))
             found = Shape(shown(fingerprint))
             self._shapes.put(fingerprint, found)
         if not literals or self._recent.note(text):

@@ -30,6 +30,10 @@ class Work:
         """A fingerprint of so many bytes is analysed that nobody has seen before."""
         self.units += 16 + (size >> 3)
 
+    def note_shape(self, size: int) -> None:
+        """One is written for people."""
+        self.units += 2 + (size >> 5)
+
     def note_keys(self, count: int) -> None:
         """So many sharding keys are read."""
         self.units += count >> 3

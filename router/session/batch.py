@@ -225,7 +225,10 @@ class Batch:
                 return
             if self.reader.portals and not self.is_begun:
                 self.reader.portals.clear()  # they have ended with their transaction
-        operations.append(self.reader.operation(kind, data, start, end))
+        operation = self.reader.operation(kind, data, start, end)
+        operations.append(operation)
+        if kind == codes.PARSE and operation.statement is not None:
+            self.script.shape_of(operation.statement)  # or there are many to find at the end
         self._size += end - start
         if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
             self.dispatch()

@@ -88,6 +88,23 @@ def test_texts_that_nobody_has_seen_are_taken_few_at_a_time(kind: str) -> None:
     harness.check()
 
 
+def test_forms_are_written_for_people_a_few_at_a_time() -> None:
+    """Statistics want them even where nobody looks at texts for routing."""
+    harness = Harness()
+    client = harness.connect()
+    texts = [NEW["long"](n) for n in range(TURN)]
+    client.send(b"".join(texts))
+    assert client.session.stream.wants_turn
+    assert client.session.stream.held >= sum(map(len, texts[2:]))
+    while harness._step():
+        # All that is left for the end is to send them.
+        for operation in client.session.batch.operations:
+            assert operation.statement is not None
+            assert operation.statement.shape is not None
+    harness.ask(client, SYNC)
+    harness.check()
+
+
 def test_literals_of_long_texts_are_cut_out_for_a_few_at_a_time() -> None:
     harness = Harness(options=RouterOptions(parser_enabled=True))
     client = harness.connect()

@@ -41,6 +41,8 @@ REPLICAS = ((True, False, False),)
 def sent(harness: Harness, client: FakeClient, *data: bytes) -> FakeServer:
     """Send bytes as far as a server, which does not answer; returns that."""
     client.send(*data)
+    while client.deliver():
+        pass  # what is new to the router takes more than a turn
     while harness.opening:
         harness.accept()
     [server] = [each for each in harness.live_servers() if each.connection.queue]
