@@ -10,6 +10,7 @@ import pytest
 from router.errors import RouterError, ServerRefused, ServerTimeout, ServerUnavailable
 from router.pool.health import Condition
 from tests.support.harness import Harness
+from tests.support.wire import query, rows
 
 from .builders import Client, opened, wait
 
@@ -162,3 +163,30 @@ def test_pools_are_told_though_the_server_was_down_before(stage: Stage) -> None:
     stage.check(LEAVING)
     stage.check()
     assert told == [False, True, False]
+
+
+def test_what_a_client_sends_behind_its_last_statement_there_goes_elsewhere() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, query("SELECT 1"))
+    [server] = harness.servers
+    client.send(query("SELECT 2"))
+    harness.part.health.unanswered(LEAVING, harness.part.health.begin_check(), 0.0)
+    client.send(query("SELECT 3"))
+    assert b"SELECT 2" in server.link.written
+    assert b"SELECT 3" not in server.link.written
+    assert rows(harness.read(client)) == [[b"SELECT 2"], [b"SELECT 3"]]
+    assert server.link.closed
+    harness.check()
+
+
+def test_it_is_said_once_how_many_connections_end(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="router.pool")
+    for _ in range(2):
+        stage.check(LEAVING)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
+    assert [text for text in told if "takes nobody now" in text] == [
+        f"{stage.health.name} takes nobody now: 2 connections to it end as they come free"
+    ]

@@ -8,6 +8,7 @@ from router.config.values import PoolMode
 from router.errors import ServerRefused
 from router.protocol import messages
 from router.routing.types import Role, RouterOptions
+from router.session.activity import query_snapshots
 from tests.support.harness import FakeClient, FakeServer, Harness, read_messages
 from tests.support.wire import (
     FLUSH,
@@ -190,6 +191,45 @@ def test_other_connections_of_the_same_server_are_not_believed() -> None:
     answer = harness.read(one)
     assert rows(answer) == [[READ.encode()]]
     harness.check()
+
+
+def test_what_meets_another_that_was_lost_with_the_first_is_sent_again_once_more() -> None:
+    harness = Harness(pool_size=3)
+    one, two = harness.connect(), harness.connect()
+    one.send(query("BEGIN"))
+    harness.run()
+    harness.engine.advance(1.0)  # the second one is younger
+    two.send(query("BEGIN"))
+    harness.run()
+    harness.ask(two, query("COMMIT"))
+    harness.ask(one, query("COMMIT"))
+    one.send(query(READ))
+    [first] = [each for each in harness.servers if each.connection.queue]
+    [second] = [each for each in harness.servers if each is not first]
+    second.connection.asked_at = harness.engine.now
+    first.link.take()
+    harness.engine.advance(1.0)
+    first.die()
+    second.work()  # the question whether it is there
+    second.answer()
+    assert [segment.sink for segment in second.connection.queue] == [one.session]
+    second.link.take()
+    second.die()
+    assert rows(harness.read(one)) == [[READ.encode()]]
+
+
+@pytest.mark.parametrize("again", [query("SELECT 'again'"), run("SELECT 'again'") + SYNC])
+def test_its_time_and_its_form_are_those_that_it_had(again: bytes) -> None:
+    harness = Harness()
+    client = used(harness)
+    before = harness.part.counters.query_time
+    server = sent(harness, client, again)
+    harness.engine.advance(2.0)
+    server.die()
+    assert not sqlstates(harness.read(client))
+    assert harness.part.counters.query_time - before == pytest.approx(2.0)
+    found = {row.query: row.calls for row in query_snapshots(harness.engine.figures.queries)}
+    assert found["SELECT ?"] == 1
 
 
 def test_a_read_is_sent_again_once() -> None:
@@ -623,6 +663,23 @@ def test_what_has_never_left_is_sent_to_another_server_whatever_it_is(batch: byt
     assert len(harness.servers) == 2
     assert harness.pool is not None
     assert harness.pool.retried_reads == 0
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT pg_advisory_lock(1)", "SELECT set_config('a.b', 'c', false)"]
+)
+def test_what_it_leaves_at_the_other_server_is_undone_there(sql: str) -> None:
+    undisturbed, harness = (Harness(pin_session_state=False) for _ in range(2))
+    for each in (undisturbed, harness):
+        client = used(each)
+        client.send(query(sql))
+        if each is harness:
+            [server] = harness.live_servers()
+            server.die()
+        assert not sqlstates(each.read(client))
+    assert ran(undisturbed)[0] == sql
+    assert len(ran(undisturbed)) > 1
+    assert ran(harness) == ran(undisturbed)
 
 
 def test_of_what_has_left_in_part_nothing_is_sent_again() -> None:
