@@ -23,9 +23,10 @@ from .engine.gate import Gate
 from .engine.loop import Engine
 from .engine.tls import server_context
 from .engine.wire import KeepAlive
-from .errors import ConfigError, RouterError, ServerLost
+from .errors import ConfigError
 from .plugins.inspector import inspector_of
-from .pool import checks, connect, names
+from .pool import checks, names
+from .pool.connector import TaskConnector
 from .pool.planning import Action, plan_reload
 from .pool.registry import PoolRegistry
 from .printable import printable
@@ -47,11 +48,7 @@ if TYPE_CHECKING:
 
     from .config.general import General
     from .config.model import Config
-    from .pool.address_pool import AddressPool
-    from .pool.line import Line
     from .pool.planning import PoolPlan, ReloadPlan
-    from .pool.server import ServerConnection
-    from .protocol.variables import Variables
     from .snapshots import ClientSnapshot, LimitSnapshot
 
 log = logging.getLogger("router.app")
@@ -76,91 +73,6 @@ class ServeInfo:
     host: str
     port: int
     metrics_port: int | None
-
-
-class TaskConnector:
-    """Does the I/O that pools ask for, in tasks of a nursery."""
-
-    def __init__(self, engine: Engine, nursery: trio.Nursery) -> None:
-        self._engine: Final = engine
-        self._nursery: Final = nursery
-        self._cancelling = 0
-        self._delivered = trio.Event()  # replaced at each
-
-    def open(self, pool: AddressPool, startup: Variables | None) -> None:
-        """Open a connection in a task."""
-        self._nursery.start_soon(self._open, pool, startup)
-
-    async def _open(self, pool: AddressPool, startup: Variables | None) -> None:
-        generation = pool.generation
-        try:
-            server = await connect.open_server(self._engine, pool, startup)
-        except RouterError as error:
-            failure = error
-            self._engine.attempt(lambda: pool.open_failed(failure, startup))
-        except Exception:
-            log.exception("cannot connect to %s", pool.address.label)
-            bug = RouterError("internal error", hint="The log of the router has more.")
-            self._engine.attempt(lambda: pool.open_failed(bug, startup))
-        else:
-            self._engine.attempt(lambda: _hand_over(pool, server, generation))
-
-    def listen(
-        self,
-        pool: AddressPool,
-        opened: Callable[[Line], None],
-        failed: Callable[[RouterError], None],
-    ) -> None:
-        """Open a connection that listens in a task."""
-        self._nursery.start_soon(self._listen, pool, opened, failed)
-
-    async def _listen(
-        self,
-        pool: AddressPool,
-        opened: Callable[[Line], None],
-        failed: Callable[[RouterError], None],
-    ) -> None:
-        try:
-            line = await connect.open_line(self._engine, pool)
-        except RouterError as error:
-            failure = error
-        except Exception:
-            log.exception("cannot connect to %s", pool.address.label)
-            failure = RouterError("internal error", hint="The log of the router has more.")
-        else:
-            self._engine.run_in_round(lambda: opened(line))
-            return
-        self._engine.run_in_round(lambda: failed(failure))
-
-    def cancel(self, server: ServerConnection) -> None:
-        """Send a cancel request in a task."""
-        self._cancelling += 1
-        self._nursery.start_soon(self._cancel, server)
-
-    async def _cancel(self, server: ServerConnection) -> None:
-        try:
-            await connect.send_cancel(server)
-        except Exception:
-            log.exception("cannot send a cancel request to %s", server.pool.address.label)
-        finally:
-            self._cancelling -= 1
-            self._delivered.set()
-            self._delivered = trio.Event()
-            self._engine.attempt(lambda: server.pool.cancel_done(server))
-
-    async def settle(self) -> None:
-        """Wait until all cancel requests have been delivered."""
-        while self._cancelling:
-            await self._delivered.wait()
-
-
-def _hand_over(pool: AddressPool, server: ServerConnection, generation: int) -> None:
-    """Give a pool the connection that it has asked for."""
-    try:
-        pool.opened(server, generation)
-    except Exception:
-        server.fail(ServerLost("internal error"))  # or it would be nobody's, and count
-        raise
 
 
 class Admins:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from router.app import TaskConnector, reload_logged
+from router.app import reload_logged
 from router.demo.server import HOST, free_port
 from router.engine.loop import Engine
 from router.pool import checks, names
 from router.pool.address_pool import AddressPool
+from router.pool.connector import TaskConnector
 from router.pool.discovery import Cluster, Discovery
 from router.pool.health import Ban, Healths
 from router.pool.registry import PoolRegistry
