@@ -342,7 +342,11 @@ def test_a_client_that_does_not_read_keeps_nothing_in_memory(
         client.query("SELECT 1")
         before = router.rss()
         client.send(query("SELECT repeat('x', 1000000) FROM generate_series(1, 100)"))
-        wait_until("there is something", client.has_input)
+        sql = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+        wait_until(
+            "the server has to wait",
+            lambda: server.execute(sql, (client.pid,)) == [("ClientWrite",)],
+        )
         assert router.rss() - before < 16 << 20
         said = client.read_until("Z")
         assert sum(len(each.body) for each in said if each.kind == "D") > 100_000_000

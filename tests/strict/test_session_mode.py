@@ -178,6 +178,15 @@ def test_what_is_refused_later_ends_the_session(router: RouterProcess) -> None:
         assert error.fields["M"] == 'invalid value for parameter "DateStyle": "x"'
 
 
+def test_nobody_is_greeted_with_what_another_has_asked_for(router: RouterProcess) -> None:
+    before = told(greeting(router.port, "shards", {}))
+    for style in ("german", "sql"):
+        parameters = {"DateStyle": style, "application_name": style}
+        with WireClient.login(router.port, "shards", parameters=parameters) as client:
+            assert client.value("SHOW application_name") == style
+    assert told(greeting(router.port, "shards", {})) == before
+
+
 def test_the_process_is_the_servers(router: RouterProcess) -> None:
     with (
         WireClient.login(router.port, "two") as one,
