@@ -292,7 +292,10 @@ class Batch:
         """Take a message; what ends the batch has it sent. False declines it for now."""
         if not (script := self.script).admits(server):
             return False
-        if script.segment is not None and script.segment.failed and kind != codes.SYNC:
+        segment = script.segment
+        if segment is None and kind == codes.FLUSH and not self.operations:
+            return True
+        if segment is not None and segment.failed and kind != codes.SYNC:
             return True
         self.operations.append(self.reader.operation(kind, data, start, end))
         self._size += end - start

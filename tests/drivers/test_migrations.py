@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -297,4 +300,51 @@ def test_django_migrates_forwards_and_backwards(shards: Shards, tmp_path: Path) 
     applied = counts(shards, "django_migrations")
     assert applied[0] > 0
     assert applied[1:] == [0, 0]
+    assert shards.left() == 0
+
+
+async def _with_asyncpg(port: int) -> list[object]:
+    connection = await asyncpg.connect(
+        host="127.0.0.1", port=port, user="postgres", database="items"
+    )
+    async with connection.transaction():
+        await connection.execute("CREATE TABLE events (owner bigint, body text)")
+        await connection.fetch("CREATE INDEX by_owner ON events (owner)")
+        async with connection.transaction():
+            await connection.execute("COMMENT ON TABLE events IS 'of all'")
+        with contextlib.suppress(asyncpg.UndefinedTableError):
+            async with connection.transaction():
+                await connection.execute("DROP TABLE nothing")
+        exists = "SELECT count(*) FROM pg_class WHERE relname = $1"
+        found = [await connection.fetchval(exists, "by_owner")]
+    for owner in range(20):
+        async with connection.transaction():
+            await connection.execute("INSERT INTO events VALUES ($1, 'x')", owner)
+    await connection.close()
+    return found
+
+
+def test_asyncpg_defines_in_nested_transactions(shards: Shards) -> None:
+    assert asyncio.run(_with_asyncpg(shards.router.port)) == [1]
+    schema(shards)
+    assert shards.has("by_owner") == [True] * SHARDS
+    assert sum(counts(shards, "events")) == 20
+    assert shards.left() == 0
+
+
+def test_psycopg_defines_in_a_pipeline(shards: Shards) -> None:
+    router = shards.router
+    with psycopg.connect(
+        host=router.host, port=router.port, user="postgres", dbname="items"
+    ) as connection:
+        with connection.pipeline() as pipeline:
+            connection.execute("CREATE TABLE events (owner bigint)")
+            connection.execute("CREATE INDEX by_owner ON events (owner)")
+            pipeline.sync()
+            row = connection.execute("SELECT count(*) FROM pg_class WHERE relname = 'events'")
+            connection.execute("ALTER TABLE events ADD body text")
+        assert row.fetchone() == (1,)
+        connection.commit()
+    schema(shards)
+    assert shards.has("by_owner") == [True] * SHARDS
     assert shards.left() == 0

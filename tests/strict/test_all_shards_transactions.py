@@ -336,3 +336,92 @@ def test_bookkeeping_is_where_it_is_outside_of_such_transactions(shards: Shards)
         _all(client, _extended, "COMMIT")
     counts = [database.execute("SELECT v FROM versions") for database in shards.databases]
     assert counts == [[("two",)], [], []]
+
+
+KILL: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.mark.parametrize("then", ["CREATE TABLE b (id int)", "COMMIT"])
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_connection_that_is_lost_between_statements_fails_the_transaction(
+    shards: Shards, shard: int, then: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(shards.client())
+        _all(client, _simple, "BEGIN", "CREATE TABLE a (id int)")
+        assert shards.databases[shard].execute(KILL) == [(True,)]
+        try:
+            answer = client.ask(query(then))
+        except (Ended, OSError):
+            answer = []  # it was the client's own server
+        if shard:
+            assert sqlstates(answer) == ["57P01"] or sqlstates(answer) == ["08006"], answer
+            assert f"shard {shard}" in answer[0].fields["D"]
+            assert answer[-1].body == (b"I" if then == "COMMIT" else b"E")
+            _all(client, _simple, "ROLLBACK")
+            _all(client, _simple, "BEGIN", "CREATE TABLE c (id int)", "COMMIT")
+        wait_until("it is rolled back", lambda: not any(shards.has("a")))
+        assert shards.has("c") == [bool(shard)] * SHARDS
+    assert not any(shards.has("b"))
+    assert shards.left() == 0
+
+
+def test_many_transactions_and_commands_at_once_do_not_wait_in_a_circle(shards: Shards) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(shards.client()) for _ in range(4)]
+        for number in range(8):
+            change = query(f"ALTER TABLE items ALTER body SET DEFAULT '{number}'")
+            for count, client in enumerate(clients):
+                is_by_itself = count == number % len(clients)
+                client.send(
+                    change
+                    if is_by_itself
+                    else query("BEGIN")
+                    + query("SELECT 1") * (count % 2)
+                    + change
+                    + query("COMMIT")
+                )
+            for count, client in enumerate(clients):
+                is_by_itself = count == number % len(clients)
+                for _ in range(1 if is_by_itself else 3 + count % 2):
+                    assert not sqlstates(client.read_until("Z"))
+    defaults = {
+        database.execute("SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef")[0][0]
+        for database in shards.databases
+    }
+    assert len(defaults) == 1
+    assert shards.left() == 0
+
+
+def test_its_end_is_told_though_a_deferred_constraint_fails_it(shards: Shards) -> None:
+    with shards.client() as client:
+        for ask in (_simple, _extended):
+            _all(
+                client,
+                ask,
+                "BEGIN",
+                "CREATE TABLE a (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+                "INSERT INTO a VALUES (1), (1)",
+            )
+            answer = ask(client, "COMMIT")
+            assert sqlstates(answer) == ["23505"]
+            assert answer[-1].body == b"I"
+            assert client.value("SELECT 1") == "1"
+            wait_until("it is rolled back", lambda: not any(shards.has("a")))
+    assert shards.left() == 0
+
+
+@PROTOCOLS
+def test_what_its_end_changes_about_settings_is_reported(
+    shards: Shards, ask: Callable[[WireClient, str], list[Message]]
+) -> None:
+    with shards.client() as client:
+        for end in ("COMMIT", "ROLLBACK"):
+            before = client.value("SHOW TimeZone")
+            _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
+            _all(client, ask, "SET LOCAL TimeZone TO 'Asia/Tokyo'")
+            reports = [message.body for message in ask(client, end) if message.kind == "S"]
+            assert f"TimeZone\0{before}\0".encode() in reports, end
