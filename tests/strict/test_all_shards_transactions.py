@@ -247,13 +247,13 @@ def test_what_has_a_key_and_what_ends_it_in_passing_is_refused(
             "SELECT count(*) FROM items",
             "COMMIT AND CHAIN",
             "CREATE TABLE b AS SELECT * FROM items",
-            "SET SHARD TO 1",
+            "SET SHARD TO 0",
             "/* a comment */ PREPARE TRANSACTION 'x'",
         ):
             _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
             answer = ask(client, text)
             assert sqlstates(answer)[0] in ("0A000", "25001"), text
-            if text != "SET SHARD TO 1":
+            if text != "SET SHARD TO 0":
                 assert answer[-1].body == b"E", text
             _all(client, ask, "ROLLBACK")
         for key in range(6):  # of all shards, that of such transactions as well
@@ -425,3 +425,38 @@ def test_what_its_end_changes_about_settings_is_reported(
             _all(client, ask, "SET LOCAL TimeZone TO 'Asia/Tokyo'")
             reports = [message.body for message in ask(client, end) if message.kind == "S"]
             assert f"TimeZone\0{before}\0".encode() in reports, end
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "cancels"])
+def test_who_stops_waiting_for_a_connection_gives_back_what_it_has(
+    shards: Shards, leaves: bool
+) -> None:
+    def hold(shard: int) -> list[WireClient]:
+        """All connections of a shard."""
+        holders = [stack.enter_context(shards.client()) for _ in range(2)]
+        for holder in holders:
+            _all(holder, _simple, f"SET SHARD TO {shard}", "BEGIN", "SELECT 1")
+        return holders
+
+    def waiting() -> bool:
+        return any(row["cl_waiting"] != "0" for row in shards.router.admin("SHOW POOLS"))
+
+    with contextlib.ExitStack() as stack:
+        holders = hold(SHARDS - 1)
+        client = stack.enter_context(shards.client())
+        _all(client, _simple, "BEGIN")
+        client.send(query("CREATE TABLE a (id int)"))
+        wait_until("it waits", waiting)
+        if leaves:
+            client.reset()
+        else:
+            cancel(shards.router.port, client.pid, client.secret)
+            answer = client.read_until("Z")
+            assert sqlstates(answer) == ["57014"]
+            assert answer[-1].body == b"E"
+            _all(client, _simple, "ROLLBACK")
+        for shard in range(SHARDS - 1):
+            hold(shard)
+        for holder in holders:
+            _all(holder, _simple, "ROLLBACK")
+    assert not any(shards.has("a"))
