@@ -1,6 +1,6 @@
 """Transactions on several shards: how they are named, and how those that were left are ended.
 
-The name of a prepared transaction tells the one on the first shard that decides about it: which
+The name of a prepared transaction tells the one on another shard that decides about it: which
 cluster, database and timeline it is of, and its id. What became of that one PostgreSQL knows.
 """
 
@@ -54,7 +54,7 @@ _NAME: Final = re.compile(
 
 
 class Coordinator:
-    """The transaction on the first shard that decides about those on the others.
+    """The transaction on one shard that decides about those on the others.
 
     Attributes:
         can_prepare: whether its server has prepared transactions.
@@ -199,15 +199,15 @@ class TwoPhase:
         if first is None:
             is_moved = any(place[:2] == (system, database) for place in places)
             if is_moved:
-                return "the first shard has failed over since: compare, and end it by hand"
-            return "the first shard cannot be reached, or is none of this pool"
+                return "the deciding shard has failed over since: compare, and end it by hand"
+            return "the deciding shard cannot be reached, or is none of this pool"
         first.run(_STATUS.format(xid).encode())
         yield
         status = first.rows[0][0] if first.error is None and first.rows else None
         if status == "in progress":
             return "in progress"
         if status not in ("committed", "aborted"):
-            return "the first shard does not know the transaction: end it by hand"
+            return "the deciding shard does not know the transaction: end it by hand"
         verb = "COMMIT" if status == "committed" else "ROLLBACK"
         participant.run(f"{verb} PREPARED '{name[0]}'".encode())
         yield

@@ -3,11 +3,11 @@
 Theory of operation
 -------------------
 What defines something (a table, a right) is there on all shards or on none. It is run in a
-transaction on each. If the servers have `max_prepared_transactions`, all but that of the first
-shard are then prepared (PREPARE TRANSACTION), which promises that they can be committed
-whatever happens. The COMMIT on the first shard is the decision, and its record, too: the names
-of the prepared transactions tell the first one's id, and PostgreSQL says for good what became
-of that. So whoever finds a prepared transaction knows what to do with it, however many routers
+transaction on each. If the servers have `max_prepared_transactions`, all but one are then
+prepared (PREPARE TRANSACTION), which promises that they can be committed whatever happens. The
+COMMIT of that one, on the shard that is its *home*, is the decision, and its record, too: the
+names of the prepared transactions tell its id, and PostgreSQL says for good what became of
+that. So whoever finds a prepared transaction knows what to do with it, however many routers
 there are, and if this one is killed at any point (`pool/two_phase.py`). It needs no table and
 no file.
 
@@ -15,11 +15,11 @@ Without prepared transactions, all are committed one after the other, once the c
 succeeded everywhere. Only then can it happen that some shards have it and others do not, if a
 server is lost in that moment: the client is told which.
 
-A transaction has its *home* on the shard of its client's own server, which is that of
-default_shard. There the client says all that it has to say, as in any transaction, and has its
-answers. The others only do what defines something, and they go ahead: what one of them refuses
-is made to fail at home as well, and when home is asked the others have done it. So a failure at
-home is one of the whole transaction, and as long as there is none, all have done the same.
+A transaction of the client's has its home where its own server is, on default_shard. There the
+client says all that it has to say, as in any transaction, and has its answers. The others only
+do what defines something, and they go ahead: what one of them refuses is made to fail at home
+as well, and when home is asked the others have done it. So a failure at home is one of the
+whole transaction, and as long as there is none, all have done the same.
 
 Upkeep (VACUUM, say) is run on one shard after the other, up to the first that refuses.
 
@@ -277,13 +277,14 @@ class Everywhere(Waiter):
             _Failed: on none.
         """
         self._is_decided = True
-        for participant in self._participants:
+        parts = [self._home, *self._others]  # home has what alone may still fail
+        for participant in parts:
             participant.run(b"COMMIT")
             yield
             if participant.error is not None:
-                if not participant.shard and not participant.is_lost:
+                if participant is self._home and not participant.is_lost:
                     raise _Failed(participant)
-                self._fail(participant, self._how_far(participant, "committed"))
+                self._fail(participant, _how_far(parts, participant, "committed"))
                 return
 
     # --- a transaction of the client's
@@ -323,7 +324,7 @@ class Everywhere(Waiter):
                 yield from self._get(participant)
                 yield from self._run([participant], sql, shape)
             except _Failed:
-                self._fail(participant, self._how_far(participant, "done"))
+                self._fail(participant, _how_far(self._participants, participant, "done"))
                 return
             finally:
                 self.notices += participant.notices
@@ -331,18 +332,6 @@ class Everywhere(Waiter):
             participant.give_back()
 
     # --- what went wrong
-
-    def _how_far(self, participant: Participant, done: str) -> str:
-        """Say on which shards it is done, of which the given one is the first that failed."""
-        number, count = participant.shard, len(self._participants)
-        before = ", ".join(map(str, range(number)))
-        told = f"It is {done} on the shards {before}." if before else ""
-        rest = range(number + participant.is_lost, count)
-        if participant.is_lost:
-            told += f" Whether on shard {number} is not known."
-        if rest:
-            told += f" It is not {done} on the shards {', '.join(map(str, rest))}."
-        return told.strip()
 
     def _fail(self, participant: Participant, outcome: str) -> None:
         """It has failed on a shard, with this outcome for all."""
@@ -357,3 +346,19 @@ class Everywhere(Waiter):
         fields["D"] = f"{fields.get('D', '')}\n{told}".strip()
         self.error = RefusedByShard(fields)
         self.tag = b""
+
+
+def _how_far(parts: Sequence[Participant], failed: Participant, done: str) -> str:
+    """Say on which shards it is done, of which the given one is the first that failed."""
+    pos = parts.index(failed)
+    before, rest = parts[:pos], parts[pos + failed.is_lost :]
+    told = f"It is {done} on the shards {_listed(before)}." if before else ""
+    if failed.is_lost:
+        told += f" Whether on shard {failed.shard} is not known."
+    if rest:
+        told += f" It is not {done} on the shards {_listed(rest)}."
+    return told.strip()
+
+
+def _listed(parts: Sequence[Participant]) -> str:
+    return ", ".join(str(number) for number in sorted(each.shard for each in parts))

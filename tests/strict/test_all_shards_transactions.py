@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.router import HOST, wait_until
-from tests.support.shards import SHARDS, Shards, make_shards, pool_of
+from tests.support.router import HOST, primary_of, wait_until
+from tests.support.shards import KEYED, SHARDS, Shards, make_shards, pool_of
 from tests.support.tripwire import Tripwire
 from tests.support.wire import (
     SYNC,
@@ -460,3 +460,30 @@ def test_who_stops_waiting_for_a_connection_gives_back_what_it_has(
         for holder in holders:
             _all(holder, _simple, "ROLLBACK")
     assert not any(shards.has("a"))
+
+
+@pytest.mark.parametrize("most", ["0", "20"])
+def test_its_home_is_default_shard(
+    most: str,
+    private_primary: Callable[..., Server],
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    server = private_primary(max_prepared_transactions=most)
+    databases = make_shards(server)
+    options = f'{KEYED}\ndefault_shard = "shard_1"\nsharding_without_key = "refuse"'
+    pool = pool_of([primary_of(server)] * SHARDS, databases, options)
+    shards = Shards(databases, start_router({"items": pool}))
+    unique = "id int UNIQUE DEFERRABLE INITIALLY DEFERRED"
+    with shards.client() as client:
+        for values, answer in (("(1), (1)", ["23505"]), ("(1), (2)", [])):
+            _all(client, _simple, "BEGIN", f"CREATE TABLE a ({unique})")
+            _all(client, _simple, f"INSERT INTO a VALUES {values}")
+            assert sqlstates(client.ask(query("COMMIT"))) == answer
+            wait_until("all are alike", lambda: len(set(shards.has("a"))) == 1)
+            assert all(shards.has("a")) == (not answer)
+        _all(client, _simple, "CREATE TABLE b (id int)")
+        assert sqlstates(client.ask(query("DROP TABLE c"))) == ["42P01"]
+    counts = [database.execute("SELECT count(*) FROM a") for database in databases]
+    assert counts == [[(0,)], [(2,)], [(0,)]]
+    assert shards.has("b") == [True] * SHARDS
+    assert shards.left() == 0

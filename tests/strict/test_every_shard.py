@@ -297,7 +297,11 @@ def test_what_another_has_left_prepared_is_ended_as_its_first_shard_says(
         rows = wait_until("they are shown", lambda: router.admin("SHOW TWO_PHASE"))
         assert {(row["shard"], row["gid"], row["state"]) for row in rows} == {
             ("1", names[2], "in progress"),
-            ("1", names[3], "the first shard cannot be reached, or is none of this pool"),
+            (
+                "1",
+                names[3],
+                "the deciding shard cannot be reached, or is none of this pool",
+            ),
         }
         under_way.execute("COMMIT")
         under_way.close()
