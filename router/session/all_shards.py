@@ -35,12 +35,25 @@ class OnAllShards:
         has_failed: whether what was answered last is an error.
     """
 
-    __slots__ = ("_client", "_objection", "_routing", "current", "has_failed", "part")
+    __slots__ = (
+        "_bound",
+        "_client",
+        "_ending",
+        "_objection",
+        "_routing",
+        "current",
+        "has_failed",
+        "part",
+    )
 
     def __init__(self, client: Client, routing: ClientRouting) -> None:
         self._client: Final = client
         self._routing: Final = routing
         self._objection: RouterError | None = None
+        # The portals of its transaction that concern all shards, and are yet to be executed.
+        self._bound: Final[dict[bytes, bytes]] = {}
+        # That of the COMMIT.
+        self._ending: bytes | None = None
         self.current: Everywhere | None = None
         self.part: Part | None = None
         self.has_failed = False
@@ -123,7 +136,7 @@ class OnAllShards:
                 if failure is not None and not is_at_once:
                     lease.holder.checkout_failed(failure)
                 return
-            routing.spread(everywhere)
+            self._begin_transaction(everywhere)
             lease.route = routing.router.route_unknown(routing.state)
             lease.attach(server)
             go_on()
@@ -172,7 +185,7 @@ class OnAllShards:
         def joined() -> None:
             self._objection = everywhere.error
             if everywhere.error is None:
-                routing.spread(everywhere)
+                self._begin_transaction(everywhere)
             else:
                 everywhere.close()
             lease.holder.server_ready()
@@ -188,6 +201,11 @@ class OnAllShards:
             objection = self._objection
             self._objection = None
         return objection
+
+    def _begin_transaction(self, everywhere: Everywhere) -> None:
+        self._bound.clear()
+        self._ending = None
+        self._routing.spread(everywhere)
 
     def part_of(self, server: ServerConnection, sql: bytes) -> Part:
         """What a text is to the transaction.
@@ -256,36 +274,48 @@ class OnAllShards:
         operations: Sequence[Operation],
         go_on: Callable[[], None],
         take: Callable[[], list[Operation]],
+        skip: Callable[[], None],
         *,
         is_open: bool,
     ) -> None:
         """Have the others do what concerns them of a batch; `go_on` sends it to the server.
 
-        `is_open`: some of it is at the server already.
+        Args:
+            server: the client's.
+            operations: what is collected of the batch.
+            go_on: sends that to the server.
+            take: takes it over.
+            skip: has all up to the Sync skipped.
+            is_open: some of the batch is at the server already.
         """
+        if self._ending is not None:
+            self._send_ending(server, operations, go_on, take, skip)
+            return
         texts: list[bytes] = []
-        binds: list[Operation] = []
+        executed: list[Operation] = []
         for operation in operations:
-            is_bind = operation.kind == codes.BIND
-            if not is_bind or operation.answered is not None or operation.error is not None:
-                continue
-            try:
-                part = self._part_of_bind(server, operation)
-                if part is Part.COMMIT and not (is_single(operations) and not is_open):
-                    raise not_alone()
-                if part is Part.ALL and not _is_run(operation, operations):
-                    raise _not_run()
-            except RouterError as error:
-                operation.error = error
-                self._routing.router.tallies.refuse(error)
+            if operation.error is not None:
                 break  # what is behind it will not be run
-            if part is Part.COMMIT:
-                self._commit_batch(server, take)
-                return
-            if part is Part.ALL:
-                assert operation.statement is not None
-                texts.append(operation.statement.text)
-                binds.append(operation)
+            if operation.kind == codes.EXECUTE:
+                text = self._bound.pop(_portal_of(operation), None)
+                if text is not None:
+                    texts.append(text)
+                    executed.append(operation)
+            elif operation.kind == codes.BIND and operation.answered is None:
+                try:
+                    part = self._part_of_bind(server, operation)
+                    if part is Part.COMMIT:
+                        self._check_end(operations, is_open=is_open)
+                except RouterError as error:
+                    operation.error = error
+                    self._routing.router.tallies.refuse(error)
+                    break
+                if part is Part.COMMIT:
+                    self._end_batch(server, operation, take)
+                    return
+                self._bound.pop(operation.name, None)
+                if part is Part.ALL and operation.statement is not None:
+                    self._bound[operation.name] = operation.statement.text
         if not texts:
             go_on()
             return
@@ -293,11 +323,87 @@ class OnAllShards:
         def done() -> None:
             failure, branches = self.failure(), self._routing.branches
             if failure is not None and branches is not None:
-                binds[branches.followed].error = failure
+                executed[branches.followed].error = failure
             go_on()
             self._routing.lease.holder.server_ready()
 
         self.act(server, Part.ALL, texts, done)
+
+    # --- the COMMIT in a batch
+
+    def _check_end(self, operations: Sequence[Operation], *, is_open: bool) -> None:
+        """See that a COMMIT is alone in its batch.
+
+        Raises:
+            NoSingleShard: it is not.
+        """
+        runs = any(operation.kind == codes.EXECUTE for operation in operations)
+        binds = sum(operation.kind == codes.BIND for operation in operations)
+        if is_open or binds > 1 or (runs and not is_single(operations)):
+            raise not_alone()
+
+    def _end_batch(
+        self, server: ServerConnection, bound: Operation, take: Callable[[], list[Operation]]
+    ) -> None:
+        """A batch binds COMMIT, and executes it now or later: the server hears of neither."""
+        operations = take()
+        if any(operation.kind == codes.EXECUTE for operation in operations):
+            self._commit(server, operations, lambda: None)
+            return
+        replies = replies_to(operations, b"", has_failed=False)
+        is_complete = operations[-1].kind == codes.SYNC
+        self._ending = None if is_complete else bound.name
+        self._client.reply(replies + (self._routing.lease.ready if is_complete else b""))
+
+    def _send_ending(
+        self,
+        server: ServerConnection,
+        operations: Sequence[Operation],
+        go_on: Callable[[], None],
+        take: Callable[[], list[Operation]],
+        skip: Callable[[], None],
+    ) -> None:
+        """What comes behind the Bind of a COMMIT: its Execute, or nothing of it will be."""
+        first, portal = operations[0], self._ending
+        self._ending = None
+        is_alone = sum(operation.kind in b"PBDE" for operation in operations) == 1
+        if first.kind == codes.EXECUTE and is_alone and _portal_of(first) == portal:
+            self._commit(server, take(), skip)
+        elif first.kind == codes.SYNC:
+            take()
+            self._client.reply(self._routing.lease.ready)
+        else:
+            first.error = not_alone()
+            go_on()
+
+    def _commit(
+        self, server: ServerConnection, operations: list[Operation], skip: Callable[[], None]
+    ) -> None:
+        lease = self._routing.lease
+
+        def done() -> None:
+            executed = self.answer()
+            replies = replies_to(operations, executed, has_failed=self.has_failed)
+            if operations[-1].kind == codes.SYNC:
+                self.tell(replies)
+            else:
+                self._client.reply(replies)
+                if self.has_failed:
+                    self._give_up_home()
+                    skip()
+            lease.holder.server_ready()
+
+        self.act(server, Part.COMMIT, (), done)
+
+    def _give_up_home(self) -> None:
+        """The transaction has failed, and the server would wait for a Sync."""
+        lease = self._routing.lease
+        server = lease.server
+        if server is not None:
+            lease.lose()
+            server.pool.release(server)
+        lease.xact, lease.xact_open = None, False
+        self._routing.end_transaction()
 
     def _part_of_bind(self, server: ServerConnection, operation: Operation) -> Part:
         """The same for what is bound.
@@ -322,16 +428,6 @@ class OnAllShards:
                 hint="Write its values as literals.",
             )
         return part
-
-    def _commit_batch(
-        self, server: ServerConnection, take: Callable[[], list[Operation]]
-    ) -> None:
-        def done() -> None:
-            executed = self.answer()
-            self.tell(replies_to(take(), executed, has_failed=self.has_failed))
-            self._routing.lease.holder.server_ready()
-
-        self.act(server, Part.COMMIT, (), done)
 
     # --- what comes of it
 
@@ -380,14 +476,6 @@ def not_alone() -> NoSingleShard:
     )
 
 
-def _not_run() -> NoSingleShard:
-    return NoSingleShard(
-        "what concerns all shards must be executed in the batch that binds it",
-        kind=refusals.EVERY_SHARD,
-        hint="Send the Execute before the Sync.",
-    )
-
-
 # --- in an extended batch
 
 
@@ -402,19 +490,15 @@ def is_single(operations: Sequence[Operation]) -> bool:
         for operation in operations
     ):
         return False
-    if not _is_run(bound[0], operations):
+    run = next(operation for operation in operations if operation.kind == codes.EXECUTE)
+    if _portal_of(run) != bound[0].name:
         return False
     return Parameters(bound[0].data).count == 0
 
 
-def _is_run(bound: Operation, operations: Sequence[Operation]) -> bool:
-    """Whether what is bound is also executed in its batch."""
-    after = operations[operations.index(bound) + 1 :]
-    return any(
-        operation.kind == codes.EXECUTE
-        and operation.data[HEADER_SIZE:].partition(b"\0")[0] == bound.name
-        for operation in after
-    )
+def _portal_of(operation: Operation) -> bytes:
+    """The name of the portal that an Execute is about."""
+    return operation.data[HEADER_SIZE:].partition(b"\0")[0]
 
 
 def text_of(operations: Sequence[Operation]) -> bytes:

@@ -103,9 +103,7 @@ class Batch:
         lease = self._lease
         if not self.operations or lease.waiter is not None:
             return False
-        if lease.server is not None:  # what is bound is for all shards together with its end
-            return not any(operation.kind == codes.BIND for operation in self.operations)
-        return not need_no_server(self.operations)
+        return lease.server is not None or not need_no_server(self.operations)
 
     # --- messages in
 
@@ -309,8 +307,12 @@ class Batch:
             self.operations,
             lambda: self.run(server, self.take()),
             self.take,
+            self._skip,
             is_open=self.script.open_segment(server) is not None,
         )
+
+    def _skip(self) -> None:
+        self.skipping = True
 
     def _note_local(self) -> None:
         """SET LOCAL holds until something has been executed; to prepare it is not enough."""

@@ -386,9 +386,7 @@ class ClientRouting:
 
     def _has_its_own(self, server: ServerConnection) -> bool:
         """Whether what is defined there may be about what only this session has."""
-        is_in_transaction = server.status != codes.IDLE
-        is_kept = self.lease.is_kept_for_good or bool(server.marks & marks.TEMP)
-        return is_kept or not is_in_transaction
+        return self.lease.is_kept_for_good or bool(server.marks & marks.TEMP)
 
     def too_long_to_place(self, kind: int) -> RoutingError | None:
         """Why a text that is too long to hold must not be sent, wherever that would be."""

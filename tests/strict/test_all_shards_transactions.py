@@ -11,6 +11,7 @@ from tests.support.router import HOST, primary_of, wait_until
 from tests.support.shards import KEYED, SHARDS, Shards, make_shards, pool_of
 from tests.support.tripwire import Tripwire
 from tests.support.wire import (
+    FLUSH,
     SYNC,
     Ended,
     WireClient,
@@ -312,13 +313,48 @@ def test_several_statements_of_a_batch_are_run_in_their_order(shards: Shards) ->
 
 
 @pytest.mark.parametrize("sql", ["CREATE TABLE b (id int)", "COMMIT", "SAVEPOINT s_1"])
-def test_what_is_bound_and_not_executed_changes_nothing(shards: Shards, sql: str) -> None:
+def test_what_is_bound_does_nothing_before_it_is_executed(shards: Shards, sql: str) -> None:
     with shards.client() as client:
         _all(client, _extended, "BEGIN", "CREATE TABLE a (id int)")
-        answer = client.ask(parse(sql) + bind(portal="p") + SYNC)
-        assert sqlstates(answer) == ["0A000"]
-        _all(client, _extended, "ROLLBACK")
-    assert [any(shards.has(name)) for name in "ab"] == [False] * 2
+        assert kinds(client.ask(parse(sql) + bind(portal="p") + SYNC)) == "12Z"
+        assert [any(shards.has(name)) for name in "ab"] == [False] * 2
+        _all(client, _extended, "CREATE TABLE c (id int)")
+        if sql != "COMMIT":
+            assert kinds(client.ask(execute("p") + SYNC)) == "CZ"
+            _all(client, _extended, "COMMIT")
+            made = "ac" if sql.startswith("SAVE") else "abc"
+            assert all(all(shards.has(name)) for name in made)
+        else:
+            _all(client, _extended, "ROLLBACK")
+            assert not any(shards.has("a"))
+    assert shards.left() == 0
+
+
+def test_it_may_be_ended_a_message_at_a_time(shards: Shards) -> None:
+    unique = "id int UNIQUE DEFERRABLE INITIALLY DEFERRED"
+    with shards.client() as client:
+        for values, answer in (("(1), (1)", "EZ"), ("(1), (2)", "CZ")):
+            for text in (
+                "BEGIN",
+                f"CREATE TABLE a ({unique})",
+                f"INSERT INTO a VALUES {values}",
+            ):
+                client.send(parse(text) + SYNC)
+                assert kinds(client.read_until("Z")) == "1Z"
+                client.send(bind() + FLUSH)
+                assert kinds(client.read_until("2")) == "2"
+                client.send(execute() + FLUSH)
+                assert kinds(client.read_until("C")) == "C"
+                assert kinds(client.ask(SYNC)) == "Z"
+            client.send(parse("COMMIT") + bind() + FLUSH)
+            assert kinds(client.read_until("2")) == "12"
+            client.send(execute() + FLUSH)
+            assert kinds(client.read_until(answer[0])) == answer[0]
+            told = client.ask(SYNC)
+            assert (kinds(told), told[-1].body) == ("Z", b"I")
+            wait_until("all are alike", lambda: len(set(shards.has("a"))) == 1)
+            assert all(shards.has("a")) == (answer == "CZ")
+            assert client.value("SELECT 1") == "1"
     assert shards.left() == 0
 
 
@@ -421,7 +457,7 @@ def test_what_its_end_changes_about_settings_is_reported(
     with shards.client() as client:
         for end in ("COMMIT", "ROLLBACK"):
             before = client.value("SHOW TimeZone")
-            _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
+            _all(client, ask, "BEGIN", f"CREATE TABLE {end.lower()}_ (id int)")
             _all(client, ask, "SET LOCAL TimeZone TO 'Asia/Tokyo'")
             reports = [message.body for message in ask(client, end) if message.kind == "S"]
             assert f"TimeZone\0{before}\0".encode() in reports, end
@@ -487,3 +523,29 @@ def test_its_home_is_default_shard(
     assert counts == [[(0,)], [(2,)], [(0,)]]
     assert shards.has("b") == [True] * SHARDS
     assert shards.left() == 0
+
+
+LIMITS: Final = {
+    "idle": ("idle_client_in_transaction_timeout = 300", "", "25P03"),
+    "long": ("", "transaction_timeout = 300", "25P04"),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_time_limit_ends_it_on_all_shards(
+    limit: str, server: Server, start_router: Callable[..., RouterProcess]
+) -> None:
+    general, options, sqlstate = LIMITS[limit]
+    databases = make_shards(server)
+    pool = pool_of([primary_of(server)] * SHARDS, databases, f"{KEYED}\n{options}")
+    shards = Shards(databases, start_router({"items": pool}, general))
+    with shards.client() as client:
+        _all(client, _simple, "BEGIN", "CREATE TABLE a (id int)")
+        assert client.read_until("E")[-1].sqlstate == sqlstate
+    opened = (
+        "SELECT count(*) FROM pg_stat_activity WHERE xact_start < now() AND datname ~ 'shard_'"
+    )
+    wait_until("it is rolled back", lambda: server.execute(opened) == [(0,)])
+    assert not any(shards.has("a"))
+    with shards.client() as client:
+        assert kinds(client.ask(query("CREATE TABLE a (id int)"))) == "CZ"
