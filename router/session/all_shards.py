@@ -311,7 +311,7 @@ class OnAllShards:
                     self._routing.router.tallies.refuse(error)
                     break
                 if part is Part.COMMIT:
-                    self._end_batch(server, operation, take)
+                    self._end_batch(server, operation, take, skip)
                     return
                 self._bound.pop(operation.name, None)
                 if part is Part.ALL and operation.statement is not None:
@@ -343,12 +343,16 @@ class OnAllShards:
             raise not_alone()
 
     def _end_batch(
-        self, server: ServerConnection, bound: Operation, take: Callable[[], list[Operation]]
+        self,
+        server: ServerConnection,
+        bound: Operation,
+        take: Callable[[], list[Operation]],
+        skip: Callable[[], None],
     ) -> None:
         """A batch binds COMMIT, and executes it now or later: the server hears of neither."""
         operations = take()
         if any(operation.kind == codes.EXECUTE for operation in operations):
-            self._commit(server, operations, lambda: None)
+            self._commit(server, operations, skip)
             return
         replies = replies_to(operations, b"", has_failed=False)
         is_complete = operations[-1].kind == codes.SYNC
