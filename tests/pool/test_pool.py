@@ -12,6 +12,7 @@ import trio.testing
 
 from router.config.values import LoadBalancingMode
 from router.errors import InvalidShard, ServerUnavailable
+from router.pool import moving
 from router.pool.address_pool import AddressPool
 from router.pool.balancer import Candidates
 from router.pool.contracts import Waiter
@@ -316,3 +317,16 @@ def test_statements_are_prepared_anew_when_the_schema_changes() -> None:
     )
     harness.part.release(server)
     assert harness.pool.statement(b"SELECT x\0\0\0", "").name != before.name
+
+
+def test_a_read_that_leaves_the_primary_does_not_come_back_while_a_replica_is_well() -> None:
+    harness = Harness(servers=((True, False),), pool_size=1)
+    assert harness.pool is not None
+    primary, replica = harness.pool.address_pools()
+    now = harness.engine.now
+    waiter = Waiter(Client(), [replica], now, now + 5)
+    waiter.fallback = primary
+    primary.enqueue(waiter)
+    moving.send_on(primary, waiter, replica, now)
+    assert waiter.pool is replica
+    assert moving.following(replica, waiter) is None
