@@ -343,10 +343,18 @@ def test_a_client_that_does_not_read_keeps_nothing_in_memory(
         before = router.rss()
         client.send(query("SELECT repeat('x', 1000000) FROM generate_series(1, 100)"))
         sql = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
-        wait_until(
-            "the server has to wait",
-            lambda: server.execute(sql, (client.pid,)) == [("ClientWrite",)],
-        )
+        looks: list[str] = []
+
+        def has_come_to_rest() -> bool:
+            looks.extend(
+                row["bytes_received"]
+                for row in router.admin("SHOW SERVERS")
+                if row["database_name"] == "session" and row["state"] == "active"
+            )
+            is_waiting = server.execute(sql, (client.pid,)) == [("ClientWrite",)]
+            return is_waiting and len(looks) > 5 and len(set(looks[-5:])) == 1
+
+        wait_until("the server has to wait for good", has_come_to_rest)
         assert router.rss() - before < 16 << 20
         said = client.read_until("Z")
         assert sum(len(each.body) for each in said if each.kind == "D") > 100_000_000
