@@ -26,6 +26,7 @@ KINDS: Final[dict[str, Callable[[int], bytes]]] = {
     "a Query": lambda _: query("SELECT 1"),
     "Bind, Execute, Sync": lambda _: bind(name="s") + execute() + SYNC,
     "a Query with other literals": lambda number: query(_SELECT % number),
+    "Parse, Bind, Execute, Sync": lambda _: parse("SELECT 1") + bind() + execute() + SYNC,
 }
 
 
