@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.pool.contracts import Connector
 from router.pool.hub import Hub
 from router.pool.line import Line
 from tests.support.harness import FakeLink, Harness
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from router.protocol.variables import Variables
 
 
-class Lines(Connector):
+class Lines:
     """Opens lines when it is told to.
 
     Attributes:
