@@ -172,8 +172,7 @@ class OnAllShards:
             Why that cannot be. None: as soon as it is so, the statement is to be found again.
         """
         routing, lease = self._routing, self._routing.lease
-        objection: RouterError | None = self._objection
-        self._objection = None
+        objection = self._take_objection()
         if objection is not None:
             return objection
         is_altered |= segment is not None and segment.has_bound
@@ -198,8 +197,13 @@ class OnAllShards:
         lease.wait_for(everywhere)
         everywhere.join(xact.again(lease.settings.variables.values), over)
         if lease.waiter is None:
-            objection = self._objection
-            self._objection = None
+            objection = self._take_objection()
+        return objection
+
+    def _take_objection(self) -> RouterError | None:
+        """Why what was begun last cannot be, which is told once."""
+        objection = self._objection
+        self._objection = None
         return objection
 
     def _begin_transaction(self, everywhere: Everywhere) -> None:
