@@ -10,12 +10,15 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
-from tests.support.router import wait_until
+from tests.support.router import PoolText, primary_of, wait_until
 
 from .conftest import SESSION, SINGLE, STATEMENT, TRANSACTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from tests.support.cluster.server import Server
+    from tests.support.router import RouterProcess
 
     from .conftest import Connection, Proxied
 
@@ -299,10 +302,33 @@ def test_a_value_of_several_megabytes_passes_both_ways(proxied: Proxied, pool: s
 
 
 @POOLS
+def test_a_two_phase_commit_is_ended_by_another_client(proxied: Proxied, pool: str) -> None:
+    with proxied.connect(pool) as other:
+        for ends, left in ((other.tpc_commit, 1), (other.tpc_rollback, 0)):
+            other.execute("DROP TABLE IF EXISTS two_phases")
+            other.execute("CREATE TABLE two_phases ()")
+            with closing(proxied.connect(pool, autocommit=False)) as client:
+                xid = client.xid(1, "gtrid", pool)
+                client.tpc_begin(xid)
+                client.execute("INSERT INTO two_phases DEFAULT VALUES")
+                client.tpc_prepare()
+                assert client.info.transaction_status == TransactionStatus.IDLE
+            assert one(other, "SELECT count(*) FROM two_phases") == 0
+            ends(xid)
+            assert one(other, "SELECT count(*) FROM two_phases") == left
+        other.execute("DROP TABLE two_phases")
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_a_two_phase_commit_that_the_server_cannot_do_is_refused_in_its_words(
-    proxied: Proxied, pool: str
+    private_primary: Callable[..., Server],
+    start_router: Callable[..., RouterProcess],
+    mode: str,
 ) -> None:
-    with closing(proxied.connect(pool, autocommit=False)) as client:
+    server = private_primary(max_prepared_transactions="0")
+    pool = PoolText([primary_of(server)], options=f'pool_mode = "{mode}"')
+    router = start_router({"incapable": pool})
+    with closing(psycopg.connect(router.dsn("incapable"))) as client:
         client.tpc_begin(client.xid(1, "gtrid", "bqual"))
         client.execute("SELECT 1")
         with pytest.raises(

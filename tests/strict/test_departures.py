@@ -294,7 +294,11 @@ def test_who_is_sent_away_anywhere_leaves_nothing_behind(
     router: RouterProcess, database: Database, name: str, mode: str
 ) -> None:
     def by_an_administrator(client: WireClient) -> None:
-        router.admin(f"KILL_CLIENT {client.pid}")
+        host, port = client.sock.getsockname()
+        [found] = [
+            row for row in router.admin("SHOW CLIENTS") if row["addr"] == f"{host}:{port}"
+        ]
+        router.admin(f"KILL_CLIENT {found['client_id']}")
         client.read_to_end()
         client.close()
 
