@@ -15,7 +15,9 @@ from tests.support.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.cluster.cluster import Cluster, Shard
     from tests.support.cluster.server import Server
+    from tests.support.postgres import PostgresRun
 
 # Checks are quick here, and yet not so quick that a busy machine fails them for long.
 CHECKS = "healthcheck_delay = 300\nhealthcheck_timeout = 2000\nban_time = 1\n"
@@ -53,6 +55,25 @@ def frozen(server: Server) -> Iterator[None]:
 def _send(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+@pytest.fixture(scope="module")
+def cluster(postgres_run: PostgresRun) -> Iterator[Cluster]:
+    """A primary and two replicas, which the tests of a module stop and start again."""
+    cluster = postgres_run.private(replicas=2)
+    cluster.wait_for_replication()
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def shard(cluster: Cluster) -> Iterator[Shard]:
+    """Its shard; all servers run."""
+    [shard] = cluster.shards
+    yield shard
+    for server in shard.servers:
+        if not server.is_running():
+            server.start()
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ from .conftest import CHECKS
 from .test_replicas import PORT, SPLITTING, condition, on, ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from tests.support.cluster.cluster import Cluster, Shard
+    from tests.support.cluster.cluster import Shard
     from tests.support.cluster.server import Server
-    from tests.support.postgres import PostgresRun
     from tests.support.router import RouterProcess
 
     Start = Callable[..., RouterProcess]
@@ -28,25 +27,6 @@ WAITING = SPLITTING + "query_wait_timeout = 60000\n"
 WRITE = "SELECT txid_current()"
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cluster(postgres_run: PostgresRun) -> Iterator[Cluster]:
-    """A primary and two replicas, which the tests here stop and start again."""
-    cluster = postgres_run.private(replicas=2)
-    cluster.wait_for_replication()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def shard(cluster: Cluster) -> Iterator[Shard]:
-    """Its shard; all servers run."""
-    [shard] = cluster.shards
-    yield shard
-    for server in shard.servers:
-        if not server.is_running():
-            server.start()
 
 
 def tell(router: RouterProcess, server: Server) -> None:

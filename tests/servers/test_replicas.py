@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import pytest
-
 from router.demo.server import HOST
 from tests.support.cluster.server import StopMode
 from tests.support.router import PoolText, RouterProcess, servers_of, wait_until
@@ -15,34 +13,14 @@ from tests.support.wire import Ended, Message, WireClient, query, sqlstates
 from .conftest import CHECKS, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from tests.support.cluster.cluster import Cluster, Shard
+    from tests.support.cluster.cluster import Shard
     from tests.support.cluster.server import Server
-    from tests.support.postgres import PostgresRun
     from tests.support.proxy import Proxy
 
 SPLITTING = "query_parser_enabled = true\nquery_parser_read_write_splitting = true\n"
 PORT = "SELECT current_setting('port')"
-
-
-@pytest.fixture(scope="module")
-def cluster(postgres_run: PostgresRun) -> Iterator[Cluster]:
-    """A primary and two replicas, which the tests here stop and start again."""
-    cluster = postgres_run.private(replicas=2)
-    cluster.wait_for_replication()
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture
-def shard(cluster: Cluster) -> Iterator[Shard]:
-    """Its shard; all servers run."""
-    [shard] = cluster.shards
-    yield shard
-    for server in shard.servers:
-        if server.pid is None:
-            server.start()
 
 
 def ports(client: WireClient, count: int = 20) -> set[str]:
