@@ -27,6 +27,7 @@ class MultiplexingSnapshot:
         shared: statements that were sent behind those of other clients.
         moved: those that were sent elsewhere afterwards, and so perhaps run twice.
         deepest: the longest queue that there has been.
+        under_way: statements that are on their way now, at connections that are shared.
         alone: statements that found no idle connection and were not shared, by the reason.
     """
 
@@ -38,4 +39,5 @@ class MultiplexingSnapshot:
     shared: int = 0
     moved: int = 0
     deepest: int = 0
+    under_way: int = 0
     alone: dict[str, int] = field(default_factory=dict)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from .hosts import HostSnapshot, PatroniSnapshot
-    from .listeners import ListenerSnapshot
+    from .listeners import HubSnapshot, ListenerSnapshot
     from .multiplexing import MultiplexingSnapshot
     from .protocol.features import FeatureSnapshot
     from .protocol.prepared import PreparedSnapshot
@@ -437,6 +437,9 @@ class View(Protocol):
 
     def listeners(self) -> list[ListenerSnapshot]:
         """The channels that clients listen to by a connection that they share."""
+
+    def hubs(self) -> list[HubSnapshot]:
+        """The same, for each shard in all."""
 
     def hosts(self) -> list[HostSnapshot]:
         """The hosts of servers that have been looked up."""

@@ -304,6 +304,7 @@ MULTIPLEXING: Final[tuple[Column[MultiplexingSnapshot], ...]] = (
     numeric("moved", lambda row: row.moved),
     numeric("deepest", lambda row: row.deepest),
     *map(_alone, REASONS),
+    numeric("under_way", lambda row: row.under_way),
 )
 
 SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (

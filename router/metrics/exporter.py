@@ -14,10 +14,13 @@ from prometheus_client.core import Metric
 
 from .. import __version__
 from ..histograms import BOUNDS
+from ..multiplexing import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from ..listeners import HubSnapshot
+    from ..multiplexing import MultiplexingSnapshot
     from ..protocol.prepared import PreparedSnapshot
     from ..snapshots import (
         AddressSnapshot,
@@ -190,6 +193,56 @@ ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
     ),
 )
 
+MULTIPLEXING_FAMILIES: Final[tuple[Family[MultiplexingSnapshot], ...]] = (
+    gauge(
+        "multiplexing_depth",
+        "Statements that may be on their way at one connection.",
+        lambda m: m.depth,
+    ),
+    gauge(
+        "multiplexing_under_way",
+        "Statements that are on their way at connections that are shared.",
+        lambda m: m.under_way,
+    ),
+    gauge(
+        "multiplexing_deepest", "The longest queue that there has been.", lambda m: m.deepest
+    ),
+    counter(
+        "multiplexing_shared_total",
+        "Statements that were sent behind those of other clients.",
+        lambda m: m.shared,
+    ),
+    counter(
+        "multiplexing_moved_total",
+        "Those that were sent to another connection afterwards.",
+        lambda m: m.moved,
+    ),
+)
+
+ALONE: Final = "pgcat_multiplexing_alone_total"
+"""The metric of the statements that were not shared, by the reason."""
+
+HUB_FAMILIES: Final[tuple[Family[HubSnapshot], ...]] = (
+    gauge("listen_is_up", "Whether there is a connection that listens.", lambda h: h.is_up),
+    gauge("listen_channels", "Channels that somebody listens to.", lambda h: h.channels),
+    gauge("listen_listeners", "Clients that listen, to each channel.", lambda h: h.listeners),
+    counter(
+        "listen_received_total",
+        "Notifications that have come for somebody.",
+        lambda h: h.received,
+    ),
+    counter(
+        "listen_dropped_total",
+        "How often a client was not told of one.",
+        lambda h: h.dropped,
+    ),
+    counter(
+        "listen_reconnects_total",
+        "How often the connection was lost while somebody listened.",
+        lambda h: h.reconnects,
+    ),
+)
+
 HEALTH_FAMILIES: Final[tuple[Family[HealthSnapshot], ...]] = (
     gauge("health_is_up", "Whether the server answers.", lambda h: h.condition == "up"),
     gauge(
@@ -288,6 +341,10 @@ class Exporter:
         yield from _metrics(POOL_FAMILIES, self._view.pools(), _pool_labels)
         yield from _metrics(ROUTING_FAMILIES, self._view.routing(), _pool_labels)
         yield from _metrics(PREPARED_FAMILIES, self._view.prepared(), _pool_labels)
+        shared = [row for row in self._view.multiplexing() if row.is_on]
+        yield from _metrics(MULTIPLEXING_FAMILIES, shared, _part_labels)
+        yield _alone(shared)
+        yield from _metrics(HUB_FAMILIES, self._view.hubs(), _shard_labels)
         yield from _metrics(HEALTH_FAMILIES, self._view.health(), _health_labels)
         yield from _metrics(LIMIT_FAMILIES, self._view.limits(), _limit_labels)
         yield from _metrics(TIMEOUT_FAMILIES, self._view.timeouts(), _timeout_labels)
@@ -322,6 +379,23 @@ def _address_labels(address: AddressSnapshot) -> dict[str, str]:
 
 def _pool_labels(pool: PoolSnapshot | RoutingSnapshot | PreparedSnapshot) -> dict[str, str]:
     return {"pool": pool.database, "user": pool.user}
+
+
+def _part_labels(row: MultiplexingSnapshot) -> dict[str, str]:
+    return {"address": row.address, "pool": row.database, "user": row.user}
+
+
+def _shard_labels(hub: HubSnapshot) -> dict[str, str]:
+    return {"pool": hub.database, "shard": str(hub.shard), "user": hub.user}
+
+
+def _alone(rows: Iterable[MultiplexingSnapshot]) -> Metric:
+    metric = Metric(ALONE, "Statements that were not shared, by the reason.", "counter")
+    for row in rows:
+        for reason in REASONS:
+            labels = {**_part_labels(row), "reason": reason}
+            metric.add_sample(ALONE, labels, row.alone.get(reason, 0))
+    return metric
 
 
 def _health_labels(health: HealthSnapshot) -> dict[str, str]:

@@ -115,6 +115,7 @@ class Hub:
         channels: by name.
         line: the connection, as soon as it listens to what it should.
         reconnects: how often it was lost.
+        received, dropped: of all channels that there have been.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Hub:
         self.channels: Final[dict[bytes, Channel]] = {}
         self.line: Line | None = None
         self.reconnects = 0
+        self.received = self.dropped = 0
         self._part: AddressPool | None = None  # whose line it is, or is to be
         self._opening: Line | None = None  # logged in, and not listening to everything yet
         self._is_connecting = False
@@ -456,6 +458,7 @@ class Hub:
         channel = self.channels.get(name)
         if channel is not None and channel.ears:
             channel.received += 1
+            self.received += 1
             self._backlog.append(_Delivery(name, channel, data))
             if self._turn is None:
                 self._give_out()
@@ -482,6 +485,7 @@ class Hub:
             for number in range(delivery.told, end):
                 if not audience[number].notified(self.shard, delivery.name, delivery.data):
                     delivery.channel.dropped += 1
+                    self.dropped += 1
             delivery.told = end
             if end == len(audience):
                 backlog.popleft()

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
-from ..listeners import ListenerSnapshot
+from ..listeners import HubSnapshot, ListenerSnapshot
 from ..printable import printable
 from .hub import Hub
 
@@ -88,6 +88,21 @@ class Hubs:
                     0 if line is None else line.pid,
                     hub.reconnects,
                 )
+
+    def totals(self, database: str, user: str) -> Iterator[HubSnapshot]:
+        """What the metrics tell of each shard, for the pool of this name."""
+        for shard, hub in sorted(self.shards.items()):
+            yield HubSnapshot(
+                database,
+                user,
+                shard,
+                len(hub.channels),
+                sum(len(channel.ears) for channel in hub.channels.values()),
+                hub.received,
+                hub.dropped,
+                hub.line is not None,
+                hub.reconnects,
+            )
 
     def dismiss(self, error: RoutingError) -> None:
         """The pool is gone, and nobody can listen any more."""

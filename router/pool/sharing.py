@@ -111,6 +111,11 @@ class Sharing:
         self._note(NO_ROOM)
         return None
 
+    @property
+    def under_way(self) -> int:
+        """Statements that are on their way now, at connections that nobody has alone."""
+        return sum(len(server.queue) for server in self._pool.active if server.client is None)
+
     def fill(self, server: ServerConnection) -> None:
         """Let those who wait in, in their order, as far as they may share the connection."""
         waiters = self._pool.waiters

@@ -308,6 +308,7 @@ def multiplexing_snapshots(pools: Iterable[Pool]) -> list[MultiplexingSnapshot]:
                     shared=shared.shared,
                     moved=shared.moved,
                     deepest=shared.deepest,
+                    under_way=shared.under_way,
                     alone=dict(shared.alone),
                 )
             found.append(row)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..engine.loop import Engine
     from ..hosts import HostSnapshot, PatroniSnapshot
-    from ..listeners import ListenerSnapshot
+    from ..listeners import HubSnapshot, ListenerSnapshot
     from ..multiplexing import MultiplexingSnapshot
     from ..pool.registry import PoolRegistry
     from ..protocol.features import FeatureSnapshot
@@ -148,6 +148,12 @@ class RouterView:
             row
             for pool in self._registry
             for row in pool.hubs.snapshots(pool.database, pool.user)
+        ]
+
+    def hubs(self) -> list[HubSnapshot]:
+        """What the metrics tell of the rows of SHOW LISTENERS."""
+        return [
+            row for pool in self._registry for row in pool.hubs.totals(pool.database, pool.user)
         ]
 
     def limits(self) -> list[LimitSnapshot]:

@@ -11,7 +11,7 @@ from router.admin.verbs import Verbs
 from router.engine.link import Output
 from router.histograms import BOUNDS
 from router.hosts import HostSnapshot, PatroniSnapshot
-from router.listeners import ListenerSnapshot
+from router.listeners import HubSnapshot, ListenerSnapshot
 from router.multiplexing import MultiplexingSnapshot
 from router.pool.planning import ReloadPlan
 from router.pool.registry import PoolRegistry
@@ -188,6 +188,7 @@ MULTIPLEXING = MultiplexingSnapshot(
     shared=1,
     moved=2,
     deepest=3,
+    under_way=7,
     alone={"no_room": 4, "not_a_read": 5, "state": 6},
 )
 
@@ -278,6 +279,7 @@ FEATURE = FeatureSnapshot(
 LISTENER = ListenerSnapshot(
     "app", "ann", 1, "jobs", 12, 3400, 2, "listening", "db1:5432", 4711, 3
 )
+HUB = HubSnapshot("app", "ann", 1, 2, 12, 3500, 4, is_up=True, reconnects=5)
 ERROR = ErrorSnapshot(
     "app", "ann", "router", "3D000", 7, 1_767_225_600.25, "No pool configured for database: ?"
 )
@@ -343,6 +345,7 @@ class FakeView:
     )
     feature_rows: list[FeatureSnapshot] = field(default_factory=lambda: [FEATURE])
     listener_rows: list[ListenerSnapshot] = field(default_factory=lambda: [LISTENER])
+    hub_rows: list[HubSnapshot] = field(default_factory=lambda: [HUB])
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
 
@@ -365,6 +368,10 @@ class FakeView:
     def health(self) -> list[HealthSnapshot]:
         """How the servers are."""
         return self.health_rows
+
+    def hubs(self) -> list[HubSnapshot]:
+        """What is listened to in each shard."""
+        return self.hub_rows
 
     def hosts(self) -> list[HostSnapshot]:
         """The hosts."""

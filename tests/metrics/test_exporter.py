@@ -13,7 +13,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from router.histograms import BOUNDS
 from router.metrics.exporter import ADDRESS_FAMILIES, HISTOGRAMS, POOL_FAMILIES, Exporter
-from tests.admin.builders import ADDRESS, POOL, FakeView
+from tests.admin.builders import ADDRESS, MULTIPLEXING, POOL, FakeView
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -105,6 +105,17 @@ def value(name: str) -> float:
         ("pools_sv_tested", 8),
         ("pools_maxwait", 2),
         ("pools_maxwait_us", 345_678),
+        ("multiplexing_depth", 8),
+        ("multiplexing_under_way", 7),
+        ("multiplexing_deepest", 3),
+        ("multiplexing_shared_total", 1),
+        ("multiplexing_moved_total", 2),
+        ("listen_is_up", 1),
+        ("listen_channels", 2),
+        ("listen_listeners", 12),
+        ("listen_received_total", 3500),
+        ("listen_dropped_total", 4),
+        ("listen_reconnects_total", 5),
         ("health_is_up", 0),
         ("health_is_banned", 1),
         ("health_attempts", 3),
@@ -132,6 +143,25 @@ def test_counters_keep_their_names_and_are_called_counters() -> None:
         *(
             f'pgcat_prepared_statements_{name}_total{{pool="app",user="ann"}} {value}'
             for name, value in (("hits", 99), ("misses", 1), ("evictions", 3))
+        ),
+        *(
+            f"pgcat_multiplexing_{name}_total"
+            f'{{address="app_shard_0_primary",pool="app",user="ann"}} {value}'
+            for name, value in (("shared", 1), ("moved", 2))
+        ),
+        *(
+            f'pgcat_multiplexing_alone_total{{address="app_shard_0_primary",pool="app",'
+            f'reason="{reason}",user="ann"}} {value}'
+            for reason, value in (
+                ("no_room", 4),
+                ("not_a_read", 5),
+                ("state", 6),
+                ("uncounted", 0),
+            )
+        ),
+        *(
+            f'pgcat_listen_{name}_total{{pool="app",shard="1",user="ann"}} {value}'
+            for name, value in (("received", 3500), ("dropped", 4), ("reconnects", 5))
         ),
         'pgcat_timeouts_total{kind="query"} 3',
         'pgcat_errors_total{pool="app",source="router",sqlstate="3D000",user="ann"} 7',
@@ -190,8 +220,14 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 def test_families_without_samples_are_left_out() -> None:
     view = FakeView([], [], [], [], [], [], [], [], [], [], error_rows=[], histogram_rows=[])
     view.prepared_rows.clear()
+    view.hub_rows.clear()
     found = scrape(view)
     assert [name for name in found if name.startswith("pgcat_")] == ["pgcat_build_info"]
+
+
+def test_where_nothing_is_multiplexed_there_are_no_metrics_of_it() -> None:
+    found = scrape(FakeView(multiplexing_rows=[replace(MULTIPLEXING, is_on=False)]))
+    assert not [name for name in found if name.startswith("pgcat_multiplexing")]
 
 
 def test_the_process_itself_is_measured() -> None:

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from router.listeners import HubSnapshot
+from router.pool.contracts import Ear
 from router.pool.hub import Hub
+from router.pool.hubs import Hubs
 from router.pool.line import Line
+from router.protocol import codes, messages
 from tests.support.harness import FakeLink, Harness
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.wanted: list[Callable[[Line], None]] = []
+        self.line = Line("primary", 1)
 
     def listen(
         self,
@@ -46,7 +51,7 @@ class Lines:
     def accept(self) -> FakeLink:
         """Open the first that is wanted; returns its link."""
         line, link = Line("primary", 1), FakeLink()
-        line.link = link
+        self.line, line.link = line, link
         self.wanted.pop(0)(line)
         return link
 
@@ -83,3 +88,65 @@ def test_a_line_that_comes_too_late_is_closed_and_opened_when_there_may_be_one(
     link = lines.accept()
     assert not link.closed
     assert b'LISTEN "news"' in link.written
+
+
+class Listener(Ear):
+    """A client that listens, and is told unless it does not read."""
+
+    __slots__ = ("reads",)
+
+    def __init__(self) -> None:
+        self.reads = True
+
+    def notified(self, shard: int, name: bytes, data: bytes) -> bool:
+        return self.reads
+
+    def line_lost(self, shard: int) -> None:
+        """It is told later what it has missed."""
+
+    def missed(self, shard: int, notice: bytes) -> None:
+        """Now."""
+
+
+def test_totals_are_of_all_channels_that_there_have_been() -> None:
+    harness, lines = Harness(), Lines()
+    hubs = Hubs(harness.engine, lines, "app/ann")
+    hubs.use([[harness.part]])
+    hub, ear, deaf = hubs.of(0), Listener(), Listener()
+
+    def totals() -> HubSnapshot:
+        [found] = hubs.totals("app", "ann")
+        return found
+
+    def answer() -> None:
+        lines.line.on_data(messages.command_complete("LISTEN") + messages.ready_for_query())
+
+    def notify(name: bytes, payload: bytes = b"") -> None:
+        body = bytes(4) + name + b"\0" + payload + b"\0"
+        lines.line.on_data(messages.message(codes.NOTIFICATION_RESPONSE, body))
+
+    def listens(one: Listener, *names: bytes) -> None:
+        notify(hub.marker, hub.expect(one, frozenset(names)))
+
+    hub.listen(frozenset([b"a", b"b"]), lambda is_heard: None)
+    lines.accept()
+    answer()
+    listens(ear, b"a", b"b")
+    hub.listen(frozenset([b"a"]), lambda is_heard: None)
+    listens(deaf, b"a")
+    assert totals() == HubSnapshot("app", "ann", 0, 2, 3, 0, 0, is_up=True, reconnects=0)
+    deaf.reads = False
+    for name in (b"a", b"a", b"b", b"nobody"):
+        notify(name)
+    assert totals() == HubSnapshot("app", "ann", 0, 2, 3, 3, 2, is_up=True, reconnects=0)
+    hub.leave(deaf)
+    hub.leave(ear, [b"a"])
+    assert totals() == HubSnapshot("app", "ann", 0, 1, 1, 3, 2, is_up=True, reconnects=0)
+    hub.leave(ear)
+    assert totals() == HubSnapshot("app", "ann", 0, 0, 0, 3, 2, is_up=True, reconnects=0)
+    answer()
+    hub.listen(frozenset([b"a"]), lambda is_heard: None)
+    answer()
+    listens(ear, b"a")
+    lines.line.on_closed("it is gone")
+    assert totals() == HubSnapshot("app", "ann", 0, 1, 1, 3, 2, is_up=False, reconnects=1)

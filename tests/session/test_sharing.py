@@ -100,7 +100,9 @@ def test_reads_of_several_go_out_together_and_are_answered_one_by_one() -> None:
     server = harness.only()
     assert server.link.written == query(READ) * 3
     assert (harness.sharing.shared, harness.sharing.deepest) == (2, 3)
+    assert harness.sharing.under_way == 3
     harness.run()
+    assert harness.sharing.under_way == 0
     assert all(map(answered, (first, second, third)))
     harness.check()
 
