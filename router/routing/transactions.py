@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from .firstwords import GAP, LEADS, beginnings
+from .firstwords import GAP, LEADS, beginnings, may_begin
 
 
 class Control(Enum):
@@ -58,17 +58,21 @@ class TransactionStatement:
         )
 
 
-BEGINNINGS: Final = beginnings(
-    b"begin",
-    b"start",
-    b"commit",
-    b"end",
-    b"rollback",
-    b"abort",
-    b"savepoint",
-    b"release",
-    b"set",
-) | {b""}
+_OPENINGS: Final = beginnings(b"begin", b"start")
+
+BEGINNINGS: Final = (
+    _OPENINGS
+    | beginnings(
+        b"commit",
+        b"end",
+        b"rollback",
+        b"abort",
+        b"savepoint",
+        b"release",
+        b"set",
+    )
+    | {b""}
+)
 """How they begin, if not with one of LEADS."""
 
 # Longer texts are not looked at, and so many are remembered; for all clients.
@@ -103,6 +107,11 @@ def read(sql: bytes) -> TransactionStatement | None:
         _known.clear()  # they are soon there again
     found = _known[sql] = _read(sql)
     return found
+
+
+def opens(sql: bytes) -> bool:
+    """Say whether the first statement of a text begins a transaction."""
+    return may_begin(sql, _OPENINGS)
 
 
 def _read(sql: bytes) -> TransactionStatement | None:

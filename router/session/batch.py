@@ -382,6 +382,11 @@ class Batch:
 
     def fail(self, error: RouterError) -> None:
         """There is no server for what is collected: answer so, and skip to the Sync."""
+        # What the rest of an open batch would do with what is parsed here is skipped with it.
+        kinds = (codes.BIND,) if self.is_complete else (codes.PARSE, codes.BIND)
+        for operation in self.operations:
+            if operation.kind in kinds and operation.statement is not None:
+                deferral.fail(self._routing, operation.statement.text)
         self._answer_error([], 0, error)
 
     def rebind(self, others: Sequence[Operation] = ()) -> None:

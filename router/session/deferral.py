@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RouterError
 from ..protocol import codes, messages
+from ..routing import transactions
+from ..routing.transactions import Control, TransactionStatement
 from .controls import ENDS, TransactionControl, control_of
 from .operation import needs_no_server
-from .transaction import transaction_failed
+from .transaction import Deferred, transaction_failed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
     from .client_routing import ClientRouting
     from .lease import Lease
     from .operation import Operation
+
+
+_BEGIN: Final = TransactionStatement(Control.BEGIN, "BEGIN")
+
+
+def fail(routing: ClientRouting, text: bytes) -> None:
+    """What was to run this text has got no server: the transaction that it begins has failed.
+
+    PostgreSQL hardly ever fails a BEGIN, so clients send what belongs to its transaction behind
+    it and do not wait. Outside of one that would be committed at once, statement by statement;
+    so it is refused until the client ends its transaction.
+    """
+    lease = routing.lease
+    if lease.server is None and lease.deferred is None and transactions.opens(text):
+        lease.deferred = Deferred(_BEGIN, routing.state, lease.engine.now)
+        routing.state.is_under_way = True
+    lease.fail()
 
 
 def hand_over(operations: Iterable[Operation], portals: dict[bytes, AnsweredPortal]) -> None:

@@ -220,11 +220,21 @@ class Resend:
         self._batch.rebind(operations)
         self._lease.pool.prepared_anew += 1
 
-    def refuse(self, error: RouterError) -> None:
-        """There is no server for the first that waits."""
-        for operation in reversed(_operations(self.waiting.pop(0))):
+    def refuse(self, error: RouterError) -> RouterError | None:
+        """There is no server for the first that waits.
+
+        Returns:
+            Why the session has to end, for which all that waits is dropped: it would have begun
+            a transaction, and what belongs to that is perhaps on its way.
+        """
+        lost = self.waiting.pop(0)
+        if any(transactions.opens(text) for text in _texts(lost) or ()):
+            self.waiting.clear()
+            return error
+        for operation in reversed(_operations(lost)):
             self._batch.names.undo(operation)
         self._client.refuse(error, self._lease.ready)
+        return None
 
 
 def last_words(error: RouterError, loss: Loss, *, can_tell: bool) -> bytes:

@@ -274,23 +274,21 @@ class Session(PoolClient):
 
     def _failed(self, error: RouterError) -> None:
         """There is no server for what the client asks: that fails, and the session goes on."""
-        stream, batch = self.stream, self.batch
+        stream, batch, last = self.stream, self.batch, None
         self.lease.has_come = False
         self.lease.fail()
         self.routing.router.tallies.refuse(error)
         if self.resend.waiting:
-            self.resend.refuse(error)
+            last = self.resend.refuse(error)
         elif batch.operations:
             batch.fail(error)
             if stream.kind in b"PBDECSH" and not stream.missing and self._is_working:
                 stream.take()  # the last of them; any other message follows the batch
-        elif stream.missing:
-            self.long.refuse(stream.kind, error)
         else:
-            self.client.refuse(error, self.lease.ready)
-            stream.take()
+            self.simple.fail(stream, error)
         self.routing.end_transaction()
-        if (last := self._failures.note(error)) is not None:
+        last = self._failures.note(error) or last
+        if last is not None:
             self.end_with(last)
 
     def _resume(self) -> None:

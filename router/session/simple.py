@@ -17,6 +17,7 @@ from ..queries import FUNCTION_CALL
 from ..queries import UNREAD as UNREAD_SHAPE
 from ..routing import transactions
 from ..routing.tags import without_tags
+from . import deferral
 from .answered import (
     ANSWERED_BEGINNINGS,
     ANSWERED_LEADS,
@@ -34,6 +35,7 @@ from .transaction import transaction_failed
 if TYPE_CHECKING:
     from ..pool.contracts import Inspector
     from ..pool.server import ServerConnection
+    from ..protocol.frontend import ClientStream
     from ..protocol.naming import Naming
     from ..queries import Queries
     from .batch import Batch
@@ -198,6 +200,16 @@ class SimpleProtocol:
                 batch.refuse(error, ends=True)
                 return True
         return self._send(server, data[start:end], sql)
+
+    def fail(self, stream: ClientStream, error: RouterError) -> None:
+        """There is no server for the message that the stream has found, or its head."""
+        if stream.kind == codes.QUERY:
+            deferral.fail(self._routing, stream.data[stream.start + HEADER_SIZE : stream.end])
+        if stream.missing:
+            self._long.refuse(stream.kind, error)
+        else:
+            self._client.refuse(error, self._lease.ready)
+            stream.take()
 
     def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
         """Send a whole Query with this text."""

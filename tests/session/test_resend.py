@@ -276,6 +276,24 @@ def test_who_gets_no_other_server_is_told_so_and_goes_on() -> None:
     assert rows(harness.ask(client, bind(name="s") + execute() + SYNC)) == [[READ.encode()]]
 
 
+@pytest.mark.parametrize(
+    "begin", [query("BEGIN"), query(" start transaction;"), run("BEGIN") + SYNC]
+)
+def test_a_begin_that_gets_no_other_server_ends_the_session(begin: bytes) -> None:
+    harness = Harness(connect_timeout=1.0)
+    client = used(harness)
+    sent(harness, client, begin, query(READ)).die()
+    client.send(query(WRITE))  # which belongs to that transaction
+    while harness.opening:
+        harness.refuse(ServerRefused("go away", sqlstate="28P01"))
+    answer = read_messages(client.receive())
+    assert (kinds(answer), sqlstates(answer)) == ("E", ["28P01"])
+    assert answer[0].fields["S"] == "FATAL"
+    assert client.link.closed
+    assert ran(harness) == []
+    harness.check()
+
+
 def test_a_client_that_leaves_meanwhile_leaves_nothing_behind() -> None:
     harness = Harness()
     client = used(harness)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
-
 from benchmarks.crosstalk import Plan, play
 
 if TYPE_CHECKING:
@@ -30,11 +28,6 @@ def test_nobody_is_answered_what_is_anothers(database: Database, tmp_path: Path)
     assert tally.canceled > 0
 
 
-# About one message in five million has an answer that is not the expected one, with values of
-# the client itself; docs/pooling.md warns of it. The mark goes as soon as the cause is found.
-@pytest.mark.xfail(
-    reason="a rare wrong answer with multiplexing, not explained yet", strict=False
-)
 def test_nor_do_those_who_share_a_server(database: Database, tmp_path: Path) -> None:
     plan = replace(PLAN, seed=21, options='multiplexing = "reads"')
     outcome = play(database.server, database.name, tmp_path, plan)
