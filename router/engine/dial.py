@@ -21,8 +21,11 @@ HEAD_START: Final = 0.25
 class Guide(Protocol):
     """Knows which addresses to try first."""
 
-    def order(self, found: Sequence[str]) -> Sequence[str]:
-        """Those that the resolver has told, the first to try first."""
+    def found(self, addresses: Sequence[str]) -> None:
+        """The resolver has told of these."""
+
+    def pick(self, addresses: Sequence[str]) -> str:
+        """The one to try now of those that have not been tried."""
 
     def failed(self, address: str) -> bool:
         """It refuses, or has not answered before the next was tried; whether that is news."""
@@ -50,9 +53,9 @@ async def dial(host: str, port: int, guide: Guide | None = None) -> tuple[socket
         OSError: the name cannot be looked up, or no address can be reached.
     """
     targets = await resolve(host, port)
-    names = list(targets)
-    race = _Race(guide)
-    return await race.run([targets[name] for name in (guide.order(names) if guide else names)])
+    if guide is not None:
+        guide.found(list(targets))
+    return await _Race(guide).run(targets)
 
 
 class _Race:
@@ -63,11 +66,16 @@ class _Race:
         self._winner: tuple[socket.socket, str] | None = None
         self._errors: Final[list[OSError]] = []
 
-    async def run(self, targets: Sequence[Target]) -> tuple[socket.socket, str]:
-        """Try what getaddrinfo has returned, in that order."""
+    async def run(self, targets: dict[str, Target]) -> tuple[socket.socket, str]:
+        """Try all addresses, as the guide says or else in their order."""
+        rest = dict(targets)
         try:
             async with trio.open_nursery() as nursery:
-                for family, kind, protocol, _, address in targets:
+                while rest:
+                    name = (
+                        next(iter(rest)) if self._guide is None else self._guide.pick([*rest])
+                    )
+                    family, kind, protocol, _, address = rest.pop(name)
                     lost = trio.Event()
                     nursery.start_soon(
                         self._attempt, (family, kind, protocol), address, lost, nursery
@@ -75,7 +83,7 @@ class _Race:
                     with trio.move_on_after(HEAD_START):
                         await lost.wait()
                     if self._guide is not None:
-                        self._guide.failed(str(address[0]))
+                        self._guide.failed(name)
         except BaseException:
             if self._winner is not None:
                 self._winner[0].close()

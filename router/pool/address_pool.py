@@ -65,6 +65,7 @@ class AddressPool:
         engine: drives its connections.
         secret: proves to the server who we are.
         connecting: how many are being opened.
+        underway: the addresses that they have been sent to, as far as that is known.
         idle: nobody's, the longest unused first.
         active: attached to a client.
         tested: being cleaned before the next client may have them.
@@ -116,6 +117,7 @@ class AddressPool:
         self.health: Final = health or ServerHealth(engine, address.host, address.port)
         self.refused: Ban | None = None
         self.connecting = 0
+        self.underway: Final[list[str]] = []
         self.idle: Final[list[ServerConnection]] = []
         self.active: Final[set[ServerConnection]] = set()
         self.tested: Final[set[ServerConnection]] = set()

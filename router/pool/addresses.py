@@ -69,23 +69,21 @@ class Addresses:
         if len(self._ranks) > _MOST_FAILED:
             self._ranks = {one: rank for one, rank in self._ranks.items() if one in found}
 
-    def order(self, found: Sequence[str], loads: Mapping[str, int] | None = None) -> list[str]:
-        """Those that the resolver has returned, the first to try first.
+    def pick(self, among: Sequence[str], loads: Mapping[str, int] | None = None) -> str:
+        """The one to try first among some that have been noted.
 
         Without `loads` that is the one that has worked last. With them, which are the numbers
         of connections to each, the one with the fewest, in turn: so all get their share.
         """
-        self.note(found)
+        ranks, turns = self._ranks, self._turns
         if loads is None:
-            return sorted(found, key=lambda one: (self._ranks.get(one, 0), one != self._best))
-        ordered = sorted(
-            found,
-            key=lambda one: (self._ranks.get(one, 0), loads.get(one, 0), self._turns[one]),
+            return min(among, key=lambda one: (ranks.get(one, 0), one != self._best))
+        chosen = min(
+            among, key=lambda one: (ranks.get(one, 0), loads.get(one, 0), turns.get(one, 0))
         )
-        if ordered:
-            self._turn += 1
-            self._turns[ordered[0]] = self._turn
-        return ordered
+        self._turn += 1
+        turns[chosen] = self._turn
+        return chosen
 
     def worked(self, address: str) -> None:
         """Somebody has logged in there."""

@@ -17,7 +17,7 @@ from ..engine.dial import resolve
 from ..errors import RouterError
 from ..protocol import messages
 from . import refusals
-from .connect import connect_to, deliver_cancel, explained, is_spread, log_in
+from .connect import Guide, connect_to, deliver_cancel, explained, is_spread, log_in
 from .facts import QUESTION, facts_of
 from .names import is_name
 from .query import LoginQueries
@@ -150,8 +150,8 @@ async def _ask(part: AddressPool, ip: str) -> Facts | None:
         ServerError: see `open_server`.
     """
     limit = part.settings.healthcheck_timeout
-    with explained(part), trio.fail_after(limit):
-        wire = await connect_to(part, ip)
+    with explained(part), Guide(part) as guide, trio.fail_after(limit):
+        wire = await connect_to(part, ip or guide)
         try:
             key, _ = await log_in(part, wire, NAME)
             cancel = partial(deliver_cancel, part, *key, wire.ip)

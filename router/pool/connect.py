@@ -41,6 +41,7 @@ from .warming import warm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from ..config.effective import PoolSettings
     from ..engine.loop import Engine
@@ -82,17 +83,45 @@ def is_spread(pool: AddressPool) -> bool:
     return pool.settings.server_round_robin and not pool.address.is_auto
 
 
-class _Guide:
-    """Has the connections of a pool go to the right addresses of a host."""
+class Guide:
+    """Has one connection of a pool go to the right address of its host.
+
+    Until the end of its block it counts at the address that it has been sent to, so that those
+    which are opened at the same time go elsewhere.
+    """
 
     def __init__(self, pool: AddressPool) -> None:
         self._pool: Final = pool
+        self._at = ""
 
-    def order(self, found: Sequence[str]) -> list[str]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go_to("")
+
+    def found(self, addresses: Sequence[str]) -> None:
+        """Note it."""
+        self._pool.health.addresses.note(addresses)
+
+    def pick(self, addresses: Sequence[str]) -> str:
+        """The address where the pool has the fewest, or which has worked last."""
         pool, loads = self._pool, None
-        if len(found) > 1 and is_spread(pool):
+        self._go_to("")
+        if is_spread(pool):
             loads = Counter(server.ip for server in pool.servers())
-        return pool.health.addresses.order(found, loads)
+            loads.update(pool.underway)
+        chosen = pool.health.addresses.pick(addresses, loads)
+        self._go_to(chosen)
+        return chosen
+
+    def _go_to(self, address: str) -> None:
+        underway = self._pool.underway
+        if self._at:
+            underway.remove(self._at)
+        if address:
+            underway.append(address)
+        self._at = address
 
     def failed(self, address: str) -> bool:
         """Note it, and have it confirmed."""
@@ -103,15 +132,16 @@ class _Guide:
         return is_news
 
 
-async def connect_to(pool: AddressPool, ip: str = "") -> Wire:
-    """Connect to an address of the server's host, or to the one that is to be tried first.
+async def connect_to(pool: AddressPool, where: Guide | str) -> Wire:
+    """Connect to the server's host as a guide says, or to one of its addresses.
 
     Raises:
         OSError: no address of the host could be reached.
     """
-    guide = None if ip else _Guide(pool)
-    host = ip or pool.address.host
-    return await connect(host, pool.address.port, keepalive_of(pool.settings), guide)
+    keepalive, port = keepalive_of(pool.settings), pool.address.port
+    if isinstance(where, str):
+        return await connect(where, port, keepalive)
+    return await connect(pool.address.host, port, keepalive, where)
 
 
 async def open_server(
@@ -149,11 +179,11 @@ async def _open(
     settings = pool.settings
     timeout = settings.server_login_timeout
     stage = "connect"
-    with explained(pool):
+    with explained(pool), Guide(pool) as guide:
         try:
             with trio.fail_after(timeout):
                 with trio.fail_after(min(timeout, settings.connect_timeout)):
-                    wire = await connect_to(pool)
+                    wire = await connect_to(pool, guide)
                 stage = "server_login"
                 return await become(engine, pool, wire)
         except trio.TooSlowError:

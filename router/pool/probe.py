@@ -15,7 +15,7 @@ import trio
 from ..engine.loop import Engine
 from ..errors import RouterError
 from ..protocol import messages
-from .connect import connect_to, deliver_cancel, explained, log_in
+from .connect import Guide, connect_to, deliver_cancel, explained, log_in
 from .facts import QUESTION, facts_of
 from .query import LoginQueries
 from .registry import PoolRegistry
@@ -123,9 +123,9 @@ async def _ask(probe: Probe, part: AddressPool) -> Probe:
     """
     settings = part.settings
     limit = settings.server_login_timeout
-    with explained(part), trio.fail_after(limit):
+    with explained(part), Guide(part) as guide, trio.fail_after(limit):
         with trio.fail_after(min(limit, settings.connect_timeout)):
-            wire = await connect_to(part)
+            wire = await connect_to(part, guide)
         try:
             key, reported = await log_in(part, wire, NAME)
             cancel = partial(deliver_cancel, part, *key, wire.ip)

@@ -24,9 +24,12 @@ class Guide:
     def __init__(self) -> None:
         self.noted: list[str] = []
 
-    def order(self, found: Sequence[str]) -> Sequence[str]:
-        """As they are."""
-        return found
+    def found(self, addresses: Sequence[str]) -> None:
+        """Nothing is known of them."""
+
+    def pick(self, addresses: Sequence[str]) -> str:
+        """As they come."""
+        return addresses[0]
 
     def failed(self, address: str) -> bool:
         """Note it."""

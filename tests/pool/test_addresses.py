@@ -13,19 +13,21 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.engine import dial
 from router.engine.dial import HEAD_START
 from router.engine.wire import connect
 from router.errors import ServerRefused, ServerUnavailable
 from router.pool import checks
 from router.pool.addresses import Addresses
-from router.pool.connect import deliver_cancel, open_server
+from router.pool.connect import Guide, deliver_cancel, open_server
 from router.pool.health import Condition
+from tests.support.harness import FakeEngine
 from tests.support.postgres import PASSWORD
 
 from .test_checks import engine, health_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from router.engine.dial import Target
     from router.engine.loop import Engine
@@ -103,6 +105,36 @@ def share(health: ServerHealth, *, is_spread: bool) -> None:
         part.take_settings(replace(part.settings, server_round_robin=is_spread))
 
 
+class Known(dial.Guide):
+    """Goes by what is known of addresses alone."""
+
+    def __init__(self, known: Addresses) -> None:
+        self._known = known
+
+    def found(self, addresses: Sequence[str]) -> None:
+        """Note it."""
+        self._known.note(addresses)
+
+    def pick(self, addresses: Sequence[str]) -> str:
+        """The one that has worked last."""
+        return self._known.pick(addresses)
+
+    def failed(self, address: str) -> bool:
+        """Note it."""
+        return self._known.failed(address)
+
+
+def order(known: Addresses, found: Sequence[str]) -> list[str]:
+    """All addresses of a host, the first to try first."""
+    known.note(found)
+    rest = list(found)
+    ordered = []
+    while rest:
+        ordered.append(known.pick(rest))
+        rest.remove(ordered[-1])
+    return ordered
+
+
 async def test_a_dead_address_costs_time_once() -> None:
     use(ONE, OTHER)
     known = Addresses()
@@ -111,7 +143,7 @@ async def test_a_dead_address_costs_time_once() -> None:
             port = port_of(dead)
             other = stack.enter_context(listening(OTHER, port))
             began = trio.current_time()
-            wire = await connect(NAME, port, None, known)
+            wire = await connect(NAME, port, None, Known(known))
             assert trio.current_time() - began >= HEAD_START
             assert wire.ip == OTHER
             assert has_caller(other)
@@ -119,7 +151,7 @@ async def test_a_dead_address_costs_time_once() -> None:
             known.worked(wire.ip)
         # It would answer now, and nobody asks it.
         alive = stack.enter_context(listening(ONE, port))
-        wire = await connect(NAME, port, None, known)
+        wire = await connect(NAME, port, None, Known(known))
         assert wire.ip == OTHER
         assert has_caller(other)
         assert not has_caller(alive)
@@ -158,20 +190,20 @@ async def test_when_all_addresses_are_dead_a_time_limit_ends_it() -> None:
 
 def test_what_has_worked_comes_first_and_what_failed_last_comes_last() -> None:
     known = Addresses()
-    assert known.order(["a", "b", "c"]) == ["a", "b", "c"]
+    assert order(known, ["a", "b", "c"]) == ["a", "b", "c"]
     known.worked("c")
-    assert known.order(["a", "b", "c"]) == ["c", "a", "b"]
-    assert known.order(["a", "b"]) == ["a", "b"]
+    assert order(known, ["a", "b", "c"]) == ["c", "a", "b"]
+    assert order(known, ["a", "b"]) == ["a", "b"]
     known.failed("c")
-    assert known.order(["c", "a", "b"]) == ["a", "b", "c"]
+    assert order(known, ["c", "a", "b"]) == ["a", "b", "c"]
     known.failed("a")
-    assert known.order(["c", "a", "b"]) == ["b", "c", "a"]
+    assert order(known, ["c", "a", "b"]) == ["b", "c", "a"]
     known.failed("b")
-    assert known.order(["c", "a", "b"]) == ["c", "a", "b"]
+    assert order(known, ["c", "a", "b"]) == ["c", "a", "b"]
     known.worked("a")
-    assert known.order(["b", "c", "a"]) == ["a", "c", "b"]
+    assert order(known, ["b", "c", "a"]) == ["a", "c", "b"]
     known.worked("c")
-    assert known.order(["b", "c", "a"]) == ["c", "a", "b"]
+    assert order(known, ["b", "c", "a"]) == ["c", "a", "b"]
 
 
 async def test_a_deaf_address_is_left_for_another_by_checks_and_by_pools(
@@ -261,21 +293,20 @@ def test_whatever_happens_the_healthy_addresses_share_what_is_opened(
         elif step == "c" and +open_at:
             open_at[data.draw(st.sampled_from(sorted(+open_at)))] -= 1
         elif step == "o":
-            order = known.order(found, open_at)
-            assert sorted(order) == sorted(found)
-            assert [name in broken for name in order] == sorted(
-                name in broken for name in order
-            )
+            known.note(found)
+            chosen = known.pick(found, open_at)
             well = [name for name in found if name not in broken]
             assert known.has_hope is bool(well)
             assert known.failed_ones == [name for name in found if name in broken]
             if well:
-                assert open_at[order[0]] == min(open_at[name] for name in well)
-            open_at[order[0]] += 1
+                assert chosen in well
+                assert open_at[chosen] == min(open_at[name] for name in well)
+            open_at[chosen] += 1
+    known.note(found)
     well = [name for name in found if name not in broken]
     # From wherever they are: as many more as it takes, and then all have the same number.
     for _ in range(sum(open_at.values()) * len(well) + len(well)):
-        open_at[known.order(found, open_at)[0]] += 1
+        open_at[known.pick(found, open_at)] += 1
     counts = [open_at[name] for name in well]
     assert max(counts, default=0) - min(counts, default=0) <= 1
 
@@ -288,8 +319,43 @@ def test_connections_that_are_opened_at_once_go_to_different_addresses(
     names: list[str], rounds: int
 ) -> None:
     known = Addresses()
-    opened = Counter(known.order(names, {})[0] for _ in range(rounds * len(names)))
+    known.note(names)
+    opened = Counter(known.pick(names, {}) for _ in range(rounds * len(names)))
     assert opened == dict.fromkeys(names, rounds)
+
+
+@given(data=st.data())
+def test_connections_that_are_opened_at_once_spread_though_addresses_refuse(
+    data: st.DataObject,
+) -> None:
+    names = data.draw(st.lists(st.sampled_from("abcdef"), min_size=2, unique=True))
+    dead = data.draw(st.sets(st.sampled_from(names), max_size=len(names) - 1))
+    health = health_of(FakeEngine(), 1, PASSWORD, host=NAME)
+    [part] = health.parts
+    guides = [Guide(part) for _ in range(data.draw(st.integers(1, 20)))]
+    rest = {guide: list(names) for guide in guides}
+    at: dict[Guide, str] = {}
+    # Whatever the order in which their attempts come to something.
+    trying = list(guides)
+    while trying:
+        guide = data.draw(st.sampled_from(trying))
+        if guide not in at:
+            guide.found(names)
+        elif at[guide] in dead:
+            guide.failed(at[guide])
+        else:
+            trying.remove(guide)
+            continue
+        at[guide] = guide.pick(rest[guide])
+        rest[guide].remove(at[guide])
+    counts = Counter(at.values())
+    assert sorted(part.underway) == sorted(counts.elements())
+    well = [counts[name] for name in names if name not in dead]
+    assert max(well) - min(well) <= 1
+    for guide in guides:
+        with guide:
+            pass
+    assert part.underway == []
 
 
 def test_what_was_heard_before_an_address_has_worked_does_not_count_any_more() -> None:

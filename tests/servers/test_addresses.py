@@ -62,8 +62,12 @@ class Named:
         clients = [WireClient.login(self.router.port, "db") for _ in range(count)]
         for client in clients:
             client.query("BEGIN")
-        self._clients += clients
+        self.keep(clients)
         return clients
+
+    def keep(self, clients: list[WireClient]) -> None:
+        """Close these at the end."""
+        self._clients += clients
 
     def spread(self) -> dict[str, int]:
         """How many connections there are to each address."""
@@ -110,6 +114,21 @@ def test_without_round_robin_and_where_a_role_is_told_one_address_has_all(
     named.start(ONE, TWO, THREE, general=CHECKS + general, role=role)
     named.begin(4)
     assert sorted(named.spread().values()) == [4]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_connections_that_are_opened_at_once_are_spread(named: Named, refuses: bool) -> None:
+    if refuses:
+        named.proxies[ONE].refuse()
+    named.start(ONE, TWO, THREE)
+    clients = [WireClient.login(named.router.port, "db") for _ in range(12)]
+    named.keep(clients)
+    for client in clients:
+        client.send(query("BEGIN"))
+    for client in clients:
+        client.read_until("Z")
+    wanted = {TWO: 6, THREE: 6} if refuses else {ONE: 4, TWO: 4, THREE: 4}
+    assert named.spread() == wanted
 
 
 def test_an_address_that_is_gone_is_left_out_and_the_others_share(named: Named) -> None:
