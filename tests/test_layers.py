@@ -21,6 +21,7 @@ LAYERS = (
     "reasons",
     "errors",
     "escapes",
+    "firstwords",
     "turns",
     "protocol",
     "routing",

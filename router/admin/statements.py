@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ClientError
+from ..firstwords import GAP
 
 Words = tuple[str, ...]
 
 _LONGEST_SHOWN: Final = 200
 
 _TOKEN: Final = re.compile(
+    rf"(?P<gap> {GAP.decode()} )"
     r"""
-      (?P<space> [ \t\n\r\f\v]+ | --[^\n\r]* )
-    | (?P<comment> /\* )
     | (?P<end> ; )
     | (?P<word>
           [,=]
@@ -32,7 +32,6 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,9 @@ def split(text: str) -> list[ConsoleStatement]:
     start = position = ends = 0
     while position < len(text):
         token = _TOKEN.match(text, position)
-        position = 0 if token is None else token.end()
-        if token is not None and token.lastgroup == "comment":
-            position = _end_of_comment(text, position)
-        if token is None or not position:
+        if token is None:
             raise ConsoleStatement(text[start:].strip(), tuple(words)).invalid()
+        position = token.end()
         if token.lastgroup == "word":
             words.append(token.group())
         elif token.lastgroup == "end":
@@ -87,16 +84,6 @@ def split(text: str) -> list[ConsoleStatement]:
     if ends > 1 and not statements:
         raise ConsoleStatement(text.strip(), ()).invalid()
     return statements
-
-
-def _end_of_comment(text: str, position: int) -> int:
-    """Where the comment ends whose inside begins at the position; 0 if nowhere. They nest."""
-    level = 1
-    for edge in _COMMENT_EDGE.finditer(text, position):
-        level += 1 if edge.group() == "/*" else -1
-        if not level:
-            return edge.end()
-    return 0
 
 
 def keyword(word: str) -> str:

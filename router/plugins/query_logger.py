@@ -6,6 +6,7 @@ import logging
 import re
 from typing import Final
 
+from ..firstwords import GAP
 from ..printable import printable
 from ..records import fields
 
@@ -15,8 +16,8 @@ log = logging.getLogger("router.query")
 _SHOWN: Final = 4096
 # Bytes that are looked at for that, of all that a client may send.
 _READ: Final = 4 * _SHOWN
-# Blanks and comments, closed or not.
-_GAP: Final = rb"(?:\s++|/\*[^*]*+(?:\*++[^*/][^*]*+)*(?:\*++/|\*++\Z|\Z)|--[^\n]*+(?:\n|\Z))*"
+# Blanks and comments; one that is not closed hides all behind it.
+_GAPS: Final = rb"(?:%b++|/\*.*+)*+" % GAP
 # PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password = x. The
 # word and what follows it are a match in any case, with or without a value: nothing is read
 # again for another word behind it.
@@ -28,7 +29,7 @@ _PASSWORD: Final = re.compile(
       | (\$(?:[a-z_\x80-\xff][\w\x80-\xff]*+)?\$).*?(?:\4|\Z)
       | (?(2)(?!password\b)[^\s'";,)]++|(?!))
     )?"""
-    % {b"gap": _GAP},
+    % {b"gap": _GAPS},
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 # The same in a comment that has been taken for a gap.
@@ -67,6 +68,8 @@ def without_passwords(sql: bytes) -> bytes:
 
 def _masked(match: re.Match[bytes]) -> bytes:
     head: bytes = match[1]
+    if match[3] is None and match.end() == len(match.string) and b"/*" in head:
+        return head[: head.index(b"/*")] + _MASK  # the value may be in it
     if b"/*" in head or b"--" in head:
         word = len(b"password")
         head = head[:word] + _COMMENTED.sub(rb"\1" + _MASK, head[word:])

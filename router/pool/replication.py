@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import ServerLost
 from .server import ServerConnection
-
-if TYPE_CHECKING:
-    from ..protocol.variables import Variables
-    from .address_pool import AddressPool
 
 
 class ReplicationConnection(ServerConnection):
     """A connection whose bytes nobody reads on the way, and that has one client only."""
-
-    def __init__(
-        self,
-        pool: AddressPool,
-        *,
-        pid: int,
-        secret: bytes,
-        parameters: dict[str, str],
-        statement_capacity: int,
-        now: float,
-        startup: Variables | None = None,
-    ) -> None:
-        super().__init__(
-            pool,
-            pid=pid,
-            secret=secret,
-            parameters=parameters,
-            statement_capacity=statement_capacity,
-            now=now,
-            startup=startup,
-        )
-        self.doomed = True
 
     def on_data(self, data: bytes) -> None:
         """Pass on what the server sends."""

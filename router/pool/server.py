@@ -101,7 +101,8 @@ class ServerConnection(BackendStream):
         self.cancels = 0
         self.is_cancelled = False
         self.told_of_cancels: list[Callable[[], None]] = []
-        self.doomed = False
+        # One for replication serves the client that it has been opened for.
+        self.doomed = bool(self.first.replication)
         self.opened_at: Final = now
         self.asked_at = now
         self.used_at = now

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ..firstwords import SHORT_GAP
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -57,7 +59,7 @@ _KIND: Final = dict(_FEATURES)
 BITS: Final = {name: 1 << place for place, (name, _) in enumerate(_FEATURES)}
 
 # Comments before a command are few and short: whoever hides it behind others is not counted.
-_GAP: Final = r"(?:\s++|--[^\n\r]{0,200}+[\n\r]|/\*[^*]{0,200}+\*/)"
+_GAP: Final = SHORT_GAP.decode()
 _COMMAND: Final = re.compile(
     rf"(?:\A|;){_GAP}{{0,8}}(set|reset|listen|load|discard|do|call)\b"
     rf"(?:{_GAP}{{1,8}}(session|local|role|transaction|constraints|all))?\b"

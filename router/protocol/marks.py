@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ..escapes import unescaped, unescaped_unicode
+from ..firstwords import GAP
 from . import features
 from .naming import PREPARE as PREPARES
 from .naming import naming_in
@@ -150,16 +151,16 @@ CHANGES_FUNCTIONS: Final = frozenset(
 )
 """Tags of what may have given a known function another body, besides ALTER and DROP."""
 
-_GAP: Final = r"(?:\s++|--[^\n\r]*+|/\*[^*]*+\*++(?:[^*/][^*]*+\*++)*/)"
+_GAP: Final = GAP.decode()
 # These begin with their word, and not with what stands before it, for the same reason as _TEXT.
-_RESET_ALL: Final = re.compile(rf"reset(?<=\breset){_GAP}+all{_GAP}*(?:[;\0]|\Z)")
+_RESET_ALL: Final = re.compile(rf"reset(?<=\breset){_GAP}++all{_GAP}*+(?:[;\0]|\Z)")
 # A setting's name, whose parts may stand apart; quotes and gaps are taken out later.
 _PART: Final = r'(?:[a-z_][\w$]*+|"[^"\0]*+")'
 _RESET: Final = re.compile(
-    rf"reset(?<=\breset){_GAP}+({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII
+    rf"reset(?<=\breset){_GAP}++({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII
 )
 _SET_CUSTOM: Final = re.compile(
-    rf"set(?<=\bset){_GAP}+(?:(?:session|local){_GAP}+)?({_PART}(?:\s*+\.\s*+{_PART})+)",
+    rf"set(?<=\bset){_GAP}++(?:(?:session|local){_GAP}++)?({_PART}(?:\s*+\.\s*+{_PART})+)",
     re.ASCII,
 )
 _SPACE: Final = re.compile(r"\s")
@@ -178,14 +179,16 @@ _ESCAPED_CUSTOM: Final = re.compile(
 _MOST_ESCAPED: Final = 200
 _LONGEST_NAME: Final = 200
 # One SET LOCAL: its value has no semicolon, or is a simple string.
-_SET_LOCAL: Final = re.compile(r"\s*+set\s++local\s[^;'\0]*+(?:'[^'\\\0]*+'\s*+)?;?\s*+\0?\Z")
+_SET_LOCAL: Final = re.compile(
+    rf"{_GAP}*+set{_GAP}++local{_GAP}++[^;'\0]*+(?:'[^'\\\0]*+'{_GAP}*+)?;?{_GAP}*+\0?\Z"
+)
 # set_config() with simple arguments, for the transaction only.
 _ARGUMENT: Final = r"(?:'[^'\\]*+'|\$\d++(?:::\w++)?)"
 _LOCAL_CONFIG: Final = re.compile(
     rf"set_config\s*+\(\s*+{_ARGUMENT}\s*+,\s*+{_ARGUMENT}\s*+,\s*+true\s*+\)"
 )
 # The first words of statements after which the same text may mean something else.
-_ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
+_ALTERS: Final = rf"{_GAP}*+(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
 _FIRST_ALTERS: Final = re.compile(_ALTERS)
 _NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
 # So many statements, SETs and RESETs of a text are looked at, and four times as many quotes;
@@ -193,7 +196,7 @@ _NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
 _MOST: Final = 2000
 # A comment behind one of these is read to its end, which may be that of the text, each time
 # anew: these may be so many bytes in all.
-_COMMENTED: Final = re.compile(r"(?:;|set)\s*+(?:--|/\*)")
+_COMMENTED: Final = re.compile(r"(?:;|set|session|local|all)\s*+(?:--|/\*)")
 _MOST_COMMENTED: Final = 250_000
 # Beginnings of texts that cannot match the first of these.
 _NO_ALTERS: Final = frozenset(("select", "insert", "update", "delete"))

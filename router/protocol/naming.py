@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ..firstwords import GAP
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,9 +32,9 @@ TAGS: Final = frozenset((PREPARE, DEALLOCATE, DEALLOCATE_ALL, DISCARD_ALL))
 """Tags of the commands that change what names mean."""
 
 # In this order. What begins a string, a comment or a quoted name, and is none of these, is not
-# understood. PostgreSQL's comments nest, and E'' goes on in the next line: not read either.
+# understood. E'' goes on in the next line: not read either.
 _TOKEN: Final = re.compile(
-    rb"""(?P<gap>(?:[\ \t\n\r\f\v]|--[^\n\r]*+|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)+)
+    rb"""(?P<gap>%b++)
     |(?P<escaped>[eE]'(?:[^'\\]|\\[\x01-\xff]|'')*'(?!(?:\s|--[^\n\r]*+)*'))
     |(?P<string>(?:[bBnNxX]|[uU]&)?'[^']*+')
     |(?P<coded>[uU]&"[^"]*+")
@@ -40,7 +42,8 @@ _TOKEN: Final = re.compile(
     |"(?P<quoted>(?:[^"]|"")*)"
     |(?P<dollar>\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*+)?\$)
     |(?P<other>\$[0-9]++|[0-9.]++|[^\s'"/\-$eE]|/(?!\*)|-(?!-))
-    """,
+    """
+    % GAP,
     re.VERBOSE,
 )
 # Type oids that a declared type stands for; any other is one that nobody here knows.

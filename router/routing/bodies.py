@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ..firstwords import QUERIES
 from .fingerprint import UnknownLexeme, fingerprint_of
-from .firstwords import QUERIES
 from .limits import MAX_BODY, MAX_DEPTH, TooComplex
 from .modules import HARMLESS_SYMBOLS
 from .tokens import Call, calls, fold, is_word, tokens_of

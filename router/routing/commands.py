@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidShard, InvalidShardingKey, RoutingError
-from .firstwords import BEFORE, GAP, beginnings, may_begin
+from ..firstwords import BEFORE, GAP, beginnings, may_begin
 from .positions import positions_of
 from .sharding import BIGINTS
 from .types import KeyType, ServerRole

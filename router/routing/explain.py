@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ForEveryShard, RouterError, RoutingError
+from ..firstwords import BEFORE, GAP
 from .commands import worded
 from .decisions import UNBOUND
 from .fingerprint import UnknownLexeme, short_fingerprint_of
-from .firstwords import BEFORE, GAP
 from .limits import TooComplex
 from .lists import parameters_in
 from .types import Analysis, Role, Route, StatementVerdict, Verdict

@@ -13,21 +13,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ..firstwords import COMMENT_BODY
 from ..turns import work
 from . import lists
 from .limits import MAX_LEXEMES, MAX_LISTS, MAX_SLASHES, MAX_TOKENS, too_many
 
 _WORD: Final = rb"[\w$\x80-\xff]"
-
-
-def _block_comment(depth: int) -> bytes:
-    """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them.
-
-    At each place only one of its alternatives can match, so that there is nothing to try again
-    where it fails. It takes a step for each slash and for each run of other characters.
-    """
-    nested = b"|" + _block_comment(depth - 1) if depth else b""
-    return rb"\*(?:/++(?:(?!\*)" + nested + rb")|[^/]++(?<!\*))*[^/]++(?<=\*)/"
 
 
 _SCALARS, _ROWS, _STRING, _ESCAPED, _DOLLAR, _NUMBER, _IDENTIFIER, _COMMENT = (
@@ -76,7 +67,7 @@ _TOKEN: Final = rb"""['"$/\-0-9\x00](?<!%(word)s[0-9$])
 def _compiled(lists: bytes, dollar: bytes) -> re.Pattern[bytes]:
     parts = {
         b"word": _WORD,
-        b"comment": _block_comment(4),
+        b"comment": COMMENT_BODY,
         b"lists": lists,
         b"dollar": dollar,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .firstwords import QUERY_STARTS
+from ..firstwords import QUERY_STARTS
 from .tokens import closing, unquoted
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..escapes import unescaped_unicode
-from .firstwords import QUERY_STARTS
+from ..firstwords import QUERY_STARTS
 from .functions import AFTER_OPERAND, AFTER_WORD, BEFORE_PARENTHESIS, RESERVED
 from .limits import MAX_TOKENS, too_many
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from .firstwords import GAP, LEADS, beginnings, may_begin
+from ..firstwords import GAP, LEADS, beginnings, may_begin
 
 
 class Control(Enum):
@@ -117,8 +117,6 @@ def opens(sql: bytes) -> bool:
 def _read(sql: bytes) -> TransactionStatement | None:
     words = list[str]()
     pos, is_over, has_comment = 0, False, False
-    if sql.count(b"/*") > 1:
-        return None  # one may be inside of another
     while pos < len(sql):
         match = _TOKEN.match(sql, pos)
         if match is None:

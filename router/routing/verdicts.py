@@ -15,7 +15,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Final
 
-from .firstwords import CHANGES, QUERIES
+from ..firstwords import CHANGES, QUERIES
 from .functions import CONTAINED_WRITES, HARMLESS, HARMLESS_VOLATILE, SLEEPING
 from .inner import inner_of, table_at
 from .learned import NOTHING, Learned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .firstwords import CHANGES
+from ..firstwords import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

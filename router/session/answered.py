@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ClientProtocolError, ForEveryShard, RoutingError
+from ..firstwords import BEFORE, GAP, LEADS, beginnings, may_begin
 from ..protocol import codes, marks, messages
 from ..protocol.binds import declared_types, execution
 from ..protocol.marks import HARMLESS
@@ -26,7 +27,6 @@ from ..protocol.messages import TEXT_OID
 from ..protocol.portals import Answer, Portal, bound, described, described_statement
 from ..protocol.prepared import Statement
 from ..routing import commands, explain
-from ..routing.firstwords import LEADS, beginnings, may_begin
 from ..routing.types import Analysis, Role
 from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
@@ -61,8 +61,9 @@ _EXPLAIN_COLUMNS: Final[tuple[tuple[str, int], ...]] = tuple(
 
 # DEALLOCATE and DISCARD ALL, as a single statement.
 _DEALLOCATE: Final = re.compile(
-    rb"\s*+(?:deallocate\s++(?:prepare\s++)?(?:(?P<all>all)|\"(?P<quoted>(?:[^\"]|\"\")+)\"|(?P<name>[a-z_\x80-\xff][\w$\x80-\xff]*))"
-    rb"|discard\s++(?P<discard>all))\s*+;?\s*+\Z",
+    rb"%(before)s(?:deallocate%(gap)s++(?:prepare%(gap)s++)?"
+    rb'(?:(?P<all>all)|"(?P<quoted>(?:[^"]|"")+)"|(?P<name>[a-z_\x80-\xff][\w$\x80-\xff]*))'
+    rb"|discard%(gap)s++(?P<discard>all))%(before)s\Z" % {b"before": BEFORE, b"gap": GAP},
     re.IGNORECASE,
 )
 
@@ -72,6 +73,7 @@ ANSWERED_BEGINNINGS: Final = beginnings(
 )
 ANSWERED_LEADS: Final = LEADS
 _EXPLAIN: Final = beginnings(b"explain")
+_DROPS: Final = beginnings(b"deallocate", b"discard")
 
 
 def may_concern(sql: bytes) -> bool:
@@ -96,9 +98,7 @@ class Deallocation:
 
 def deallocation(sql: bytes) -> Deallocation | None:
     """Recognise a statement that drops prepared statements; None for all other SQL."""
-    if sql[:2].lower() not in (b"de", b"di") and not sql[:1].isspace():
-        return None
-    match = _DEALLOCATE.match(sql)
+    match = _DEALLOCATE.match(sql) if may_begin(sql, _DROPS) else None
     if match is None:
         return None
     if match["discard"]:

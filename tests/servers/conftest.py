@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.proxy import Proxy
+from tests.support.router import wait_until
+from tests.support.wire import WireClient, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from tests.support.cluster.cluster import Cluster, Shard
     from tests.support.cluster.server import Server
     from tests.support.postgres import PostgresRun
+    from tests.support.router import RouterProcess
 
 # Checks are quick here, and yet not so quick that a busy machine fails them for long.
 CHECKS = "healthcheck_delay = 300\nhealthcheck_timeout = 2000\nban_time = 1\n"
@@ -88,3 +92,41 @@ def proxy_for() -> Iterator[Callable[[Server], Proxy]]:
     yield make
     for proxy in made:
         proxy.close()
+
+
+@contextmanager
+def endless_queries(router: RouterProcess) -> Iterator[Callable[[], None]]:
+    """A client of "db" that sends query behind query without waiting for answers.
+
+    Yields:
+        A function that waits until many more have been answered than when it is called.
+    """
+    with WireClient.login(router.port, "db") as client:
+        stop = threading.Event()
+        pieces = query("SELECT 1") * 200
+        sent = answered = 0
+
+        def send() -> None:
+            nonlocal sent
+            while not stop.is_set():
+                client.send(pieces)
+                sent += 200
+
+        def receive() -> None:
+            nonlocal answered
+            while not stop.is_set() or answered < sent:
+                client.read_until("Z")
+                answered += 1
+
+        def wait_for_more() -> None:
+            seen = answered
+            wait_until("it goes on", lambda: answered > seen + 1000)
+
+        threads = [threading.Thread(target=each) for each in (send, receive)]
+        for thread in threads:
+            thread.start()
+        wait_for_more()
+        yield wait_for_more
+        stop.set()
+        for thread in threads:
+            thread.join()

@@ -11,7 +11,7 @@ import pytest
 from tests.support.router import PoolText, primary_of, servers_of, wait_until
 from tests.support.wire import WireClient, query
 
-from .conftest import CHECKS
+from .conftest import CHECKS, endless_queries
 from .test_replicas import PORT, SPLITTING, condition, on, ports
 
 if TYPE_CHECKING:
@@ -99,33 +99,11 @@ def test_who_sends_statement_behind_statement_lets_go(
 ) -> None:
     pool = PoolText([primary_of(shard.primary)], options=WAITING)
     router = start_router({"db": pool}, CHECKS)
-    with WireClient.login(router.port, "db") as client:
-        stop = threading.Event()
-        pieces = query("SELECT 1") * 200
-        answers = [0, 0]
-
-        def send() -> None:
-            while not stop.is_set():
-                client.send(pieces)
-                answers[0] += 200
-
-        def receive() -> None:
-            while not stop.is_set() or answers[1] < answers[0]:
-                client.read_until("Z")
-                answers[1] += 1
-
-        threads = [threading.Thread(target=each) for each in (send, receive)]
-        for thread in threads:
-            thread.start()
-        wait_until("it is under way", lambda: answers[1] > 1000)
+    with endless_queries(router) as wait_for_more:
         tell(router, shard.primary)
         wait_until_gone(shard.primary)
         shard.primary.start()
-        seen = answers[1]
-        wait_until("it goes on", lambda: answers[1] > seen + 1000)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        wait_for_more()
 
 
 def test_those_who_share_a_connection_let_go(shard: Shard, start_router: Start) -> None:

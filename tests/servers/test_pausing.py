@@ -12,7 +12,7 @@ from tests.support.cluster.server import StopMode
 from tests.support.router import PoolText, config_text, servers_of, wait_until
 from tests.support.wire import Ended, WireClient, query, startup
 
-from .conftest import CHECKS
+from .conftest import CHECKS, endless_queries
 from .test_replicas import PORT, SPLITTING, health_of, on, ports
 
 if TYPE_CHECKING:
@@ -121,33 +121,11 @@ def test_who_sends_statement_behind_statement_lets_go(
     replicated: Shard, start_router: Start
 ) -> None:
     router = start_router({"db": PoolText([servers_of(replicated)])})
-    with WireClient.login(router.port, "db") as client:
-        stop = threading.Event()
-        pieces = query("SELECT 1") * 200
-        answers = [0, 0]
-
-        def send() -> None:
-            while not stop.is_set():
-                client.send(pieces)
-                answers[0] += 200
-
-        def receive() -> None:
-            while not stop.is_set() or answers[1] < answers[0]:
-                client.read_until("Z")
-                answers[1] += 1
-
-        threads = [threading.Thread(target=each) for each in (send, receive)]
-        for thread in threads:
-            thread.start()
-        wait_until("it is under way", lambda: answers[1] > 1000)
+    with endless_queries(router) as wait_for_more:
         for server in replicated.servers:
             Pausing(router, server).wait()
         router.admin("RESUME")
-        seen = answers[1]
-        wait_until("it goes on", lambda: answers[1] > seen + 1000)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        wait_for_more()
 
 
 @pytest.mark.parametrize("fallback", ["primary", "error"])

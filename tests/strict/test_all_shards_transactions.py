@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.router import HOST, primary_of, wait_until
-from tests.support.shards import KEYED, SHARDS, Shards, make_shards, pool_of
-from tests.support.tripwire import Tripwire
+from tests.support.router import primary_of, wait_until
+from tests.support.shards import (
+    KEYED,
+    SHARDS,
+    Shards,
+    kill_at_each_step,
+    make_shards,
+    pool_of,
+    wired_shards,
+)
 from tests.support.wire import (
     FLUSH,
     SYNC,
@@ -163,11 +170,8 @@ def _run(client: WireClient, number: int) -> str:
 def test_whatever_connection_is_lost_at_any_step_all_shards_have_it_or_none(
     before: bool, server: Server, start_router: Callable[..., RouterProcess]
 ) -> None:
-    databases = make_shards(server)
-    with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
-        places = [[(HOST, wire.port, "primary")] for wire in wires]
-        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
+    with wired_shards(server) as (databases, wires, pool):
+        shards = Shards(databases, start_router({"items": pool}))
         for number, (shard, text) in enumerate(STEPS):
             with shards.client() as client:
                 wires[shard].set(text, before=before, act=lambda: None)
@@ -188,22 +192,7 @@ def test_whatever_connection_is_lost_at_any_step_all_shards_have_it_or_none(
 def test_if_the_router_is_killed_at_any_step_all_shards_have_it_or_none(
     before: bool, server: Server, start_router: Callable[..., RouterProcess]
 ) -> None:
-    databases = make_shards(server)
-    with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
-        places = [[(HOST, wire.port, "primary")] for wire in wires]
-        for number, (shard, text) in enumerate(STEPS):
-            router = start_router({"items": pool_of(places, databases)})
-            with Shards(databases, router).client() as client:
-                wires[shard].set(text, before=before, act=router.process.kill)
-                assert _run(client, number) in ("", "C")
-                router.process.wait()
-            assert wires[shard].has_gone_off, (shard, text)
-        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
-        with shards.client():
-            wait_until("nothing is left", lambda: not shards.left())
-        for number, step in enumerate(STEPS):
-            assert len(set(shards.has(f"made_{number}"))) == 1, step
+    kill_at_each_step(STEPS, _run, server, start_router, before=before)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

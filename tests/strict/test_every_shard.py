@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.support.router import HOST, primary_of, wait_until
-from tests.support.shards import SHARDS, Shards, make_shards, pool_of
-from tests.support.tripwire import Tripwire
+from tests.support.shards import (
+    SHARDS,
+    Shards,
+    kill_at_each_step,
+    make_shards,
+    pool_of,
+    wired_shards,
+)
 from tests.support.wire import (
     SYNC,
     Ended,
@@ -85,51 +90,33 @@ def server(private_primary: Callable[..., Server]) -> Server:
 def test_whatever_connection_is_lost_at_any_step_all_shards_have_it_or_none(
     before: bool, server: Server, start_router: Callable[..., RouterProcess]
 ) -> None:
-    databases = make_shards(server)
-    with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
-        places = [[(HOST, wire.port, "primary")] for wire in wires]
-        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
-        client = stack.enter_context(shards.client())
-        for number, (shard, text) in enumerate(STEPS):
-            wires[shard].set(text, before=before, act=_nothing)
-            told = _told(client, f"CREATE TABLE made_{number} (id int)")
-            assert wires[shard].has_gone_off, (shard, text)
-            wait_until("nothing is left", lambda: not shards.left())
-            has = shards.has(f"made_{number}")
-            assert len(set(has)) == 1, (shard, text, has)
-            if told == "C" or "Nothing has been changed" in told:
-                assert all(has) == (told == "C"), (shard, text)
-            else:
-                assert "not known" in told, told
-            assert client.value("SELECT 1") == "1"
+    with wired_shards(server) as (databases, wires, pool):
+        shards = Shards(databases, start_router({"items": pool}))
+        with shards.client() as client:
+            for number, (shard, text) in enumerate(STEPS):
+                wires[shard].set(text, before=before, act=_nothing)
+                told = _make(client, number)
+                assert wires[shard].has_gone_off, (shard, text)
+                wait_until("nothing is left", lambda: not shards.left())
+                has = shards.has(f"made_{number}")
+                assert len(set(has)) == 1, (shard, text, has)
+                if told == "C" or "Nothing has been changed" in told:
+                    assert all(has) == (told == "C"), (shard, text)
+                else:
+                    assert "not known" in told, told
+                assert client.value("SELECT 1") == "1"
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_if_the_router_is_killed_at_any_step_all_shards_have_it_or_none(
     before: bool, server: Server, start_router: Callable[..., RouterProcess]
 ) -> None:
-    databases = make_shards(server)
-    with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
-        places = [[(HOST, wire.port, "primary")] for wire in wires]
-        for number, (shard, text) in enumerate(STEPS):
-            router = start_router({"items": pool_of(places, databases)})
-            with Shards(databases, router).client() as client:
-                wires[shard].set(text, before=before, act=router.process.kill)
-                assert _told(client, f"CREATE TABLE made_{number} (id int)") in ("", "C")
-                router.process.wait()
-            assert wires[shard].has_gone_off, (shard, text)
-        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
-        with shards.client():
-            wait_until("nothing is left", lambda: not shards.left())
-        for number, step in enumerate(STEPS):
-            assert len(set(shards.has(f"made_{number}"))) == 1, step
+    kill_at_each_step(STEPS, _make, server, start_router, before=before)
 
 
-def _told(client: WireClient, sql: str) -> str:
-    """What a client is told: "C", an error's detail, or "" if the connection ends."""
-    client.send(query(sql))
+def _make(client: WireClient, number: int) -> str:
+    """Make a table; returns "C", an error's detail, or "" if the connection ends."""
+    client.send(query(f"CREATE TABLE made_{number} (id int)"))
     try:
         answer = client.read_until("Z")
     except (Ended, OSError):

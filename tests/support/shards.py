@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from .postgres import Database
-from .router import PoolText
+from .router import HOST, PoolText, wait_until
+from .tripwire import Tripwire
 from .wire import WireClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from .cluster.server import Server
     from .router import RouterProcess
 
@@ -53,3 +57,43 @@ def pool_of(
     """A pool of theirs, by way of these places."""
     names = [database.name for database in databases]
     return PoolText(shards=places, databases=names, pool_size=2, options=options)
+
+
+@contextlib.contextmanager
+def wired_shards(server: Server) -> Iterator[tuple[list[Database], list[Tripwire], PoolText]]:
+    """The databases, a tripwire before each, and a pool of theirs by way of these."""
+    databases = make_shards(server)
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
+        places = [[(HOST, wire.port, "primary")] for wire in wires]
+        yield databases, wires, pool_of(places, databases)
+
+
+def kill_at_each_step(
+    steps: Sequence[tuple[int, bytes]],
+    run: Callable[[WireClient, int], str],
+    server: Server,
+    start_router: Callable[..., RouterProcess],
+    *,
+    before: bool,
+) -> None:
+    """Kill the router as each step comes by: then all shards have what was run, or none has.
+
+    Args:
+        steps: which shard is sent a message with this text.
+        run: makes the table made_N in some way; returns "C", or "" if its connection ends.
+        before: the router is killed before the message reaches its server, or after the answer.
+    """
+    with wired_shards(server) as (databases, wires, pool):
+        for number, (shard, text) in enumerate(steps):
+            router = start_router({"items": pool})
+            with Shards(databases, router).client() as client:
+                wires[shard].set(text, before=before, act=router.process.kill)
+                assert run(client, number) in ("", "C")
+                router.process.wait()
+            assert wires[shard].has_gone_off, (shard, text)
+        shards = Shards(databases, start_router({"items": pool}))
+        with shards.client():
+            wait_until("nothing is left", lambda: not shards.left())
+        for number, step in enumerate(steps):
+            assert len(set(shards.has(f"made_{number}"))) == 1, step

@@ -1,4 +1,4 @@
-"""The words that statements begin with, and what may stand before them."""
+"""The words that statements begin with, and the blanks and comments that stand before words."""
 
 from __future__ import annotations
 
@@ -15,10 +15,27 @@ CHANGES: Final = frozenset(("insert", "update", "delete", "merge"))
 QUERY_STARTS: Final = QUERIES | CHANGES
 """How what has columns begins, and so what stands in brackets behind WITH."""
 
-GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/\*[^*]*+\*++(?:[^*/][^*]*+\*++)*/)"
+
+def _block_comment(depth: int) -> bytes:
+    """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them.
+
+    At each place only one of its alternatives can match, so that there is nothing to try again
+    where it fails. It takes a step for each slash and for each run of other characters.
+    """
+    nested = b"|" + _block_comment(depth - 1) if depth else b""
+    return rb"\*(?:/++(?:(?!\*)" + nested + rb")|[^/]++(?<!\*))*+[^/]++(?<=\*)/"
+
+
+COMMENT_BODY: Final = _block_comment(4)
+"""What follows "/" in a comment. PostgreSQL's nest; one with more levels in it is not read."""
+
+GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/%b)" % COMMENT_BODY
 """What may stand between two words of a text: blanks, or a comment."""
 
-BEFORE: Final[bytes] = rb"(?:%b|;++)*" % GAP
+SHORT_GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]{0,200}+(?![^\n\r])|/\*[^*/]{0,200}+\*/)"
+"""The same without long comments, for what is looked for at many places of a text."""
+
+BEFORE: Final[bytes] = rb"(?:%b|;++)*+" % GAP
 """What may stand before the first word of a text, or behind the last."""
 
 LEADS: Final = frozenset(bytes((lead,)) for lead in b" \t\n\r\f\v/-;")
