@@ -1,17 +1,18 @@
-"""What became of statements, form by form: the figures of SHOW QUERIES.
+"""What became of statements, fingerprint by fingerprint: the figures of SHOW QUERIES.
 
 Theory of operation
 -------------------
-A text is reduced to its *shape*, once, and that is remembered with whatever remembers the text.
-The shape goes along with the segment that runs it. When that has been answered, its figures are
-added to a row: that of the shape in the *table* of the database, user, shard and role.
+A text is reduced to its *fingerprint*, once, and that is remembered with whatever remembers the
+text. It goes along with the segment that runs the text. When that has been answered, its
+figures are added to a row: that of the fingerprint in the *table* of the database, user, shard
+and role.
 
 All tables together have so many rows. Beyond that those are taken out that have been used
 longest ago, a tenth at a time, and what they have counted is added to their table's `others`:
 so that sums stay what they are.
 
-A shape has nothing of a text's values: what is a literal for PostgreSQL is taken out, comments
-too, and so is what may be a value without being a literal (see `shown`).
+A fingerprint has nothing of a text's values: what is a literal for PostgreSQL is taken out,
+comments too, and so is what may be a value without being a literal (see `shown`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 # Bounds on what is remembered of texts and of their forms, and on the bytes of that.
 _REMEMBERED: Final = 4000
 _REMEMBERED_BYTES: Final = 4 * 1024 * 1024
-# A longer text is not reduced, and of its form so many characters are shown.
+# A longer text is not reduced, and of its fingerprint so many characters are shown.
 _LONGEST_TEXT: Final = 64 * 1024
 # So many statements make up what is told of them lately.
 _LATELY: Final = 20
@@ -69,8 +70,8 @@ _WHOLE_SNAPSHOT: Final = re.compile(r"repeatable\s+read|serializable", re.IGNORE
 _DIVIDES: Final = ("SAVEPOINT", "RELEASE", "ROLLBACK")
 
 
-class Shape:
-    """The form of a statement: its text without its values.
+class Fingerprint:
+    """What statements with the same text, but for their values, are counted by.
 
     Attributes:
         identifier: the same for the same text, whatever router it is.
@@ -112,22 +113,22 @@ class Shape:
         )
 
     def __repr__(self) -> str:
-        return f"<Shape {self.identifier} {self.kind}>"
+        return f"<Fingerprint {self.identifier} {self.kind}>"
 
 
-UNREAD: Final = Shape("(not read)", "")
+UNREAD: Final = Fingerprint("(not read)", "")
 """Of what nobody has read: its text is too long to hold, or it is not known which it is."""
-UNREADABLE: Final = Shape("(not readable)", "")
+UNREADABLE: Final = Fingerprint("(not readable)", "")
 """Of a text that cannot be cut into tokens with certainty."""
-TOO_COMPLEX: Final = Shape("(too complex)", "")
+TOO_COMPLEX: Final = Fingerprint("(too complex)", "")
 """Of a text with more in it than anybody should wait for."""
-FUNCTION_CALL: Final = Shape("(function call)", "")
+FUNCTION_CALL: Final = Fingerprint("(function call)", "")
 """Of a FunctionCall."""
 
 
-def shown(fingerprint: bytes) -> str:
-    """A fingerprint for people, with nothing in it that could be a value."""
-    reduced = _TOKEN.sub(_replaced, fingerprint).decode("utf-8", "replace").strip()
+def shown(bare: bytes) -> str:
+    """A text without literals, for people, with nothing in it that could be a value."""
+    reduced = _TOKEN.sub(_replaced, bare).decode("utf-8", "replace").strip()
     if _HAS_SETTING.search(reduced) is not None:
         reduced = _PASSWORD.sub("password ?", reduced)
         for setting in _SETTING.finditer(reduced):
@@ -150,7 +151,7 @@ class Figures:
     """What has been counted of one row. Times are seconds.
 
     Attributes:
-        shape: whose row it is; None of several.
+        fingerprint: whose row it is; None of several.
         calls: statements that were answered.
         errors: how often which SQLSTATE was the answer.
         rows: as the tags of CommandComplete tell.
@@ -167,8 +168,8 @@ class Figures:
         "_seen_time",
         "calls",
         "errors",
+        "fingerprint",
         "rows",
-        "shape",
         "size",
         "stalls",
         "times",
@@ -176,8 +177,8 @@ class Figures:
         "waits",
     )
 
-    def __init__(self, shape: Shape | None = None) -> None:
-        self.shape: Final = shape
+    def __init__(self, fingerprint: Fingerprint | None = None) -> None:
+        self.fingerprint: Final = fingerprint
         self.calls = 0
         self.errors: dict[str, int] = {}
         self.rows = 0
@@ -252,7 +253,7 @@ class Table:
     """The rows of one database, user, shard and role.
 
     Attributes:
-        rows: by the identifier of the shape, since there may be several Shapes of one text.
+        rows: by identifier, since there may be several Fingerprints of one text.
         others: what rows had counted that are no longer there.
         dropped: how many such rows there were.
         times, waits, stalls: those of all rows together.
@@ -293,17 +294,17 @@ class Table:
         self.xacts = Histogram()
         self.is_closed = False
 
-    def row(self, shape: Shape, now: float) -> Figures:
-        """The row of a shape, which is then the one that was used last."""
-        found = self.rows.get(shape.identifier)
+    def row(self, fingerprint: Fingerprint, now: float) -> Figures:
+        """The row of a fingerprint, which is then the one that was used last."""
+        found = self.rows.get(fingerprint.identifier)
         if found is None:
             self._queries.make_room()
-            found = self.rows[shape.identifier] = Figures(shape)
+            found = self.rows[fingerprint.identifier] = Figures(fingerprint)
         found.used_at = now
         return found
 
     def drop(self, identifier: str) -> None:
-        """Keep no row of a shape; what it has counted is not lost."""
+        """Keep no row of a fingerprint; what it has counted is not lost."""
         self.others.take_in(self.rows.pop(identifier))
         self.dropped += 1
 
@@ -317,15 +318,15 @@ class Table:
 
     def note(self, segment: Segment, served: float, now: float) -> None:
         """A segment has been answered, for which the server has taken so long."""
-        shape = segment.shape if segment.shape is not None else segment.parsed
-        if not isinstance(shape, Shape):
+        fingerprint = segment.fingerprint if segment.fingerprint is not None else segment.parsed
+        if not isinstance(fingerprint, Fingerprint):
             return
         if segment.behind is not None or segment.sqlstate or segment.waited or segment.stalled:
-            self._note_unusual(segment, shape, served, now)
+            self._note_unusual(segment, fingerprint, served, now)
             return
-        found = self.rows.get(shape.identifier)
+        found = self.rows.get(fingerprint.identifier)
         if found is None:
-            found = self.row(shape, now)
+            found = self.row(fingerprint, now)
         found.calls += 1
         found.rows += segment.rows
         found.size += segment.size
@@ -334,7 +335,9 @@ class Table:
         self.times.add_at(place, served)
         found.used_at = now
 
-    def _note_unusual(self, segment: Segment, shape: Shape, served: float, now: float) -> None:
+    def _note_unusual(
+        self, segment: Segment, fingerprint: Fingerprint, served: float, now: float
+    ) -> None:
         """The same, be it of several statements.
 
         Its times and its bytes are shared by them evenly, as nobody can tell them apart.
@@ -342,12 +345,14 @@ class Table:
         while segment.behind and not segment.sqlstate:
             segment.pass_over()  # they had no tag, as an empty one
         counted = [] if segment.done is None else list(segment.done.items())
-        last = segment.shape if isinstance(segment.shape, Shape) else shape
+        last = (
+            segment.fingerprint if isinstance(segment.fingerprint, Fingerprint) else fingerprint
+        )
         counted.append((last, [1, segment.rows]))
         count = sum(calls for _, (calls, _) in counted)
         size, rest = divmod(segment.size, count)
         for one, (calls, rows) in counted:
-            if not isinstance(one, Shape):
+            if not isinstance(one, Fingerprint):
                 continue
             found = self.row(one, now)
             found.calls += calls
@@ -414,8 +419,8 @@ class Queries:
     def __init__(self) -> None:
         self.limit = 0
         self._tables: dict[tuple[str, str, int, bool], Table] = {}
-        self._texts: Final = Generations[Shape](_REMEMBERED, _REMEMBERED_BYTES)
-        self._shapes: Final = Generations[Shape](_REMEMBERED, _REMEMBERED_BYTES)
+        self._texts: Final = Generations[Fingerprint](_REMEMBERED, _REMEMBERED_BYTES)
+        self._fingerprints: Final = Generations[Fingerprint](_REMEMBERED, _REMEMBERED_BYTES)
         self._recent: Final = Recent()
 
     def use(self, limit: int) -> None:
@@ -469,10 +474,10 @@ class Queries:
         for _, identifier, table in heapq.nsmallest(wanted, rows, key=lambda row: row[0]):
             table.drop(identifier)
 
-    # --- shapes
+    # --- fingerprints
 
-    def shape(self, text: bytes) -> Shape:
-        """The shape of a text."""
+    def fingerprint(self, text: bytes) -> Fingerprint:
+        """The fingerprint of a text."""
         found = self._texts.get(text)
         if found is not None:
             return found
@@ -480,44 +485,44 @@ class Queries:
             return UNREAD
         bare = without_tags(text)
         if bare is not text:
-            return self.shape(bare)
+            return self.fingerprint(bare)
         try:
-            fingerprint, literals = short_fingerprint_of(text)
+            reduced, literals = short_fingerprint_of(text)
         except UnknownLexeme:
             return UNREADABLE
         except TooComplex:
             return TOO_COMPLEX
-        found = self._shapes.get(fingerprint)
+        found = self._fingerprints.get(reduced)
         if found is None:
-            work.note_shape(len(fingerprint))
-            found = Shape(shown(fingerprint))
-            self._shapes.put(fingerprint, found)
+            work.note_shown(len(reduced))
+            found = Fingerprint(shown(reduced))
+            self._fingerprints.put(reduced, found)
         if not literals or self._recent.note(text):
             self._texts.put(text, found)
         return found
 
 
-class RawShapes:
-    """The shapes of one client's statements that the router keeps no record of, by name."""
+class RawFingerprints:
+    """Fingerprints of a client's statements that the router keeps no record of, by name."""
 
     __slots__ = ("_by_name", "_queries")
 
     def __init__(self, queries: Queries) -> None:
         self._queries: Final = queries
-        self._by_name: dict[bytes, Shape] = {}
+        self._by_name: dict[bytes, Fingerprint] = {}
 
-    def parsed(self, message: bytes, text_start: int) -> Shape:
-        """The shape of a Parse, whose name is then known unless there are too many."""
+    def parsed(self, message: bytes, text_start: int) -> Fingerprint:
+        """The fingerprint of a Parse, whose name is then known unless there are too many."""
         name = message[HEADER_SIZE : max(text_start - 1, HEADER_SIZE)]
         text_end = max(message.find(b"\0", text_start), text_start)
-        shape = self._queries.shape(message[text_start:text_end])
+        fingerprint = self._queries.fingerprint(message[text_start:text_end])
         known = self._by_name
         if len(name) <= _LONGEST_NAME and (name in known or len(known) < _MOST_NAMES):
-            known[name] = shape
-        return shape
+            known[name] = fingerprint
+        return fingerprint
 
-    def bound(self, message: bytes) -> Shape:
-        """The shape of what a Bind names."""
+    def bound(self, message: bytes) -> Fingerprint:
+        """The fingerprint of what a Bind names."""
         try:
             portal_end, name_end = bind_ends(message, 0, len(message))
         except ClientProtocolError:

@@ -110,9 +110,9 @@ class RoutingSnapshot:
     """A row of SHOW ROUTING: what the router of one pool knows about statements.
 
     Attributes:
-        texts, shapes: that are remembered, in `bytes`.
-        hits, shape_hits, misses: look-ups of a known text, a new text of a known shape, and a
-            new shape.
+        texts, fingerprints: that are remembered, in `bytes`.
+        hits, fingerprint_hits, misses: look-ups of a known text, a new text of a known
+            fingerprint, and a new fingerprint.
         tables, functions: that have been learned from servers.
         too_complex: statements that nobody has looked at all of.
         decisions: how often it has decided what, by the name of the column.
@@ -125,10 +125,10 @@ class RoutingSnapshot:
     database: str
     user: str
     texts: int
-    shapes: int
+    fingerprints: int
     bytes: int
     hits: int
-    shape_hits: int
+    fingerprint_hits: int
     misses: int
     tables: int
     functions: int
@@ -147,7 +147,7 @@ class RoutingSnapshot:
     @property
     def hit_rate(self) -> str:
         """The part of the look-ups that found the text itself."""
-        looked_up = self.hits + self.shape_hits + self.misses
+        looked_up = self.hits + self.fingerprint_hits + self.misses
         return f"{self.hits / max(looked_up, 1):.3f}"
 
 
@@ -318,7 +318,7 @@ class QuerySnapshot:
     """A row of SHOW QUERIES. Times are in microseconds.
 
     Attributes:
-        identifier, kind, query: of the form of statement; "" and "(others)" of the rows that
+        identifier, kind, query: of the fingerprint; "" and "(others)" of the rows that
             there is no room for.
         errors: how often which SQLSTATE was the answer.
         waits, times, stalls: the median, and what 95 and 99 of 100 did not exceed.
@@ -351,7 +351,7 @@ class TransactionSnapshot:
         address: of the server.
         state: as PostgreSQL calls it; `state_us` ago it became so.
         xact_us, statements: for how long it has been open; what has been answered in it.
-        identifier, kind, query: the form of the statement that it runs, or of the last one.
+        identifier, kind, query: of the statement that it runs, or of the last one.
         writes: it has surely written.
         snapshot: what it has one for: a statement, the transaction, or nothing known: "".
     """
@@ -478,7 +478,7 @@ class View(Protocol):
         """What clients were answered with, the most frequent first."""
 
     def queries(self) -> Iterator[QuerySnapshot]:
-        """What has become of statements, form by form, each made when it is asked for."""
+        """What has become of statements, by fingerprint, each made when it is asked for."""
 
     def multiplexing(self) -> list[MultiplexingSnapshot]:
         """What clients share, server by server."""

@@ -26,11 +26,11 @@ class Work:
         """A text of so many bytes is cut into tokens."""
         self.units += 1 + (size >> 8)
 
-    def note_form(self, size: int) -> None:
+    def note_analysis(self, size: int) -> None:
         """A fingerprint of so many bytes is analysed that nobody has seen before."""
         self.units += 16 + (size >> 3)
 
-    def note_shape(self, size: int) -> None:
+    def note_shown(self, size: int) -> None:
         """One is written for people."""
         self.units += 2 + (size >> 5)
 

@@ -12,9 +12,9 @@ from router.queries import (
     UNREAD,
     UNREADABLE,
     Figures,
+    Fingerprint,
     Place,
     Queries,
-    Shape,
     Table,
 )
 
@@ -27,8 +27,8 @@ def queries(limit: int = 1000) -> Queries:
     return made
 
 
-def shape(sql: str) -> Shape:
-    return queries().shape(sql.encode())
+def fingerprint(sql: str) -> Fingerprint:
+    return queries().fingerprint(sql.encode())
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def shape(sql: str) -> Shape:
     ],
 )
 def test_values_are_replaced_and_space_is_one(sql: str, text: str) -> None:
-    assert shape(sql).text == text
+    assert fingerprint(sql).text == text
 
 
 @pytest.mark.parametrize(
@@ -96,41 +96,43 @@ def test_values_are_replaced_and_space_is_one(sql: str, text: str) -> None:
     ],
 )
 def test_no_secret_is_in_a_form(sql: str) -> None:
-    assert SECRET not in shape(sql).text
-    assert SECRET not in repr(shape(sql))
+    assert SECRET not in fingerprint(sql).text
+    assert SECRET not in repr(fingerprint(sql))
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\\"), max_size=60))
 def test_no_string_is_in_a_form_whatever_is_in_it(value: str) -> None:
     quoted = "'" + value.replace("'", "''") + "'"
-    assert shape(f"SELECT {quoted}, 'b' FROM t").text == "SELECT ?, ? FROM t"
+    assert fingerprint(f"SELECT {quoted}, 'b' FROM t").text == "SELECT ?, ? FROM t"
     assert (
-        shape(f"SELECT 1 /*{value.replace('*', '').replace('/', '')}*/, 2").text
+        fingerprint(f"SELECT 1 /*{value.replace('*', '').replace('/', '')}*/, 2").text
         == "SELECT ? , ?"
     )
 
 
 @given(st.integers(0), st.floats(0, allow_infinity=False, allow_nan=False))
 def test_no_number_is_in_a_form(whole: int, real: float) -> None:
-    assert shape(f"SELECT {whole}, {real!r}").text == "SELECT ?, ?"
+    assert fingerprint(f"SELECT {whole}, {real!r}").text == "SELECT ?, ?"
 
 
 def test_what_cannot_be_read_has_a_form_of_its_own() -> None:
-    assert shape("SELECT 'open") is UNREADABLE
-    assert shape("SELECT " + "1," * 40_000 + "1") is UNREAD
-    assert shape("SELECT '', " + "'' ''," * 9_000 + "''") in (TOO_COMPLEX, UNREAD)
+    assert fingerprint("SELECT 'open") is UNREADABLE
+    assert fingerprint("SELECT " + "1," * 40_000 + "1") is UNREAD
+    assert fingerprint("SELECT '', " + "'' ''," * 9_000 + "''") in (TOO_COMPLEX, UNREAD)
 
 
 def test_a_form_is_short_and_can_be_printed() -> None:
-    text = shape("SELECT " + ", ".join(f'column_{n} AS "a\x1b{n}"' for n in range(500))).text
+    text = fingerprint(
+        "SELECT " + ", ".join(f'column_{n} AS "a\x1b{n}"' for n in range(500))
+    ).text
     assert len(text) == 1003
     assert text.isprintable()
 
 
 def test_the_same_form_has_the_same_identifier_in_every_router() -> None:
-    assert shape("SELECT 1").identifier == shape("SELECT  2").identifier
-    assert shape("SELECT 1").identifier != shape("SELECT a").identifier
-    assert shape("SELECT 1").identifier == "c148796e1220075a"
+    assert fingerprint("SELECT 1").identifier == fingerprint("SELECT  2").identifier
+    assert fingerprint("SELECT 1").identifier != fingerprint("SELECT a").identifier
+    assert fingerprint("SELECT 1").identifier == "c148796e1220075a"
 
 
 @pytest.mark.parametrize(
@@ -145,15 +147,15 @@ def test_the_same_form_has_the_same_identifier_in_every_router() -> None:
     ],
 )
 def test_the_kind_is_the_first_word(sql: str, kind: str) -> None:
-    assert shape(sql).kind == kind
+    assert fingerprint(sql).kind == kind
 
 
 # --- rows
 
 
-def answered(form: Shape, *, rows: int = 1, size: int = 10) -> Segment:
+def answered(form: Fingerprint, *, rows: int = 1, size: int = 10) -> Segment:
     segment = Segment(None)
-    segment.shape, segment.rows, segment.size = form, rows, size
+    segment.fingerprint, segment.rows, segment.size = form, rows, size
     return segment
 
 
@@ -176,7 +178,7 @@ def everything(made: Queries) -> Figures:
 def test_rows_are_bounded_and_sums_stay_true(asked: list[tuple[int, int, int]]) -> None:
     made = queries(20)
     for now, (number, shard, rows) in enumerate(asked):
-        segment = answered(Shape(f"form {number}"), rows=rows)
+        segment = answered(Fingerprint(f"form {number}"), rows=rows)
         if rows == 9:
             segment.sqlstate, segment.waited, segment.stalled = b"22012", 0.5, 0.25
         table(made, shard).note(segment, 0.001, float(now))
@@ -194,10 +196,12 @@ def test_rows_are_bounded_and_sums_stay_true(asked: list[tuple[int, int, int]]) 
 def test_what_was_used_longest_ago_goes_first() -> None:
     made = queries(10)
     for number in range(10):
-        table(made).note(answered(Shape(f"form {number}")), 0.001, float(number))
-    table(made).note(answered(Shape("form 0")), 0.001, 10.0)
-    table(made).note(answered(Shape("new")), 0.001, 11.0)
-    left = {row.shape.text for row in table(made).rows.values() if row.shape is not None}
+        table(made).note(answered(Fingerprint(f"form {number}")), 0.001, float(number))
+    table(made).note(answered(Fingerprint("form 0")), 0.001, 10.0)
+    table(made).note(answered(Fingerprint("new")), 0.001, 11.0)
+    left = {
+        row.fingerprint.text for row in table(made).rows.values() if row.fingerprint is not None
+    }
     assert left == {f"form {number}" for number in range(10)} - {"form 1", "form 2"} | {"new"}
     assert table(made).dropped == 2
     assert table(made).others.calls == 2
@@ -206,7 +210,7 @@ def test_what_was_used_longest_ago_goes_first() -> None:
 def test_a_smaller_limit_holds_at_once_and_none_forgets_everything() -> None:
     made = queries(100)
     for number in range(100):
-        table(made).note(answered(Shape(f"form {number}")), 0.001, float(number))
+        table(made).note(answered(Fingerprint(f"form {number}")), 0.001, float(number))
     made.use(10)
     assert len(made) <= 10
     assert everything(made).calls == 100
@@ -219,7 +223,7 @@ def test_the_tables_of_pools_that_are_gone_are_forgotten_for_good() -> None:
     place = Place(made, "app", "ann", 0)
     found = place.table(is_primary=True)
     assert found is not None
-    found.note(answered(Shape("a")), 0.001, 0.0)
+    found.note(answered(Fingerprint("a")), 0.001, 0.0)
     made.keep([("app", "ann")])
     assert place.table(is_primary=True) is found
     made.keep([])

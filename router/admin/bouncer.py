@@ -515,7 +515,7 @@ def memory(view: View) -> list[Memory]:
     return [
         Memory(
             "routing_cache",
-            sum(row.texts + row.shapes for row in routing),
+            sum(row.texts + row.fingerprints for row in routing),
             sum(row.bytes for row in routing),
         ),
         Memory("process", None, resident * _PAGE),

@@ -292,14 +292,15 @@ class General(Section):
     ] = False
     log_min_duration_statement: Annotated[
         OffOrMillis,
-        Key("Log the form of statements that take so long or longer; 0 logs all, -1 none."),
+        Key("Log the fingerprint of statements that take so long; 0 logs all, -1 none."),
     ] = -1
     log_statement_text: Annotated[
-        Flag, Key("Log the text of these, with all the values in it, and not the form.")
+        Flag, Key("Log the text of these, with all the values in it, and not the fingerprint.")
     ] = False
 
     query_statistics: Annotated[
-        Flag, Key("Count what becomes of statements, by their form: SHOW QUERIES.", _ONCE)
+        Flag,
+        Key("Count what becomes of statements, by fingerprint: SHOW QUERIES.", _ONCE),
     ] = True
     query_statistics_max: Annotated[
         Rows,

@@ -64,7 +64,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The shape of a value in the file, where its type does not say it."""
+    """The form of a value in the file, where its type does not say it."""
 
     text: str
 

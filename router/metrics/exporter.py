@@ -155,10 +155,14 @@ POOL_FAMILIES: Final[tuple[Family[PoolSnapshot], ...]] = (
 
 ROUTING_FAMILIES: Final[tuple[Family[RoutingSnapshot], ...]] = (
     counter("routing_hits", "Statements whose text was known.", lambda r: r.hits),
-    counter("routing_shape_hits", "New texts of a known shape.", lambda r: r.shape_hits),
+    counter(
+        "routing_fingerprint_hits",
+        "New texts of a known fingerprint.",
+        lambda r: r.fingerprint_hits,
+    ),
     counter("routing_misses", "Statements that had to be analysed.", lambda r: r.misses),
     gauge("routing_texts", "Texts that are remembered.", lambda r: r.texts),
-    gauge("routing_shapes", "Shapes that are remembered.", lambda r: r.shapes),
+    gauge("routing_fingerprints", "Fingerprints remembered.", lambda r: r.fingerprints),
     gauge("routing_bytes", "Bytes that they take, roughly.", lambda r: r.bytes),
     gauge("routing_tables", "Tables whose columns are known.", lambda r: r.tables),
     gauge("routing_functions", "Functions known to only read.", lambda r: r.functions),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..printable import printable
 from ..protocol import codes
-from ..queries import Shape
+from ..queries import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,8 +114,8 @@ def _told(kind: str, servers: list[ServerConnection], now: float) -> str:
 def _statement(server: ServerConnection, now: float) -> str:
     """The first word of what a connection runs, or of what its client has run last there."""
     for segment in server.queue:
-        if isinstance(segment.shape, Shape):
-            return segment.shape.kind
+        if isinstance(segment.fingerprint, Fingerprint):
+            return segment.fingerprint.kind
     if server.queue:
         return ""
     return "" if server.client is None else server.client.transaction(now)[1]

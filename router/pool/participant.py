@@ -105,8 +105,8 @@ class Participant(PoolClient):
         else:
             self._waiter = outcome
 
-    def run(self, sql: bytes, shape: object = None) -> None:
-        """Run a text; `shape` is that under which it is counted, if it is the client's."""
+    def run(self, sql: bytes, fingerprint: object = None) -> None:
+        """Run a text; `fingerprint` is what it is counted by, if it is the client's."""
         server = self.server
         if server is None:
             return  # it is lost, and `error` says why
@@ -116,10 +116,10 @@ class Participant(PoolClient):
         self._verb = verb.decode("ascii", "replace").upper()
         self._since = server.pool.engine.now
         segment = Segment(self, self._since)
-        segment.shape = shape
+        segment.fingerprint = fingerprint
         server.queue.append(segment)
         server.unnamed = 0
-        server.marks |= marks.of_text(sql).leaves if shape is not None else 0
+        server.marks |= marks.of_text(sql).leaves if fingerprint is not None else 0
         server.send(messages.query(sql))
 
     def borrow(self, server: ServerConnection, lender: PoolClient) -> None:
@@ -217,7 +217,7 @@ class Participant(PoolClient):
     def segment_done(self, segment: Segment, status: int) -> None:
         """The answer is complete."""
         server = self.server
-        if server is not None and segment.shape is not None:
+        if server is not None and segment.fingerprint is not None:
             counters = server.count(segment, server.pool.engine.now)
             if status == codes.IDLE:
                 counters.xact_count += 1

@@ -518,7 +518,7 @@ class ServerConnection(BackendStream):
         self.query_count += 1
         counters.query_count += 1
         counters.query_time += now - segment.started
-        if counters.place is not None and (segment.shape is not None or segment.sqlstate):
+        if counters.place is not None and (segment.fingerprint is not None or segment.sqlstate):
             counters.place.note(segment, served, now, is_primary=self.pool.is_primary)
         return counters
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from ..config.values import Multiplexing, PoolMode
 from ..multiplexing import NO_ROOM, STATE
 from ..protocol import codes
-from ..queries import Shape
+from ..queries import Fingerprint
 from . import calls
 from .contracts import PoolClient, Waiter
 
@@ -184,12 +184,12 @@ class Sharing:
         )
 
     def _is_quick(self, segment: Segment) -> bool:
-        """Whether statements of its form have been quick lately."""
-        place, shape = self._pool.counters.place, segment.shape
-        if place is None or not isinstance(shape, Shape):
+        """Whether statements of its fingerprint have been quick lately."""
+        place, fingerprint = self._pool.counters.place, segment.fingerprint
+        if place is None or not isinstance(fingerprint, Fingerprint):
             return False
         table = place.table(is_primary=self._pool.is_primary)
-        figures = None if table is None else table.rows.get(shape.identifier)
+        figures = None if table is None else table.rows.get(fingerprint.identifier)
         return figures is not None and figures.lately() <= self.slow
 
     def _note(self, reason: str) -> None:

@@ -241,7 +241,7 @@ class BackendStream(ServerHooks):
                 self.on_tag(string_in(data, pos, after))
             if segment.copying:
                 segment.complete()
-            if segment.shape is not None and not (scripted and self.swallows(segment)):
+            if segment.fingerprint is not None and not (scripted and self.swallows(segment)):
                 segment.completed(_rows_in(data, pos + 5, after - 1))
         elif kind == codes.COPY_IN_RESPONSE:
             return self._copy_in(segment, data, start, after)

@@ -62,7 +62,7 @@ class Statement(Generic[A]):
         proven: the last server that was asked to parse it did so.
         plan: what its binders have found out about its parameters, if anything.
         approved_by: whoever has nothing against its being used, the last who was asked.
-        shape: the form of the text, as statistics count it, if they do.
+        fingerprint: that of the text, as statistics count it, if they do.
         control: what it does to transactions, if that is all that it is there for; UNREAD until
             somebody has wanted to know.
         description: what clients have been told of it, and all servers that have it by its name
@@ -75,12 +75,12 @@ class Statement(Generic[A]):
         "body",
         "control",
         "description",
+        "fingerprint",
         "glance",
         "name",
         "plan",
         "proven",
         "rest",
-        "shape",
     )
 
     def __init__(
@@ -100,14 +100,14 @@ class Statement(Generic[A]):
         self.proven = False
         self.plan: object = None
         self.approved_by: object = None
-        self.shape: object = None
+        self.fingerprint: object = None
         self.control: object = UNREAD
         self.description: Description | None = None
 
     def written(self, body: bytes, rest: bytes) -> Statement[A]:
         """Another one that differs in what does not matter to those who look at it."""
         other = Statement(body, self.analysis, self.glance, rest=rest)
-        other.plan, other.shape = self.plan, self.shape
+        other.plan, other.fingerprint = self.plan, self.fingerprint
         return other
 
     def prove(self) -> None:

@@ -181,10 +181,10 @@ class Segment:
         is_heard: a part of the answer has been given to its client.
         withheld: the answer up to its error, which has not been given to the client.
         farewell: the server's warning that it is stopped, if that was all that came.
-        shape: the form of its statement, of the one that is answered next; None: not counted.
+        fingerprint: that of its statement, of the one that is answered next; None: not counted.
         parsed: that of a statement that it has only prepared.
-        behind: those of the statements behind `shape`, in the order of their Binds.
-        done: of the statements before it, by form, how many there were, and of how many rows.
+        behind: those of the statements behind `fingerprint`, in the order of their Binds.
+        done: of the statements before it, by fingerprint, how many, and of how many rows.
         rows: of the statement, by its tag.
         size: of the answer so far, in bytes.
         waited: how long its client has waited for the server, in seconds.
@@ -212,7 +212,7 @@ class Segment:
     is_heard = False
     withheld = b""
     farewell = b""
-    shape: object = None
+    fingerprint: object = None
     parsed: object = None
     behind: deque[object] | None = None
     done: dict[object, list[int]] | None = None
@@ -338,14 +338,14 @@ class Segment:
 
     # --- what is counted
 
-    def follow(self, shape: object) -> None:
-        """A statement of this form is sent in it."""
-        if self.shape is None:
-            self.shape = shape
-        elif shape is not None:
+    def follow(self, fingerprint: object) -> None:
+        """A statement of this fingerprint is sent in it."""
+        if self.fingerprint is None:
+            self.fingerprint = fingerprint
+        elif fingerprint is not None:
             if self.behind is None:
                 self.behind = deque()
-            self.behind.append(shape)
+            self.behind.append(fingerprint)
 
     def completed(self, rows: int) -> None:
         """A statement has had so many rows; what else is answered is that of the next one."""
@@ -358,14 +358,14 @@ class Segment:
         assert self.behind is not None
         if self.done is None:
             self.done = {}
-        shape = self.shape
-        if shape not in self.done and len(self.done) >= _TOLD_APART:
-            shape = next(iter(self.done))  # its rows are then not known exactly
-        counted = self.done.setdefault(shape, [0, 0])
+        fingerprint = self.fingerprint
+        if fingerprint not in self.done and len(self.done) >= _TOLD_APART:
+            fingerprint = next(iter(self.done))  # its rows are then not known exactly
+        counted = self.done.setdefault(fingerprint, [0, 0])
         counted[0] += 1
         counted[1] += self.rows
         self.rows = 0
-        self.shape = self.behind.popleft()
+        self.fingerprint = self.behind.popleft()
 
     # --- what is sent
 

@@ -48,7 +48,7 @@ class AnalysisCache(Generic[V]):
 
     Attributes:
         hits: texts that were known.
-        shape_hits: texts that were new, of a known fingerprint.
+        fingerprint_hits: texts that were new, of a known fingerprint.
         misses: texts of a new fingerprint.
     """
 
@@ -61,9 +61,9 @@ class AnalysisCache(Generic[V]):
         "_reads_comments",
         "_recent",
         "_texts",
+        "fingerprint_hits",
         "hits",
         "misses",
-        "shape_hits",
     )
 
     def __init__(
@@ -97,14 +97,14 @@ class AnalysisCache(Generic[V]):
         self._recent: Final = Recent()
         self._reads_comments: Final = reads_comments
         self.hits = 0
-        self.shape_hits = 0
+        self.fingerprint_hits = 0
         self.misses = 0
 
     def __len__(self) -> int:
         return len(self._texts)
 
     @property
-    def shapes(self) -> int:
+    def fingerprints(self) -> int:
         """How many fingerprints are known."""
         return len(self._fingerprints)
 
@@ -134,7 +134,7 @@ class AnalysisCache(Generic[V]):
         return value
 
     def known(self, text: bytes) -> str:
-        """Say what `look_up` would find: hit, shape or miss, or off if it would not look."""
+        """Say what `look_up` would find: hit, fingerprint or miss; off if it would not look."""
         if not self._reads_comments:
             text = without_tags(text)
         if text in self._texts:
@@ -142,7 +142,9 @@ class AnalysisCache(Generic[V]):
         if len(text) > self._max_length:
             return "off"
         try:
-            return "shape" if short_fingerprint_of(text)[0] in self._fingerprints else "miss"
+            return (
+                "fingerprint" if short_fingerprint_of(text)[0] in self._fingerprints else "miss"
+            )
         except (UnknownLexeme, TooComplex):
             return "miss"
 
@@ -160,11 +162,11 @@ class AnalysisCache(Generic[V]):
         analysis = self._fingerprints.get(fingerprint)
         if analysis is None:
             self.misses += 1
-            work.note_form(len(fingerprint))
+            work.note_analysis(len(fingerprint))
             analysis = self._classify(fingerprint)
             self._fingerprints.put(fingerprint, analysis)
         else:
-            self.shape_hits += 1
+            self.fingerprint_hits += 1
         return analysis, literals
 
 

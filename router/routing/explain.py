@@ -110,7 +110,7 @@ class Decision:
 
     Attributes:
         analysis: what is known about it.
-        cache: how that came to be known: hit, shape, miss, or off.
+        cache: how that came to be known: hit, fingerprint, miss, or off.
         values: of the parameters that are sharding keys.
         route: where it goes, or None.
         rule: what gave the shard.

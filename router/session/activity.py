@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from ..histograms import quantiles
-from ..queries import OTHERS, Shape
+from ..queries import OTHERS, Fingerprint
 from ..snapshots import ErrorSnapshot, HistogramSnapshot, QuerySnapshot, TransactionSnapshot
 from ..stats import microseconds
 
@@ -38,15 +38,15 @@ def query_snapshots(queries: Queries) -> Iterator[QuerySnapshot]:
 
 
 def _query_snapshot(table: Table, figures: Figures) -> QuerySnapshot:
-    shape = figures.shape
+    fingerprint = figures.fingerprint
     return QuerySnapshot(
         database=table.database,
         user=table.user,
         shard=table.shard,
         role="primary" if table.is_primary else "replica",
-        identifier="" if shape is None else shape.identifier,
-        kind="" if shape is None else shape.kind,
-        query=OTHERS if shape is None else shape.text,
+        identifier="" if fingerprint is None else fingerprint.identifier,
+        kind="" if fingerprint is None else fingerprint.kind,
+        query=OTHERS if fingerprint is None else fingerprint.text,
         calls=figures.calls,
         errors=dict(figures.errors),
         rows=figures.rows,
@@ -92,12 +92,12 @@ def _transaction_snapshot(
 ) -> TransactionSnapshot:
     client, lease, known = session.client, session.lease, session.lease.xact
     segment = server.queue[0] if server.queue else None
-    found: object = None if known is None else known.shape
+    found: object = None if known is None else known.fingerprint
     since = server.began_at
     if segment is not None:
-        found = segment.shape or segment.parsed
+        found = segment.fingerprint or segment.parsed
         since = max(since, segment.started)
-    shape = found if isinstance(found, Shape) else None
+    fingerprint = found if isinstance(found, Fingerprint) else None
     is_lasting = known is not None and known.is_lasting
     running = "" if segment is None else "statement"
     return TransactionSnapshot(
@@ -113,10 +113,11 @@ def _transaction_snapshot(
         state_us=microseconds(max(now - since, 0.0)),
         xact_us=microseconds(lease.transaction_age(now)),
         statements=0 if known is None else known.statements,
-        identifier="" if shape is None else shape.identifier,
-        kind="" if shape is None else shape.kind,
-        query="" if shape is None else shape.text,
-        writes=(known is not None and known.writes) or (shape is not None and shape.writes),
+        identifier="" if fingerprint is None else fingerprint.identifier,
+        kind="" if fingerprint is None else fingerprint.kind,
+        query="" if fingerprint is None else fingerprint.text,
+        writes=(known is not None and known.writes)
+        or (fingerprint is not None and fingerprint.writes),
         snapshot="transaction" if is_lasting else running,
     )
 

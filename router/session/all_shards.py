@@ -71,9 +71,9 @@ class OnAllShards:
 
         self._wait(everywhere, None)
         if error.in_turn:
-            everywhere.keep_up(sql, self._shape_of(sql), over)
+            everywhere.keep_up(sql, self._fingerprint_of(sql), over)
         else:
-            everywhere.define(sql, self._shape_of(sql), over)
+            everywhere.define(sql, self._fingerprint_of(sql), over)
 
     def begin_batch(
         self,
@@ -109,9 +109,9 @@ class OnAllShards:
     def _count(self) -> None:
         self._routing.router.tallies.of_rule(EVERY_SHARD).count += 1
 
-    def _shape_of(self, sql: bytes) -> object:
+    def _fingerprint_of(self, sql: bytes) -> object:
         queries = self._routing.lease.engine.figures.queries
-        return queries.shape(sql) if queries.limit else UNREAD
+        return queries.fingerprint(sql) if queries.limit else UNREAD
 
     # --- transactions
 
@@ -238,9 +238,9 @@ class OnAllShards:
         self._wait(everywhere, part)
         if part is Part.ALL:
             self._count()
-            shapes = [(sql, self._shape_of(sql)) for sql in texts]
+            fingerprints = [(sql, self._fingerprint_of(sql)) for sql in texts]
             over = lambda: self._over(everywhere, done)  # noqa: E731
-            everywhere.follow(shapes, over)
+            everywhere.follow(fingerprints, over)
             return
 
         def ended() -> None:

@@ -226,7 +226,9 @@ class Batch:
         operation = self.reader.operation(kind, data, start, end)
         operations.append(operation)
         if kind == codes.PARSE and operation.statement is not None:
-            self.script.shape_of(operation.statement)  # or there are many to find at the end
+            self.script.fingerprint_of(
+                operation.statement
+            )  # or there are many to find at the end
         self._size += end - start
         if kind in (codes.SYNC, codes.FLUSH) or self._size > BATCH_LIMIT:
             self.dispatch()

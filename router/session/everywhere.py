@@ -109,13 +109,13 @@ class Everywhere(Waiter):
 
     # --- what it is told to do
 
-    def define(self, sql: bytes, shape: object, over: Callable[[], None]) -> None:
-        """Run a text in one transaction; `shape` is that under which it is counted."""
-        self._begin(self._together(sql, shape), over)
+    def define(self, sql: bytes, fingerprint: object, over: Callable[[], None]) -> None:
+        """Run a text in one transaction; `fingerprint` is that under which it is counted."""
+        self._begin(self._together(sql, fingerprint), over)
 
-    def keep_up(self, sql: bytes, shape: object, over: Callable[[], None]) -> None:
+    def keep_up(self, sql: bytes, fingerprint: object, over: Callable[[], None]) -> None:
         """Run a text on one shard after the other."""
-        self._begin(self._in_turn(sql, shape), over)
+        self._begin(self._in_turn(sql, fingerprint), over)
 
     def open(self, begin: bytes, over: Callable[[], None]) -> None:
         """Begin a transaction, at home by getting a connection; see `hand_over`."""
@@ -126,7 +126,7 @@ class Everywhere(Waiter):
         self._begin(self._open(self._others, begin), over)
 
     def follow(self, texts: Sequence[tuple[bytes, object]], over: Callable[[], None]) -> None:
-        """Have the others run texts, with their shapes, before home does."""
+        """Have the others run texts, with their fingerprints, before home does."""
         self._begin(self._follow(texts), over)
 
     def commit(self, server: ServerConnection, over: Callable[[], None]) -> None:
@@ -182,22 +182,22 @@ class Everywhere(Waiter):
         self._check([participant])
 
     def _run(
-        self, participants: Sequence[Participant], sql: bytes, shape: object = None
+        self, participants: Sequence[Participant], sql: bytes, fingerprint: object = None
     ) -> Story:
         for participant in participants:
-            participant.run(sql, shape)
+            participant.run(sql, fingerprint)
         yield
         self._check(participants)
 
     # --- all or none
 
-    def _together(self, sql: bytes, shape: object) -> Story:
+    def _together(self, sql: bytes, fingerprint: object) -> Story:
         try:
             for participant in self._participants:
                 yield from self._get(participant)
             for group in (*self._ahead, [self._home]):
                 yield from self._run(group, b"BEGIN")
-                yield from self._run(group, sql, shape)
+                yield from self._run(group, sql, fingerprint)
             self.tag = self._home.tag
             yield from self._end()
         except _Failed as failed:
@@ -302,9 +302,9 @@ class Everywhere(Waiter):
     def _follow(self, texts: Sequence[tuple[bytes, object]]) -> Story:
         self.followed = 0
         try:
-            for sql, shape in texts:
+            for sql, fingerprint in texts:
                 for group in self._ahead:
-                    yield from self._run(group, sql, shape)
+                    yield from self._run(group, sql, fingerprint)
                 self.followed += 1
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
@@ -318,11 +318,11 @@ class Everywhere(Waiter):
 
     # --- one after the other
 
-    def _in_turn(self, sql: bytes, shape: object) -> Story:
+    def _in_turn(self, sql: bytes, fingerprint: object) -> Story:
         for participant in self._participants:
             try:
                 yield from self._get(participant)
-                yield from self._run([participant], sql, shape)
+                yield from self._run([participant], sql, fingerprint)
             except _Failed:
                 self._fail(participant, _how_far(self._participants, participant, "done"))
                 return

@@ -213,8 +213,8 @@ class Lease:
     @property
     def last_kind(self) -> str:
         """The first word of the statement that was answered last in its transaction, or ""."""
-        shape = None if self.xact is None else self.xact.shape
-        return "" if shape is None else shape.kind
+        fingerprint = None if self.xact is None else self.xact.fingerprint
+        return "" if fingerprint is None else fingerprint.kind
 
     @property
     def keeps_server(self) -> bool:

@@ -210,7 +210,9 @@ class Resend:
         segment = server.queue[-1]
         segment.started, segment.resets_all = lost.started, lost.resets_all
         segment.request, segment.lost_with = lost.request, lost.lost_with
-        segment.shape = lost.shape if segment.shape is None else segment.shape
+        segment.fingerprint = (
+            lost.fingerprint if segment.fingerprint is None else segment.fingerprint
+        )
 
     def prepare_anew(self, server: ServerConnection, segment: Segment) -> None:
         """The server has statements that are out of date: have the client's made anew."""

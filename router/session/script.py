@@ -35,7 +35,7 @@ from ..protocol.steps import (
     SWALLOW,
     Step,
 )
-from ..queries import RawShapes
+from ..queries import RawFingerprints
 from .answered import EMPTY_BODY
 from .provisions import describing, dropping, making, making_unnamed, providing, retiring
 from .transaction import transaction_failed
@@ -83,7 +83,7 @@ class Script:
         "_names",
         "_out",
         "_queries",
-        "_raw_shapes",
+        "_raw_fingerprints",
         "_routing",
         "_unproven",
         "out_size",
@@ -103,15 +103,15 @@ class Script:
         # A Parse is on its way whose success nobody may count on yet.
         self._unproven = False
         self._queries: Final = routing.lease.engine.figures.queries
-        self._raw_shapes: Final = RawShapes(self._queries)
+        self._raw_fingerprints: Final = RawFingerprints(self._queries)
 
     # --- what is counted
 
-    def shape_of(self, statement: PreparedStatement) -> object:
-        """The form of a statement; None if that is not counted."""
-        if statement.shape is None and self._queries.limit:
-            statement.shape = self._queries.shape(statement.text)
-        return statement.shape
+    def fingerprint_of(self, statement: PreparedStatement) -> object:
+        """The fingerprint of a statement; None if that is not counted."""
+        if statement.fingerprint is None and self._queries.limit:
+            statement.fingerprint = self._queries.fingerprint(statement.text)
+        return statement.fingerprint
 
     # --- the open batch
 
@@ -288,7 +288,7 @@ class Script:
     ) -> None:
         """A statement may be executed from here on, with these values."""
         glance = statement.glance
-        segment.follow(self.shape_of(statement))
+        segment.follow(self.fingerprint_of(statement))
         segment.is_local = glance.is_local and (segment.is_local or not segment.has_bound)
         segment.has_bound = True
         if glance is marks.HARMLESS:
@@ -331,13 +331,13 @@ class Script:
             self._routing.lease.note(server, glance)
             server.may_reset_all |= glance.resets_all
             if self._queries.limit:
-                shape = self._raw_shapes.parsed(operation.data, text_start)
-                self.begin(server).parsed = shape
+                fingerprint = self._raw_fingerprints.parsed(operation.data, text_start)
+                self.begin(server).parsed = fingerprint
         elif operation.kind == codes.BIND:
             segment = self.begin(server)
             segment.has_bound, segment.is_local = True, False
             if self._queries.limit:
-                segment.follow(self._raw_shapes.bound(operation.data))
+                segment.follow(self._raw_fingerprints.bound(operation.data))
             self._has_altered = True
             if server.marks & marks.SET:
                 self._routing.lease.settings.note_bind(operation.data)
@@ -379,7 +379,7 @@ class Script:
     ) -> None:
         """Carry out a client's Parse."""
         names = self._names
-        segment.parsed = self.shape_of(statement)
+        segment.parsed = self.fingerprint_of(statement)
         if operation.token:
             self._parse_unnamed(server, segment, operation, statement)
             return

@@ -16,7 +16,7 @@ from ..protocol import codes
 from ..protocol.binds import bind_ends
 from ..protocol.framing import HEADER_SIZE
 from ..protocol.marks import HARMLESS
-from ..queries import Shape
+from ..queries import Fingerprint
 from .answered import AnsweredStatement
 from .batch import MOST_KEPT
 from .simple import look_at
@@ -84,7 +84,9 @@ class SharedReads(Sharer):
             if len(self._resend.waiting) > 1:
                 return STATE
             segment = self._resend.waiting[0]
-            return "" if self._is_known_read(segment.shape, segment.request) else NOT_A_READ
+            return (
+                "" if self._is_known_read(segment.fingerprint, segment.request) else NOT_A_READ
+            )
         is_whole = not stream.missing and stream.end - stream.start <= MOST_KEPT
         operations = batch.operations
         # A batch that is taken in one piece may have its Parse there.
@@ -126,8 +128,12 @@ class SharedReads(Sharer):
             return NOT_A_READ
         if not queries.limit:
             return UNCOUNTED
-        shape = seen.shape if seen.shape is not None else seen.shape_of(sql, queries)
-        return "" if self._is_read(shape, sql) else NOT_A_READ
+        fingerprint = (
+            seen.fingerprint
+            if seen.fingerprint is not None
+            else seen.fingerprint_of(sql, queries)
+        )
+        return "" if self._is_read(fingerprint, sql) else NOT_A_READ
 
     def _why_batch_alone(self, operations: Sequence[Operation]) -> str:
         """The same of a batch; it has to be complete, and to execute one statement."""
@@ -163,31 +169,31 @@ class SharedReads(Sharer):
             or statement.glance is not HARMLESS
         ):
             return NOT_A_READ
-        shape = self._batch.script.shape_of(statement)
-        if shape is None:
+        fingerprint = self._batch.script.fingerprint_of(statement)
+        if fingerprint is None:
             return UNCOUNTED
-        return "" if self._is_read(shape, statement.text) else NOT_A_READ
+        return "" if self._is_read(fingerprint, statement.text) else NOT_A_READ
 
-    def _is_read(self, shape: object, text: bytes) -> bool:
-        """Whether a text of this form is one read that leaves nothing behind."""
+    def _is_read(self, fingerprint: object, text: bytes) -> bool:
+        """Whether a text of this fingerprint is one read that leaves nothing behind."""
         router = self._lease.pool.router
-        if not isinstance(shape, Shape) or not shape.kind:
+        if not isinstance(fingerprint, Fingerprint) or not fingerprint.kind:
             return False
-        if shape.judged_by is not router or shape.judged_in != router.epoch:
+        if fingerprint.judged_by is not router or fingerprint.judged_in != router.epoch:
             analysis = router.classify(text)
-            shape.is_contained_read = analysis.is_read and analysis.self_contained
-            shape.judged_by, shape.judged_in = router, router.epoch
-        return shape.is_contained_read
+            fingerprint.is_contained_read = analysis.is_read and analysis.self_contained
+            fingerprint.judged_by, fingerprint.judged_in = router, router.epoch
+        return fingerprint.is_contained_read
 
-    def _is_known_read(self, shape: object, request: object) -> bool:
+    def _is_known_read(self, fingerprint: object, request: object) -> bool:
         """The same of what has been sent, if that is all there."""
         router = self._lease.pool.router
-        if not isinstance(shape, Shape) or request is None:
+        if not isinstance(fingerprint, Fingerprint) or request is None:
             return False
-        if shape.judged_by is router and shape.judged_in == router.epoch:
-            return shape.is_contained_read
+        if fingerprint.judged_by is router and fingerprint.judged_in == router.epoch:
+            return fingerprint.is_contained_read
         text = self._resend.text_of(request)
-        return text is not None and self._is_read(shape, text)
+        return text is not None and self._is_read(fingerprint, text)
 
     # --- at a server
 
@@ -203,7 +209,7 @@ class SharedReads(Sharer):
             and not batch.script.has_unsent
             and not self._resend.waiting
             and segment.behind is None
-            and self._is_known_read(segment.shape, segment.request)
+            and self._is_known_read(segment.fingerprint, segment.request)
         )
 
     def send_elsewhere(self, segment: Segment) -> None:

@@ -14,7 +14,7 @@ from ..protocol.marks import HARMLESS, UNKNOWN, UNREAD, Glance, of_text
 from ..protocol.segments import Segment
 from ..protocol.steps import REPLACE_ERROR, Step
 from ..queries import FUNCTION_CALL
-from ..queries import UNREAD as UNREAD_SHAPE
+from ..queries import UNREAD as UNREAD_FINGERPRINT
 from ..routing import transactions
 from ..routing.tags import without_tags
 from . import deferral
@@ -68,25 +68,25 @@ class Seen:
 
     Attributes:
         glance: what a look has told.
-        shape: the form under which it is counted, if that is known.
+        fingerprint: what it is counted by, if that is known.
     """
 
-    __slots__ = ("_is_shared", "glance", "shape")
+    __slots__ = ("_is_shared", "fingerprint", "glance")
 
     def __init__(self, glance: Glance, *, is_shared: bool) -> None:
         self.glance: Final = glance
-        self.shape: object = None
+        self.fingerprint: object = None
         self._is_shared: Final = is_shared
 
-    def shape_of(self, sql: bytes, queries: Queries) -> object:
-        """The form of the text, which is remembered if it is that of all."""
-        shape = queries.shape(sql)
+    def fingerprint_of(self, sql: bytes, queries: Queries) -> object:
+        """The fingerprint of the text, which is remembered if it is that of all."""
+        fingerprint = queries.fingerprint(sql)
         if not self._is_shared or (
             # With other digits it has other literals, and is the same besides.
-            _DIGIT.search(shape.text) is None and _TELLING.search(sql) is None
+            _DIGIT.search(fingerprint.text) is None and _TELLING.search(sql) is None
         ):
-            self.shape = shape
-        return shape
+            self.fingerprint = fingerprint
+        return fingerprint
 
 
 # By the text with a 0 for each digit, if nothing is to be seen there: which digits they are
@@ -214,15 +214,15 @@ class SimpleProtocol:
     def _send(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
         """Send a whole Query with this text."""
         seen = look_at(sql)
-        shape = seen.shape
-        if shape is None and self._queries.limit:
-            shape = seen.shape_of(sql, self._queries)
+        fingerprint = seen.fingerprint
+        if fingerprint is None and self._queries.limit:
+            fingerprint = seen.fingerprint_of(sql, self._queries)
         glance = seen.glance
         if glance is not HARMLESS and glance.naming is not None and self._batch.names.renames:
-            self._send_naming(server, message, glance, glance.naming, shape)
+            self._send_naming(server, message, glance, glance.naming, fingerprint)
             return True
         kept = message if len(message) <= MOST_KEPT else None
-        self._send_first(server, message, seen.glance, shape, kept)
+        self._send_first(server, message, seen.glance, fingerprint, kept)
         return True
 
     def _naming(self, sql: bytes) -> Naming | None:
@@ -235,7 +235,7 @@ class SimpleProtocol:
         message: bytes,
         glance: Glance,
         naming: Naming,
-        shape: object,
+        fingerprint: object,
     ) -> None:
         """Send a Query that says something of prepared statements.
 
@@ -263,7 +263,7 @@ class SimpleProtocol:
 
         if parts:
             go_ahead(server, parts, done)
-        self._send_first(server, message, glance, shape)
+        self._send_first(server, message, glance, fingerprint)
         following.append(server.queue[-1])
         if naming.changes:
             server.queue[-1].changes = deque(naming.changes)
@@ -275,7 +275,7 @@ class SimpleProtocol:
         server: ServerConnection,
         message: bytes,
         glance: Glance,
-        shape: object,
+        fingerprint: object,
         kept: bytes | None = None,
     ) -> None:
         """Send a Query or FunctionCall, or the head of one, and expect its replies.
@@ -285,7 +285,7 @@ class SimpleProtocol:
         lease = self._lease
         segment = Segment(lease.holder, lease.engine.now)
         segment.request = kept
-        segment.shape = shape
+        segment.fingerprint = fingerprint
         server.queue.append(segment)
         if glance is not HARMLESS:
             segment.is_local = glance.is_local
@@ -357,7 +357,7 @@ class SimpleProtocol:
                     segment.changes = deque(naming.changes)
                     self._batch.script.distrust()
         segment.end_with_query()
-        segment.follow(self._queries.shape(sql) if is_whole else UNREAD_SHAPE)
+        segment.follow(self._queries.fingerprint(sql) if is_whole else UNREAD_FINGERPRINT)
         segment.is_local = False
         self._batch.script.reset()
         self._note(server, segment, of_text(message))
@@ -485,8 +485,8 @@ class SimpleProtocol:
         if self._long.refuses(kind, head):
             return True
         self._lease.has_come = False
-        shape = UNREAD_SHAPE if kind == codes.QUERY else FUNCTION_CALL
-        self._send_first(server, head, UNREAD, shape)
+        fingerprint = UNREAD_FINGERPRINT if kind == codes.QUERY else FUNCTION_CALL
+        self._send_first(server, head, UNREAD, fingerprint)
         return True
 
     # --- what needs no server

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..printable import printable
 from ..protocol.framing import string_in
-from ..queries import UNREAD, Shape
+from ..queries import UNREAD, Fingerprint
 from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
     if server is None or segment.empty:
         return
     texts = texts_of(segment.request)
-    shapes = _shapes(segment, texts, lease.engine.figures.queries)
+    fingerprints = _fingerprints(segment, texts, lease.engine.figures.queries)
     more = pool.slow.admit(now)
     if more is None:
         return
@@ -42,7 +42,7 @@ def tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
     served = max(now - max(server.began_at, segment.started) - stalled, 0.0)
     total = now - segment.started + segment.waited
     sqlstate = printable(segment.sqlstate.decode("latin-1"), 5)
-    form = _joined([shape.text for shape in shapes])
+    form = _joined([fingerprint.text for fingerprint in fingerprints])
     address = server.pool.address
     is_verbatim = pool.settings.log_statement_text and bool(texts)
     text = _joined([text.decode("utf-8", "replace") for text in texts]) if is_verbatim else ""
@@ -72,8 +72,8 @@ def tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
             wait_ms=round(segment.waited * 1e3, 3),
             server_ms=round(served * 1e3, 3),
             stall_ms=round(stalled * 1e3, 3),
-            queryid=shapes[-1].identifier,
-            kind=shapes[-1].kind,
+            queryid=fingerprints[-1].identifier,
+            kind=fingerprints[-1].kind,
             query=form,
             text=text,
         ),
@@ -96,17 +96,17 @@ def texts_of(request: object) -> list[bytes]:
     return list(found)[:_MOST]
 
 
-def _shapes(segment: Segment, texts: list[bytes], queries: Queries) -> list[Shape]:
+def _fingerprints(segment: Segment, texts: list[bytes], queries: Queries) -> list[Fingerprint]:
     """The forms of the statements of a segment, the one that was answered last at the end."""
-    found = dict[str, Shape]()
-    for one in (*(segment.done or ()), segment.parsed, segment.shape):
-        if isinstance(one, Shape):
+    found = dict[str, Fingerprint]()
+    for one in (*(segment.done or ()), segment.parsed, segment.fingerprint):
+        if isinstance(one, Fingerprint):
             found.pop(one.identifier, None)
             found[one.identifier] = one
     if not found:  # they are not counted
         for text in texts:
-            shape = queries.shape(text)
-            found[shape.identifier] = shape
+            fingerprint = queries.fingerprint(text)
+            found[fingerprint.identifier] = fingerprint
     return list(found.values())[-_MOST:] or [UNREAD]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from ..protocol import codes
-from ..queries import Shape
+from ..queries import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class Transaction:
     """What is known of a transaction that is open.
 
     Attributes:
-        shape: of the last statement that was answered.
+        fingerprint: of the last statement that was answered.
         statements: how many were.
         writes: one of them surely did.
         is_lasting: one of them asked for one snapshot for all.
@@ -58,9 +58,9 @@ class Transaction:
     __slots__ = (
         "_begun",
         "_divisions",
+        "fingerprint",
         "is_clear",
         "is_lasting",
-        "shape",
         "statements",
         "writes",
     )
@@ -70,7 +70,7 @@ class Transaction:
         self._begun: Final = begun
         self._divisions: list[str] | None = None
         self.is_clear = begun is not None
-        self.shape: Shape | None = None
+        self.fingerprint: Fingerprint | None = None
         self.statements = 0
         self.writes = False
         self.is_lasting = False
@@ -78,16 +78,18 @@ class Transaction:
     def note(self, segment: Segment) -> None:
         """A segment has been answered in it."""
         self.statements += 1
-        shape = segment.shape or segment.parsed
-        self.shape = shape if isinstance(shape, Shape) else None
+        fingerprint = segment.fingerprint or segment.parsed
+        self.fingerprint = fingerprint if isinstance(fingerprint, Fingerprint) else None
         has_run = segment.has_bound or not segment.extended
-        if has_run and (self.shape is None or not self.shape.kind or segment.done is not None):
+        if has_run and (
+            self.fingerprint is None or not self.fingerprint.kind or segment.done is not None
+        ):
             self.is_clear = False
-        if self.shape is not None and not segment.failed:
-            self.writes |= self.shape.writes
-            self.is_lasting |= self.shape.is_lasting
-            if self.shape.divides and shape is segment.shape:
-                self._divide(self.shape.text)
+        if self.fingerprint is not None and not segment.failed:
+            self.writes |= self.fingerprint.writes
+            self.is_lasting |= self.fingerprint.is_lasting
+            if self.fingerprint.divides and fingerprint is segment.fingerprint:
+                self._divide(self.fingerprint.text)
 
     def _divide(self, sql: str) -> None:
         if self._divisions is None:

@@ -237,7 +237,7 @@ class WholeBatches:
         lease, data = self._lease, found.data
         segment = Segment.whole_batch(lease.holder, lease.engine.now)
         segment.opening = token
-        segment.shape = self._batch.script.shape_of(found.statement)
+        segment.fingerprint = self._batch.script.fingerprint_of(found.statement)
         server.queue.append(segment)
         self._batch.script.trust()
         if found.end - found.start <= MOST_KEPT:

@@ -188,4 +188,4 @@ def test_show_sharded_tables_has_a_row_for_each_that_is_known() -> None:
 
 
 def test_without_look_ups_the_hit_rate_is_nought() -> None:
-    assert replace(ROUTING, hits=0, shape_hits=0, misses=0).hit_rate == "0.000"
+    assert replace(ROUTING, hits=0, fingerprint_hits=0, misses=0).hit_rate == "0.000"

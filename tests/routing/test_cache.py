@@ -1,4 +1,4 @@
-"""What is remembered of texts and shapes."""
+"""What is remembered of texts and fingerprints."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TOO_LONG = Analysis.unknown("too long")
 
 
 class Classifier:
-    """Notes the shapes that it is asked about."""
+    """Notes the fingerprints that it is asked about."""
 
     def __init__(self, analysis: Analysis = READ) -> None:
-        self.shapes: list[bytes] = []
+        self.fingerprints: list[bytes] = []
         self.analysis = analysis
 
     def __call__(self, fingerprint: bytes) -> Analysis:
-        self.shapes.append(fingerprint)
+        self.fingerprints.append(fingerprint)
         return self.analysis
 
 
@@ -43,13 +43,13 @@ def cache_of(
     )
 
 
-def test_a_shape_is_classified_once() -> None:
+def test_a_fingerprint_is_classified_once() -> None:
     classifier = Classifier()
     cache = cache_of(classifier)
     for n in (1, 1, 1, 2, 3):
         assert cache.look_up(b"SELECT %d" % n) is READ
-    assert classifier.shapes == [b"SELECT 0"]
-    assert (cache.misses, cache.shape_hits, cache.hits) == (1, 3, 1)
+    assert classifier.fingerprints == [b"SELECT 0"]
+    assert (cache.misses, cache.fingerprint_hits, cache.hits) == (1, 3, 1)
 
 
 def test_what_is_finished_is_remembered_by_a_text_that_comes_back() -> None:
@@ -76,7 +76,7 @@ def test_a_text_without_literals_is_remembered_at_once() -> None:
     cache = cache_of(Classifier())
     for _ in range(3):
         cache.look_up(b"BEGIN")
-    assert (cache.misses, cache.shape_hits, cache.hits) == (1, 0, 2)
+    assert (cache.misses, cache.fingerprint_hits, cache.hits) == (1, 0, 2)
 
 
 def test_a_long_text_is_not_looked_at() -> None:
@@ -84,21 +84,21 @@ def test_a_long_text_is_not_looked_at() -> None:
     cache = cache_of(classifier, max_length=8)
     assert cache.look_up(b"SELECT 12") is TOO_LONG
     assert cache.look_up(b"SELECT 1") is READ
-    assert classifier.shapes == [b"SELECT 0"]
+    assert classifier.fingerprints == [b"SELECT 0"]
 
 
 def test_a_text_that_cannot_be_cut_is_a_write_and_not_classified() -> None:
     classifier = Classifier()
     assert cache_of(classifier).look_up(b"SELECT 'x").verdict is Verdict.WRITE
-    assert classifier.shapes == []
+    assert classifier.fingerprints == []
 
 
-def test_texts_of_one_shape_have_their_own_keys() -> None:
+def test_texts_of_one_fingerprint_have_their_own_keys() -> None:
     key = KeyTerm(literal=1, negative=True)
     cache = cache_of(Classifier(Analysis((), Verdict.READ, "", keys=(((key,),),))))
     assert cache.look_up(b"LIMIT 9 id = -5").keys[0][0][0].key == -5
     assert cache.look_up(b"LIMIT 8 id = -6").keys[0][0][0].key == -6
-    assert cache.shape_hits == 1
+    assert cache.fingerprint_hits == 1
 
 
 @pytest.mark.parametrize(
@@ -158,25 +158,25 @@ def test_a_huge_text_does_not_drive_the_others_out() -> None:
 
 def test_the_size_is_that_of_what_is_remembered() -> None:
     cache = cache_of(Classifier(), entries=4)
-    assert (len(cache), cache.shapes, cache.size) == (0, 0, 0)
+    assert (len(cache), cache.fingerprints, cache.size) == (0, 0, 0)
     for _ in range(2):
         cache.look_up(b"SELECT 1")
     one = cache.size
     for _ in range(2):
         cache.look_up(b"SELECT 2")
-    assert (len(cache), cache.shapes) == (2, 1)
+    assert (len(cache), cache.fingerprints) == (2, 1)
     assert one < cache.size < 2 * one
     for n in range(200):
         cache.look_up(b"SELECT %d" % (n // 2))
     assert len(cache) <= 4
     assert cache.size < 5 * one
     cache.clear()
-    assert (len(cache), cache.shapes, cache.size) == (0, 0, 0)
+    assert (len(cache), cache.fingerprints, cache.size) == (0, 0, 0)
 
 
 def test_a_long_analysis_is_handed_out_once_and_not_kept() -> None:
-    shape = Analysis((), Verdict.READ, "", keys=(((KeyTerm(literal=0),),),))
-    entry = Entry(shape, [b"5"], BIGINTS.literal)
+    analysis = Analysis((), Verdict.READ, "", keys=(((KeyTerm(literal=0),),),))
+    entry = Entry(analysis, [b"5"], BIGINTS.literal)
     bound = entry.analysis
     entry.keep(bound)
     assert entry.analysis is bound

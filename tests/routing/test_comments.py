@@ -266,7 +266,7 @@ PIECES = (
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
-def test_comments_are_those_that_the_shape_has_not(text: str) -> None:
+def test_comments_are_those_that_the_fingerprint_has_not(text: str) -> None:
     try:
         fingerprint, literals = fingerprint_of(text.encode())
     except UnknownLexeme:

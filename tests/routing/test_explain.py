@@ -174,8 +174,8 @@ def test_the_cache_is_told_as_it_was_before() -> None:
     def cached(sql: bytes) -> str:
         return decide(router, sql, state).cache
 
-    assert [cached(b"SELECT 1") for _ in range(3)] == ["miss", "shape", "hit"]
-    assert cached(b"SELECT 2") == "shape"
+    assert [cached(b"SELECT 1") for _ in range(3)] == ["miss", "fingerprint", "hit"]
+    assert cached(b"SELECT 2") == "fingerprint"
     assert cached(b"SELECT 'not closed") == "miss"
     assert decide(router, b"x" * (2 << 20), state).cache == "off"
 

@@ -174,7 +174,7 @@ def test_a_text_begins_and_ends_with_any_character_as_after_and_before_a_blank(
             ), text
 
 
-def test_texts_that_differ_in_values_and_comments_share_a_shape() -> None:
+def test_texts_that_differ_in_values_and_comments_share_a_fingerprint() -> None:
     one, _ = fingerprint_of(b"SELECT * FROM t WHERE a = 1 AND b = 'x' -- 1")
     other, _ = fingerprint_of(b"SELECT * FROM t WHERE a = 22 AND b = $$y's$$ -- 2, by 'me'")
     assert one == other
@@ -191,7 +191,7 @@ def test_texts_that_differ_in_values_and_comments_share_a_shape() -> None:
         (b"SELECT 1 a", b"SELECT 1 b"),
     ],
 )
-def test_texts_that_differ_in_more_do_not_share_a_shape(one: bytes, other: bytes) -> None:
+def test_texts_that_differ_in_more_do_not_share_a_fingerprint(one: bytes, other: bytes) -> None:
     assert fingerprint_of(one)[0] != fingerprint_of(other)[0]
 
 

@@ -53,7 +53,7 @@ def test_a_read_begins_as_one(text: str) -> None:
 
 @reproducible
 @given(soup)
-def test_a_shape_is_its_own_shape(text: str) -> None:
+def test_a_fingerprint_is_its_own_fingerprint(text: str) -> None:
     try:
         fingerprint, literals = fingerprint_of(text.encode())
     except UnknownLexeme:

@@ -72,13 +72,13 @@ def shard_of(text: str, options: RouterOptions = OPTIONS) -> int | type[RoutingE
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("written", ["{}", "'{}'", "-{}"])
-def test_lists_of_any_length_have_one_shape(form: str, written: str) -> None:
-    shapes = set()
+def test_lists_of_any_length_have_one_fingerprint(form: str, written: str) -> None:
+    fingerprints = set()
     for count in (2, 3, 7, 100, 5000):
         keys = [written.format(n * 37) for n in range(1, count + 1)]
         fingerprint, _ = short_fingerprint_of(FORMS[form](keys).encode())
-        shapes.add(fingerprint)
-    assert len(shapes) == 1
+        fingerprints.add(fingerprint)
+    assert len(fingerprints) == 1
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -229,7 +229,7 @@ def test_new_texts_of_a_list_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("router.routing.classify.judge", None)
     for count in (3, 10, 1000):
         text = FORMS["IN"](["5"] * count).encode()
-        assert router.inspect(text, RoutingState())[1] == "shape"
+        assert router.inspect(text, RoutingState())[1] == "fingerprint"
         assert router.route(text, RoutingState()).shard == 2
 
 

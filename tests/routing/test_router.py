@@ -225,7 +225,7 @@ def test_a_comment_of_a_prepared_statement_holds_for_its_executions() -> None:
     assert router.route_analysis(analysis, RoutingState()).shard == 3
 
 
-def test_comments_of_texts_with_one_shape_are_kept_apart() -> None:
+def test_comments_of_texts_with_one_fingerprint_are_kept_apart() -> None:
     router = QueryRouter(replace(COMMENTS, parser_enabled=True))
     texts = [b"/* shard_id: %d */ SELECT 1" % n for n in range(5)]
     assert [router.route(t, RoutingState()).shard for t in texts * 2] == [*range(5)] * 2

@@ -87,7 +87,7 @@ def test_a_uuid_literal_chooses_the_shard(literal: str) -> None:
     assert shard(UUIDS, f"SELECT * FROM data WHERE id = {literal}") == pg_uuid_hash(ONE, 5)
 
 
-def test_texts_of_one_shape_have_their_own_text_keys() -> None:
+def test_texts_of_one_fingerprint_have_their_own_text_keys() -> None:
     router = QueryRouter(TEXT)
     for key in ("a", "b", "c''d", "é"):
         sql = f"SELECT * FROM data WHERE id = '{key}'".encode()

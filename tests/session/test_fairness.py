@@ -100,7 +100,7 @@ def test_forms_are_written_for_people_a_few_at_a_time() -> None:
         # All that is left for the end is to send them.
         for operation in client.session.batch.operations:
             assert operation.statement is not None
-            assert operation.statement.shape is not None
+            assert operation.statement.fingerprint is not None
     harness.ask(client, SYNC)
     harness.check()
 
@@ -111,14 +111,14 @@ def test_literals_of_long_texts_are_cut_out_for_a_few_at_a_time() -> None:
     harness.ask(client, query("SELECT '?' FROM t"))
     assert harness.pool is not None
     cache = harness.pool.router.cache
-    before, size = cache.shape_hits, 2 << 10
+    before, size = cache.fingerprint_hits, 2 << 10
     texts = [parse(f"SELECT '{n:0{size}}' FROM t", f"s{n}") for n in range(TURN)]
     client.send(b"".join(texts))
     cost = Work()
     cost.note_text(size)
-    assert 0 < cache.shape_hits - before <= TURN // cost.units + 1
+    assert 0 < cache.fingerprint_hits - before <= TURN // cost.units + 1
     harness.run()
-    assert cache.shape_hits - before == TURN
+    assert cache.fingerprint_hits - before == TURN
     harness.ask(client, SYNC)
     harness.check()
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.protocol import marks
-from router.queries import Queries, Shape
+from router.queries import Fingerprint, Queries
 from router.session import simple
 from tests.support.texts import texts
 
@@ -25,11 +25,11 @@ def told(glance: marks.Glance) -> list[object]:
     return [getattr(glance, name) for name in FIELDS]
 
 
-def shape(sql: bytes, queries: Queries) -> str:
+def fingerprint(sql: bytes, queries: Queries) -> str:
     """What a text is counted as, by what is known of it."""
     known = simple.look_at(sql)
-    found = known.shape or known.shape_of(sql, queries)
-    assert isinstance(found, Shape)
+    found = known.fingerprint or known.fingerprint_of(sql, queries)
+    assert isinstance(found, Fingerprint)
     return found.text
 
 
@@ -53,7 +53,7 @@ def test_a_text_that_differs_in_numbers_from_a_known_one_is_told_as_if_it_were_n
         other = sql.translate(table)
         for text in (sql, other, sql.upper(), other.upper(), sql):
             assert told(simple.look_at(text).glance) == told(marks.of_text(text))
-            assert shape(text, queries) == Queries().shape(text).text
+            assert fingerprint(text, queries) == Queries().fingerprint(text).text
 
 
 @pytest.mark.parametrize("first", [b"set a.b0 = 0", b"set a.b1 = 1", b"SET a.b1 = 1"])
@@ -79,7 +79,7 @@ def test_texts_that_differ_in_numbers_are_looked_at_once() -> None:
     simple._harmless.clear()
     queries = Queries()
     first = simple.look_at(b"SELECT 10")
-    first.shape_of(b"SELECT 10", queries)
+    first.fingerprint_of(b"SELECT 10", queries)
     for number in range(11, 100):
         assert simple.look_at(b"SELECT %d" % number) is first
-    assert first.shape is queries.shape(b"SELECT 5")
+    assert first.fingerprint is queries.fingerprint(b"SELECT 5")

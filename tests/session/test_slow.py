@@ -188,8 +188,8 @@ def test_values_are_in_no_line_unless_they_are_asked_for(
         assert lines
         # Without names of the router's own nobody knows a text that has gone its way.
         is_known = form is _queries or (size > 0 and mode == "transaction")
-        shape = "SELECT ?, ?" if is_counted or is_known else "(not read)"
-        assert any(shape in str(line["query"]) for line in lines)
+        fingerprint = "SELECT ?, ?" if is_counted or is_known else "(not read)"
+        assert any(fingerprint in str(line["query"]) for line in lines)
         shown = caplog.text + json.dumps(lines)
         assert (SECRET in shown) == (is_verbatim and is_known)
 

@@ -243,7 +243,7 @@ def test_with_statistics_off_nothing_is_counted_or_looked_at() -> None:
     harness.engine.figures.queries.use(0)
     harness.ask(asking, query("SELECT 'off'"), run("SELECT 'off', 1"))
     assert rows(harness) == {}
-    assert len(harness.engine.figures.queries._shapes) == 0
+    assert len(harness.engine.figures.queries._fingerprints) == 0
     harness.engine.figures.queries.use(100)
     harness.ask(asking, query("SELECT 'off'"))
     assert only(harness).calls == 1

@@ -82,7 +82,7 @@ def test_many_of_them_are_one_form_and_displace_nothing(
     others, harmless = set(simple._others), set(simple._harmless)
     before = len(server.connection.statements)
     known = len(harness.engine.figures.queries._texts)
-    new_texts = router.cache.shape_hits + router.cache.misses
+    new_texts = router.cache.fingerprint_hits + router.cache.misses
 
     count = FEWER if form is named else COUNT
     for number in range(count):
@@ -105,7 +105,7 @@ def test_many_of_them_are_one_form_and_displace_nothing(
     assert len(simple._harmless.keys() - harmless) <= 2
     assert len(harness.engine.figures.queries._texts) - known <= 2
     if parser:
-        assert router.cache.shape_hits + router.cache.misses - new_texts <= 4
+        assert router.cache.fingerprint_hits + router.cache.misses - new_texts <= 4
         assert [router.cache.known(text.encode()) for text in KNOWN] == ["hit"] * len(KNOWN)
         assert len(router.cache) <= len(KNOWN) + 2
 

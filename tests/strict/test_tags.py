@@ -73,5 +73,5 @@ def test_drivers_with_tags_share_one_statement_on_the_server(
             assert row == (number,)
     servers = [row for row in router.admin("SHOW SERVERS") if row["database_name"] == "db"]
     assert [row["prepare_cache_size"] for row in servers] == ["1"]
-    [shape] = [row for row in router.admin("SHOW QUERIES") if "::int" in row["query"]]
-    assert (shape["query"], shape["calls"]) == ("SELECT $1::int", "50")
+    [fingerprint] = [row for row in router.admin("SHOW QUERIES") if "::int" in row["query"]]
+    assert (fingerprint["query"], fingerprint["calls"]) == ("SELECT $1::int", "50")
