@@ -15,6 +15,11 @@ CHANGES: Final = frozenset(("insert", "update", "delete", "merge"))
 QUERY_STARTS: Final = QUERIES | CHANGES
 """How what has columns begins, and so what stands in brackets behind WITH."""
 
+MAX_SLASHES: Final = 10_000
+"""Most slashes behind the beginning of the first comment: each may begin or end another."""
+MAX_GAPS: Final = 2000
+"""Most blanks, comments and semicolons in a row that are skipped."""
+
 
 def _block_comment(depth: int) -> bytes:
     """Write a pattern for what follows "/" in a comment that holds ``depth`` levels of them.
@@ -22,12 +27,13 @@ def _block_comment(depth: int) -> bytes:
     At each place only one of its alternatives can match, so that there is nothing to try again
     where it fails. It takes a step for each slash and for each run of other characters.
     """
+    most = 2 * MAX_SLASHES + 1
     nested = b"|" + _block_comment(depth - 1) if depth else b""
-    return rb"\*(?:/++(?:(?!\*)" + nested + rb")|[^/]++(?<!\*))*+[^/]++(?<=\*)/"
+    return rb"\*(?:/++(?:(?!\*)%b)|[^/]++(?<!\*)){0,%d}[^/]++(?<=\*)/" % (nested, most)
 
 
 COMMENT_BODY: Final = _block_comment(4)
-"""What follows "/" in a comment. PostgreSQL's nest; one with more levels in it is not read."""
+"""What follows "/" in a comment. PostgreSQL's nest; one with more levels is not read."""
 
 GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/%b)" % COMMENT_BODY
 """What may stand between two words of a text: blanks, or a comment."""
@@ -35,7 +41,7 @@ GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+|/%b)" % COMMENT_BODY
 SHORT_GAP: Final = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]{0,200}+(?![^\n\r])|/\*[^*/]{0,200}+\*/)"
 """The same without long comments, for what is looked for at many places of a text."""
 
-BEFORE: Final[bytes] = rb"(?:%b|;++)*+" % GAP
+BEFORE: Final[bytes] = rb"(?:%b|;++){0,%d}" % (GAP, MAX_GAPS)
 """What may stand before the first word of a text, or behind the last."""
 
 LEADS: Final = frozenset(bytes((lead,)) for lead in b" \t\n\r\f\v/-;")

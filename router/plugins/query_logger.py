@@ -17,7 +17,7 @@ _SHOWN: Final = 4096
 # Bytes that are looked at for that, of all that a client may send.
 _READ: Final = 4 * _SHOWN
 # Blanks and comments; one that is not closed hides all behind it.
-_GAPS: Final = rb"(?:%b++|/\*.*+)*+" % GAP
+_GAPS: Final = rb"(?:%b|/\*.*+)*" % GAP
 # PASSWORD 'x' and password = 'x' in all their spellings, closed or not, and password = x. The
 # word and what follows it are a match in any case, with or without a value: nothing is read
 # again for another word behind it.

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ..escapes import unescaped, unescaped_unicode
-from ..firstwords import GAP
+from ..firstwords import GAP, MAX_GAPS, MAX_SLASHES
 from . import features
 from .naming import PREPARE as PREPARES
 from .naming import naming_in
@@ -153,14 +153,14 @@ CHANGES_FUNCTIONS: Final = frozenset(
 
 _GAP: Final = GAP.decode()
 # These begin with their word, and not with what stands before it, for the same reason as _TEXT.
-_RESET_ALL: Final = re.compile(rf"reset(?<=\breset){_GAP}++all{_GAP}*+(?:[;\0]|\Z)")
+_RESET_ALL: Final = re.compile(rf"reset(?<=\breset){_GAP}+all{_GAP}*(?:[;\0]|\Z)")
 # A setting's name, whose parts may stand apart; quotes and gaps are taken out later.
 _PART: Final = r'(?:[a-z_][\w$]*+|"[^"\0]*+")'
 _RESET: Final = re.compile(
-    rf"reset(?<=\breset){_GAP}++({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII
+    rf"reset(?<=\breset){_GAP}+({_PART}(?:\s*+\.\s*+{_PART})*)", re.ASCII
 )
 _SET_CUSTOM: Final = re.compile(
-    rf"set(?<=\bset){_GAP}++(?:(?:session|local){_GAP}++)?({_PART}(?:\s*+\.\s*+{_PART})+)",
+    rf"set(?<=\bset){_GAP}+(?:(?:session|local){_GAP}+)?({_PART}(?:\s*+\.\s*+{_PART})+)",
     re.ASCII,
 )
 _SPACE: Final = re.compile(r"\s")
@@ -180,7 +180,7 @@ _MOST_ESCAPED: Final = 200
 _LONGEST_NAME: Final = 200
 # One SET LOCAL: its value has no semicolon, or is a simple string.
 _SET_LOCAL: Final = re.compile(
-    rf"{_GAP}*+set{_GAP}++local{_GAP}++[^;'\0]*+(?:'[^'\\\0]*+'{_GAP}*+)?;?{_GAP}*+\0?\Z"
+    rf"{_GAP}*set{_GAP}+local{_GAP}+[^;'\0]*+(?:'[^'\\\0]*+'{_GAP}*)?;?{_GAP}*\0?\Z"
 )
 # set_config() with simple arguments, for the transaction only.
 _ARGUMENT: Final = r"(?:'[^'\\]*+'|\$\d++(?:::\w++)?)"
@@ -188,7 +188,7 @@ _LOCAL_CONFIG: Final = re.compile(
     rf"set_config\s*+\(\s*+{_ARGUMENT}\s*+,\s*+{_ARGUMENT}\s*+,\s*+true\s*+\)"
 )
 # The first words of statements after which the same text may mean something else.
-_ALTERS: Final = rf"{_GAP}*+(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
+_ALTERS: Final = rf"{_GAP}*(?:create|alter|drop|set|reset|do|call|discard|rollback|import)\b"
 _FIRST_ALTERS: Final = re.compile(_ALTERS)
 _NEXT_ALTERS: Final = re.compile(";" + _ALTERS)
 # So many statements, SETs and RESETs of a text are looked at, and four times as many quotes;
@@ -299,7 +299,12 @@ def _has_too_many(low: str) -> bool:
         or (("set_config" in low or "execute" in low) and low.count("'") > 4 * _MOST)
         or (
             ("--" in low or "/*" in low)
-            and len(_COMMENTED.findall(low)) * len(low) > _MOST_COMMENTED
+            and (
+                low.count("/") > MAX_SLASHES
+                or low.count("--") > MAX_GAPS
+                or low.count("/*") > MAX_GAPS
+                or len(_COMMENTED.findall(low)) * len(low) > _MOST_COMMENTED
+            )
         )
     )
 

@@ -34,7 +34,7 @@ TAGS: Final = frozenset((PREPARE, DEALLOCATE, DEALLOCATE_ALL, DISCARD_ALL))
 # In this order. What begins a string, a comment or a quoted name, and is none of these, is not
 # understood. E'' goes on in the next line: not read either.
 _TOKEN: Final = re.compile(
-    rb"""(?P<gap>%b++)
+    rb"""(?P<gap>%b+)
     |(?P<escaped>[eE]'(?:[^'\\]|\\[\x01-\xff]|'')*'(?!(?:\s|--[^\n\r]*+)*'))
     |(?P<string>(?:[bBnNxX]|[uU]&)?'[^']*+')
     |(?P<coded>[uU]&"[^"]*+")

@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ..firstwords import COMMENT_BODY
+from ..firstwords import COMMENT_BODY, MAX_SLASHES
 from ..turns import work
 from . import lists
-from .limits import MAX_LEXEMES, MAX_LISTS, MAX_SLASHES, MAX_TOKENS, too_many
+from .limits import MAX_LEXEMES, MAX_LISTS, MAX_TOKENS, too_many
 
 _WORD: Final = rb"[\w$\x80-\xff]"
 

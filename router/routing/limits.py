@@ -16,8 +16,6 @@ DEFAULT_LENGTH: Final = 96 << 10
 """Longest text in bytes that is analysed: the default of query_parser_max_length."""
 MAX_LEXEMES: Final = 4_000
 """Most literals, comments and quoted names in a text; a list of literals counts as one."""
-MAX_SLASHES: Final = 10_000
-"""Most slashes behind the beginning of the first comment: each may begin or end another."""
 MAX_LISTS: Final = 300
 """Most lists of literals that count as one each."""
 MAX_TOKENS: Final = 5_000

@@ -61,9 +61,9 @@ _EXPLAIN_COLUMNS: Final[tuple[tuple[str, int], ...]] = tuple(
 
 # DEALLOCATE and DISCARD ALL, as a single statement.
 _DEALLOCATE: Final = re.compile(
-    rb"%(before)s(?:deallocate%(gap)s++(?:prepare%(gap)s++)?"
+    rb"%(before)s(?:deallocate%(gap)s+(?:prepare%(gap)s+)?"
     rb'(?:(?P<all>all)|"(?P<quoted>(?:[^"]|"")+)"|(?P<name>[a-z_\x80-\xff][\w$\x80-\xff]*))'
-    rb"|discard%(gap)s++(?P<discard>all))%(before)s\Z" % {b"before": BEFORE, b"gap": GAP},
+    rb"|discard%(gap)s+(?P<discard>all))%(before)s\Z" % {b"before": BEFORE, b"gap": GAP},
     re.IGNORECASE,
 )
 

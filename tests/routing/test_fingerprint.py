@@ -6,6 +6,7 @@ from itertools import product
 
 import pytest
 
+from router.firstwords import MAX_SLASHES
 from router.routing.fingerprint import (
     UnknownLexeme,
     comments_of,
@@ -13,7 +14,7 @@ from router.routing.fingerprint import (
     short_fingerprint_of,
     string_value,
 )
-from router.routing.limits import MAX_SLASHES, TooComplex
+from router.routing.limits import TooComplex
 
 
 @pytest.mark.parametrize(
