@@ -36,7 +36,8 @@ class Wire:
         names: what it says that it is, as fields of the log; nothing as long as it has not.
         ip: the other side's, if it is TCP, else "".
         tls: the TLS state once the handshake is done.
-        on_known: called when a client that has been accepted has proven who it is.
+        on_known: called when a client that has been accepted has proven who it is, or has asked
+            for all that it wants.
     """
 
     def __init__(self, sock: socket.socket, peer: str) -> None:

@@ -229,6 +229,7 @@ class Login:
             text = "client %s: cancel request for %d"
             log.debug(text, wire.peer, packet.pid, extra=_fields(wire))
             self.cancel(packet.pid, packet.secret)
+            _is_known(wire)  # a server that hangs may keep all who cancel there for long
             await self._delivered(packet)
             return False
         wire.names = {
@@ -340,8 +341,7 @@ class Login:
         except AuthenticationError as error:
             error.flaw = found.flaw
             raise
-        if wire.on_known is not None:
-            wire.on_known()
+        _is_known(wire)
 
     @staticmethod
     async def _exchange(wire: Wire, authenticator: ClientAuthenticator) -> None:
@@ -502,6 +502,12 @@ def _start(link: Link, wire: Wire) -> None:
 
 def _enter(entrance: Entrance) -> None:
     entrance.ask()
+
+
+def _is_known(wire: Wire) -> None:
+    """Let somebody else log in."""
+    if wire.on_known is not None:
+        wire.on_known()
 
 
 def _has_one_server(pool: Pool) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.router import RouterProcess, wait_until
+from tests.support.proxy import Proxy
+from tests.support.router import HOST, PoolText, RouterProcess, wait_until
 from tests.support.wire import (
     COPY_DONE,
     SYNC,
@@ -25,9 +27,10 @@ from tests.support.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.strict.conftest import ModuleRouter, PoolFor
+    from tests.support.cluster.server import Server
     from tests.support.postgres import Database
 
 SLEEP = query("SELECT pg_sleep(60)")
@@ -255,3 +258,26 @@ def test_who_waits_for_the_end_of_a_cancel_request_can_send_the_next_statement(
             assert answer == (["25P02"] if begins and was_hit else [])
             if begins:
                 client.query("ROLLBACK")
+
+
+def test_who_cancels_at_a_server_that_hangs_keeps_nobody_from_logging_in(
+    start_router: Callable[..., RouterProcess], postgres: Server
+) -> None:
+    with Proxy(postgres.port) as proxy, ExitStack() as stack:
+        pool = PoolText([[(HOST, proxy.port, "primary")]])
+        router = start_router({"hung": pool}, "max_logins_in_progress = 2")
+        clients = [stack.enter_context(WireClient.login(router.port, "hung")) for _ in range(3)]
+        for client in clients:
+            client.send(SLEEP)
+        wait_until("they run", lambda: router.pool("hung")["sv_active"] == "3")
+        proxy.stall()
+        for client in clients:
+            hasty = stack.enter_context(WireClient(router.port))
+            hasty.send(cancel_request(client.pid, client.secret))
+        wait_until("it is asked", lambda: router.pool("hung")["cl_cancel_req"] == "3")
+        [row] = [
+            row
+            for row in router.admin("SHOW LIMITS")
+            if row["limit"] == "max_logins_in_progress"
+        ]
+        assert (row["waiting"], row["refused"]) == ("0", "0")
