@@ -40,8 +40,8 @@ SIZES: Final = (2, 3, 4, 16, 64, 95, 127, 255)
 _RUNS: Final = 3
 _OPTIONS: Final = RouterOptions(
     shard_count=3,
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     automatic_sharding_key=("users.id", "*.tenant"),
     omnisharded_tables=("things",),
 )

@@ -76,8 +76,10 @@ class Declaration:
 
 @cache
 def declarations(section: type[Section]) -> dict[str, Declaration]:
-    """The keys of a section, by their names in the file."""
-    found = (_declaration(name, field) for name, field in section.model_fields.items())
+    """The keys of a section, by their names in the file; those that it inherits come last."""
+    own = section.__annotations__
+    fields = sorted(section.model_fields.items(), key=lambda item: item[0] not in own)
+    found = (_declaration(name, field) for name, field in fields)
     return {declared.name: declared for declared in found if declared is not None}
 
 

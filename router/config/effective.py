@@ -158,7 +158,7 @@ class PoolSettings:
             return Deferring.OFF
         if is_wanted or routing.shard_count > 1:
             return Deferring.ALL
-        splits = routing.parser_enabled and routing.read_write_splitting
+        splits = routing.query_parser_enabled and routing.query_parser_read_write_splitting
         return Deferring.READ_ONLY if splits else Deferring.OFF
 
     @property
@@ -204,12 +204,6 @@ def router_options(pool: PoolConfig) -> RouterOptions:
         {field.name: False for field in fields(RouterOptions)},
         (pool,),
         shard_count=len(pool.shards),
-        parser_enabled=pool.query_parser_enabled,
-        parser_max_length=pool.query_parser_max_length,
-        parser_max_tokens=pool.query_parser_max_tokens,
-        read_write_splitting=pool.query_parser_read_write_splitting,
-        read_functions=frozenset(pool.read_functions),
-        write_functions=frozenset(pool.write_functions),
         sharding_key_type=key_type(pool).value,
         shard_keys=key_maps(pool),
         refuses_without_key=pool.refuses_without_key,

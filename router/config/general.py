@@ -254,7 +254,7 @@ class General(Section):
     ] = True
     prepared_statements_cache_size: Annotated[
         Count,
-        Key("Prepared statements kept on each server connection; 0 is off. Pools may differ."),
+        Key("Prepared statements kept on each server connection; 0 is off."),
     ] = 500
 
     read_your_writes: Annotated[

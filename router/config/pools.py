@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema  # noqa: TC002 - pydantic evaluates it
 
-from ..routing.types import KeyType, Role
+from ..routing.types import KeyType, Role, RouterOptions
 from .general import NO_AUTH_QUERY
 from .keys import (
     LARGEST,
@@ -67,10 +67,28 @@ Depth = Annotated[int, Field(strict=True, ge=2, le=1000)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 
 
-_AS_POOL = Key("As in [general].", unset="the pool's")
+_AS_POOL = Key("As for the pool.", unset="the pool's")
+_AS_GENERAL = Key("As in [general].", unset="that of [general]")
+_INHERITED = Key("As in [general].", unset="inherited")
 
 
-class User(Section):
+class Inherited(Section):
+    """Keys of [general] that may be set for a pool as well, and for a user of it."""
+
+    connect_timeout: Annotated[PositiveMillis | None, _INHERITED] = None
+    idle_timeout: Annotated[PositiveMillis | None, _INHERITED] = None
+    server_lifetime: Annotated[PositiveMillis | None, _INHERITED] = None
+    client_idle_timeout: Annotated[Millis | None, _INHERITED] = None
+    query_timeout: Annotated[Millis | None, _INHERITED] = None
+    transaction_timeout: Annotated[Millis | None, _INHERITED] = None
+    max_waiting_clients: Annotated[Count | None, _INHERITED] = None
+    reserve_pool_size: Annotated[Count | None, _INHERITED] = None
+    reserve_pool_timeout: Annotated[Millis | None, _INHERITED] = None
+    read_your_writes: Annotated[ReadYourWrites | None, _INHERITED] = None
+    read_your_writes_timeout: Annotated[Millis | None, _INHERITED] = None
+
+
+class User(Inherited):
     """Somebody who may use the pool; has server connections of their own."""
 
     username: Annotated[Name, Key("Name that clients log in with.")]
@@ -89,33 +107,12 @@ class User(Section):
     ] = None
     pool_size: Annotated[PoolSize, Key("Most connections to each server of each shard.")]
     min_pool_size: Annotated[Count, Key("Connections to each server that are kept open.")] = 0
-    pool_mode: Annotated[PoolMode | None, Key("As for the pool.", unset="the pool's")] = None
+    pool_mode: Annotated[PoolMode | None, _AS_POOL] = None
     statement_timeout: Annotated[
         Millis, Key("Longest time that a statement may run; 0 is off.")
     ] = 0
-    connect_timeout: Annotated[
-        PositiveMillis | None, Key("As in [general].", unset="the pool's")
-    ] = None
-    idle_timeout: Annotated[
-        PositiveMillis | None, Key("As in [general].", unset="the pool's")
-    ] = None
-    server_lifetime: Annotated[
-        PositiveMillis | None, Key("As in [general].", unset="the pool's")
-    ] = None
-    client_idle_timeout: Annotated[Millis | None, _AS_POOL] = None
-    query_timeout: Annotated[Millis | None, _AS_POOL] = None
-    transaction_timeout: Annotated[Millis | None, _AS_POOL] = None
-    max_user_client_connections: Annotated[
-        Count | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    max_user_connections: Annotated[
-        Count | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    max_waiting_clients: Annotated[Count | None, _AS_POOL] = None
-    reserve_pool_size: Annotated[Count | None, _AS_POOL] = None
-    reserve_pool_timeout: Annotated[Millis | None, _AS_POOL] = None
-    read_your_writes: Annotated[ReadYourWrites | None, _AS_POOL] = None
-    read_your_writes_timeout: Annotated[Millis | None, _AS_POOL] = None
+    max_user_client_connections: Annotated[Count | None, _AS_GENERAL] = None
+    max_user_connections: Annotated[Count | None, _AS_GENERAL] = None
     multiplexing: Annotated[Multiplexing | None, _AS_POOL] = None
     multiplexing_depth: Annotated[Depth | None, _AS_POOL] = None
     multiplexing_slow: Annotated[PositiveMillis | None, _AS_POOL] = None
@@ -308,10 +305,11 @@ def _tables(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _AUTH_QUERY = Key("As in [general].", unset="that of [general]", unused=NO_AUTH_QUERY)
-_AS_GENERAL = Key("As in [general].", unset="that of [general]")
+# What is not set has the default of what it is for.
+_ROUTING = RouterOptions()
 
 
-class PoolConfig(Section):
+class PoolConfig(Inherited):
     """A database that clients can ask for."""
 
     name: SkipJsonSchema[str]
@@ -332,20 +330,22 @@ class PoolConfig(Section):
     ] = None
     query_parser_enabled: Annotated[
         Flag, Key("Inspect statements; splitting and automatic sharding need it.")
-    ] = False
+    ] = _ROUTING.query_parser_enabled
     query_parser_max_length: Annotated[
         Bytes, Key("Longer statements are not inspected; at most 256 KiB count.")
-    ] = 98304
+    ] = _ROUTING.query_parser_max_length
     query_parser_max_tokens: Annotated[
         Tokens,
         Key(
             "Statements of more words and signs are not parsed, for all clients wait meanwhile."
         ),
-    ] = 1000
+    ] = _ROUTING.query_parser_max_tokens
     query_parser_read_write_splitting: Annotated[
         Flag, Key("Send reads to replicas and writes to the primary.")
-    ] = False
-    primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = False
+    ] = _ROUTING.query_parser_read_write_splitting
+    primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = (
+        _ROUTING.primary_reads_enabled
+    )
     max_replica_lag: Annotated[
         Millis, Key("Replicas that are further behind get no reads; 0 is off.")
     ] = 0
@@ -372,12 +372,6 @@ class PoolConfig(Section):
             "are split",
         ),
     ] = None
-    read_your_writes: Annotated[
-        ReadYourWrites | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    read_your_writes_timeout: Annotated[
-        Millis | None, Key("As in [general].", unset="that of [general]")
-    ] = None
     multiplexing: Annotated[
         Multiplexing,
         Key(
@@ -403,39 +397,16 @@ class PoolConfig(Section):
         Flag,
         Key("Read from the catalogue which functions of your own only read."),
     ] = False
-    connect_timeout: Annotated[
-        PositiveMillis | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    idle_timeout: Annotated[
-        PositiveMillis | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    server_lifetime: Annotated[
-        PositiveMillis | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    query_wait_timeout: Annotated[
-        Millis | None, Key("As in [general].", unset="that of [general]")
-    ] = None
-    client_idle_timeout: Annotated[Millis | None, _AS_GENERAL] = None
-    query_timeout: Annotated[Millis | None, _AS_GENERAL] = None
-    transaction_timeout: Annotated[Millis | None, _AS_GENERAL] = None
+    query_wait_timeout: Annotated[Millis | None, _AS_GENERAL] = None
     max_db_client_connections: Annotated[Count | None, _AS_GENERAL] = None
-    max_waiting_clients: Annotated[Count | None, _AS_GENERAL] = None
     max_db_connections: Annotated[Count | None, _AS_GENERAL] = None
-    reserve_pool_size: Annotated[Count | None, _AS_GENERAL] = None
-    reserve_pool_timeout: Annotated[Millis | None, _AS_GENERAL] = None
     checkout_failure_limit: Annotated[
         Count | None,
         Key(
             "A client that so often got no server connection is dropped; 0 is off.", unset="off"
         ),
     ] = None
-    prepared_statements_cache_size: Annotated[
-        Count | None,
-        Key(
-            "Prepared statements kept on each server connection; 0 is off.",
-            unset="that of [general]",
-        ),
-    ] = None
+    prepared_statements_cache_size: Annotated[Count | None, _AS_GENERAL] = None
     cleanup_server_connections: Annotated[
         Flag, Key("Undo what a client left behind before the next one gets the connection.")
     ] = True
@@ -471,7 +442,7 @@ class PoolConfig(Section):
 
     sharding_function: Annotated[
         ShardingFunction, Key("How a sharding key becomes a shard number.")
-    ] = ShardingFunction.PG_BIGINT_HASH
+    ] = ShardingFunction(_ROUTING.sharding_function)
     sharding_key_type: Annotated[
         KeyType | None,
         spelled(KeyType),
@@ -496,7 +467,7 @@ class PoolConfig(Section):
     sharding_key_policy: Annotated[
         ShardingKeyPolicy,
         Key("Whether the shard of a key or a comment is the client's from then on: `sticky`."),
-    ] = ShardingKeyPolicy.STRICT
+    ] = ShardingKeyPolicy(_ROUTING.sharding_key_policy)
     sharding_without_key: Annotated[
         WithoutKey | None,
         Key(
@@ -514,7 +485,9 @@ class PoolConfig(Section):
         Form("a regular expression"),
         Key("Finds a shard number in a statement's comments, as its group 1."),
     ] = None
-    regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = 1000
+    regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = (
+        _ROUTING.regex_search_limit
+    )
     default_shard: Annotated[
         Text,
         AfterValidator(_default_shard),
@@ -523,7 +496,7 @@ class PoolConfig(Section):
             "Where statements go that name no shard.",
             aliases=("no_shard_specified_behavior",),
         ),
-    ] = "shard_0"
+    ] = _ROUTING.default_shard
 
     auth_query: Annotated[Text | None, _AUTH_QUERY] = None
     auth_query_user: Annotated[Name | None, _AUTH_QUERY] = None

@@ -69,7 +69,7 @@ Rules that hold everywhere:
 - The words of a list of choices may be written in any case, with or without `_` and `-`.
 - Numbers that measure something say so in the column of types: ms, s, bytes.
 - Of keys that several sections have, such as `connect_timeout`, a user's value is preferred to
-  the pool's, and the pool's to that of [general].
+  the pool's, and the pool's to that of [general]: where it is not set it is inherited.
 - Instead of a string, a number, a flag or a word a key may have `{{ env = "NAME" }}`, the value
   of an environment variable, or `{{ file = "PATH" }}`, the content of a file without its last
   end of line. A relative path begins at the directory of the configuration. Files are read anew

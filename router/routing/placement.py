@@ -52,7 +52,7 @@ class Placement:
         )
         self.refuses: Final = (
             options.refuses_without_key
-            and options.parser_enabled
+            and options.query_parser_enabled
             and options.shard_count > 1
             and bool(options.automatic_sharding_key)
             and not self.is_sticky

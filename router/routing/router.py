@@ -96,11 +96,13 @@ class QueryRouter(Learner):
             ConfigError: one of them cannot be used.
         """
         self.options: Final = options
-        self.activity: Final = activity if options.parser_enabled else None
+        self.activity: Final = activity if options.query_parser_enabled else None
         self._placement: Final = Placement(options)
         self.sharder: Final[Sharder] = self._placement.sharder
         self.refuses: Final = self._placement.refuses
-        self._splits: Final = options.parser_enabled and options.read_write_splitting
+        self._splits: Final = (
+            options.query_parser_enabled and options.query_parser_read_write_splitting
+        )
         self._is_sticky: Final = self._placement.is_sticky
         self._comments: Final = CommentRouter(options, self.sharder)
         self._routes: Final[dict[tuple[Role | None, int | None, str, str], Route]] = {}
@@ -112,7 +114,7 @@ class QueryRouter(Learner):
         self._default_route: Final = self._interned(
             options.default_role, self._placement.default, _BY_DEFAULT, self._default_rule
         )
-        self.is_static: Final = not (options.parser_enabled or self._comments.is_needed)
+        self.is_static: Final = not (options.query_parser_enabled or self._comments.is_needed)
         self.static_route: Final = self._default_route if self.is_static else None
         self.finds_shards: Final = (
             not self.is_static and options.shard_count > 1 and not self._is_sticky
@@ -122,12 +124,14 @@ class QueryRouter(Learner):
         )
         super().__init__(
             ClassifierOptions(
-                FunctionRules(options.read_functions, options.write_functions),
+                FunctionRules(
+                    frozenset(options.read_functions), frozenset(options.write_functions)
+                ),
                 sharded if sharded.matter and options.shard_count > 1 else None,
-                options.parser_max_tokens,
+                options.query_parser_max_tokens,
             )
         )
-        self.cache: Final = self._new_cache(inspects=options.parser_enabled)
+        self.cache: Final = self._new_cache(inspects=options.query_parser_enabled)
         self._automatic_cache: AnalysisCache[Entry] | None = None
         self.too_complex = 0
 
@@ -393,7 +397,7 @@ class QueryRouter(Learner):
 
     @property
     def _inspecting_cache(self) -> AnalysisCache[Entry]:
-        if self.options.parser_enabled:
+        if self.options.query_parser_enabled:
             return self.cache
         if self._automatic_cache is None:
             self._automatic_cache = self._new_cache(inspects=True)
@@ -404,7 +408,7 @@ class QueryRouter(Learner):
         return AnalysisCache(
             lambda fingerprint: classify_fingerprint(fingerprint, self.classifier),
             self._entry,
-            max_length=options.parser_max_length if inspects else -1,
+            max_length=options.query_parser_max_length if inspects else -1,
             beyond=too_complex if inspects else _unseen,
             entries=options.cache_entries,
             size=options.cache_bytes,

@@ -228,7 +228,9 @@ class RoutingState:
         if self.choice is not ServerRole.DEFAULT:
             return str(self.choice.value)
         role = options.default_role
-        if options.parser_enabled and (options.read_write_splitting or role is None):
+        if options.query_parser_enabled and (
+            options.query_parser_read_write_splitting or role is None
+        ):
             return "auto"
         return "any" if role is None else role.value
 

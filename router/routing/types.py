@@ -94,14 +94,16 @@ class Pattern(Protocol):
 class RouterOptions:
     """The settings of one pool that decide where its statements go.
 
+    One that is called like a key of the configuration is that key, and has its default.
+
     Attributes:
         shard_count: configured shards, at least 1.
         default_role: where statements go that nobody inspects; None is any server.
-        parser_enabled: whether statements are inspected at all.
-        read_write_splitting: whether the verdict on a statement decides its role.
+        query_parser_enabled: whether statements are inspected at all.
+        query_parser_read_write_splitting: whether the verdict on a statement decides its role.
         primary_reads_enabled: whether the primary takes its share of the reads.
-        parser_max_length: longest text in bytes that is inspected.
-        parser_max_tokens: most tokens of a text that are given to the parser.
+        query_parser_max_length: longest text in bytes that is inspected.
+        query_parser_max_tokens: most tokens of a text that are given to the parser.
         sharding_function: ``pg_bigint_hash``, ``pg_uuid_hash``, ``pg_text_hash``, ``sha1``,
             ``list`` or ``range``.
         sharding_key_type: a value of `KeyType`; None leaves it to the function.
@@ -124,11 +126,11 @@ class RouterOptions:
 
     shard_count: int = 1
     default_role: Role | None = None
-    parser_enabled: bool = False
-    read_write_splitting: bool = False
+    query_parser_enabled: bool = False
+    query_parser_read_write_splitting: bool = False
     primary_reads_enabled: bool = False
-    parser_max_length: int = DEFAULT_LENGTH
-    parser_max_tokens: int = MAX_PARSED
+    query_parser_max_length: int = DEFAULT_LENGTH
+    query_parser_max_tokens: int = MAX_PARSED
     sharding_function: str = "pg_bigint_hash"
     sharding_key_type: str | None = None
     shard_keys: tuple[ShardKeys, ...] = ()
@@ -140,8 +142,8 @@ class RouterOptions:
     omnisharded_tables: tuple[str, ...] = ()
     sharding_key_policy: str = "strict"
     refuses_without_key: bool = False
-    read_functions: frozenset[str] = frozenset()
-    write_functions: frozenset[str] = frozenset()
+    read_functions: tuple[str, ...] = ()
+    write_functions: tuple[str, ...] = ()
     cache_entries: int = 5000
     cache_bytes: int = 8 << 20
 

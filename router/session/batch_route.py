@@ -41,7 +41,7 @@ def batch_route(
         RoutingError: there is no such place.
     """
     # A client can ask for what its pool does without: then Parse has not looked at the texts.
-    is_late = state.choice is ServerRole.AUTO and not router.options.parser_enabled
+    is_late = state.choice is ServerRole.AUTO and not router.options.query_parser_enabled
     if router.is_static and not is_late:
         return router.route_unknown(state)
     found: Route | None = None

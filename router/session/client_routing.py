@@ -285,7 +285,7 @@ class ClientRouting:
         if (
             role is None
             and state.choice is ServerRole.DEFAULT
-            and not (options.parser_enabled and options.read_write_splitting)
+            and not (options.query_parser_enabled and options.query_parser_read_write_splitting)
         ):
             role = options.default_role
         return role is not None and (role is Role.PRIMARY) is not server.pool.is_primary

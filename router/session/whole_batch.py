@@ -150,7 +150,7 @@ def route_of(router: QueryRouter, state: RoutingState, found: WholeBatch) -> Rou
         if state.is_default:
             return router.static_route
         return None if state.choice is ServerRole.AUTO else router.route_unknown(state)
-    if state.choice is ServerRole.AUTO and not router.options.parser_enabled:
+    if state.choice is ServerRole.AUTO and not router.options.query_parser_enabled:
         return None  # Parse has not looked at the text
     analysis = found.statement.analysis
     if analysis is None or analysis.prepares or analysis.executes or analysis.limit:

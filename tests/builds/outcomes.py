@@ -59,8 +59,8 @@ def of_texts() -> Iterator[tuple[bytes, str, str]]:
 
     keyed = ClassifierOptions(sharded=ShardedTables.of("*.id"))
     options = RouterOptions(
-        parser_enabled=True,
-        read_write_splitting=True,
+        query_parser_enabled=True,
+        query_parser_read_write_splitting=True,
         shard_count=3,
         automatic_sharding_key=("t.id", "*.tenant"),
         omnisharded_tables=("u",),
@@ -130,8 +130,8 @@ def of_sessions() -> Iterator[tuple[bytes, str, str]]:
             servers=((True, False), (True, False)),
             options=RouterOptions(
                 shard_count=2,
-                parser_enabled=True,
-                read_write_splitting=True,
+                query_parser_enabled=True,
+                query_parser_read_write_splitting=True,
                 automatic_sharding_key="t.id",
             ),
         )

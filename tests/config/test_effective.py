@@ -141,15 +141,15 @@ def test_routing_takes_the_pools_settings() -> None:
     )
     routing = found.routing
     assert routing.shard_count == 1
-    assert routing.parser_enabled
-    assert routing.read_write_splitting
+    assert routing.query_parser_enabled
+    assert routing.query_parser_read_write_splitting
     assert routing.primary_reads_enabled
-    assert routing.parser_max_length == 10
+    assert routing.query_parser_max_length == 10
     assert routing.sharding_function == "sha1"
     assert routing.default_shard == "random"
     assert routing.automatic_sharding_key == ("t.k",)
     assert routing.shard_id_regex == Regex("(1)")
-    assert routing.read_functions == frozenset({"mine"})
+    assert routing.read_functions == ("mine",)
     assert found.least_busy
     assert not settings().least_busy
 

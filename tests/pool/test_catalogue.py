@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 EVENTS = Wanted((KeyColumn("events", "id"),))
 KEYED = RouterOptions(
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     shard_count=2,
     automatic_sharding_key="events.id",
 )
@@ -284,7 +284,7 @@ def test_a_pool_that_wants_something_else_begins_with_what_is_known() -> None:
     assert first is not None
     tell(first, 0, ORDER)
     options = RouterOptions(
-        parser_enabled=True, shard_count=2, automatic_sharding_key=("events.id", "u.id")
+        query_parser_enabled=True, shard_count=2, automatic_sharding_key=("events.id", "u.id")
     )
     second = database.catalogue_for(addresses(), QueryRouter(options), settings)
     assert second is not None
@@ -508,10 +508,10 @@ def test_a_client_looks_its_statements_up_anew_when_something_was_learned() -> N
 
 def test_learned_functions_are_reads_unless_the_operator_says_otherwise() -> None:
     options = RouterOptions(
-        parser_enabled=True,
-        read_write_splitting=True,
-        write_functions=frozenset(("second",)),
-        read_functions=frozenset(("third",)),
+        query_parser_enabled=True,
+        query_parser_read_write_splitting=True,
+        write_functions=("second",),
+        read_functions=("third",),
     )
     router = QueryRouter(options)
 

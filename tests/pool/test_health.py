@@ -292,7 +292,7 @@ def test_without_a_fallback_reads_wait_for_a_replica() -> None:
         lone.asked(Role.REPLICA, is_read=True)
 
 
-SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_there_is_a_bound_on_the_tables() -> None:
 
 # --- in the router
 
-SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
 
 
 def role_of(router: QueryRouter, sql: str, *commands: str) -> Role | None:

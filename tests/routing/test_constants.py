@@ -155,7 +155,7 @@ def test_strings_are_put_together(expression: str, value: str | None) -> None:
     router = QueryRouter(
         RouterOptions(
             shard_count=50,
-            parser_enabled=True,
+            query_parser_enabled=True,
             automatic_sharding_key="t.id",
             sharding_function="sha1",
             sharding_key_type=KeyType.TEXT.value,

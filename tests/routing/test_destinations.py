@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tests.support.postgres import Database
 
 OPTIONS = RouterOptions(
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     shard_count=3,
     automatic_sharding_key=("t.id",),
 )

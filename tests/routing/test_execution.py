@@ -16,7 +16,7 @@ from router.routing.types import Role, RouterOptions
 SHARDS = 3
 OPTIONS = RouterOptions(
     shard_count=SHARDS,
-    parser_enabled=True,
+    query_parser_enabled=True,
     automatic_sharding_key="events.id",
     refuses_without_key=True,
     default_shard="shard_2",
@@ -180,7 +180,9 @@ KNOWN = {
     ],
 )
 def test_execute_goes_where_what_it_runs_would(text: bytes, role: Role) -> None:
-    router = QueryRouter(RouterOptions(parser_enabled=True, read_write_splitting=True))
+    router = QueryRouter(
+        RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
+    )
     knowing, other = RoutingState(), RoutingState()
     knowing.prepared_as = KNOWN.get
     for _ in range(2):  # what is remembered is not this client's alone

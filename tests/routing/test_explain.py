@@ -20,8 +20,8 @@ from .statements import READS, WRITES
 
 SPLITTING = RouterOptions(
     shard_count=3,
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     automatic_sharding_key="events.id",
     shard_id_regex=Regex(r"/\* shard_id: (\d+) \*/"),
     sharding_key_regex=Regex(r"/\* sharding_key: (-?\d+) \*/"),
@@ -194,8 +194,8 @@ def test_what_a_transaction_holds_is_where_it_goes() -> None:
 def test_it_agrees_with_the_route(choice: str | None) -> None:
     options = RouterOptions(
         shard_count=3,
-        parser_enabled=choice != "SERVER ROLE TO 'auto'",
-        read_write_splitting=True,
+        query_parser_enabled=choice != "SERVER ROLE TO 'auto'",
+        query_parser_read_write_splitting=True,
         automatic_sharding_key="*.id",
     )
     router, other, state = QueryRouter(options), QueryRouter(options), RoutingState()

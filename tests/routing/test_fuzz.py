@@ -76,6 +76,8 @@ def test_the_verdict_does_not_depend_on_values(string: str, number: int) -> None
 @reproducible
 @given(st.one_of(soup.map(str.encode), st.binary(max_size=60)))
 def test_what_is_no_command_of_ours_is_routed(text: bytes) -> None:
-    router = QueryRouter(RouterOptions(parser_enabled=True, read_write_splitting=True))
+    router = QueryRouter(
+        RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
+    )
     if command_in(text) is None:
         assert router.route(text, RoutingState()) == router.route(text, RoutingState())

@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
 KEYED: Final = RouterOptions(
     shard_count=3,
-    parser_max_length=MAX_LENGTH,
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_max_length=MAX_LENGTH,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     automatic_sharding_key="users.id",
     omnisharded_tables=("things",),
     refuses_without_key=True,
@@ -167,11 +167,11 @@ def test_the_statements_of_a_text_share_what_may_be_parsed(parsed: list[int]) ->
 def test_the_number_of_tokens_is_a_setting(parsed: list[int]) -> None:
     text = FROM_USERS + b"id = 5 AND " + b" + ".join([b"a"] * 100) + b" > 0"
     assert route(text).shard == 2
-    error = refusal(text, replace(KEYED, parser_max_tokens=100))
+    error = refusal(text, replace(KEYED, query_parser_max_tokens=100))
     assert "query_parser_max_tokens, 100" in error.message
     longer = FROM_USERS + b"id = 5 AND " + b" + ".join([b"a"] * 1000) + b" > 0"
     refusal(longer)
-    assert route(longer, replace(KEYED, parser_max_tokens=3000)).shard == 2
+    assert route(longer, replace(KEYED, query_parser_max_tokens=3000)).shard == 2
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ OTHERS: Final = range(3)
 ROUTER: Final = QueryRouter(
     RouterOptions(
         shard_count=3,
-        parser_enabled=True,
+        query_parser_enabled=True,
         automatic_sharding_key=("users.id", "orders.user_id"),
         default_shard="random",
     )

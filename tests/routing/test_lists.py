@@ -16,17 +16,17 @@ from router.routing.state import RoutingState
 from router.routing.types import RouterOptions
 
 OPTIONS = RouterOptions(
-    shard_count=3, parser_enabled=True, automatic_sharding_key=("users.id", "t.id")
+    shard_count=3, query_parser_enabled=True, automatic_sharding_key=("users.id", "t.id")
 )
 UUIDS = RouterOptions(
     shard_count=3,
-    parser_enabled=True,
+    query_parser_enabled=True,
     automatic_sharding_key="users.id",
     sharding_function="pg_uuid_hash",
 )
 TEXTS = RouterOptions(
     shard_count=3,
-    parser_enabled=True,
+    query_parser_enabled=True,
     automatic_sharding_key="users.id",
     sharding_function="pg_text_hash",
 )

@@ -20,7 +20,7 @@ from router.routing.types import RouterOptions, Verdict
 SHARDS = 3
 OPTIONS = RouterOptions(
     shard_count=SHARDS,
-    parser_enabled=True,
+    query_parser_enabled=True,
     automatic_sharding_key=("events.id", "shop.carts.owner"),
     omnisharded_tables=("countries",),
     refuses_without_key=True,
@@ -329,7 +329,7 @@ def test_null_stands_for_no_row_only_where_it_is_compared(
 def test_a_text_too_long_to_be_read_is_refused_if_it_may_name_a_sharded_table(
     size: int, limit: int
 ) -> None:
-    router = QueryRouter(replace(OPTIONS, parser_max_length=limit))
+    router = QueryRouter(replace(OPTIONS, query_parser_max_length=limit))
     padding = "x" * size
     is_read = limit == MAX_LENGTH and size < MAX_LENGTH
     assert shard(router, f"SELECT '{padding}' FROM things") == DEFAULT
@@ -377,7 +377,7 @@ def test_what_was_refused_before_still_is(sql: str, message: str, *, refuses: bo
 def test_a_sticky_pool_and_one_of_one_shard_refuse_nothing() -> None:
     for options in (
         replace(OPTIONS, shard_count=1, default_shard="shard_0"),
-        replace(OPTIONS, parser_enabled=False),
+        replace(OPTIONS, query_parser_enabled=False),
     ):
         router = QueryRouter(options)
         assert router.route(b"TRUNCATE events", RoutingState()).shard in (0, DEFAULT)

@@ -19,7 +19,9 @@ from router.routing.types import CommandReply, Role, RouterOptions
 
 from .commanded import command_in
 
-SPLITTING = RouterOptions(shard_count=3, parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(
+    shard_count=3, query_parser_enabled=True, query_parser_read_write_splitting=True
+)
 KEYED = replace(SPLITTING, automatic_sharding_key="data.id")
 STICKY = replace(KEYED, sharding_key_policy="sticky")
 COMMENTS = replace(
@@ -150,7 +152,7 @@ def test_other_settings_of_the_pool_leave_alone_what_the_client_has_chosen() -> 
 
 
 def test_the_parser_can_be_turned_on_and_back() -> None:
-    router = QueryRouter(RouterOptions(read_write_splitting=True))
+    router = QueryRouter(RouterOptions(query_parser_read_write_splitting=True))
     state = RoutingState()
     read = b"SELECT * FROM t"
     assert router.route(read, state).role is None

@@ -17,7 +17,7 @@ from router.routing.types import Role, RouterOptions
 
 from .commanded import command_in
 
-SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
 COMMENTS = RouterOptions(
     shard_count=5,
     shard_id_regex=Regex(r"/\* shard_id: (\d+) \*/"),
@@ -58,7 +58,11 @@ def test_without_the_parser_all_goes_to_the_default_role(role: Role | None) -> N
 
 @pytest.mark.parametrize("role", [None, Role.PRIMARY, Role.REPLICA])
 def test_without_splitting_the_parser_does_not_choose_the_role(role: Role | None) -> None:
-    assert roles(RouterOptions(parser_enabled=True, default_role=role)) == (role, role, role)
+    assert roles(RouterOptions(query_parser_enabled=True, default_role=role)) == (
+        role,
+        role,
+        role,
+    )
 
 
 @pytest.mark.parametrize("role", [None, Role.PRIMARY, Role.REPLICA])
@@ -116,9 +120,7 @@ def test_every_route_has_its_reason() -> None:
 
 
 def test_the_operators_functions_count() -> None:
-    options = replace(
-        SPLITTING, read_functions=frozenset(("mine",)), write_functions=frozenset(("upper",))
-    )
+    options = replace(SPLITTING, read_functions=("mine",), write_functions=("upper",))
     router = QueryRouter(options)
     assert router.route(b"SELECT mine(1)", RoutingState()).role is Role.REPLICA
     assert router.route(b"SELECT upper('x')", RoutingState()).role is Role.PRIMARY
@@ -126,7 +128,7 @@ def test_the_operators_functions_count() -> None:
 
 
 def test_a_text_over_the_length_limit_goes_to_the_primary() -> None:
-    router = QueryRouter(replace(SPLITTING, parser_max_length=len(READ)))
+    router = QueryRouter(replace(SPLITTING, query_parser_max_length=len(READ)))
     assert router.route(READ, RoutingState()).role is Role.REPLICA
     longer = router.route(READ + b" ", RoutingState())
     assert longer.role is Role.PRIMARY
@@ -226,7 +228,7 @@ def test_a_comment_of_a_prepared_statement_holds_for_its_executions() -> None:
 
 
 def test_comments_of_texts_with_one_fingerprint_are_kept_apart() -> None:
-    router = QueryRouter(replace(COMMENTS, parser_enabled=True))
+    router = QueryRouter(replace(COMMENTS, query_parser_enabled=True))
     texts = [b"/* shard_id: %d */ SELECT 1" % n for n in range(5)]
     assert [router.route(t, RoutingState()).shard for t in texts * 2] == [*range(5)] * 2
 

@@ -110,11 +110,13 @@ def test_a_server_role_fixes_role_and_parser(
     [
         (RouterOptions(), "any"),
         (RouterOptions(default_role=Role.REPLICA), "replica"),
-        (RouterOptions(parser_enabled=True), "auto"),
-        (RouterOptions(parser_enabled=True, default_role=Role.PRIMARY), "primary"),
+        (RouterOptions(query_parser_enabled=True), "auto"),
+        (RouterOptions(query_parser_enabled=True, default_role=Role.PRIMARY), "primary"),
         (
             RouterOptions(
-                parser_enabled=True, read_write_splitting=True, default_role=Role.PRIMARY
+                query_parser_enabled=True,
+                query_parser_read_write_splitting=True,
+                default_role=Role.PRIMARY,
             ),
             "auto",
         ),

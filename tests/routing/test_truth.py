@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SHARDS: Final = 3
 OPTIONS: Final = RouterOptions(
     shard_count=SHARDS,
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     automatic_sharding_key=KEYS,
     default_shard="random",
 )

@@ -19,8 +19,8 @@ from router.routing.types import RouterOptions, ShardKeys
 
 TEXT = RouterOptions(
     shard_count=5,
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     automatic_sharding_key="data.id",
     sharding_function="pg_text_hash",
     sharding_key_regex=Regex(r"/\* key: (.*?) \*/"),

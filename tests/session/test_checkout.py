@@ -350,7 +350,7 @@ def test_a_client_whose_shard_goes_while_it_waits_gets_an_error(message: bytes) 
 
 @pytest.mark.parametrize("message", WAITING.values(), ids=WAITING)
 def test_whatever_waits_is_served_by_the_new_pool(message: bytes) -> None:
-    harness = Harness(pool_size=1, options=RouterOptions(parser_enabled=True))
+    harness = Harness(pool_size=1, options=RouterOptions(query_parser_enabled=True))
     holder, client = harness.connect(), harness.connect()
     harness.ask(holder, query("BEGIN"))
     client.send(message + SYNC)

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from tests.support.wire import Message
 
 TWO_SHARDS = ((True, False), (True, False))
-SPLITTING = RouterOptions(shard_count=2, parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(
+    shard_count=2, query_parser_enabled=True, query_parser_read_write_splitting=True
+)
 COLUMN = messages.row_description([("shard", messages.TEXT_OID)])[5:]
 
 RUN = parse("SET SHARD TO 1") + bind() + execute()
@@ -707,3 +709,14 @@ def test_a_command_leaves_the_role_of_its_batch_alone() -> None:
     [server] = harness.servers
     address = server.connection.pool.address
     assert (address.shard, address.is_primary) == (1, False)
+
+
+def test_a_portal_that_has_taken_the_name_of_another_stays_when_that_goes_to_a_server() -> None:
+    harness = Harness(servers=TWO_SHARDS, options=SPLITTING)
+    client = harness.connect()
+    begun = parse("BEGIN", "b") + bind(name="b", portal="p") + close("P", "p")
+    asked = parse("SHOW SHARD", "c") + bind(name="c", portal="p")
+    assert kinds(harness.ask(client, begun + asked + run("SELECT 1") + FLUSH)) == "1231212TDC"
+    answer = harness.ask(client, execute("p") + SYNC)
+    assert kinds(answer) == "DCZ"
+    assert rows(answer) == [[b"unset"]]

@@ -268,7 +268,7 @@ def check_rows(got: list[bytes], tag: str) -> None:
 def harness(pool_size: int, *, is_static: bool, capacity: int) -> Harness:
     """A pool of this size."""
     return Harness(
-        options=RouterOptions(parser_enabled=not is_static),
+        options=RouterOptions(query_parser_enabled=not is_static),
         pool_size=pool_size,
         prepared_statements_cache_size=capacity,
     )

@@ -32,8 +32,8 @@ from tests.support.wire import (
 
 OPTIONS = RouterOptions(
     shard_count=2,
-    parser_enabled=True,
-    read_write_splitting=True,
+    query_parser_enabled=True,
+    query_parser_read_write_splitting=True,
     automatic_sharding_key="t.id",
 )
 WITH_KEY = "EXPLAIN ROUTE SELECT * FROM t WHERE id = "

@@ -69,7 +69,7 @@ def test_a_flood_is_taken_a_turn_at_a_time(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", NEW)
 def test_texts_that_nobody_has_seen_are_taken_few_at_a_time(kind: str) -> None:
-    harness = Harness(pool_size=2, options=RouterOptions(parser_enabled=True))
+    harness = Harness(pool_size=2, options=RouterOptions(query_parser_enabled=True))
     flooding, other = harness.connect(), harness.connect()
     harness.ask(other, query("SELECT warm"))
     assert harness.pool is not None
@@ -106,7 +106,7 @@ def test_forms_are_written_for_people_a_few_at_a_time() -> None:
 
 
 def test_literals_of_long_texts_are_cut_out_for_a_few_at_a_time() -> None:
-    harness = Harness(options=RouterOptions(parser_enabled=True))
+    harness = Harness(options=RouterOptions(query_parser_enabled=True))
     client = harness.connect()
     harness.ask(client, query("SELECT '?' FROM t"))
     assert harness.pool is not None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tests.support.harness import FakeServer
 
-SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
 WRITE = query("INSERT INTO t VALUES (1)")
 READ = "SELECT one"
 TIMEOUT = 0.1

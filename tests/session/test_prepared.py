@@ -294,9 +294,32 @@ def test_a_batch_too_long_to_hold_gets_a_server_before_its_sync() -> None:
     assert kinds(harness.ask(client, SYNC)) == "12DC2DCZ"
 
 
+def test_a_batch_too_long_to_hold_goes_to_its_clients_server_before_its_sync() -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, query("BEGIN"))
+    [server] = harness.servers
+    value = b"x" * (BATCH_LIMIT // 2)
+    client.send(parse("SELECT x", "s") + bind(value, name="s") + execute())
+    assert not server.link.written
+    client.send(bind(value, name="s") + execute())
+    assert len(server.link.written) > BATCH_LIMIT
+    assert kinds(harness.ask(client, SYNC)) == "12DC2DCZ"
+
+
+def test_of_a_batch_too_long_to_hold_the_rest_is_not_read_while_its_client_waits() -> None:
+    harness = Harness()
+    client, other = harness.connect(), harness.connect()
+    harness.ask(client, parse("SELECT x", "s") + SYNC)
+    harness.ask(other, query("BEGIN"))
+    client.send(bind(b"x" * BATCH_LIMIT, name="s") + execute() + SYNC)
+    assert [chr(each.kind) for each in client.session.batch.operations] == ["B"]
+    assert kinds(harness.ask(client)) == "2DCZ"
+
+
 @pytest.mark.parametrize("is_static", [True, False], ids=["pipelined", "one by one"])
 def test_batches_sent_at_once_are_answered_in_order(is_static: bool) -> None:
-    harness = Harness(options=RouterOptions(parser_enabled=not is_static))
+    harness = Harness(options=RouterOptions(query_parser_enabled=not is_static))
     client = harness.connect()
     batches = [run(f"SELECT {n}") + SYNC for n in range(5)]
     replies = harness.ask(client, b"".join(batches), parse("FAIL") + SYNC, *batches)
@@ -314,7 +337,7 @@ def test_batches_sent_at_once_are_answered_in_order(is_static: bool) -> None:
 def test_a_copy_voids_the_syncs_that_come_too_early(
     pool_mode: PoolMode, is_static: bool, early: bytes, behind: bytes
 ) -> None:
-    options = RouterOptions(parser_enabled=not is_static)
+    options = RouterOptions(query_parser_enabled=not is_static)
     harness = Harness(options=options, pool_mode=pool_mode)
     client = harness.connect()
     harness.ask(client, run("SELECT y") + SYNC)
@@ -327,7 +350,7 @@ def test_a_copy_voids_the_syncs_that_come_too_early(
 
 @pytest.mark.parametrize("is_static", [True, False], ids=["pipelined", "one by one"])
 def test_a_batch_may_follow_a_copy_whose_sync_was_void(is_static: bool) -> None:
-    options = RouterOptions(parser_enabled=not is_static)
+    options = RouterOptions(query_parser_enabled=not is_static)
     harness = Harness(options=options, pool_mode=PoolMode.SESSION)
     client = harness.connect()
     batch = parse("COPY t") + bind() + execute() + SYNC + COPY_DONE + run("SELECT y") + SYNC
@@ -340,7 +363,7 @@ def test_statements_are_looked_up_anew_when_the_pool_changes() -> None:
     harness.ask(client, parse("SELECT x", "s") + SYNC)
     before = client.session.batch.names.statements[b"s"]
     assert before.analysis is None
-    harness.replace_pool(harness.new_pool(options=RouterOptions(parser_enabled=True)))
+    harness.replace_pool(harness.new_pool(options=RouterOptions(query_parser_enabled=True)))
     assert rows(harness.ask(client, USE)) == [[b"SELECT x"]]
     after = client.session.batch.names.statements[b"s"]
     assert after.analysis is not None

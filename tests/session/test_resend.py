@@ -35,7 +35,7 @@ LONG = 16 * 1024
 GOODBYE = messages.error_response(
     "terminating connection due to administrator command", "57P01", severity="FATAL"
 )
-SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
 REPLICAS = ((True, False, False),)
 
 
@@ -437,7 +437,7 @@ def test_nothing_but_a_read_is_sent_again(
 
 
 def test_the_operators_write_functions_are_no_reads() -> None:
-    options = RouterOptions(write_functions=frozenset(["lower"]))
+    options = RouterOptions(write_functions=("lower",))
     harness = Harness(options=options)
     client = used(harness)
     assert sqlstates(after_loss(harness, client, query("SELECT lower('A')"))) == ["08006"]

@@ -155,7 +155,7 @@ def test_what_cleans_a_connection_takes_all_choices_back(
 ) -> None:
     if not is_simple and ";" in cleaner.rstrip(";"):
         pytest.skip("a Parse has one statement")
-    harness = sharded(options=RouterOptions(shard_count=2, parser_enabled=not is_static))
+    harness = sharded(options=RouterOptions(shard_count=2, query_parser_enabled=not is_static))
     client = harness.connect()
     first = shown(harness, client)
     choose_all(harness, client)
@@ -173,7 +173,7 @@ def test_what_cleans_a_connection_takes_all_choices_back(
 def test_what_is_sent_behind_goes_where_it_belongs(
     cleaner: str, is_static: bool, is_simple: bool
 ) -> None:
-    harness = sharded(options=RouterOptions(shard_count=2, parser_enabled=not is_static))
+    harness = sharded(options=RouterOptions(shard_count=2, query_parser_enabled=not is_static))
     client = harness.connect()
     harness.ask(client, query("SET SHARD TO 1"))
     if is_simple:

@@ -21,7 +21,7 @@ from tests.support.wire import SYNC, bind, describe, execute, parse, query, sqls
 
 def test_the_router_tells_what_it_knows() -> None:
     options = RouterOptions(
-        parser_enabled=True, shard_count=2, automatic_sharding_key=("events.id",)
+        query_parser_enabled=True, shard_count=2, automatic_sharding_key=("events.id",)
     )
     harness = Harness(servers=((True,), (True,)), options=options)
     assert harness.pool is not None
@@ -53,7 +53,7 @@ def counted(options: RouterOptions, *texts: str) -> dict[str, int]:
 
 
 KEYED = RouterOptions(
-    parser_enabled=True,
+    query_parser_enabled=True,
     shard_count=2,
     automatic_sharding_key=("events.id",),
     omnisharded_tables=("countries",),

@@ -68,8 +68,8 @@ def test_many_of_them_are_one_form_and_displace_nothing(
 ) -> None:
     options = RouterOptions(
         shard_count=1,
-        parser_enabled=parser,
-        read_write_splitting=parser,
+        query_parser_enabled=parser,
+        query_parser_read_write_splitting=parser,
         cache_entries=200,
     )
     harness = Harness(options=options, prepared_statements_cache_size=50, pool_size=1)

@@ -15,7 +15,7 @@ from tests.support.harness import FakeClient, Harness, base_settings
 from tests.support.wire import SYNC, bind, execute, parse, query
 
 TTL = 0.05
-SPLITTING = RouterOptions(parser_enabled=True, read_write_splitting=True)
+SPLITTING = RouterOptions(query_parser_enabled=True, query_parser_read_write_splitting=True)
 
 
 class Watched(Harness):

@@ -212,7 +212,7 @@ def case(
     router = QueryRouter(
         RouterOptions(
             shard_count=SHARDS,
-            parser_enabled=True,
+            query_parser_enabled=True,
             automatic_sharding_key=KEYS,
             refuses_without_key=True,
         )
