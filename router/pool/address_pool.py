@@ -81,6 +81,8 @@ class AddressPool:
         on_reached, on_unreachable: told of the outcome of opening a connection.
         on_change: told when `is_ready` may have changed.
         on_told: told when the server has been asked how far it is.
+        on_let_go: told which addresses of the server's host to leave; returns how many
+            connections beside the pool's were to one of these.
         on_schema_change: told when prepared statements may have other columns than before.
         paused: nobody gets a connection, and what is released is closed.
         generation: of the connections; those of earlier ones are to be replaced.
@@ -133,6 +135,7 @@ class AddressPool:
         self.on_schema_change: Callable[[], None] | None = None
         self.on_change: Callable[[AddressPool], None] | None = None
         self.on_told: Callable[[AddressPool], None] | None = None
+        self.on_let_go: Callable[[AddressPool, Callable[[str], bool]], int] | None = None
         self.last_error: RouterError | None = None
         self.holders: Holders | None = None
         self._retry: Final = Retry(engine, self._try_again)

@@ -197,7 +197,7 @@ async def _open(
 async def _become_line(engine: Engine, pool: AddressPool, wire: Wire) -> Line:
     try:
         key, _ = await log_in(pool, wire, "pgcat listen")
-        line = Line(pool.address.label, key[0])
+        line = Line(pool.address.label, key[0], wire.ip)
         line.link = wire.into_link(engine, line)
         return line
     except BaseException:

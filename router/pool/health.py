@@ -303,9 +303,9 @@ class ServerHealth:
             self.addresses.reported.add(ip)
             self._log.warning("%s is not used at %s: %s", self.name, ip, error.line)
         before, self.addresses.heard[ip] = self.addresses.heard.get(ip), heard
-        now = self.heard_at(ip)
-        if not now or not isinstance(error, ServerTimeout):
+        if not isinstance(error, ServerTimeout):
             return
+        now = self.heard_at(ip)
         # As for a server that has one address: the second time it is given up, if silent.
         if before is None or any(before.get(serial) != size for serial, size in now.items()):
             self.doubt()
@@ -314,6 +314,7 @@ class ServerHealth:
             return
         for part in list(self.parts):
             _fence(part, error, ip)
+            upkeep.let_go(part, ip.__eq__)
 
     def answered_at(self, ip: str) -> None:
         """One of its host's addresses has passed a check."""
@@ -458,7 +459,7 @@ class ServerHealth:
     def _drain(self, ip: str | None = None) -> None:
         """Let go of the connections that there are, or of those to one address."""
         count = sum(
-            upkeep.phase_out(server for server in part.servers() if ip in (None, server.ip))
+            upkeep.phase_out(part.servers()) if ip is None else upkeep.let_go(part, ip.__eq__)
             for part in list(self.parts)
         )
         if count:

@@ -316,6 +316,16 @@ class Hub:
             self.line.close()
             self.line = None
 
+    def let_go(self, part: AddressPool, is_old: Callable[[str], bool]) -> bool:
+        """Replace the connection if it is to one of certain addresses of a server."""
+        line = self.line or self._opening
+        if line is None or self._part is None or self._part.health is not part.health:
+            return False
+        if not is_old(line.ip):
+            return False
+        self.reconnect(f"the server is not used at {line.ip} any more")
+        return True
+
     def reconnect(self, why: str) -> None:
         """Replace the connection."""
         self._retry.reset()

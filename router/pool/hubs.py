@@ -11,7 +11,7 @@ from ..printable import printable
 from .hub import Hub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..engine.loop import Engine
     from .address_pool import AddressPool
@@ -62,6 +62,10 @@ class Hubs:
         """Periodic upkeep."""
         for hub in self.shards.values():
             hub.maintain(now)
+
+    def let_go(self, part: AddressPool, is_old: Callable[[str], bool]) -> int:
+        """Replace connections to certain addresses of a server; returns how many."""
+        return sum(hub.let_go(part, is_old) for hub in self.shards.values())
 
     def reconnect(self, why: str) -> int:
         """Replace the connections; returns how many there were."""

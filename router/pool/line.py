@@ -28,15 +28,17 @@ class Line(BackendStream):
     Attributes:
         label: the server's, for messages.
         pid: of its process there.
+        ip: the address of its host that the connection is to, or "".
         link: None as soon as it is closed.
         on_notification: is given each NotificationResponse as it comes.
         on_lost: is told why the connection is over, unless it was closed here.
     """
 
-    def __init__(self, label: str, pid: int) -> None:
+    def __init__(self, label: str, pid: int, ip: str = "") -> None:
         super().__init__()
         self.label: Final = label
         self.pid: Final = pid
+        self.ip: Final = ip
         self.link: Output | None = None
         self.on_notification: Callable[[bytes], None] | None = None
         self.on_lost: Callable[[str], None] | None = None

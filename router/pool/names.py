@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..engine.loop import Engine
-    from .address_pool import AddressPool
     from .health import Healths
 
     LookUp = Callable[[str], Awaitable[frozenset[str] | None]]
@@ -83,7 +82,7 @@ def is_name(host: str) -> bool:
 
 def _end_old(healths: Healths, host: str, addresses: frozenset[str]) -> None:
     count = sum(
-        let_go(part, addresses)
+        upkeep.let_go(part, lambda ip: ip not in addresses)
         for health in healths
         if health.host == host
         for part in health.parts
@@ -96,9 +95,3 @@ def _end_old(healths: Healths, host: str, addresses: frozenset[str]) -> None:
             count,
             extra=fields(host=printable(host)),
         )
-
-
-def let_go(part: AddressPool, addresses: frozenset[str]) -> int:
-    """End connections to other addresses than these once they are nobody's; how many."""
-    old = [each for each in part.servers() if each.ip and each.ip not in addresses]
-    return upkeep.phase_out(old)

@@ -138,6 +138,7 @@ class Pool:
         address_pool.on_reached = self._reached
         address_pool.on_change = self._health_changed
         address_pool.on_told = self._told
+        address_pool.on_let_go = self.hubs.let_go
         address_pool.on_schema_change = self.statements.clear
         address_pool.catalogue = self._catalogue
         counters, shard = address_pool.counters, address_pool.address.shard

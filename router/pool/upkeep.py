@@ -10,7 +10,7 @@ from . import cleaning
 from .states import ServerState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..stats import Timeouts
     from .address_pool import AddressPool
@@ -80,6 +80,18 @@ def phase_out(servers: Iterable[ServerConnection]) -> int:
         server.expires_at = -math.inf
         if server.state is ServerState.IDLE:
             server.close()
+    return count
+
+
+def let_go(pool: AddressPool, is_old: Callable[[str], bool]) -> int:
+    """End connections to certain addresses of the server's host once they are nobody's.
+
+    The one that listens for clients ends as well, to be opened anew. Returns how many it is
+    new for.
+    """
+    count = phase_out([each for each in pool.servers() if each.ip and is_old(each.ip)])
+    if pool.on_let_go is not None:
+        count += pool.on_let_go(pool, is_old)
     return count
 
 

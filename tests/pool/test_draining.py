@@ -15,6 +15,9 @@ from tests.support.wire import query, rows
 from .builders import Client, opened, wait
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from router.pool.address_pool import AddressPool
     from router.pool.server import ServerConnection
 
 # Servers say so in their own language.
@@ -145,9 +148,19 @@ def test_what_has_come_in_between_goes_with_the_next_refusal(stage: Stage) -> No
 def test_one_address_of_several_is_left_alone(stage: Stage) -> None:
     stage.busy.ip, stage.rest.ip = "10.0.0.1", "10.0.0.2"
     stage.health.addresses.note(["10.0.0.1", "10.0.0.2"])
+    told: list[list[str]] = []
+
+    def let_go(part: AddressPool, is_old: Callable[[str], bool]) -> int:
+        assert part is stage.part
+        told.append([ip for ip in ("10.0.0.1", "10.0.0.2") if is_old(ip)])
+        return 1
+
+    stage.part.on_let_go = let_go
     stage.health.unanswered_at("10.0.0.2", OTHERS[2], {})
     assert state(stage.rest) == "idle"
+    assert told == []
     stage.health.unanswered_at("10.0.0.2", LEAVING, {})
+    assert told == [["10.0.0.2"]]
     assert state(stage.rest) == "closed"
     assert stage.busy.expires_at > -math.inf
     stage.health.unanswered_at("10.0.0.1", LEAVING, {})

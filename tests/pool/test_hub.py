@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.listeners import HubSnapshot
+from router.pool.address_pool import AddressPool
 from router.pool.contracts import Ear
 from router.pool.hub import Hub
 from router.pool.hubs import Hubs
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.errors import RouterError
-    from router.pool.address_pool import AddressPool
     from router.pool.server import ServerConnection
     from router.protocol.variables import Variables
 
@@ -50,7 +50,7 @@ class Lines:
 
     def accept(self) -> FakeLink:
         """Open the first that is wanted; returns its link."""
-        line, link = Line("primary", 1), FakeLink()
+        line, link = Line("primary", 1, "10.0.0.1"), FakeLink()
         self.line, line.link = line, link
         self.wanted.pop(0)(line)
         return link
@@ -88,6 +88,31 @@ def test_a_line_that_comes_too_late_is_closed_and_opened_when_there_may_be_one(
     link = lines.accept()
     assert not link.closed
     assert b'LISTEN "news"' in link.written
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+def test_a_line_leaves_an_address_of_its_server_and_no_other(is_up: bool) -> None:
+    harness, lines = Harness(servers=[[True, False]]), Lines()
+    assert harness.pool is not None
+    part, other = harness.pool.address_pools()
+    hub = Hub(harness.engine, "app/ann", 0, lines, lambda: part)
+    assert not hub.let_go(part, lambda ip: True)
+    hub.listen(frozenset([b"news"]), lambda is_heard: None)
+    link = lines.accept()
+    if is_up:
+        lines.line.on_data(messages.command_complete("LISTEN") + messages.ready_for_query())
+        assert hub.state == "listening"
+    assert not hub.let_go(part, lambda ip: ip != lines.line.ip)
+    assert not hub.let_go(other, lambda ip: True)
+    assert not link.closed
+    # The same server may be another pool's as well, or that of a pool which is replaced.
+    same = AddressPool(
+        harness.engine, part.address, part.settings, part.secret, harness, part.health
+    )
+    assert hub.let_go(same, lambda ip: ip == lines.line.ip)
+    assert link.closed
+    assert hub.state == "connecting"
+    assert len(lines.wanted) == 1
 
 
 class Listener(Ear):

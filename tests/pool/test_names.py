@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from router.engine.loop import Engine
-from router.pool import names
+from router.pool import names, upkeep
 from tests.support.harness import Harness
 
 from .builders import opened
@@ -101,10 +101,10 @@ def test_connections_to_an_address_that_is_still_there_stay() -> None:
     harness = Harness(pool_size=3)
     connected(harness, 2)
     harness.part.idle[0].ip = NEW
-    assert names.let_go(harness.part, frozenset((NEW,))) == 1
+    assert upkeep.let_go(harness.part, OLD.__eq__) == 1
     assert [server.ip for server in harness.part.idle] == [NEW]
     harness.part.idle[0].ip = ""  # a Unix socket
-    assert names.let_go(harness.part, frozenset((OLD,))) == 0
+    assert upkeep.let_go(harness.part, NEW.__eq__) == 0
 
 
 async def test_the_system_is_asked_for_addresses(caplog: pytest.LogCaptureFixture) -> None:

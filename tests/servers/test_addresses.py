@@ -208,3 +208,32 @@ def test_when_all_addresses_fail_the_server_is_down(named: Named) -> None:
     wait_until("it is up", lambda: condition() == "up")
     named.begin(2)
     assert named.spread() == {TWO: 2}
+
+
+@pytest.mark.parametrize("how", ["moved", "silent"])
+def test_the_connection_that_listens_leaves_an_address_that_does_not_do(
+    named: Named, postgres: Server, how: str
+) -> None:
+    general = CHECKS.replace("2000", "1000") + "dns_cache_enabled = true\ndns_max_ttl = 1\n"
+    named.start(ONE, general=general)
+    [client] = clients = [WireClient.login(named.router.port, "db")]
+    named.keep(clients)
+    client.query("LISTEN channel")
+    wait_until(
+        "one listens for all",
+        lambda: [row["state"] for row in named.router.admin("SHOW LISTENERS")] == ["listening"],
+    )
+    if how == "moved":
+        named.name(TWO)
+    else:
+        named.name(ONE, TWO)
+        named.proxies[ONE].stall()
+    [notice] = client.read_until("N")
+    assert (notice.fields["C"], notice.fields["D"]) == (
+        "01000",
+        f"the server is not used at {ONE} any more",
+    )
+    named.proxies[ONE].stall()
+    postgres.execute("NOTIFY channel, 'hello'")
+    [notification] = client.read_until("A")
+    assert b"hello" in notification.body
