@@ -128,7 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _demo_parser().parse_args(words[1:])
         return _demo(run_tour=options.run_tour, port=options.port)
     if words[:1] and words[0] in _COMMANDS:
-        return _run(words[0], words[1:])
+        try:
+            code = _run(words[0], words[1:])
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who reads has had enough; what is left must not be tried again at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        return code
     options = _serve_parser().parse_args(words)
     # Argparse has looked at the options, but not at what stands in for them.
     for name, allowed in (("LOG_LEVEL", tuple(logs.LEVELS)), ("LOG_FORMAT", logs.FORMATS)):

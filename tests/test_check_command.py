@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -180,6 +182,19 @@ def test_limits_count_in_what_pools_may_open(
     servers = told["servers"]
     assert isinstance(servers, list)
     assert [each["pool_connections"] for each in servers] == [wanted]
+
+
+def test_who_has_read_enough_may_go() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "router", "schema"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
 
 
 def test_the_schema_knows_every_key_and_says_what_it_means(capsys: Capture) -> None:

@@ -232,11 +232,13 @@ def databases(view: View, is_disabled: Callable[[str], bool]) -> Iterator[Databa
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, in all databases."""
+    """A user, in all databases, with its limits of connections and of clients; 0 is none."""
 
     name: str
     connections: int
     clients: int
+    most_connections: int
+    most_clients: int
 
 
 USERS: Final[tuple[Column[User], ...]] = (
@@ -244,9 +246,9 @@ USERS: Final[tuple[Column[User], ...]] = (
     text("pool_size", lambda _: None),
     text("reserve_pool_size", lambda _: None),
     text("pool_mode", lambda _: None),
-    int4("max_user_connections", lambda _: 0),
+    int4("max_user_connections", lambda user: user.most_connections),
     int4("current_connections", lambda user: user.connections),
-    int4("max_user_client_connections", lambda _: 0),
+    int4("max_user_client_connections", lambda user: user.most_clients),
     int4("current_client_connections", lambda user: user.clients),
 )
 
@@ -254,10 +256,21 @@ USERS: Final[tuple[Column[User], ...]] = (
 def users(view: View) -> Iterator[User | None]:
     """The users of all pools."""
     clients = yield from counted(view, lambda client: client.user)
-    addresses = view.addresses()
+    addresses, limits = view.addresses(), view.limits()
+    # Connections are limited at each server, which the name has behind the user's.
+    servers = {
+        limit.name.rpartition(" ")[0]: limit.value
+        for limit in limits
+        if limit.key == "max_user_connections"
+    }
+    most = {
+        limit.name: limit.value
+        for limit in limits
+        if limit.key == "max_user_client_connections"
+    }
     for name in dict.fromkeys(pool.user for pool in view.pools()):
         connections = sum(each.current_connections for each in addresses if each.user == name)
-        yield User(name, connections, clients[name])
+        yield User(name, connections, clients[name], servers.get(name, 0), most.get(name, 0))
 
 
 def lists(view: View) -> Iterator[ListRow | None]:
@@ -275,7 +288,7 @@ def lists(view: View) -> Iterator[ListRow | None]:
         ListRow("login_clients", 0),
         ListRow("free_servers", 0),
         ListRow("used_servers", len(servers)),
-        ListRow("dns_names", 0),
+        ListRow("dns_names", len(view.hosts())),
         ListRow("dns_zones", 0),
         ListRow("dns_queries", 0),
         ListRow("dns_pending", 0),

@@ -126,6 +126,16 @@ def _is_shutdown(arguments: Words) -> bool:
     return not arguments or (len(arguments) == 1 and keyword(arguments[0]) in _WAITS)
 
 
+@command("SUSPEND")
+def _suspend(_console: Console, _arguments: Words) -> Reply:
+    raise ClientError(
+        "SUSPEND is not supported",
+        sqlstate="0A000",
+        hint="The signal SIGUSR2 restarts the router without losing a client; PAUSE closes the"
+        " connections to servers and lets clients wait.",
+    )
+
+
 @table("SHUTDOWN", show.SHUTDOWN, _is_shutdown)
 def _shutdown(console: Console, arguments: Words) -> list[bool]:
     wait_for = keyword(arguments[0]) if arguments else ""

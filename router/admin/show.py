@@ -316,6 +316,17 @@ SHARDED_TABLES: Final[tuple[Column[ShardedSnapshot], ...]] = (
     text("key", lambda row: row.key),
 )
 
+REPLICATION: Final[tuple[Column[HealthSnapshot], ...]] = (
+    text("host", lambda server: server.host),
+    int4("port", lambda server: server.port),
+    text("role", lambda server: server.recovery),
+    text("condition", lambda server: server.condition),
+    numeric("timeline", lambda server: server.timeline),
+    numeric("lag_bytes", lambda server: server.lag_bytes),
+    numeric("lag_us", lambda server: server.lag_us),
+    numeric("checked_seconds", lambda server: server.checked_seconds),
+)
+
 HEALTH: Final[tuple[Column[HealthSnapshot], ...]] = (
     text("host", lambda server: server.host),
     int4("port", lambda server: server.port),
@@ -444,7 +455,7 @@ def lists(view: View) -> Iterator[ListRow | None]:
         ListRow("login_clients", 0),
         ListRow("free_servers", sum(address.sv_idle for address in addresses)),
         ListRow("used_servers", sum(address.sv_active for address in addresses)),
-        ListRow("dns_names", 0),
+        ListRow("dns_names", len(view.hosts())),
         ListRow("dns_zones", 0),
         ListRow("dns_queries", 0),
         ListRow("dns_pending", 0),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 USAGE: Final = (
     "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION",
     "SHOW LISTS|LISTENERS",
-    "SHOW HEALTH|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
+    "SHOW HEALTH|REPLICATION|PATRONI|BANS|LIMITS|TIMEOUTS|ROUTING|MULTIPLEXING|SHARDED_TABLES",
     "SHOW TWO_PHASE|QUERIES|TRANSACTIONS|ERRORS|SESSION_FEATURES|PREPARED_STATEMENTS",
     "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
     "SHOW SOCKETS|ACTIVE_SOCKETS|FDS|STATE|MEM",
@@ -74,6 +74,11 @@ def _servers(console: Console, _arguments: Words) -> list[ServerSnapshot]:
 
 @table("SHOW HEALTH", show.HEALTH)
 def _health(console: Console, _arguments: Words) -> list[HealthSnapshot]:
+    return console.view.health()
+
+
+@table("SHOW REPLICATION", show.REPLICATION)
+def _replication(console: Console, _arguments: Words) -> list[HealthSnapshot]:
     return console.view.health()
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from .builders import ADDRESS, CLIENT, POOL, SERVER, AdminClient, FakeView
+from .builders import ADDRESS, CLIENT, LIMIT, POOL, SERVER, AdminClient, FakeView
 
 SOCKET = (
     "type user database replication state addr port local_addr local_port connect_time "
@@ -179,8 +179,16 @@ def test_users_are_counted_over_all_databases() -> None:
         client_rows=[CLIENT, replace(CLIENT, user="bob")],
     )
     assert table("SHOW USERS", view) == ["ann - - - 0 22 0 1"]
+    view.limit_rows = [
+        replace(LIMIT, key="max_user_connections", name="ann db1:5432", value=30),
+        replace(LIMIT, key="max_user_connections", name="bob db1:5432", value=31),
+        replace(LIMIT, key="max_user_client_connections", name="ann", value=40),
+        replace(LIMIT, key="max_db_client_connections", name="ann", value=41),
+    ]
+    assert table("SHOW USERS", view) == ["ann - - - 30 22 40 1"]
     lists = dict(row.split() for row in table("SHOW LISTS", view))
     assert (lists["databases"], lists["users"], lists["pools"]) == ("2", "1", "2")
+    assert lists["dns_names"] == str(len(view.host_rows)) != "0"
     assert (lists["used_clients"], lists["used_servers"]) == ("2", "1")
 
 

@@ -303,7 +303,7 @@ def test_show_lists_counts_the_admin_database_as_one() -> None:
         ["login_clients", "0"],
         ["free_servers", "18"],
         ["used_servers", "15"],
-        ["dns_names", "0"],
+        ["dns_names", "1"],
         ["dns_zones", "0"],
         ["dns_queries", "0"],
         ["dns_pending", "0"],

@@ -141,6 +141,10 @@ def test_show_health_has_a_row_for_each_server() -> None:
     )
 
 
+def test_show_replication_tells_what_servers_are() -> None:
+    assert values("SHOW REPLICATION") == "db2 5432 standby down 0 1000 2500 1"
+
+
 def test_show_session_features_tells_what_is_used_and_what_becomes_of_it() -> None:
     assert values("SHOW SESSION_FEATURES") == (
         "app ann web LISTEN keeps the server 5 7 3 1 2500000 4"

@@ -93,3 +93,9 @@ def test_who_may_only_look_does_none_of_it(sql: str) -> None:
 def test_without_pools_all_of_it_is_done_at_once() -> None:
     for sql in ("PAUSE", "RESUME", "RECONNECT", "WAIT_CLOSE", "KILL", "RESET STATS"):
         assert AdminClient().ask(sql).tags == [sql.split()[0]]
+
+
+def test_what_pgbouncer_suspends_for_is_told() -> None:
+    error = AdminClient().ask("SUSPEND").error
+    assert error is not None
+    assert (error["C"], "SIGUSR2" in error["H"]) == ("0A000", True)
