@@ -712,7 +712,7 @@ def test_a_command_leaves_the_role_of_its_batch_alone() -> None:
 
 
 def test_a_portal_that_has_taken_the_name_of_another_stays_when_that_goes_to_a_server() -> None:
-    harness = Harness(servers=TWO_SHARDS, options=SPLITTING)
+    harness = Harness(servers=TWO_SHARDS, options=SPLITTING, deferred_begin=True)
     client = harness.connect()
     begun = parse("BEGIN", "b") + bind(name="b", portal="p") + close("P", "p")
     asked = parse("SHOW SHARD", "c") + bind(name="c", portal="p")
