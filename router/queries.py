@@ -147,7 +147,7 @@ def _replaced(match: re.Match[bytes]) -> bytes:
     return b" " if match[4] is not None else b"?"
 
 
-class Figures:
+class StatementFigures:
     """What has been counted of one row. Times are seconds.
 
     Attributes:
@@ -222,7 +222,7 @@ class Figures:
             sqlstate = OTHER_CODE
         self.errors[sqlstate] = self.errors.get(sqlstate, 0) + count
 
-    def take_in(self, other: Figures) -> None:
+    def take_in(self, other: StatementFigures) -> None:
         """Add all that another one has counted."""
         self.calls += other.calls
         self.rows += other.rows
@@ -285,8 +285,8 @@ class Table:
         self.user: Final = user
         self.shard: Final = shard
         self.is_primary: Final = is_primary
-        self.rows: Final[dict[str, Figures]] = {}
-        self.others = Figures()
+        self.rows: Final[dict[str, StatementFigures]] = {}
+        self.others = StatementFigures()
         self.dropped = 0
         self.times = Histogram()
         self.waits = Histogram()
@@ -294,12 +294,12 @@ class Table:
         self.xacts = Histogram()
         self.is_closed = False
 
-    def row(self, fingerprint: Fingerprint, now: float) -> Figures:
+    def row(self, fingerprint: Fingerprint, now: float) -> StatementFigures:
         """The row of a fingerprint, which is then the one that was used last."""
         found = self.rows.get(fingerprint.identifier)
         if found is None:
             self._queries.make_room()
-            found = self.rows[fingerprint.identifier] = Figures(fingerprint)
+            found = self.rows[fingerprint.identifier] = StatementFigures(fingerprint)
         found.used_at = now
         return found
 
@@ -311,7 +311,7 @@ class Table:
     def clear(self) -> None:
         """Begin anew."""
         self.rows.clear()
-        self.others = Figures()
+        self.others = StatementFigures()
         self.dropped = 0
         self.times, self.waits, self.stalls = Histogram(), Histogram(), Histogram()
         self.xacts = Histogram()
@@ -371,7 +371,7 @@ class Table:
             self.row(last, now).add_error(segment.sqlstate.decode("ascii", "replace"))
 
 
-class Place:
+class ServerTables:
     """Where the statements of one server are counted, whatever its role is just then."""
 
     __slots__ = ("_database", "_queries", "_shard", "_table", "_user", "closed")

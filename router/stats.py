@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .faults import Ledger
-    from .queries import Place
+    from .queries import ServerTables
 
 # Averages are taken over windows of so many seconds, as PgCat and PgBouncer do by default.
 AVERAGE_WINDOW: Final = 15.0
@@ -45,7 +45,7 @@ class Counters:
         self.errors = 0
         self._before: tuple[float, ...] = (0,) * len(_COUNTED)
         self.average = Averages()
-        self.place: Place | None = None
+        self.place: ServerTables | None = None
         self.ledger: Ledger | None = None
 
     def totals(self) -> tuple[float, ...]:

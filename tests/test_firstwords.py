@@ -91,7 +91,7 @@ def test_all_readers_skip_the_same_between_words() -> None:
             assert deallocation(text) is not None, text
             assert naming_in(text) is not None, text
         assert marks.of_text(gap.join((b"", b"RESET", b"ALL", b""))).resets_all, gap
-        assert marks.of_text(gap.join((b"", b"SET", b"LOCAL", b"a = 1"))).is_local, gap
+        assert marks.of_text(gap.join((b"", b"SET", b"LOCAL", b"a = 1"))).is_set_local, gap
         assert marks.of_text(gap.join((b"SELECT 1;", b"ALTER", b"TABLE a"))).alters, gap
         [statement] = split(gap.join((b"", b"SHOW", b"POOLS", b"")).decode())
         assert statement.words == ("SHOW", "POOLS"), gap

@@ -11,10 +11,10 @@ from router.queries import (
     TOO_COMPLEX,
     UNREAD,
     UNREADABLE,
-    Figures,
     Fingerprint,
-    Place,
     Queries,
+    ServerTables,
+    StatementFigures,
     Table,
 )
 
@@ -163,8 +163,8 @@ def table(made: Queries, shard: int = 0) -> Table:
     return made.table("app", "ann", shard, is_primary=True)
 
 
-def everything(made: Queries) -> Figures:
-    total = Figures()
+def everything(made: Queries) -> StatementFigures:
+    total = StatementFigures()
     for each in made.tables():
         total.take_in(each.others)
         for row in each.rows.values():
@@ -220,7 +220,7 @@ def test_a_smaller_limit_holds_at_once_and_none_forgets_everything() -> None:
 
 def test_the_tables_of_pools_that_are_gone_are_forgotten_for_good() -> None:
     made = queries()
-    place = Place(made, "app", "ann", 0)
+    place = ServerTables(made, "app", "ann", 0)
     found = place.table(is_primary=True)
     assert found is not None
     found.note(answered(Fingerprint("a")), 0.001, 0.0)
@@ -232,7 +232,7 @@ def test_the_tables_of_pools_that_are_gone_are_forgotten_for_good() -> None:
 
 
 def test_the_codes_of_a_row_are_bounded() -> None:
-    figures = Figures()
+    figures = StatementFigures()
     for number in range(100):
         figures.add_error(f"P{number:04}")
     assert len(figures.errors) == 21
@@ -240,7 +240,7 @@ def test_the_codes_of_a_row_are_bounded() -> None:
 
 
 def test_roles_have_tables_of_their_own() -> None:
-    place = Place(queries(), "app", "ann", 0)
+    place = ServerTables(queries(), "app", "ann", 0)
     first, second = place.table(is_primary=True), place.table(is_primary=False)
     assert first is not second
     assert place.table(is_primary=True) is first

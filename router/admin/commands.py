@@ -17,7 +17,7 @@ from ..records import fields
 from . import assignments, bans, plans, show, shows
 from .courtesies import courtesy
 from .registry import BOUNCER, COMMANDS, command, table
-from .replies import Command, Order, Reply
+from .replies import Order, Reply
 from .statements import keyword, name
 from .verbs import listed, named
 
@@ -59,16 +59,6 @@ def find(statement: ConsoleStatement, database: str = "pgcat") -> Order:
     if order is None:
         raise statement.invalid()
     return order
-
-
-def all_commands() -> list[Command]:
-    """All of them, in the order of their declaration."""
-    return list(COMMANDS.values())
-
-
-def bouncer_commands() -> list[Command]:
-    """Those that are others in the database `pgbouncer`."""
-    return list(BOUNCER.values())
 
 
 @command("SHOW HELP", is_for_all=True)

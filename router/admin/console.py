@@ -296,7 +296,7 @@ class AdminSession:
         """Make some more rows of an answer, and give it if that is all."""
         if self._making is None or self._made is None:
             return
-        answer = self._making.go_on()
+        answer = self._making.make_more()
         if answer is not None:
             made, self._making, self._made = self._made, None, None
             made(answer)

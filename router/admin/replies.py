@@ -160,7 +160,7 @@ class Making:
         self._formats: Final = formats
         self._encoded: list[bytes] = []
 
-    def go_on(self) -> Answer | None:
+    def make_more(self) -> Answer | None:
         """Make some more rows; returns the answer when it has them all."""
         if self._headings is None:
             return Answer(None, self._tag, self._notice)

@@ -13,7 +13,7 @@ from .files import check_files
 from .findings import Finding
 from .keymaps import MAPS, Bounds, is_less, key_type, read_bounds, read_key
 from .keys import Numbered, Section
-from .values import AuthType, ServerRole, ShardingFunction, ShardingKeyPolicy, WithoutKey
+from .values import AuthType, ConfiguredRole, ShardingFunction, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -303,10 +303,10 @@ def _check_shard(shard: Shard, base: KeyPath) -> Iterator[Finding]:
     path = (*base, "servers")
     if not shard.servers:
         yield Finding(path, "must have at least one server")
-    primaries = sum(server.role is ServerRole.PRIMARY for server in shard.servers)
+    primaries = sum(server.role is ConfiguredRole.PRIMARY for server in shard.servers)
     if primaries > 1:
         yield Finding(path, f"must have at most one primary, got {primaries}")
-    autos = sum(server.role is ServerRole.AUTO for server in shard.servers)
+    autos = sum(server.role is ConfiguredRole.AUTO for server in shard.servers)
     if 0 < autos < len(shard.servers):
         yield Finding(path, f'must have the role "auto" all or none, got {autos} of them')
     if shard.patroni and autos < len(shard.servers):

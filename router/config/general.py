@@ -42,7 +42,7 @@ Backlog = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 _ONCE: Final = Reload.AT_ONCE
 
 # Those that chmod takes; PgBouncer's default lets everybody in who has a password.
-Mode = Annotated[int, Field(strict=True, ge=0, le=0o777)]
+SocketMode = Annotated[int, Field(strict=True, ge=0, le=0o777)]
 
 
 def _network(text: str) -> str:
@@ -86,7 +86,7 @@ class General(Section):
         ),
     ] = None
     unix_socket_mode: Annotated[
-        Mode, Key("Its permissions, such as `0o770`: who may connect.", Reload.RESTART)
+        SocketMode, Key("Its permissions, such as `0o770`: who may connect.", Reload.RESTART)
     ] = 0o777
     proxy_protocol_networks: Annotated[
         Networks,

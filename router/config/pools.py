@@ -44,13 +44,13 @@ from .plugins import Plugins, Texts  # noqa: TC001 - pydantic evaluates them
 from .regexes import Regex  # noqa: TC001 - pydantic evaluates it
 from .values import (
     AuthType,
+    ConfiguredRole,
     Listen,
     LoadBalancingMode,
     Multiplexing,
     PoolMode,
     ReadYourWrites,
     ReplicaFallback,
-    ServerRole,
     ShardingFunction,
     ShardingKeyPolicy,
     WithoutKey,
@@ -158,7 +158,7 @@ class Server(_Listed):
     host: Annotated[Host, Key("Host name or address.")]
     port: Annotated[Port, Key("Port.")]
     role: Annotated[
-        ServerRole,
+        ConfiguredRole,
         BeforeValidator(_no_mirror),
         Key("Whether it takes writes, or copies the primary; auto: the server tells."),
     ]

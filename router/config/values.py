@@ -43,7 +43,7 @@ class AuthType(Word):
     SCRAM_SHA_256 = "scram-sha-256"
 
 
-class ServerRole(Word):
+class ConfiguredRole(Word):
     """What a server is to its shard."""
 
     PRIMARY = "primary"

@@ -234,7 +234,7 @@ class Connector(Protocol):
         """Send a cancel request for what the connection is doing, then call `cancel_done`."""
 
 
-class LocalAnswer(Protocol):
+class PluginAnswer(Protocol):
     """What a statement is answered with that no server gets to see."""
 
     @property
@@ -255,7 +255,7 @@ class Inspector(Protocol):
     def note(self, sql: bytes) -> None:
         """A text is about to be run or prepared, or refused."""
 
-    def answer(self, sql: bytes) -> LocalAnswer | None:
+    def answer(self, sql: bytes) -> PluginAnswer | None:
         """The answer to a text that is not for a server, or None."""
 
     def objection(self, sql: bytes, encoding: str) -> RouterError | None:

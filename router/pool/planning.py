@@ -11,7 +11,7 @@ from ..config.declared import declarations
 from ..config.effective import LOGIN, PoolSettings, in_force, pool_settings, restart_keys
 from ..config.general import General
 from ..config.keys import Reload
-from ..config.values import ServerRole
+from ..config.values import ConfiguredRole
 from .address import Address
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def addresses_of(pool: PoolConfig) -> list[list[Address]]:
     """The servers of each shard."""
     found = []
     for number, shard in enumerate(pool.shards):
-        counts: Counter[ServerRole] = Counter()
+        counts: Counter[ConfiguredRole] = Counter()
         servers = []
         for index, server in enumerate(shard.servers):
             servers.append(
@@ -226,11 +226,11 @@ def addresses_of(pool: PoolConfig) -> list[list[Address]]:
                     shard=number,
                     index=index,
                     number=counts[server.role],
-                    is_primary=server.role is ServerRole.PRIMARY,
+                    is_primary=server.role is ConfiguredRole.PRIMARY,
                     host=server.host,
                     port=server.port,
                     database=shard.database,
-                    is_auto=server.role is ServerRole.AUTO,
+                    is_auto=server.role is ConfiguredRole.AUTO,
                     weight=server.weight,
                 )
             )

@@ -13,7 +13,7 @@ from ..protocol import marks
 from ..protocol.features import Features
 from ..protocol.passwords import UserSecret
 from ..protocol.prepared import StatementRegistry
-from ..queries import Place
+from ..queries import ServerTables
 from ..routing.types import Analysis, Role
 from . import cleaning, laggards, moving, refusals, roles
 from .address import Address
@@ -143,7 +143,7 @@ class Pool:
         address_pool.catalogue = self._catalogue
         counters, shard = address_pool.counters, address_pool.address.shard
         queries = self._engine.figures.queries
-        counters.place = Place(queries, self.database, self.user, shard)
+        counters.place = ServerTables(queries, self.database, self.user, shard)
         counters.ledger = self.ledger
         self._heed_pause(address_pool)
 

@@ -365,11 +365,6 @@ class ServerConnection(BackendStream):
         if client is not None:
             client.settings_refused(fields)
 
-    @property
-    def applying(self) -> bool:
-        """Whether the client's settings are not yet known to be accepted."""
-        return self._applying is not None
-
     def on_parameter(self, name: str, value: str, swallowed: bool) -> None:
         """Pass a ParameterStatus on to the client, who decides what to do with it."""
         listener = self._listener
@@ -384,7 +379,7 @@ class ServerConnection(BackendStream):
             if tag != naming.DISCARD_ALL:
                 return
         if segment.sink is not None or segment.orphaned:
-            if not (segment.is_local and tag == b"SET"):
+            if not (segment.is_set_local and tag == b"SET"):
                 self.marks |= marks.of_tag(tag)
             if marks.changes_catalogue(tag):
                 self.catalogue_changed = True

@@ -61,7 +61,7 @@ _UNSUPPORTED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AuthStep:
     """What to do after a client's message.
 
     Attributes:
@@ -136,7 +136,7 @@ class ClientAuthenticator:
         self._state = _ClientState.MECHANISM
         return _INT32.pack(Method.SASL) + MECHANISM.encode() + b"\0\0"
 
-    def receive(self, body: bytes) -> Step:
+    def receive(self, body: bytes) -> AuthStep:
         """Take the body of a PasswordMessage, SASLInitialResponse or SASLResponse.
 
         Raises:
@@ -158,7 +158,7 @@ class ClientAuthenticator:
             return self._receive_final(self._scram, body)
         raise ClientProtocolError("unexpected password message")
 
-    def _receive_md5(self, body: bytes) -> Step:
+    def _receive_md5(self, body: bytes) -> AuthStep:
         # A user without a hash is compared with one that nobody can produce.
         known = self._secret.md5
         stored = known or "md5" + secrets.token_hex(16)
@@ -167,7 +167,7 @@ class ClientAuthenticator:
             raise self._failure()
         return self._finish(None)
 
-    def _receive_mechanism(self, scram: ScramServer, body: bytes) -> Step:
+    def _receive_mechanism(self, scram: ScramServer, body: bytes) -> AuthStep:
         """Take a SASLInitialResponse: mechanism, Int32 length or -1, data."""
         mechanism, nul, rest = body.partition(b"\0")
         if not nul or len(rest) < 4:
@@ -181,26 +181,26 @@ class ClientAuthenticator:
         if length == -1 and not data:
             # Without an initial response the client expects an empty challenge.
             self._state = _ClientState.SCRAM_FIRST
-            return Step(_INT32.pack(Method.SASL_CONTINUE), done=False)
+            return AuthStep(_INT32.pack(Method.SASL_CONTINUE), done=False)
         if length != len(data):
             raise ClientProtocolError("invalid SASLInitialResponse message")
         return self._receive_first(scram, data)
 
-    def _receive_first(self, scram: ScramServer, data: bytes) -> Step:
+    def _receive_first(self, scram: ScramServer, data: bytes) -> AuthStep:
         challenge = scram.first(data)
         self._state = _ClientState.SCRAM_FINAL
-        return Step(_INT32.pack(Method.SASL_CONTINUE) + challenge, done=False)
+        return AuthStep(_INT32.pack(Method.SASL_CONTINUE) + challenge, done=False)
 
-    def _receive_final(self, scram: ScramServer, data: bytes) -> Step:
+    def _receive_final(self, scram: ScramServer, data: bytes) -> AuthStep:
         outcome = scram.final(data)
         if outcome is None:
             raise self._failure()
         self._secret.learn_client_key(scram.client_key)
         return self._finish(_INT32.pack(Method.SASL_FINAL) + outcome)
 
-    def _finish(self, body: bytes | None) -> Step:
+    def _finish(self, body: bytes | None) -> AuthStep:
         self._state = _ClientState.DONE
-        return Step(body, done=True)
+        return AuthStep(body, done=True)
 
     def _failure(self) -> AuthenticationError:
         return AuthenticationError(f'password authentication failed for user "{self.user}"')

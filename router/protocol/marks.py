@@ -48,7 +48,7 @@ class Glance:
         may_copy: it may start a COPY, during which Sync means nothing.
         resets_all: it has a RESET ALL, which a tag does not tell from RESETs of one setting.
         alters: it may give texts that are parsed after it another meaning.
-        is_local: it is one SET LOCAL, whose tag tells of nothing that would be left.
+        is_set_local: it is one SET LOCAL, whose tag tells of nothing that would be left.
         custom: custom settings that it may set, which no catalogue lists, in lower case.
         resets: settings that it resets, in lower case.
         naming: what it says of prepared statements by their names.
@@ -58,7 +58,7 @@ class Glance:
     __slots__ = (
         "alters",
         "custom",
-        "is_local",
+        "is_set_local",
         "leaves",
         "may_copy",
         "naming",
@@ -74,7 +74,7 @@ class Glance:
         may_copy: bool = False,
         resets_all: bool = False,
         alters: bool = False,
-        is_local: bool = False,
+        is_set_local: bool = False,
         custom: tuple[str, ...] = (),
         resets: tuple[str, ...] = (),
         naming: Naming | None = None,
@@ -84,7 +84,7 @@ class Glance:
         self.may_copy: Final = may_copy
         self.resets_all: Final = resets_all
         self.alters: Final = alters
-        self.is_local: Final = is_local
+        self.is_set_local: Final = is_set_local
         self.custom: Final = custom
         self.resets: Final = resets
         self.naming: Final = naming
@@ -283,7 +283,7 @@ def of_text(sql: bytes) -> Glance:
         may_copy=may_copy,
         resets_all=resets_all,
         alters=alters,
-        is_local=alters and _SET_LOCAL.match(low) is not None,
+        is_set_local=alters and _SET_LOCAL.match(low) is not None,
         custom=custom,
         resets=resets,
         naming=naming,

@@ -171,7 +171,7 @@ class Segment:
         empty: a Sync alone.
         has_bound: there has been a Bind, so that something may have been executed.
         resets_all: a RESET in it is to be taken for RESET ALL.
-        is_local: whatever is SET in it holds for the transaction only.
+        is_set_local: whatever is SET in it holds for the transaction only.
         orphaned: its client has left; what it says does not matter any more.
         started: when it was sent, as time.monotonic().
         owes_sync: the client has sent a Sync that was kept from a server in COPY.
@@ -203,7 +203,7 @@ class Segment:
     empty = False
     has_bound = False
     resets_all = False
-    is_local = False
+    is_set_local = False
     orphaned = False
     owes_sync = False
     error: dict[str, str] | None = None

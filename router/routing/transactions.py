@@ -10,7 +10,7 @@ from typing import Final
 from ..firstwords import GAP, LEADS, beginnings, may_begin
 
 
-class Control(Enum):
+class TransactionKind(Enum):
     """What such a statement does."""
 
     NOTHING = ""
@@ -41,7 +41,7 @@ class TransactionStatement:
         has_comment: a comment stands in its text.
     """
 
-    control: Control
+    control: TransactionKind
     tag: str
     isolation: str = ""
     is_read_only: bool | None = None
@@ -135,7 +135,7 @@ def _read(sql: bytes) -> TransactionStatement | None:
         else:
             words.append(match.group().decode())
     if not words:
-        return TransactionStatement(Control.NOTHING, "")
+        return TransactionStatement(TransactionKind.NOTHING, "")
     return _Reader(words, has_comment=has_comment).statement()
 
 
@@ -164,41 +164,41 @@ class _Reader:
     def _statement(self) -> TransactionStatement | None:
         if self._takes("BEGIN"):
             self._noise()
-            return self._with_modes(Control.BEGIN, "BEGIN")
+            return self._with_modes(TransactionKind.BEGIN, "BEGIN")
         if self._takes("START", "TRANSACTION"):
-            return self._with_modes(Control.BEGIN, "START TRANSACTION")
+            return self._with_modes(TransactionKind.BEGIN, "START TRANSACTION")
         if self._takes("SET", "TRANSACTION") or self._takes("SET", "LOCAL", "TRANSACTION"):
-            found = self._with_modes(Control.SET, "SET")
+            found = self._with_modes(TransactionKind.SET, "SET")
             has_some = self._words[-1] != "TRANSACTION"
             return found if has_some else None
         if self._takes("COMMIT") or self._takes("END"):
             self._noise()
-            return self._ending(Control.COMMIT, "COMMIT")
+            return self._ending(TransactionKind.COMMIT, "COMMIT")
         if self._takes("SAVEPOINT"):
-            return self._named(Control.SAVEPOINT, "SAVEPOINT")
+            return self._named(TransactionKind.SAVEPOINT, "SAVEPOINT")
         if self._takes("RELEASE"):
             self._takes("SAVEPOINT")
-            return self._named(Control.RELEASE, "RELEASE")
+            return self._named(TransactionKind.RELEASE, "RELEASE")
         is_rollback = self._takes("ROLLBACK")
         if not is_rollback and not self._takes("ABORT"):
             return None
         self._noise()
         if is_rollback and self._takes("TO"):
             self._takes("SAVEPOINT")
-            return self._named(Control.ROLLBACK_TO, "ROLLBACK")
-        return self._ending(Control.ROLLBACK, "ROLLBACK")
+            return self._named(TransactionKind.ROLLBACK_TO, "ROLLBACK")
+        return self._ending(TransactionKind.ROLLBACK, "ROLLBACK")
 
     def _noise(self) -> None:
         if not self._takes("WORK"):
             self._takes("TRANSACTION")
 
-    def _ending(self, control: Control, tag: str) -> TransactionStatement:
+    def _ending(self, control: TransactionKind, tag: str) -> TransactionStatement:
         chains = self._takes("AND", "CHAIN")
         if not chains:
             self._takes("AND", "NO", "CHAIN")
         return TransactionStatement(control, tag, chains=chains, has_comment=self._has_comment)
 
-    def _with_modes(self, control: Control, tag: str) -> TransactionStatement:
+    def _with_modes(self, control: TransactionKind, tag: str) -> TransactionStatement:
         isolation, is_read_only, is_deferrable = "", None, None
         is_first = True
         while self._pos < len(self._words):
@@ -229,7 +229,7 @@ class _Reader:
                 return " ".join(words)
         return ""
 
-    def _named(self, control: Control, tag: str) -> TransactionStatement | None:
+    def _named(self, control: TransactionKind, tag: str) -> TransactionStatement | None:
         if self._pos + 1 != len(self._words):
             return None
         word = self._written[self._pos]
@@ -237,7 +237,10 @@ class _Reader:
         if word[0] != '"':
             is_name = _SURELY_A_NAME.search(word) and not _RESERVED.match(word)
             # To go back to what is none is an error in any case.
-            if not (is_name or control is not Control.SAVEPOINT) or len(word) > _LONGEST_NAME:
+            if (
+                not (is_name or control is not TransactionKind.SAVEPOINT)
+                or len(word) > _LONGEST_NAME
+            ):
                 return None
             word = f'"{word.lower()}"'
         return TransactionStatement(control, tag, name=word, has_comment=self._has_comment)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..faults import Faults
     from ..histograms import Histogram
     from ..pool.server import ServerConnection
-    from ..queries import Figures, Queries, Table
+    from ..queries import Queries, StatementFigures, Table
     from .lease import Lease
     from .session import Session
 
@@ -29,7 +29,7 @@ def query_snapshots(queries: Queries) -> Iterator[QuerySnapshot]:
 
     Each is made when it is asked for, since there may be many, and tells what is there then.
     """
-    found: list[tuple[int, Table, Figures]] = []
+    found: list[tuple[int, Table, StatementFigures]] = []
     for table in queries.tables():
         of_table = [*table.rows.values(), *((table.others,) if table.dropped else ())]
         found += [(-_total(figures.times), table, figures) for figures in of_table]
@@ -37,7 +37,7 @@ def query_snapshots(queries: Queries) -> Iterator[QuerySnapshot]:
     return (_query_snapshot(table, figures) for _, table, figures in found)
 
 
-def _query_snapshot(table: Table, figures: Figures) -> QuerySnapshot:
+def _query_snapshot(table: Table, figures: StatementFigures) -> QuerySnapshot:
     fingerprint = figures.fingerprint
     return QuerySnapshot(
         database=table.database,

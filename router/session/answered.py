@@ -36,7 +36,7 @@ from .inspection import text_objection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..pool.contracts import LocalAnswer
+    from ..pool.contracts import PluginAnswer
     from ..pool.server import ServerConnection
     from ..routing.commands import Wording
     from ..routing.explain import Decision
@@ -218,7 +218,7 @@ class Canned(AnsweredStatement):
 
     __slots__ = ("_answer",)
 
-    def __init__(self, answer: LocalAnswer, body: bytes) -> None:
+    def __init__(self, answer: PluginAnswer, body: bytes) -> None:
         super().__init__(answer.columns, _types(body, answer.parameters))
         self._answer: Final = answer
 

@@ -407,7 +407,7 @@ class Batch:
         if is_kept:
             server.queue[-1].request = operations
         if self._is_preparing:
-            self.go_on()  # perhaps all of it was ours to make up
+            self.on_answered()  # perhaps all of it was ours to make up
 
     def run(self, server: ServerConnection, operations: list[Operation]) -> None:
         """Send operations, as far as they need not wait for what is asked ahead of one."""
@@ -451,7 +451,7 @@ class Batch:
         self._lease.asks = True
         return True
 
-    def go_on(self) -> None:
+    def on_answered(self) -> None:
         """What the server has of the batch is answered: send what is held, or let it go."""
         server = self._lease.server
         if server is None:

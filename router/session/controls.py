@@ -10,7 +10,7 @@ from ..protocol import messages
 from ..protocol.portals import Answer
 from ..protocol.prepared import UNREAD
 from ..routing import transactions
-from ..routing.transactions import Control, TransactionStatement
+from ..routing.transactions import TransactionKind, TransactionStatement
 from .answered import AnsweredStatement
 from .transaction import Deferred, transaction_failed
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 _MOST_SAVEPOINTS: Final = 50
 
 # What is allowed in a transaction that has failed.
-ENDS: Final = (Control.COMMIT, Control.ROLLBACK, Control.ROLLBACK_TO, Control.NOTHING)
+ENDS: Final = (
+    TransactionKind.COMMIT,
+    TransactionKind.ROLLBACK,
+    TransactionKind.ROLLBACK_TO,
+    TransactionKind.NOTHING,
+)
 _NO_TYPES: Final = b"\0\0\0"
 
 _OFF: Final = Deferring.OFF  # looked up once: it is asked for with every Parse
@@ -47,7 +52,7 @@ class TransactionControl(AnsweredStatement):
     @property
     def is_empty(self) -> bool:
         """Whether it does nothing."""
-        return self._wanted.control is Control.NOTHING
+        return self._wanted.control is TransactionKind.NOTHING
 
     def applies(self, routing: ClientRouting) -> bool:
         """Whether it needs no server now; else it is like any other."""
@@ -56,12 +61,12 @@ class TransactionControl(AnsweredStatement):
             return False
         deferred = lease.deferred
         if deferred is None:
-            return wanted.control is Control.BEGIN and self._may_be_deferred(routing)
+            return wanted.control is TransactionKind.BEGIN and self._may_be_deferred(routing)
         if deferred.has_failed:
             return True
         if wanted.chains and deferred.has_modes:
             return False  # what the next one inherits is not for us to say
-        if wanted.control is Control.SAVEPOINT:
+        if wanted.control is TransactionKind.SAVEPOINT:
             return len(deferred.savepoints) < _MOST_SAVEPOINTS
         # In a savepoint it is not for us to say which modes can still be changed.
         return not (deferred.savepoints and wanted.has_modes)
@@ -87,7 +92,7 @@ class TransactionControl(AnsweredStatement):
             return Answer(None, wanted.tag)
         if deferred.has_failed and control not in ENDS:
             raise transaction_failed()
-        if control in (Control.COMMIT, Control.ROLLBACK):
+        if control in (TransactionKind.COMMIT, TransactionKind.ROLLBACK):
             tag = "ROLLBACK" if deferred.has_failed else wanted.tag
             if wanted.chains:
                 deferred.begin_anew(lease.engine.now)
@@ -97,19 +102,22 @@ class TransactionControl(AnsweredStatement):
                     lease.listening.flush()
                 routing.end_transaction()
             return Answer(None, tag)
-        if control in (Control.BEGIN, Control.SET):
+        if control in (TransactionKind.BEGIN, TransactionKind.SET):
             deferred.set_modes(wanted)
             return Answer(None, wanted.tag, _warning(routing, control))
-        if control is Control.SAVEPOINT:
+        if control is TransactionKind.SAVEPOINT:
             deferred.savepoints.append(wanted.name)
-        elif control is not Control.NOTHING:
+        elif control is not TransactionKind.NOTHING:
             _go_back(deferred, wanted)
         return Answer(None, wanted.tag)
 
 
-def _warning(routing: ClientRouting, control: Control) -> bytes:
+def _warning(routing: ClientRouting, control: TransactionKind) -> bytes:
     values = routing.lease.settings.variables.values
-    if control is Control.SET or values.get("client_min_messages", "").lower() in _SILENT:
+    if (
+        control is TransactionKind.SET
+        or values.get("client_min_messages", "").lower() in _SILENT
+    ):
         return b""
     text = "there is already a transaction in progress"
     return messages.notice_response(text, "25001", severity="WARNING")
@@ -131,7 +139,7 @@ def _go_back(deferred: Deferred, wanted: TransactionStatement) -> None:
         raise RoutingError(f'savepoint "{name}" does not exist', sqlstate="3B001")
     while savepoints[-1] != wanted.name:
         savepoints.pop()
-    if wanted.control is Control.RELEASE:
+    if wanted.control is TransactionKind.RELEASE:
         savepoints.pop()
     else:
         deferred.has_failed = False

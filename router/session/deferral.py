@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RouterError
 from ..protocol import codes, messages
 from ..routing import transactions
-from ..routing.transactions import Control, TransactionStatement
+from ..routing.transactions import TransactionKind, TransactionStatement
 from .controls import ENDS, TransactionControl, control_of
 from .operation import needs_no_server
 from .transaction import Deferred, transaction_failed
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .operation import Operation
 
 
-_BEGIN: Final = TransactionStatement(Control.BEGIN, "BEGIN")
+_BEGIN: Final = TransactionStatement(TransactionKind.BEGIN, "BEGIN")
 
 
 def fail(routing: ClientRouting, text: bytes) -> None:

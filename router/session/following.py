@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ForEveryShard, NoSingleShard
 from ..routing import refusals, transactions
 from ..routing.decisions import UNBOUND
-from ..routing.transactions import Control
+from ..routing.transactions import TransactionKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,9 +113,9 @@ def _part_of_control(wanted: TransactionStatement, *, has_failed: bool) -> Part:
     if wanted.chains:
         raise _refused("AND CHAIN is not possible", "End it, and begin another one.")
     if has_failed:
-        return Part.ALL if control is Control.ROLLBACK_TO else Part.HOME
-    if control is Control.COMMIT:
+        return Part.ALL if control is TransactionKind.ROLLBACK_TO else Part.HOME
+    if control is TransactionKind.COMMIT:
         return Part.COMMIT
-    if control in (Control.BEGIN, Control.NOTHING, Control.ROLLBACK):
+    if control in (TransactionKind.BEGIN, TransactionKind.NOTHING, TransactionKind.ROLLBACK):
         return Part.HOME
     return Part.ALL

@@ -13,7 +13,7 @@ from ..pool.states import ServerState
 from ..protocol import codes, marks, messages
 from .causality import Causality
 from .pins import Pins
-from .states import Activity, ClientState, activity
+from .states import BackendState, ClientState, backend_state
 from .transaction import Deferred, Transaction
 from .writes import Writes
 
@@ -194,9 +194,9 @@ class Lease:
         return self.xact_started - began
 
     @property
-    def activity(self) -> Activity:
+    def activity(self) -> BackendState:
         """What the client is doing, as PostgreSQL would say."""
-        return activity(self.server, self.status, waits=self.waiter is not None)
+        return backend_state(self.server, self.status, waits=self.waiter is not None)
 
     def transaction_age(self, now: float) -> float:
         """For how long the transaction has been open, in seconds; 0 without one."""

@@ -59,7 +59,7 @@ def too_slow() -> RouterError:
 def _send(server: ServerConnection, sql: bytes, answered: Taker) -> None:
     """Send a Query of the router's own, what is SET in which is for its transaction only."""
     segment = Segment(CollectedAnswer(answered, server.on_async))
-    segment.is_local = True
+    segment.is_set_local = True
     server.queue.append(segment)
     server.unnamed = 0
     server.send(messages.query(sql))

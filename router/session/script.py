@@ -289,7 +289,9 @@ class Script:
         """A statement may be executed from here on, with these values."""
         glance = statement.glance
         segment.follow(self.fingerprint_of(statement))
-        segment.is_local = glance.is_local and (segment.is_local or not segment.has_bound)
+        segment.is_set_local = glance.is_set_local and (
+            segment.is_set_local or not segment.has_bound
+        )
         segment.has_bound = True
         if glance is marks.HARMLESS:
             return
@@ -335,7 +337,7 @@ class Script:
                 self.begin(server).parsed = fingerprint
         elif operation.kind == codes.BIND:
             segment = self.begin(server)
-            segment.has_bound, segment.is_local = True, False
+            segment.has_bound, segment.is_set_local = True, False
             if self._queries.limit:
                 segment.follow(self._raw_fingerprints.bound(operation.data))
             self._has_altered = True

@@ -521,7 +521,7 @@ class Session(PoolClient):
 
     def batch_answered(self) -> None:
         """All that was sent of an open batch has been answered."""
-        self.batch.go_on()
+        self.batch.on_answered()
         if self.stream.has_declined:
             self._resume()
 

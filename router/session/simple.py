@@ -288,7 +288,7 @@ class SimpleProtocol:
         segment.fingerprint = fingerprint
         server.queue.append(segment)
         if glance is not HARMLESS:
-            segment.is_local = glance.is_local
+            segment.is_set_local = glance.is_set_local
             self._note(server, segment, glance)
         self._end_unnamed(server, message)
         if lease.writes is not None:
@@ -358,7 +358,7 @@ class SimpleProtocol:
                     self._batch.script.distrust()
         segment.end_with_query()
         segment.follow(self._queries.fingerprint(sql) if is_whole else UNREAD_FINGERPRINT)
-        segment.is_local = False
+        segment.is_set_local = False
         self._batch.script.reset()
         self._note(server, segment, of_text(message))
         self._end_unnamed(server, message)

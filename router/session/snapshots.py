@@ -74,14 +74,12 @@ def _pool_snapshot(pool: Pool, sessions: list[Session], now: float) -> PoolSnaps
     )
 
 
-def address_snapshots(pools: Iterable[Pool], now: float) -> list[AddressSnapshot]:
+def address_snapshots(pools: Iterable[Pool]) -> list[AddressSnapshot]:
     """The rows of SHOW DATABASES and SHOW STATS."""
-    return [
-        _address_snapshot(pool, part, now) for pool in pools for part in pool.address_pools()
-    ]
+    return [_address_snapshot(pool, part) for pool in pools for part in pool.address_pools()]
 
 
-def _address_snapshot(pool: Pool, part: AddressPool, now: float) -> AddressSnapshot:
+def _address_snapshot(pool: Pool, part: AddressPool) -> AddressSnapshot:
     address, counters = part.address, part.counters
     return AddressSnapshot(
         name=address.name,

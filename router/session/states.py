@@ -19,7 +19,7 @@ class ClientState(Enum):
     ACTIVE = "active"
 
 
-class Activity(Enum):
+class BackendState(Enum):
     """What PostgreSQL calls the state of a session."""
 
     IDLE = "idle"
@@ -30,12 +30,12 @@ class Activity(Enum):
 
 
 _BY_STATUS: Final = {
-    codes.IN_TRANSACTION: Activity.IN_TRANSACTION,
-    codes.IN_FAILED_TRANSACTION: Activity.IN_FAILED_TRANSACTION,
+    codes.IN_TRANSACTION: BackendState.IN_TRANSACTION,
+    codes.IN_FAILED_TRANSACTION: BackendState.IN_FAILED_TRANSACTION,
 }
 
 
-def activity(server: ServerConnection | None, status: int, *, waits: bool) -> Activity:
+def backend_state(server: ServerConnection | None, status: int, *, waits: bool) -> BackendState:
     """Return what PostgreSQL would say of a client.
 
     Args:
@@ -44,7 +44,7 @@ def activity(server: ServerConnection | None, status: int, *, waits: bool) -> Ac
         waits: it waits for a server.
     """
     if server is None and waits:
-        return Activity.WAITING
+        return BackendState.WAITING
     if server is not None and server.queue:
-        return Activity.ACTIVE
-    return _BY_STATUS.get(status, Activity.IDLE)
+        return BackendState.ACTIVE
+    return _BY_STATUS.get(status, BackendState.IDLE)

@@ -90,7 +90,7 @@ class RouterView:
 
     def addresses(self) -> list[AddressSnapshot]:
         """The rows of SHOW DATABASES and SHOW STATS."""
-        return address_snapshots(self._registry, time.monotonic())
+        return address_snapshots(self._registry)
 
     def servers(self) -> list[ServerSnapshot]:
         """The rows of SHOW SERVERS."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.admin.commands import all_commands
 from router.admin.console import MESSAGE_LIMIT, TURN, parameters
+from router.admin.registry import COMMANDS
 from router.admin.replies import nothing
 from router.errors import ConfigError
 from router.protocol import codes, messages
@@ -105,7 +105,7 @@ BAD_COMMANDS = [
     "SET NAMES",
     "\u017fHOW POOLS",
 ]
-TAKE_NOTHING = [command.name for command in all_commands() if command.form is nothing]
+TAKE_NOTHING = [command.name for command in COMMANDS.values() if command.form is nothing]
 BAD_ENDS = [
     "please",
     "WHERE 1=1",

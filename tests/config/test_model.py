@@ -8,9 +8,9 @@ import pytest
 from router.config.pools import Mirror, Server
 from router.config.values import (
     AuthType,
+    ConfiguredRole,
     LoadBalancingMode,
     PoolMode,
-    ServerRole,
     ShardingFunction,
 )
 from router.routing.types import KeyType, Role
@@ -119,8 +119,8 @@ def test_a_server_is_an_array_or_a_table() -> None:
         config({f"{SHARD}/servers": [["one", 5432, "primary"], table]}).pools["app"].shards
     )
     assert shard.servers == (
-        Server(host="one", port=5432, role=ServerRole.PRIMARY),
-        Server(host="two", port=5433, role=ServerRole.REPLICA),
+        Server(host="one", port=5432, role=ConfiguredRole.PRIMARY),
+        Server(host="two", port=5433, role=ConfiguredRole.REPLICA),
     )
 
 

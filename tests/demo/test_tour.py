@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from router.config.loader import parse
-from router.config.values import ServerRole
+from router.config.values import ConfiguredRole
 from router.demo.cluster import Cluster
 from router.demo.ports import Ports
 from router.demo.progress import Progress
@@ -122,8 +122,8 @@ def test_the_configuration_names_every_server_once_and_in_its_role(shards: Clust
     for described, shard in zip(pool.shards, shards.shards, strict=True):
         assert described.database == DATABASE
         assert [(server.port, server.role) for server in described.servers] == [
-            (shard.primary.port, ServerRole.PRIMARY),
-            (shard.replicas[0].port, ServerRole.REPLICA),
+            (shard.primary.port, ConfiguredRole.PRIMARY),
+            (shard.replicas[0].port, ConfiguredRole.REPLICA),
         ]
 
 

@@ -19,10 +19,10 @@ from router.errors import (
 )
 from router.protocol.auth import (
     MAX_PASSWORD_BODY,
+    AuthStep,
     ClientAuthenticator,
     Method,
     ServerAuthenticator,
-    Step,
     md5_response,
 )
 from router.protocol.passwords import UserSecret, md5_hash
@@ -119,12 +119,12 @@ class TestClientLogin:
                 ours.receive(body)
         ours = ClientAuthenticator("md5", "app", "secret", salt=b"salt")
         ours.first()
-        assert ours.receive(right) == Step(None, done=True)
+        assert ours.receive(right) == AuthStep(None, done=True)
 
     def test_the_end_of_scram_carries_the_signature(self) -> None:
         ours = ClientAuthenticator("scram-sha-256", "app", VERIFIER)
         theirs = ServerAuthenticator("app", "secret")
-        step = Step(ours.first(), done=False)
+        step = AuthStep(ours.first(), done=False)
         while not step.done:
             assert step.send is not None
             answer = theirs.receive(*split(step.send))
@@ -138,7 +138,7 @@ class TestClientLogin:
         ours = ClientAuthenticator("scram-sha-256", "app", VERIFIER)
         assert ours.first() == b"\x00\x00\x00\x0aSCRAM-SHA-256\0\0"
         step = ours.receive(b"SCRAM-SHA-256\0\xff\xff\xff\xff")
-        assert step == Step(b"\x00\x00\x00\x0b", done=False)
+        assert step == AuthStep(b"\x00\x00\x00\x0b", done=False)
         send = ours.receive(b"n,,n=,r=abc").send
         assert send is not None
         assert send.startswith(b"\x00\x00\x00\x0br=abc")

@@ -131,7 +131,7 @@ def test_other_texts_reset_less(sql: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "is_local"),
+    ("sql", "is_set_local"),
     [
         (b"SET LOCAL a.b = '1'", True),
         (b"set local work_mem to '3MB' ;\0", True),
@@ -142,8 +142,8 @@ def test_other_texts_reset_less(sql: bytes) -> None:
         (b"SET LOCAL a = 'x', 'y'", False),
     ],
 )
-def test_one_set_local_is_told_from_what_lasts(sql: bytes, is_local: bool) -> None:
-    assert marks.of_text(sql).is_local is is_local
+def test_one_set_local_is_told_from_what_lasts(sql: bytes, is_set_local: bool) -> None:
+    assert marks.of_text(sql).is_set_local is is_set_local
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_client_whose_server_breaks_leaves_nothing_either() -> None:
 
 def address(harness: Harness) -> AddressSnapshot:
     assert harness.pool is not None
-    [row] = address_snapshots([harness.pool], harness.engine.now)
+    [row] = address_snapshots([harness.pool])
     return row
 
 

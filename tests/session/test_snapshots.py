@@ -13,7 +13,7 @@ from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
 from router.session.snapshots import ban_snapshots, routing_snapshots, sharded_snapshots
-from router.session.states import Activity
+from router.session.states import BackendState
 from router.snapshots import RoutingSnapshot
 from tests.support.harness import Harness
 from tests.support.wire import SYNC, bind, describe, execute, parse, query, sqlstates
@@ -175,7 +175,7 @@ def test_a_transaction_is_as_old_as_its_first_statement() -> None:
         harness.ask(client, query("COMMIT"))
         assert lease.transaction_age(harness.engine.now) == 0
         found.append(lease.activity)
-        assert found == [Activity.IN_TRANSACTION, Activity.IDLE]
+        assert found == [BackendState.IN_TRANSACTION, BackendState.IDLE]
         assert harness.part.counters.xact_time == 7, "and not the time between"
 
 
