@@ -23,9 +23,15 @@ class Expiry:
 
     def watch(self) -> None:
         """See to it that it is noticed; one timer serves all who wait."""
-        waiters = self._part.waiters
-        if waiters and self._timer is None:
-            self._timer = self._engine.call_at(waiters[0].deadline, self._fire)
+        waiters, timer = self._part.waiters, self._timer
+        if not waiters:
+            return
+        due = waiters[0].deadline
+        if timer is not None and timer.when > due:  # he has waited elsewhere before
+            timer.cancel()
+            timer = None
+        if timer is None:
+            self._timer = self._engine.call_at(due, self._fire)
 
     def _fire(self) -> None:
         self._timer = None

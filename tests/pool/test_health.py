@@ -113,6 +113,24 @@ def test_who_fails_again_soon_is_left_out_for_all_of_ban_time_and_then_tried() -
     assert replicas.asked() == {0, 1}
 
 
+def test_failures_in_a_ban_do_not_make_it_longer() -> None:
+    replicas = shard(ban_time=60.0)
+    health, engine = replicas.health(0), replicas.harness.engine
+    replicas.check(0, REFUSED)
+    replicas.check(0)
+    replicas.check(0, REFUSED)
+    firm = health.ban
+    assert firm is not None
+    for _ in range(5):
+        engine.advance(10)
+        replicas.check(0, SILENT)
+        assert health.ban is firm
+    # Who is still down then begins another one.
+    engine.advance(10)
+    replicas.check(0, SILENT)
+    assert health.ban is not firm
+
+
 def test_without_ban_time_nobody_is_banned_and_who_is_down_is_left_out_all_the_same() -> None:
     replicas = shard(ban_time=0.0)
     for _ in range(2):
@@ -148,6 +166,8 @@ def test_when_all_are_down_any_will_do() -> None:
     replicas.check(0, REFUSED)
     replicas.check(1, REFUSED)
     assert replicas.asked() == {0, 1}
+    # They are banned all the same: the first that comes back is let in, and the other is not.
+    assert all(replicas.health(index).ban is not None for index in (0, 1))
 
 
 def test_primaries_are_never_banned() -> None:
@@ -183,6 +203,14 @@ def test_the_ban_of_an_administrator_stays_until_it_is_lifted() -> None:
     assert replicas.asked() == {1}, "it gets traffic before it is asked"
     replicas.check(0)
     assert replicas.asked() == {0, 1}
+
+
+def test_a_primary_serves_though_its_host_is_banned_for_replicas_of_other_shards() -> None:
+    servers = shard(PRIMARY_AND_REPLICA)
+    for index in (0, 1):
+        servers.health(index).ban_by_admin(math.inf)
+    assert servers.asked(Role.PRIMARY) == {0}
+    assert servers.asked(None) == {0}
 
 
 def test_the_ban_of_an_administrator_may_have_an_end() -> None:
@@ -410,6 +438,67 @@ def test_who_waited_elsewhere_keeps_its_place_and_ends_in_time() -> None:
     assert not other.waiters
 
 
+def test_who_has_less_time_left_is_before_those_who_have_more() -> None:
+    harness = Harness(pool_size=1)
+    patient, hasty = wait(harness, timeout=10), wait(harness, timeout=5)
+    late = wait(harness, timeout=20)
+    harness.engine.advance(5)
+    assert [client.error is None for client in (patient, hasty, late)] == [True, False, True]
+    harness.accept()
+    assert patient.server is not None
+    assert late.server is None
+
+
+def test_when_a_server_takes_a_connection_again_the_others_that_wait_get_theirs() -> None:
+    harness = Harness(pool_size=3)
+    clients = [wait(harness, timeout=100) for _ in range(3)]
+    while harness.opening:
+        harness.refuse(REFUSED)
+    harness.engine.advance(10)
+    assert len(harness.opening) == 1, "one attempt at a time"
+    harness.accept()
+    assert len(harness.opening) == 2
+    harness.run()
+    assert all(client.server is not None for client in clients)
+
+
+def test_who_comes_while_all_servers_are_down_has_each_of_them_asked() -> None:
+    replicas = shard(pool_size=1)
+    for index in (0, 1):
+        assert replicas.parts[index].take() is not None
+        replicas.check(index, REFUSED)
+        replicas.health(index).begin_check()
+    assert isinstance(replicas.pool.checkout(Client(), 0, None), Waiter)
+    assert all(replicas.health(index).wanted.is_set() for index in (0, 1))
+
+
+def test_who_waits_for_a_server_that_is_well_stays_there_whatever_becomes_of_others() -> None:
+    replicas = shard(((False, False, False),), pool_size=1)
+    one, other, third = replicas.parts
+    for part in replicas.parts:
+        assert part.take() is not None
+    client, now = Client(), replicas.harness.engine.now
+    one.enqueue(Waiter(client, [other, third], now, math.inf))
+    replicas.check(2, REFUSED)
+    assert [waiter.client for waiter in one.waiters] == [client]
+    replicas.check(2)
+    assert [waiter.client for waiter in one.waiters] == [client]
+
+
+@pytest.mark.parametrize("has_one", [False, True])
+def test_a_replica_that_refuses_one_connection_more_goes_on_with_those_it_has(
+    has_one: bool,
+) -> None:
+    replicas = shard(pool_size=3)
+    part = replicas.parts[0]
+    if not has_one:
+        part.idle[0].close()
+    part.open_another()
+    replicas.harness.refuse(ServerRefused("too many connections", sqlstate="53300"))
+    assert part.is_ready is has_one
+    assert replicas.asked() == ({0, 1} if has_one else {1})
+
+
 # --- silence
 
 
@@ -488,6 +577,51 @@ def test_a_server_that_owes_answers_for_long_is_asked_and_then_less_often() -> N
             replicas.check(0)
         replicas.harness.engine.advance(1)
     assert asked == [1, 2, 4, 8, 16, 32]
+
+
+def test_who_has_all_answers_that_it_asked_for_is_no_reason_to_ask_its_server() -> None:
+    replicas = shard()
+    health, client = replicas.health(0), Client()
+    client.server = replicas.parts[0].take()
+    assert client.server is not None
+    client.server.attach(client)  # idle in a transaction, say
+    for _ in range(10):
+        health.look(replicas.harness.engine.now)
+        replicas.harness.engine.advance(1)
+    assert not health.wanted.is_set()
+
+
+def test_silence_is_no_news_of_a_server_that_is_down() -> None:
+    replicas = shard()
+    replicas.check(0, REFUSED)
+    replicas.check(0, SILENT)
+    assert replicas.health(0).condition is Condition.DOWN
+
+
+def test_two_silences_with_a_refusal_between_are_not_one() -> None:
+    replicas = shard()
+    client = Client()
+    client.server = replicas.parts[0].take()
+    assert client.server is not None
+    client.server.attach(client)
+    client.server.send_query(b"SELECT long")
+    for error in (SILENT, REFUSED, SILENT):
+        replicas.check(0, error)
+        assert client.lost is None
+    replicas.check(0, SILENT)
+    assert client.lost is not None
+
+
+@pytest.mark.parametrize(
+    ("delay", "pause"), [(0.0, 0.1), (0.05, 0.1), (0.3, 0.3), (1.0, 1.0), (30.0, 1.0)]
+)
+def test_checks_of_a_server_that_is_well_come_no_faster_than_they_should(
+    delay: float, pause: float
+) -> None:
+    health = shard(healthcheck_delay=delay).health(0)
+    assert health.least_pause == pause
+    health.unreachable(REFUSED)
+    assert health.least_pause == 0.1
 
 
 # --- connections that nobody has had for long
@@ -605,9 +739,11 @@ def telling(number: int, facts: Facts | None) -> AddressPool:
     return made
 
 
-def settled(*facts: Facts | None) -> list[str]:
-    """The roles of servers that have told so much, and that are all up."""
+def settled(*facts: Facts | None, down: int | None = None) -> list[str]:
+    """The roles of servers that have told so much, and that are up, but for one."""
     parts = [telling(number, each) for number, each in enumerate(facts)]
+    if down is not None:
+        parts[down].health.unreachable(REFUSED)
     roles.settle(parts)
     return [part.role for part in parts]
 
@@ -632,6 +768,54 @@ def test_of_several_primaries_only_the_one_on_the_highest_timeline_is_believed(
     facts: tuple[Facts | None, ...], expected: list[str]
 ) -> None:
     assert settled(*facts) == expected
+
+
+def test_while_no_primary_is_up_all_servers_of_its_shard_are_asked() -> None:
+    harness = Harness(servers=((None, None, None),))
+    pool = harness.pool
+    assert pool is not None
+    healths = [part.health for part in pool.address_pools()]
+
+    def asked() -> list[bool]:
+        pool.maintain(harness.engine.now)
+        found = [health.wanted.is_set() for health in healths]
+        for health in healths:
+            health.begin_check()
+        return found
+
+    assert asked() == [True] * 3
+    for health, facts in zip(healths, (FIRST, STANDBY, STANDBY), strict=True):
+        health.answered(facts, 0.0)
+    assert asked() == [False] * 3
+    # It keeps its role until another one has it.
+    healths[0].unanswered(REFUSED, healths[0].begin_check(), 0.0)
+    asked()
+    assert asked() == [True] * 3
+    healths[1].answered(SECOND, 0.0)
+    asked()
+    assert asked() == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("down", "expected"),
+    [(0, ["auto", "primary", "replica"]), (1, ["primary", "auto", "replica"])],
+)
+def test_of_two_primaries_on_one_timeline_the_one_that_is_up_is_believed(
+    down: int, expected: list[str]
+) -> None:
+    assert settled(FIRST, FIRST, STANDBY, down=down) == expected
+    # A newer timeline counts even if nobody can be reached there: nothing older is written to.
+    assert settled(FIRST, SECOND, down=1) == ["auto", "primary"]
+
+
+@pytest.mark.parametrize("rival", [FIRST, SECOND])
+def test_a_replica_that_says_that_it_is_a_primary_too_loses_its_clients(rival: Facts) -> None:
+    parts = [telling(number, each) for number, each in enumerate((rival, STANDBY))]
+    roles.settle(parts)
+    parts[1].health.facts = FIRST
+    lost = roles.settle(parts)
+    assert parts[1] in lost
+    assert (parts[0] in lost) is (rival is FIRST)
 
 
 @pytest.mark.parametrize(

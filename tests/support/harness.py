@@ -233,14 +233,14 @@ class Harness:
     def __init__(
         self,
         *,
-        servers: Sequence[Sequence[bool]] = ((True,),),
+        servers: Sequence[Sequence[bool | None]] = ((True,),),
         options: RouterOptions | None = None,
         **settings: object,
     ) -> None:
         """Make a pool.
 
         Args:
-            servers: for each shard, whether each of its servers is a primary.
+            servers: for each shard, whether each of its servers is a primary; None: it tells.
             options: the router's.
             settings: fields of PoolSettings to replace.
         """
@@ -258,7 +258,7 @@ class Harness:
     def new_pool(
         self,
         *,
-        servers: Sequence[Sequence[bool]] = ((True,),),
+        servers: Sequence[Sequence[bool | None]] = ((True,),),
         options: RouterOptions | None = None,
         **settings: object,
     ) -> Pool:
@@ -439,7 +439,7 @@ def base_settings() -> PoolSettings:
     return replace(settings, pool_size=2, connect_timeout=5.0, server_lifetime=math.inf)
 
 
-def _addresses(servers: Sequence[Sequence[bool]]) -> list[list[Address]]:
+def _addresses(servers: Sequence[Sequence[bool | None]]) -> list[list[Address]]:
     return [
         [
             Address(
@@ -447,7 +447,8 @@ def _addresses(servers: Sequence[Sequence[bool]]) -> list[list[Address]]:
                 shard=shard,
                 index=index,
                 number=0 if is_primary else index,
-                is_primary=is_primary,
+                is_primary=bool(is_primary),
+                is_auto=is_primary is None,
                 host=f"host{shard}{index}",
                 port=5432,
                 database="app",
