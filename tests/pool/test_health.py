@@ -267,10 +267,11 @@ def test_a_server_that_refuses_a_user_for_a_moment_is_asked_again() -> None:
 def test_who_comes_to_a_server_that_is_down_has_it_tried_unless_it_just_was() -> None:
     harness = Harness()
     wait(harness, timeout=60.0)
-    for _ in range(6):
+    for attempt in range(6):
         harness.refuse(REFUSED)
         harness.engine.advance(0.09)
         wait(harness, timeout=60.0)
+        assert bool(harness.opening) is (attempt == 0), "the first pause is shorter"
         if harness.opening:
             continue
         harness.engine.advance(0.01)
@@ -375,8 +376,9 @@ def test_who_waits_for_servers_that_are_down_gets_the_first_that_comes_back() ->
     assert pools == {replicas.parts[0]}
 
 
-def test_who_waits_too_long_tries_a_server_that_has_room() -> None:
-    replicas = shard(pool_size=1)
+@pytest.mark.parametrize("query_wait_timeout", [0.0, 5.0])
+def test_who_waits_too_long_tries_a_server_that_has_room(query_wait_timeout: float) -> None:
+    replicas = shard(pool_size=1, query_wait_timeout=query_wait_timeout)
     servers = [part.take() for part in replicas.parts]
     client = Client()
     waiter = replicas.pool.checkout(client, 0, None)
@@ -388,6 +390,18 @@ def test_who_waits_too_long_tries_a_server_that_has_room() -> None:
     replicas.parts[other].release(server)
     replicas.harness.engine.advance(5)
     assert client.server is server
+
+
+def test_who_waits_for_a_server_that_goes_down_goes_to_one_that_has_room_if_any_has() -> None:
+    replicas = shard(((False, False, False),), pool_size=1)
+    one, full, free = replicas.parts
+    for part in (one, full):
+        assert part.take() is not None
+    client = Client()
+    one.enqueue(Waiter(client, [full, free], replicas.harness.engine.now, math.inf))
+    replicas.check(0, REFUSED)
+    assert client.server is not None
+    assert client.server.pool is free
 
 
 def test_who_waits_for_connect_timeout_has_as_much_for_each_other_server() -> None:
