@@ -24,6 +24,9 @@ class Guide(Protocol):
     def found(self, addresses: Sequence[str]) -> None:
         """The resolver has told of these."""
 
+    def known(self) -> Sequence[str]:
+        """Those that it has told of last, for want of an answer now."""
+
     def pick(self, addresses: Sequence[str]) -> str:
         """The one to try now of those that have not been tried."""
 
@@ -52,10 +55,25 @@ async def dial(host: str, port: int, guide: Guide | None = None) -> tuple[socket
     Raises:
         OSError: the name cannot be looked up, or no address can be reached.
     """
-    targets = await resolve(host, port)
-    if guide is not None:
-        guide.found(list(targets))
-    return await _Race(guide).run(targets)
+    return await _Race(guide).run(await _targets(host, port, guide))
+
+
+async def _targets(host: str, port: int, guide: Guide | None) -> dict[str, Target]:
+    """The addresses of a host; where no name server answers, those that it had."""
+    if guide is None:
+        return await resolve(host, port)
+    try:
+        targets = await resolve(host, port)
+    except socket.gaierror as error:
+        known = guide.known() if error.errno == socket.EAI_AGAIN else ()
+        if not known:
+            raise
+        targets = {}
+        for address in known:
+            targets.update(await resolve(address, port))
+        return targets
+    guide.found(list(targets))
+    return targets
 
 
 class _Race:

@@ -23,6 +23,7 @@ class Addresses:
 
     Attributes:
         found: those that the resolver has told last, in its order.
+        is_stale: the resolver has not answered since; the log says so.
         heard: of one that has not answered a check, what had been received there before.
         reported: those of which the log says that they have failed.
     """
@@ -35,11 +36,13 @@ class Addresses:
         "_turns",
         "found",
         "heard",
+        "is_stale",
         "reported",
     )
 
     def __init__(self) -> None:
         self.found: tuple[str, ...] = ()
+        self.is_stale = False
         self.heard: dict[str, Heard] = {}
         self.reported: set[str] = set()
         self._best = ""
@@ -63,6 +66,7 @@ class Addresses:
     def note(self, found: Sequence[str]) -> None:
         """The resolver has told of these."""
         self.found = tuple(found)
+        self.is_stale = False
         self._turns = {address: self._turns.get(address, 0) for address in found}
         self.reported.intersection_update(found)
         self.heard = {one: heard for one, heard in self.heard.items() if one in found}

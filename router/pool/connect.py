@@ -32,6 +32,7 @@ from ..protocol import codes, messages
 from ..protocol.auth import ServerAuthenticator
 from ..protocol.startup import startup_parameters
 from ..reasons import reason
+from ..records import fields
 from . import refusals
 from .line import Line
 from .query import LoginQueries
@@ -103,6 +104,20 @@ class Guide:
     def found(self, addresses: Sequence[str]) -> None:
         """Note it."""
         self._pool.health.addresses.note(addresses)
+
+    def known(self) -> Sequence[str]:
+        """Those that it had, and say so once."""
+        health = self._pool.health
+        addresses = health.addresses
+        if addresses.found and not addresses.is_stale:
+            addresses.is_stale = True
+            log.warning(
+                "%s cannot be looked up now: connections go to the addresses that it had, %s",
+                printable(health.host),
+                ", ".join(addresses.found),
+                extra=fields(host=printable(health.host)),
+            )
+        return addresses.found
 
     def pick(self, addresses: Sequence[str]) -> str:
         """The address where the pool has the fewest, or which has worked last."""

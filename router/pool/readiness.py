@@ -78,6 +78,17 @@ class Readiness:
                 )
             ):
                 await self._news.wait()
+                for pool in pools:
+                    if not self.parameters and _has_another_address(pool):
+                        pool.open_spare()
         if not (self.parameters or self.is_over):
             raise refusals.down(pools, pools[0].engine.now)
         return not self.is_over
+
+
+def _has_another_address(pool: AddressPool) -> bool:
+    """Whether another address of its host may do where one has not."""
+    addresses, error = pool.health.addresses, pool.last_error
+    if error is None or not refusals.is_of_server(error):
+        return False
+    return len(addresses.found) > 1 and addresses.has_hope

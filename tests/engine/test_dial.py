@@ -27,6 +27,10 @@ class Guide:
     def found(self, addresses: Sequence[str]) -> None:
         """Nothing is known of them."""
 
+    def known(self) -> Sequence[str]:
+        """Whoever answers."""
+        return (ANSWERS,)
+
     def pick(self, addresses: Sequence[str]) -> str:
         """As they come."""
         return addresses[0]
@@ -142,3 +146,29 @@ async def test_who_wins_when_nobody_waits_any_more_is_closed(
         await dial.dial("db", 1)
     assert scope.cancelled_caught
     assert [sock.fileno() for sock in won] == [-1]
+
+
+@pytest.mark.parametrize(
+    ("errno", "is_known"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)]
+)
+async def test_without_an_answer_of_name_servers_the_addresses_serve_that_there_were(
+    monkeypatch: pytest.MonkeyPatch, fakes: list[FakeSocket], errno: int, is_known: bool
+) -> None:
+    async def resolve(host: str, port: int) -> dict[str, dial.Target]:
+        if host == "db":
+            raise socket.gaierror(errno, "no answer")
+        kind = socket.AF_INET, socket.SOCK_STREAM, 0, ""
+        return {host: (*kind, (host, port))}
+
+    monkeypatch.setattr(dial, "resolve", resolve)
+    FakeSocket.go.set()
+    with trio.fail_after(PATIENCE):
+        if is_known:
+            sock, address = await dial.dial("db", 1, Guide())
+            sock.close()
+            assert address == ANSWERS
+        else:
+            with pytest.raises(socket.gaierror):
+                await dial.dial("db", 1, Guide())
+        with pytest.raises(socket.gaierror):
+            await dial.dial("db", 1)

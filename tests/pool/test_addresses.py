@@ -115,6 +115,10 @@ class Known(dial.Guide):
         """Note it."""
         self._known.note(addresses)
 
+    def known(self) -> Sequence[str]:
+        """Those that have been noted."""
+        return self._known.found
+
     def pick(self, addresses: Sequence[str]) -> str:
         """The one that has worked last."""
         return self._known.pick(addresses)

@@ -11,7 +11,7 @@ from router.demo.server import free_port
 from tests.pool.test_addresses import listening
 from tests.support.proxy import Proxy
 from tests.support.router import PoolText, config_text, start, wait_until
-from tests.support.wire import Ended, WireClient, query, sqlstates
+from tests.support.wire import Ended, WireClient, query, sqlstates, startup
 
 from .conftest import CHECKS
 
@@ -208,6 +208,37 @@ def test_when_all_addresses_fail_the_server_is_down(named: Named) -> None:
     wait_until("it is up", lambda: condition() == "up")
     named.begin(2)
     assert named.spread() == {TWO: 2}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_first_login_tries_one_address_after_the_other(named: Named, count: int) -> None:
+    for ip in (ONE, TWO, THREE)[:count]:
+        named.proxies[ip].refuse()
+    named.start(ONE, TWO, THREE, general="healthcheck_delay = 60000\n")
+    if count < 3:
+        named.begin(1)
+        assert list(named.spread()) == [(ONE, TWO, THREE)[count]]
+    else:
+        with WireClient(named.router.port) as client:
+            client.send(startup({"user": "postgres", "database": "db"}))
+            assert sqlstates(client.read_to_end()) == ["57P03"]
+
+
+def test_while_no_name_server_answers_connections_go_where_they_went_before(
+    named: Named,
+) -> None:
+    named.start(ONE, TWO, general=CHECKS + "dns_cache_enabled = true\ndns_max_ttl = 1\n")
+    named.begin(2)
+    named.name()
+    named.router.log_with("cannot be looked up now: connections go to the addresses")
+    named.begin(4)
+    assert named.spread() == {ONE: 3, TWO: 3}
+    [health] = named.router.admin("SHOW HEALTH")
+    assert health["condition"] == "up"
+    named.name(THREE)
+    named.router.log_with("has other addresses now")
+    named.begin(1)
+    assert named.spread()[THREE] == 1
 
 
 @pytest.mark.parametrize("how", ["moved", "silent"])

@@ -1,6 +1,7 @@
 """The router, for which one name leads where a file says: `python -m tests.support.named ...`.
 
-The file has the name and its addresses, and is read anew at each look-up.
+The file has the name and its addresses, and is read anew at each look-up. Without addresses no
+name server answers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ def _use(path: Path) -> None:
 
     def getaddrinfo(host: Any, port: Any, *rest: Any, **more: Any) -> list[Any]:  # noqa: ANN401
         name, *addresses = path.read_text().split()
+        if not addresses and host in (name, name.encode()):
+            raise socket.gaierror(socket.EAI_AGAIN, "no name server answers")
         if host not in (name, name.encode()):
             return list(system(host, port, *rest, **more))
         kind = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
