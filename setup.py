@@ -93,6 +93,7 @@ MODULES = [
     "router/queries.py",
     "router/listeners.py",
     "router/stats.py",
+    "router/traces.py",
     "router/figures.py",
     "router/engine/link.py",
     "router/engine/loop.py",

@@ -40,6 +40,7 @@ from .session.view import RouterView
 from .sockets import Sockets, first_of, name_of, opened
 from .succession import Predecessor, Succession
 from .supervisor import Supervisor
+from .traces import Traces
 
 if TYPE_CHECKING:
     import socket
@@ -117,6 +118,8 @@ class Router:
         self._value_files = value_files
         self._nursery: Final = nursery
         self.engine: Final = Engine()
+        if config.general.opentelemetry_endpoint is not None:
+            self.engine.figures.traces = Traces()
         self._connector: Final = TaskConnector(self.engine, nursery)
         self.registry: Final = PoolRegistry(self.engine, self._connector, inspector_of)
         self.clients: Final = Clients()
@@ -421,6 +424,16 @@ async def _begin(router: Router, nursery: trio.Nursery, sockets: Sockets) -> Ser
     nursery.start_soon(names.watch, engine, registry.healths, router.names_interval)
     nursery.start_soon(router.watch_config)
     nursery.start_soon(liveness.watch, engine, router.keepalive)
+    general, traces = router.config.general, engine.figures.traces
+    if traces is not None and general.opentelemetry_endpoint is not None:
+        from .metrics import otlp  # HTTP takes a while to load
+
+        nursery.start_soon(
+            otlp.send_traces,
+            traces,
+            general.opentelemetry_endpoint,
+            general.opentelemetry_service_name,
+        )
     for sock in sockets.clients:
         accepting = trio.CancelScope()
         sockets.accepting.append(accepting)

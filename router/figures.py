@@ -12,6 +12,8 @@ from .stats import Timeouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .traces import Traces
+
 
 class Figures:
     """The figures that belong to no single server.
@@ -22,9 +24,10 @@ class Figures:
         faults: what errors clients were answered with.
         logins: how long it took to log in.
         delays: how late was what was due at a time.
+        traces: statements whose clients are traced; None if nobody wants to know of them.
     """
 
-    __slots__ = ("delays", "faults", "logins", "queries", "timeouts")
+    __slots__ = ("delays", "faults", "logins", "queries", "timeouts", "traces")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.timeouts: Final = Timeouts()
@@ -32,3 +35,4 @@ class Figures:
         self.faults: Final = Faults(clock)
         self.logins: Final = Histogram()
         self.delays: Final = Histogram()
+        self.traces: Traces | None = None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .protocol.features import FeatureSnapshot
     from .protocol.prepared import PreparedSnapshot
     from .stats import Averages
+    from .traces import TracesSnapshot
     from .two_phase import TwoPhaseSnapshot
 
 
@@ -470,6 +471,9 @@ class View(Protocol):
 
     def transactions(self) -> list[TransactionSnapshot]:
         """Those that are open, the oldest first."""
+
+    def traces(self) -> TracesSnapshot | None:
+        """What has become of traced statements; None if none are noted."""
 
     def histograms(self) -> list[HistogramSnapshot]:
         """The times of what clients did."""

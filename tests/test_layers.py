@@ -32,6 +32,7 @@ LAYERS = (
     "listeners",
     "histograms",
     "multiplexing",
+    "traces",
     "queries",
     "stats",
     "snapshots",

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, SecretStr
 
 from .keys import (
+    Api,
     Count,
     Flag,
     Form,
@@ -297,6 +298,19 @@ class General(Section):
     log_statement_text: Annotated[
         Flag, Key("Log the text of these, with all the values in it, and not the fingerprint.")
     ] = False
+
+    opentelemetry_endpoint: Annotated[
+        Api | None,
+        Key(
+            "Send spans of statements that are traced to this collector, by OTLP over HTTP:"
+            " http://127.0.0.1:4318/v1/traces.",
+            Reload.RESTART,
+            unset="none",
+        ),
+    ] = None
+    opentelemetry_service_name: Annotated[
+        Name, Key("Whose spans these are.", Reload.RESTART)
+    ] = "pgcat"
 
     query_statistics: Annotated[
         Flag,

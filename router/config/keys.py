@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -146,6 +147,20 @@ class Numbered:
 LARGEST = 2**63 - 1
 
 
+def _api(url: str) -> str:
+    is_usable = url.startswith(("http://", "https://")) and url.isascii() and " " not in url
+    try:
+        found = urlsplit(url)
+        is_usable = is_usable and bool(found.hostname) and found.port != 0
+    except ValueError:
+        raise ValueError('must be like "http://host:8008"') from None
+    if not is_usable or not url.isprintable():
+        raise ValueError('must be like "http://host:8008"')
+    if "@" in found.netloc or found.query or found.fragment:
+        raise ValueError("must have a host, a port and a path, and nothing else")
+    return url
+
+
 def _host(name: str) -> str:
     """Refuse what cannot be looked up; a directory is where a Unix socket is.
 
@@ -164,6 +179,7 @@ def _host(name: str) -> str:
 # A zero byte would end the string early in the messages of the PostgreSQL protocol.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$"), Form("a string")]
 Name = Annotated[str, Field(pattern=r"^[^\x00]+$"), Form("a string that is not empty")]
+Api = Annotated[Name, AfterValidator(_api)]
 Host = Annotated[Name, AfterValidator(_host), Form("the name or the address of a host")]
 Flag = Annotated[bool, Field(strict=True)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +21,7 @@ from ..routing.types import KeyType, Role, RouterOptions
 from .general import NO_AUTH_QUERY
 from .keys import (
     LARGEST,
+    Api,
     Count,
     Flag,
     Form,
@@ -200,23 +200,6 @@ Literal = Annotated[int | str, PlainValidator(_literal), WithJsonSchema(_LITERAL
 Pair = Annotated[
     tuple[int | str, int | str], PlainValidator(_pair), WithJsonSchema(_PAIR_SCHEMA)
 ]
-
-
-def _api(url: str) -> str:
-    is_usable = url.startswith(("http://", "https://")) and url.isascii() and " " not in url
-    try:
-        found = urlsplit(url)
-        is_usable = is_usable and bool(found.hostname) and found.port != 0
-    except ValueError:
-        raise ValueError('must be like "http://host:8008"') from None
-    if not is_usable or not url.isprintable():
-        raise ValueError('must be like "http://host:8008"')
-    if "@" in found.netloc or found.query or found.fragment:
-        raise ValueError("must have a host, a port and a path, and nothing else")
-    return url
-
-
-Api = Annotated[Name, AfterValidator(_api)]
 
 
 class Shard(Section):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TimeoutSnapshot,
         View,
     )
+    from ..traces import TracesSnapshot
 
 S = TypeVar("S")
 
@@ -311,6 +312,9 @@ TIMEOUT_FAMILIES: Final[tuple[Family[TimeoutSnapshot], ...]] = (
     counter("timeouts_total", "What time limits have ended.", lambda row: row.total),
 )
 
+TRACED: Final = "pgcat_traced_statements_total"
+"""The metric of traced statements, by what has become of them."""
+
 ERROR_FAMILIES: Final[tuple[Family[ErrorSnapshot], ...]] = (
     counter("errors_total", "Errors that clients were answered with.", lambda row: row.count),
 )
@@ -353,6 +357,7 @@ class Exporter:
         yield from _metrics(LIMIT_FAMILIES, self._view.limits(), _limit_labels)
         yield from _metrics(TIMEOUT_FAMILIES, self._view.timeouts(), _timeout_labels)
         yield from _metrics(ERROR_FAMILIES, self._view.errors(), _error_labels)
+        yield _traced(self._view.traces())
         yield from _histograms(self._view.histograms())
         info = Metric(BUILD_INFO, "The version that runs.", "gauge")
         info.add_sample(BUILD_INFO, {"version": __version__}, 1)
@@ -421,6 +426,14 @@ def _error_labels(error: ErrorSnapshot) -> dict[str, str]:
         "sqlstate": error.sqlstate,
         "user": error.user,
     }
+
+
+def _traced(snapshot: TracesSnapshot | None) -> Metric:
+    metric = Metric(TRACED, "Traced statements, by what has become of them.", "counter")
+    if snapshot is not None:
+        for outcome in ("sent", "failed", "dropped"):
+            metric.add_sample(TRACED, {"outcome": outcome}, getattr(snapshot, outcome))
+    return metric
 
 
 def _histograms(snapshots: Sequence[HistogramSnapshot]) -> Iterator[Metric]:

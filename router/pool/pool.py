@@ -59,7 +59,8 @@ class Pool:
         is_session_mode, is_statement_mode, deferring: of its settings, quick to ask.
         follows_state: what a client leaves behind follows it, or keeps it where it is.
         unserved, slow: hold back lines about clients without a server, and slow statements.
-        log_after: the latter take so long, in seconds.
+        heed_after: statements are looked at that take so long, in seconds: to be logged, or all
+            of them where some are traced.
         paused: clients have to wait until it is resumed.
         turned_away: clients that found max_waiting_clients before them.
         retired: replaced or gone; clients look for their pool again.
@@ -157,7 +158,8 @@ class Pool:
             and not self.is_session_mode
         )
         self.deferring = settings.deferring
-        self.log_after = settings.log_after
+        is_traced = self._engine.figures.traces is not None
+        self.heed_after = 0.0 if is_traced else settings.log_after
         is_plain = settings.multiplexing is Multiplexing.OFF
         self.is_listening = self.follows_state and is_plain and settings.listen is Listen.SHARED
 

@@ -20,6 +20,10 @@ _VALUE: Final = rb"'(?:[^'\\*/\0\r\n\x80-\xff-]++|\*(?!/)|/(?!\*)|-(?!-))*'"
 _TAG: Final = rb"\s*+[A-Za-z_][\w.%%~-]{0,100}+\s*+=\s*+%b\s*+" % _VALUE
 _COMMENT: Final = re.compile(rb"/\*%b(?:,%b)*\*/[\s;]*+\Z" % (_TAG, _TAG), re.ASCII)
 _SPACE: Final = b" \t\n\r\f\v"
+_TRACE_PARENT: Final = re.compile(
+    rb"\btraceparent\s*+=\s*+'([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?:-[^']*+)?'",
+    re.ASCII,
+)
 _SLASH: Final = ord("/")
 _ENDS: Final = b"; \t\n\r\f\v"
 
@@ -49,3 +53,10 @@ def body_without_tags(body: bytes) -> bytes:
     text = body[: max(end, 0)]
     bare = without_tags(text)
     return body if bare is text else bare + body[end:]
+
+
+def trace_parent(text: bytes) -> bytes:
+    """The traceparent of the comment, as W3C Trace Context has it; b"" without one."""
+    start = _start(text)
+    found = None if start < 0 else _TRACE_PARENT.search(text, start)
+    return b"" if found is None else found[1]

@@ -160,7 +160,9 @@ class Batch:
             if left is not None:
                 return left
         if script.segment is None:
-            self._kept = [] if server.status == codes.IDLE else None
+            # In a transaction it is not sent again, but whether it is traced is asked later.
+            is_idle, figures = server.status == codes.IDLE, self._lease.engine.figures
+            self._kept = [] if is_idle or figures.traces is not None else None
             self._size = 0
         if kind == codes.SYNC:
             script.sync(server)

@@ -425,8 +425,8 @@ class Session(PoolClient):
         client.query_count += 1
         if lease.waited:
             segment.waited, lease.waited = lease.waited, 0.0
-        if self._engine.now - segment.started + segment.waited >= lease.pool.log_after:
-            slow.tell(client, lease, segment, self._engine.now)
+        if self._engine.now - segment.started + segment.waited >= lease.pool.heed_after:
+            slow.heed(client, lease, self.batch.names, segment, self._engine.now)
         server.count(segment, self._engine.now)
         if lease.deferred is not None and leave(lease, server, segment):
             self.send_again()

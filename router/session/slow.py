@@ -1,20 +1,25 @@
-"""Statements that took long: a line in the log for each, but not for more than a few."""
+"""Statements that took long, of which the log has a line, and those that are traced."""
 
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from ..printable import printable
 from ..protocol.framing import string_in
 from ..queries import UNREAD, Fingerprint
+from ..routing.tags import trace_parent
+from ..traces import Traced, parent_of
 from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:
     from ..protocol.segments import Segment
     from ..queries import Queries
+    from ..traces import Traces
     from .client import Client
     from .lease import Lease
+    from .names import Names
     from .operation import Operation
 
 log = logging.getLogger("router.slow")
@@ -25,11 +30,63 @@ _LONGEST = 1000
 _MOST = 10
 
 
-def tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
-    """A segment has been answered after a time that is to be logged.
+def heed(client: Client, lease: Lease, names: Names, segment: Segment, now: float) -> None:
+    """A segment has been answered after a time after which it is to be looked at.
 
     It is not counted yet: `began_at` of its server is when what was before it was over.
     """
+    traces = lease.engine.figures.traces
+    if traces is not None:
+        _trace(traces, lease, names, segment, now)
+        if now - segment.started + segment.waited < lease.pool.settings.log_after:
+            return
+    _tell(client, lease, segment, now)
+
+
+def _trace(traces: Traces, lease: Lease, names: Names, segment: Segment, now: float) -> None:
+    """Note it if its client is traced."""
+    server, pool, route = lease.server, lease.pool, lease.route
+    if server is None or segment.empty:
+        return
+    queries = lease.engine.figures.queries
+    texts = texts_of(segment.request)
+    fingerprints = _fingerprints(segment, texts, queries)
+    unnamed = names.statements.get(b"")
+    if not texts and unnamed is not None and unnamed.fingerprint is fingerprints[-1]:
+        # It was prepared and described before it was bound, and so is not kept.
+        texts = [unnamed.text]
+    found = next(filter(None, map(trace_parent, texts)), b"")
+    parent = parent_of(found.decode()) if found else None
+    if parent is None:
+        return
+    address, stalled = server.pool.address, segment.stalled
+    traces.add(
+        Traced(
+            parent=parent,
+            ended=time.time(),
+            total=now - segment.started + segment.waited,
+            waited=segment.waited,
+            served=max(now - max(server.began_at, segment.started) - stalled, 0.0),
+            stalled=stalled,
+            database=pool.database,
+            user=pool.user,
+            kind=fingerprints[-1].kind,
+            form=_joined([fingerprint.text for fingerprint in fingerprints]),
+            queryid=fingerprints[-1].identifier,
+            host=address.host,
+            port=address.port,
+            server_pid=server.pid,
+            server_database=address.database,
+            shard=address.shard,
+            role="primary" if server.pool.is_primary else "replica",
+            reason="" if route is None else printable(route.reason),
+            sqlstate=printable(segment.sqlstate.decode("latin-1"), 5),
+        )
+    )
+
+
+def _tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
+    """A segment has been answered after a time that is to be logged."""
     server, pool = lease.server, lease.pool
     if server is None or segment.empty:
         return

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         ShardedSnapshot,
         TransactionSnapshot,
     )
+    from ..traces import TracesSnapshot
     from ..two_phase import TwoPhaseSnapshot
     from .clients import Clients
 
@@ -167,6 +168,11 @@ class RouterView:
     def transactions(self) -> list[TransactionSnapshot]:
         """The rows of SHOW TRANSACTIONS."""
         return transaction_snapshots(self._clients, time.monotonic())
+
+    def traces(self) -> TracesSnapshot | None:
+        """What has become of traced statements, if any are noted."""
+        traces = self._engine.figures.traces
+        return None if traces is None else traces.snapshot()
 
     def histograms(self) -> list[HistogramSnapshot]:
         """Those of the metrics."""

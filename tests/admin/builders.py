@@ -37,6 +37,7 @@ from router.snapshots import (
     TransactionSnapshot,
 )
 from router.stats import Averages
+from router.traces import TracesSnapshot
 from router.two_phase import TwoPhaseSnapshot
 from tests.support.harness import FakeEngine
 
@@ -346,6 +347,7 @@ class FakeView:
     feature_rows: list[FeatureSnapshot] = field(default_factory=lambda: [FEATURE])
     listener_rows: list[ListenerSnapshot] = field(default_factory=lambda: [LISTENER])
     hub_rows: list[HubSnapshot] = field(default_factory=lambda: [HUB])
+    traced: TracesSnapshot | None = TracesSnapshot(sent=30, failed=2, dropped=1)  # noqa: RUF009
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
 
@@ -392,6 +394,10 @@ class FakeView:
     def sharded(self) -> list[ShardedSnapshot]:
         """What is sharded."""
         return self.sharded_rows
+
+    def traces(self) -> TracesSnapshot | None:
+        """What has become of traced statements."""
+        return self.traced
 
     def histograms(self) -> list[HistogramSnapshot]:
         """The times of what clients did."""

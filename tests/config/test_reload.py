@@ -112,6 +112,8 @@ AT_RESTART: dict[str, tuple[object, ...]] = {
     "unix_socket_mode": (0o770, 0o777, None),
     "enable_prometheus_exporter": (True, False, None),
     "prometheus_exporter_port": (9930, 1, None),
+    "opentelemetry_endpoint": ("http://a:4318/v1/traces", "https://b/", None),
+    "opentelemetry_service_name": ("a", "b", None),
 }
 FILES = st.fixed_dictionaries({key: st.sampled_from(some) for key, some in AT_RESTART.items()})
 

@@ -19,6 +19,7 @@ from router.metrics.exporter import (
     PREPARED_FAMILIES,
     ROUTING_FAMILIES,
     TIMEOUT_FAMILIES,
+    TRACED,
 )
 
 PAGE = (Path(__file__).parents[2] / "docs" / "admin.md").read_text()
@@ -38,6 +39,7 @@ def test_every_metric_is_explained_with_its_type() -> None:
         *((family.name, family.kind) for family in LIMIT_FAMILIES),
         *((family.name, family.kind) for family in TIMEOUT_FAMILIES),
         *((family.name, family.kind) for family in ERROR_FAMILIES),
+        (TRACED, "counter"),
         *((f"pgcat_{name}", "histogram") for name in HISTOGRAMS),
         (BUILD_INFO, "gauge"),
     ]

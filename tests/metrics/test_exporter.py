@@ -165,6 +165,10 @@ def test_counters_keep_their_names_and_are_called_counters() -> None:
         ),
         'pgcat_timeouts_total{kind="query"} 3',
         'pgcat_errors_total{pool="app",source="router",sqlstate="3D000",user="ann"} 7',
+        *(
+            f'pgcat_traced_statements_total{{outcome="{outcome}"}} {value}'
+            for outcome, value in (("sent", 30), ("failed", 2), ("dropped", 1))
+        ),
     ]
 
 
@@ -219,6 +223,7 @@ def test_a_large_counter_keeps_its_last_digit() -> None:
 
 def test_families_without_samples_are_left_out() -> None:
     view = FakeView([], [], [], [], [], [], [], [], [], [], error_rows=[], histogram_rows=[])
+    view.traced = None
     view.prepared_rows.clear()
     view.hub_rows.clear()
     found = scrape(view)

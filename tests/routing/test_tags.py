@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from router.routing.tags import body_without_tags, without_tags
+from router.routing.tags import body_without_tags, trace_parent, without_tags
 
 TRACE = "00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01"
 
@@ -73,6 +73,23 @@ def test_the_body_of_a_parse_keeps_its_types() -> None:
     assert body_without_tags(plain) is plain
     broken = b"SELECT 1 /*a='b'*/"
     assert body_without_tags(broken) is broken
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"SELECT 1 /*traceparent='{TRACE}'*/", TRACE),
+        (f"SELECT 1 /*action='x', traceparent = '{TRACE}' , z='1'*/;", TRACE),
+        (f"SELECT 1 /*traceparent='{TRACE}-later'*/", TRACE),
+        (f"SELECT 1 /*traceparent='{TRACE[:-1]}'*/", ""),
+        (f"SELECT 1 /*traceparent='{TRACE.upper()}'*/", ""),
+        (f"SELECT 'traceparent={TRACE}' /*a='b'*/", ""),
+        (f"SELECT '/*traceparent=''{TRACE}''*/' /*a='b'*/", ""),
+        ("SELECT 1", ""),
+    ],
+)
+def test_the_trace_is_that_of_the_comment(text: str, found: str) -> None:
+    assert trace_parent(text.encode()).decode() == found
 
 
 @pytest.mark.parametrize(

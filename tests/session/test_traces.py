@@ -1,0 +1,146 @@
+"""What is noted of statements whose clients are traced, and that nothing is of others."""
+
+from __future__ import annotations
+
+import pytest
+
+from router.traces import MOST, Parent, Traced, Traces, parent_of
+from tests.support.harness import FakeClient, Harness
+from tests.support.wire import bind, describe, execute, message, parse, query
+
+SYNC = message("S")
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+PARENT = Parent(TRACE, SPAN)
+SAMPLED = f"00-{TRACE}-{SPAN}-01"
+
+
+def traced_by(trace_parent: str, sql: str = "SELECT 1") -> str:
+    """The statement with its comment."""
+    return f"{sql} /*action='x',traceparent='{trace_parent}'*/"
+
+
+def started(**settings: object) -> tuple[Harness, Traces]:
+    """A harness in which statements are traced."""
+    harness = Harness(**settings)  # type: ignore[arg-type]
+    traces = harness.engine.figures.traces = Traces()
+    harness.part  # noqa: B018 - it is made now
+    assert harness.pool is not None
+    harness.pool.heed_after = 0.0
+    return harness, traces
+
+
+def ask(harness: Harness, client: FakeClient, *messages: bytes) -> None:
+    client.send(*messages)
+    harness.run()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (SAMPLED, PARENT),
+        (f"00-{TRACE}-{SPAN}-ff", PARENT),
+        (f"cc-{TRACE}-{SPAN}-03", PARENT),
+        (f"00-{TRACE}-{SPAN}-00", None),
+        (f"00-{TRACE}-{SPAN}-02", None),
+        (f"ff-{TRACE}-{SPAN}-01", None),
+        (f"00-{'0' * 32}-{SPAN}-01", None),
+        (f"00-{TRACE}-{'0' * 16}-01", None),
+        ("", None),
+        ("00", None),
+        (f"00-{TRACE}-{SPAN}", None),
+    ],
+)
+def test_only_a_sampled_parent_counts(given: str, expected: Parent | None) -> None:
+    assert parent_of(given) == expected
+
+
+BATCHES = {
+    "Query": [query(traced_by(SAMPLED))],
+    "unnamed": [parse(traced_by(SAMPLED)), bind(), execute(), SYNC],
+    "described": [
+        parse(traced_by(SAMPLED)),
+        bind(),
+        describe(),
+        execute(),
+        SYNC,
+    ],
+    "prepared first": [
+        parse(traced_by(SAMPLED)),
+        describe("S"),
+        message("H"),
+        bind(),
+        execute(),
+        SYNC,
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+def test_a_statement_is_noted_in_either_protocol(name: str, is_in_transaction: bool) -> None:
+    harness, traces = started()
+    client = harness.connect()
+    if is_in_transaction:
+        ask(harness, client, query("BEGIN"), query("SELECT 2"))
+    ask(harness, client, *BATCHES[name])
+    found = traces.take(9)
+    assert [(one.parent, one.kind, one.form) for one in found] == [
+        (PARENT, "SELECT", "SELECT ?")
+    ]
+    assert (found[0].database, found[0].user, found[0].role) == ("app", "ann", "primary")
+    assert (found[0].sqlstate, found[0].server_pid) == ("", harness.servers[0].connection.pid)
+
+
+def test_what_has_a_name_is_for_many_traces_and_so_for_none() -> None:
+    harness, traces = started()
+    client = harness.connect()
+    ask(harness, client, parse(traced_by(SAMPLED), "s"), bind(name="s"), execute(), SYNC)
+    ask(harness, client, bind(name="s"), execute(), SYNC)
+    assert not len(traces)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        traced_by(f"00-{TRACE}-{SPAN}-00"),
+        f"SELECT '/*traceparent=''{SAMPLED}''*/'",
+        f"/*traceparent='{SAMPLED}'*/ SELECT 1",
+    ],
+)
+def test_nothing_is_noted_of_others(sql: str) -> None:
+    harness, traces = started()
+    ask(harness, harness.connect(), query(sql))
+    assert not len(traces)
+
+
+def test_times_are_those_of_the_clock_and_an_error_is_told() -> None:
+    harness, traces = started(pool_size=1)
+    first, second = harness.connect(), harness.connect()
+    first.send(query("SLEEP 1"))
+    harness.run()
+    second.send(query(traced_by(SAMPLED, "SLEEP 2")))
+    for seconds in (2.0, 3.0):
+        harness.run()
+        harness.engine.advance(seconds)
+        for server in harness.servers:
+            server.model.wake()
+    harness.run()
+    [found] = traces.take(9)
+    assert (found.total, found.waited, found.served, found.stalled) == (5.0, 2.0, 3.0, 0.0)
+    ask(harness, second, query(traced_by(SAMPLED, "FAIL")))
+    [found] = traces.take(9)
+    assert len(found.sqlstate) == 5
+
+
+def test_only_so_many_wait_and_the_rest_is_counted() -> None:
+    harness, traces = started()
+    client = harness.connect()
+    ask(harness, client, query(traced_by(SAMPLED)))
+    [one] = traces.take(9)
+    assert isinstance(one, Traced)
+    for _ in range(MOST + 3):
+        traces.add(one)
+    assert (len(traces), traces.dropped) == (MOST, 3)
+    assert len(traces.take(MOST)) == MOST
+    assert not len(traces)
