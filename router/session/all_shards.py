@@ -50,8 +50,9 @@ class OnAllShards:
         self._client: Final = client
         self._routing: Final = routing
         self._objection: RouterError | None = None
-        # The portals of its transaction that concern all shards, and are yet to be executed.
-        self._bound: Final[dict[bytes, bytes]] = {}
+        # The portals of its transaction, as far as they were bound since it is on all shards;
+        # those that concern all of them with their texts, until they have been executed.
+        self._bound: Final[dict[bytes, bytes | None]] = {}
         # That of the COMMIT.
         self._ending: bytes | None = None
         self.current: Everywhere | None = None
@@ -301,11 +302,20 @@ class OnAllShards:
             if operation.error is not None:
                 break  # what is behind it will not be run
             if operation.kind == codes.EXECUTE:
-                text = self._bound.pop(_portal_of(operation), None)
+                portal = _portal_of(operation)
+                if portal not in self._bound:
+                    operation.error = _bound_before()
+                    self._routing.router.tallies.refuse(operation.error)
+                    break
+                text = self._bound[portal]
                 if text is not None:
+                    self._bound[portal] = None
                     texts.append(text)
                     executed.append(operation)
-            elif operation.kind == codes.BIND and operation.answered is None:
+            elif operation.kind == codes.BIND:
+                if operation.answered is not None:
+                    self._bound[operation.name] = None
+                    continue
                 try:
                     part = self._part_of_bind(server, operation)
                     if part is Part.COMMIT:
@@ -317,9 +327,8 @@ class OnAllShards:
                 if part is Part.COMMIT:
                     self._end_batch(server, operation, take, skip)
                     return
-                self._bound.pop(operation.name, None)
-                if part is Part.ALL and operation.statement is not None:
-                    self._bound[operation.name] = operation.statement.text
+                statement = operation.statement if part is Part.ALL else None
+                self._bound[operation.name] = None if statement is None else statement.text
         if not texts:
             go_on()
             return
@@ -473,6 +482,18 @@ class OnAllShards:
         server.queue.append(segment)
         server.unnamed = 0
         server.send(messages.query(b"" if is_over else b"ROLLBACK"))
+
+
+def _bound_before() -> NoSingleShard:
+    """Why what was bound in a transaction that was on one shard yet is not executed on all.
+
+    It may end it, or go back to a savepoint, and would do so on that shard alone.
+    """
+    return NoSingleShard(
+        "the portal was bound before its transaction was on all shards",
+        kind=refusals.EVERY_SHARD,
+        hint="Bind it anew, or execute it before anything is defined.",
+    )
 
 
 def not_alone() -> NoSingleShard:

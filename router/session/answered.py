@@ -280,7 +280,8 @@ def _with_server(
         return decision
     if routing.router.finds_shards:
         wrong = routing.wrong_shard(server, decision.analysis, decision.values)
-        if isinstance(wrong, ForEveryShard) and not wrong.in_turn and routing.may_join(server):
+        may_join = not routing.lease.is_altered and routing.may_join(server)
+        if isinstance(wrong, ForEveryShard) and not wrong.in_turn and may_join:
             return decision.on_all()
         if wrong is not None:
             return replace(decision, route=None, rule=None, error=wrong)

@@ -172,7 +172,7 @@ class Batch:
             script.flush(server)
             self._kept = None
         else:
-            was_altered = self.names.is_altered
+            was_altered = self._lease.is_altered
             operation = self.reader.operation(kind, data, start, end)
             self._keep(operation, end - start)
             if kind == codes.BIND and self._routing.router.finds_shards:

@@ -56,6 +56,8 @@ class Lease:
             whether it is given back: until then the client's next statement has to wait.
         drops: what an ALL that the router has answered drops at the server as well, as marks.
         xact_started: when the transaction began, or the last one ended.
+        is_altered: what its transaction has done may give texts another meaning than they
+            have for others.
         xact, xact_open: what is known of it; the last answer came from within it.
         mid_message: the server waits for the rest of a long message.
         deferred: the transaction that it has begun, until a server has answered in it.
@@ -76,6 +78,7 @@ class Lease:
         "engine",
         "has_come",
         "holder",
+        "is_altered",
         "listening",
         "max_wait",
         "mid_message",
@@ -113,7 +116,9 @@ class Lease:
         self.route: Route | None = None
         self.waiter: Waiter | None = None
         self.has_come = self.awaits_settings = self.asks = False
-        self.pinned = self.mid_message = self.draining = self.xact_open = False
+        self.is_altered = self.pinned = self.mid_message = self.draining = self.xact_open = (
+            False
+        )
         self.pins: Final = Pins(settings)
         self.unnamed_in: Segment | None = None
         self.drops = 0

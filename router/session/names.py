@@ -35,8 +35,6 @@ class Names:
         statements: what each name means at this point of the client's stream; without
             renaming, the router's own statements only.
         token: what tells its unnamed statement from all others; see `protocol.prepared`.
-        is_altered: what this transaction has done may give texts another meaning than they
-            have for others.
         told: the names of those that the client has been told the columns of.
         is_changing: SQL is on its way that changes what names mean: what is about them has to
             wait for its answer.
@@ -46,7 +44,6 @@ class Names:
         "_bytes",
         "_lease",
         "_routing",
-        "is_altered",
         "is_changing",
         "renames",
         "statements",
@@ -61,7 +58,6 @@ class Names:
         self.statements: Final = routing.lease.statements
         self._bytes = 0
         self.token = 0
-        self.is_altered = False
         self.is_changing = False
         self.told: Final[set[bytes]] = set()
         routing.state.prepared_as = self.prepared_as
@@ -114,7 +110,7 @@ class Names:
     def _means_its_own(self) -> bool:
         """Whether others may mean something else by a text now."""
         server = self._lease.server
-        return self.is_altered or (server is not None and server.is_altered)
+        return self._lease.is_altered or (server is not None and server.is_altered)
 
     def _described(
         self, statement: PreparedStatement, description: Description, *, is_news: bool = False
@@ -207,10 +203,10 @@ class Names:
             statement = known.get(name)
             if statement is None:
                 server.marks |= UNKNOWN
-                self.is_altered = True
+                self._lease.is_altered = True
             else:
                 self._lease.note(server, statement.glance)
-                self.is_altered |= statement.glance.alters
+                self._lease.is_altered |= statement.glance.alters
 
     def changed(self, change: Change) -> PreparedStatement | None:
         """SQL has changed what a name means; returns what it means now.

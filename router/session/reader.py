@@ -191,7 +191,7 @@ class Reader:
                 if control is not None:
                     control.client_name = name
                     self._bind_answered(operation, control)
-                names.is_altered |= statement.glance.alters
+                self._lease.is_altered |= statement.glance.alters
                 if statement.glance.naming is not None:
                     operation.known = names.known_to(statement.glance.naming)
                     if not portal:

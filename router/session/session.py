@@ -450,7 +450,7 @@ class Session(PoolClient):
             lease.route = None
             if routing.is_moving or routing.state.has_local or lease.writes is not None:
                 routing.end_transaction()
-            self.batch.names.is_altered &= bool(server.queue)
+            lease.is_altered &= bool(server.queue)
             self._let_go(server)
         elif lease.pool.is_statement_mode:
             text = "transaction blocks are not allowed in statement pooling mode"

@@ -117,7 +117,7 @@ class SharedReads(Sharer):
             or lease.asks
             or lease.awaits_settings
             or lease.draining
-            or self._batch.names.is_altered
+            or self._lease.is_altered
             or self._settings.has_reports
             or self._settings.variables.makes_temporary
         )

@@ -193,7 +193,7 @@ class SimpleProtocol:
                 return self._for_all.query(server, data[start:end], sql)
             error: RouterError | None = routing.query_on_wrong_shard(server, sql)
             if isinstance(error, ForEveryShard):
-                error = batch.everywhere.join(server, error, None, batch.names.is_altered)
+                error = batch.everywhere.join(server, error, None, routing.lease.is_altered)
                 if error is None:
                     return False
             if error is not None:
@@ -299,7 +299,7 @@ class SimpleProtocol:
         """A text is sent of which this is to be seen."""
         self._lease.note(server, glance)
         if glance.alters:
-            self._batch.names.is_altered = True
+            self._lease.is_altered = True
         if glance.resets_all:
             self._routing.expect_reset(segment)
         if glance.may_copy:  # and then a Sync means nothing

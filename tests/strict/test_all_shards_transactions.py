@@ -10,8 +10,12 @@ import pytest
 from tests.support.router import primary_of, wait_until
 from tests.support.shards import (
     KEYED,
+    PROTOCOLS,
     SHARDS,
     Shards,
+    ask_all,
+    ask_in_batches,
+    ask_simply,
     kill_at_each_step,
     make_shards,
     pool_of,
@@ -42,42 +46,21 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 
-def _simple(client: WireClient, sql: str) -> list[Message]:
-    return client.ask(query(sql))
-
-
-def _extended(client: WireClient, sql: str) -> list[Message]:
-    return client.ask(run(sql) + SYNC)
-
-
-PROTOCOLS: Final = pytest.mark.parametrize(
-    "ask", [_simple, _extended], ids=["simple", "extended"]
-)
-
-
-def _all(
-    client: WireClient, ask: Callable[[WireClient, str], list[Message]], *texts: str
-) -> None:
-    for text in texts:
-        answer = ask(client, text)
-        assert not sqlstates(answer), (text, answer[0].fields)
-
-
 @PROTOCOLS
 def test_it_is_committed_on_all_or_rolled_back(
     shards: Shards,
     ask: Callable[[WireClient, str], list[Message]],
 ) -> None:
     with shards.client() as client:
-        _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
+        ask_all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
         assert shards.has("a") == [False] * SHARDS
-        _all(client, ask, "CREATE INDEX a_id ON a (id)", "SET LOCAL search_path TO public")
+        ask_all(client, ask, "CREATE INDEX a_id ON a (id)", "SET LOCAL search_path TO public")
         assert ask(client, "SELECT 1")[-1].body == b"T"
         answer = ask(client, "COMMIT")
         assert [kind for kind in kinds(answer) if kind not in "12nS"] == ["C", "Z"]
         assert answer[-1].body == b"I"
         assert shards.has("a_id") == [True] * SHARDS
-        _all(client, ask, "BEGIN", "DROP TABLE a")
+        ask_all(client, ask, "BEGIN", "DROP TABLE a")
         answer = ask(client, "ROLLBACK")
         assert answer[-1].body == b"I"
         assert shards.has("a_id") == [True] * SHARDS
@@ -87,7 +70,7 @@ def test_it_is_committed_on_all_or_rolled_back(
 
 @PROTOCOLS
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_what_one_shard_refuses_fails_on_all(
+def test_what_one_shard_refuses_fails_onask_all(
     shards: Shards,
     ask: Callable[[WireClient, str], list[Message]],
     shard: int,
@@ -95,15 +78,15 @@ def test_what_one_shard_refuses_fails_on_all(
     shards.databases[shard].execute("CREATE TABLE a (other text)")
     with shards.client() as client:
         for first in ("CREATE TABLE b (id int)", "SELECT 1"):
-            _all(client, ask, "BEGIN", first, "SAVEPOINT s_0", "SAVEPOINT mine")
-            _all(client, ask, "CREATE TABLE c (id int)", "SAVEPOINT s_1")
+            ask_all(client, ask, "BEGIN", first, "SAVEPOINT s_0", "SAVEPOINT mine")
+            ask_all(client, ask, "CREATE TABLE c (id int)", "SAVEPOINT s_1")
             answer = ask(client, "CREATE TABLE a (id int)")
             assert sqlstates(answer) == ["42P07"]
             assert answer[-1].body == b"E"
             for text in ("CREATE TABLE d (id int)", "SELECT 1", "SAVEPOINT s_2"):
                 assert sqlstates(ask(client, text)) == ["25P02"], text
             if first == "SELECT 1":
-                _all(
+                ask_all(
                     client,
                     ask,
                     "ROLLBACK TO s_1",
@@ -208,7 +191,7 @@ def test_who_stops_waiting_for_a_lock_has_changed_nothing(
     with shards.databases[shard].server.connect(name) as holder:
         holder.execute("BEGIN; LOCK TABLE items")
         with shards.client() as client:
-            _all(client, _simple, "BEGIN", "CREATE TABLE a (id int)")
+            ask_all(client, ask_simply, "BEGIN", "CREATE TABLE a (id int)")
             client.send(query("ALTER TABLE items ADD n int"))
             wait_until("it waits", lambda: holder.execute(waits).fetchone() == (1,))
             if leaves:
@@ -217,7 +200,7 @@ def test_who_stops_waiting_for_a_lock_has_changed_nothing(
                 cancel(shards.router.port, client.pid, client.secret)
                 assert sqlstates(client.read_until("Z")) == ["57014"]
                 assert sqlstates(client.ask(query("SELECT 1"))) == ["25P02"]
-                _all(client, _simple, "ROLLBACK")
+                ask_all(client, ask_simply, "ROLLBACK")
                 assert client.value("SELECT 1") == "1"
         wait_until("it does not wait", lambda: holder.execute(waits).fetchone() == (0,))
         holder.execute("ROLLBACK")
@@ -240,32 +223,32 @@ def test_what_has_a_key_and_what_ends_it_in_passing_is_refused(
             "SET SHARD TO 0",
             "/* a comment */ PREPARE TRANSACTION 'x'",
         ):
-            _all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
+            ask_all(client, ask, "BEGIN", "CREATE TABLE a (id int)")
             answer = ask(client, text)
             assert sqlstates(answer)[0] in ("0A000", "25001"), text
             if text != "SET SHARD TO 0":
                 assert answer[-1].body == b"E", text
-            _all(client, ask, "ROLLBACK")
+            ask_all(client, ask, "ROLLBACK")
         for key in range(6):  # of all shards, that of such transactions as well
-            _all(client, ask, "BEGIN", f"SELECT * FROM items WHERE id = {key}")
+            ask_all(client, ask, "BEGIN", f"SELECT * FROM items WHERE id = {key}")
             for text in ("CREATE TABLE a (id int)", "ALTER TABLE items ADD n int"):
                 assert sqlstates(ask(client, text))[0] in ("0A000", "25P02"), text
-            _all(client, ask, "ROLLBACK")
-            _all(client, ask, "BEGIN", "SELECT 1")
+            ask_all(client, ask, "ROLLBACK")
+            ask_all(client, ask, "BEGIN", "SELECT 1")
             answer = ask(client, f"SELECT * FROM items WHERE id = {key}")
             is_there = not sqlstates(answer)
             if is_there:
                 assert sqlstates(ask(client, "CREATE TABLE a (id int)")) == ["0A000"]
-            _all(client, ask, "ROLLBACK")
+            ask_all(client, ask, "ROLLBACK")
     assert shards.has("a") == [False] * SHARDS
     assert shards.left() == 0
 
 
 def test_settings_are_those_of_all_shards_and_stay_with_the_client(shards: Shards) -> None:
     with shards.client() as client, shards.client() as other:
-        _all(
+        ask_all(
             client,
-            _simple,
+            ask_simply,
             "BEGIN",
             "CREATE SCHEMA mine",
             "SELECT set_config('search_path', 'mine', false)",
@@ -280,7 +263,9 @@ def test_settings_are_those_of_all_shards_and_stay_with_the_client(shards: Shard
         for shard in range(SHARDS):
             other.ask(query(f"SET SHARD TO {shard}"))
             assert other.value("SHOW search_path") == '"$user", public'
-        _all(client, _simple, "BEGIN", "DROP TABLE a", "SET search_path TO public", "ROLLBACK")
+        ask_all(
+            client, ask_simply, "BEGIN", "DROP TABLE a", "SET search_path TO public", "ROLLBACK"
+        )
         assert client.value("SHOW search_path") == "mine"
     assert shards.has("mine.a") == [True] * SHARDS
 
@@ -293,10 +278,10 @@ def test_several_statements_of_a_batch_are_run_in_their_order(shards: Shards) ->
         batch = run("SAVEPOINT s_1") + run("CREATE TABLE b (id int)") + run("SELECT 1/0")
         answer = client.ask(batch + run("CREATE TABLE c (id int)") + SYNC)
         assert sqlstates(answer) == ["22012"]
-        _all(client, _extended, "ROLLBACK TO s_1", "CREATE TABLE d (id int)")
+        ask_all(client, ask_in_batches, "ROLLBACK TO s_1", "CREATE TABLE d (id int)")
         answer = client.ask(run("CREATE TABLE e (id int)") + run("COMMIT") + SYNC)
         assert sqlstates(answer) == ["0A000"]
-        _all(client, _extended, "ROLLBACK TO s_1", "COMMIT")
+        ask_all(client, ask_in_batches, "ROLLBACK TO s_1", "COMMIT")
     assert [all(shards.has(name)) for name in ("a", "a_id")] == [True] * 2
     assert [any(shards.has(name)) for name in "bcde"] == [False] * 4
 
@@ -304,17 +289,17 @@ def test_several_statements_of_a_batch_are_run_in_their_order(shards: Shards) ->
 @pytest.mark.parametrize("sql", ["CREATE TABLE b (id int)", "COMMIT", "SAVEPOINT s_1"])
 def test_what_is_bound_does_nothing_before_it_is_executed(shards: Shards, sql: str) -> None:
     with shards.client() as client:
-        _all(client, _extended, "BEGIN", "CREATE TABLE a (id int)")
+        ask_all(client, ask_in_batches, "BEGIN", "CREATE TABLE a (id int)")
         assert kinds(client.ask(parse(sql) + bind(portal="p") + SYNC)) == "12Z"
         assert [any(shards.has(name)) for name in "ab"] == [False] * 2
-        _all(client, _extended, "CREATE TABLE c (id int)")
+        ask_all(client, ask_in_batches, "CREATE TABLE c (id int)")
         if sql != "COMMIT":
             assert kinds(client.ask(execute("p") + SYNC)) == "CZ"
-            _all(client, _extended, "COMMIT")
+            ask_all(client, ask_in_batches, "COMMIT")
             made = "ac" if sql.startswith("SAVE") else "abc"
             assert all(all(shards.has(name)) for name in made)
         else:
-            _all(client, _extended, "ROLLBACK")
+            ask_all(client, ask_in_batches, "ROLLBACK")
             assert not any(shards.has("a"))
     assert shards.left() == 0
 
@@ -348,16 +333,20 @@ def test_it_may_be_ended_a_message_at_a_time(shards: Shards, is_apart: bool) -> 
 
 def test_bookkeeping_is_where_it_is_outside_of_such_transactions(shards: Shards) -> None:
     with shards.client() as client:
-        _all(client, _simple, "BEGIN", "CREATE TABLE versions (v text, PRIMARY KEY (v))")
+        ask_all(client, ask_simply, "BEGIN", "CREATE TABLE versions (v text, PRIMARY KEY (v))")
         assert kinds(client.ask(query("INSERT INTO versions VALUES ('one')"))) == "CZ"
-        _all(client, _simple, "ALTER TABLE versions ADD n int", "COMMIT")
+        ask_all(client, ask_simply, "ALTER TABLE versions ADD n int", "COMMIT")
         assert client.value("SELECT v FROM versions") == "one"
-        _all(
-            client, _simple, "BEGIN", "SELECT v FROM versions", "ALTER TABLE versions ADD m int"
+        ask_all(
+            client,
+            ask_simply,
+            "BEGIN",
+            "SELECT v FROM versions",
+            "ALTER TABLE versions ADD m int",
         )
         bound = parse("UPDATE versions SET v = $1 WHERE v = $2") + bind(b"two", b"one")
         assert kinds(client.ask(bound + execute() + SYNC)) == "12CZ"
-        _all(client, _extended, "COMMIT")
+        ask_all(client, ask_in_batches, "COMMIT")
     counts = [database.execute("SELECT v FROM versions") for database in shards.databases]
     assert counts == [[("two",)], [], []]
 
@@ -375,7 +364,7 @@ def test_a_connection_that_is_lost_between_statements_fails_the_transaction(
 ) -> None:
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(shards.client())
-        _all(client, _simple, "BEGIN", "CREATE TABLE a (id int)")
+        ask_all(client, ask_simply, "BEGIN", "CREATE TABLE a (id int)")
         assert shards.databases[shard].execute(KILL) == [(True,)]
         try:
             answer = client.ask(query(then))
@@ -385,8 +374,8 @@ def test_a_connection_that_is_lost_between_statements_fails_the_transaction(
             assert sqlstates(answer) == ["57P01"] or sqlstates(answer) == ["08006"], answer
             assert f"shard {shard}" in answer[0].fields["D"]
             assert answer[-1].body == (b"I" if then == "COMMIT" else b"E")
-            _all(client, _simple, "ROLLBACK")
-            _all(client, _simple, "BEGIN", "CREATE TABLE c (id int)", "COMMIT")
+            ask_all(client, ask_simply, "ROLLBACK")
+            ask_all(client, ask_simply, "BEGIN", "CREATE TABLE c (id int)", "COMMIT")
         wait_until("it is rolled back", lambda: not any(shards.has("a")))
         assert shards.has("c") == [bool(shard)] * SHARDS
     assert not any(shards.has("b"))
@@ -422,8 +411,8 @@ def test_many_transactions_and_commands_at_once_do_not_wait_in_a_circle(shards: 
 
 def test_its_end_is_told_though_a_deferred_constraint_fails_it(shards: Shards) -> None:
     with shards.client() as client:
-        for ask in (_simple, _extended):
-            _all(
+        for ask in (ask_simply, ask_in_batches):
+            ask_all(
                 client,
                 ask,
                 "BEGIN",
@@ -445,8 +434,8 @@ def test_what_its_end_changes_about_settings_is_reported(
     with shards.client() as client:
         for end in ("COMMIT", "ROLLBACK"):
             before = client.value("SHOW TimeZone")
-            _all(client, ask, "BEGIN", f"CREATE TABLE {end.lower()}_ (id int)")
-            _all(client, ask, "SET LOCAL TimeZone TO 'Asia/Tokyo'")
+            ask_all(client, ask, "BEGIN", f"CREATE TABLE {end.lower()}_ (id int)")
+            ask_all(client, ask, "SET LOCAL TimeZone TO 'Asia/Tokyo'")
             reports = [message.body for message in ask(client, end) if message.kind == "S"]
             assert f"TimeZone\0{before}\0".encode() in reports, end
 
@@ -459,7 +448,7 @@ def test_who_stops_waiting_for_a_connection_gives_back_what_it_has(
         """All connections of a shard."""
         holders = [stack.enter_context(shards.client()) for _ in range(2)]
         for holder in holders:
-            _all(holder, _simple, f"SET SHARD TO {shard}", "BEGIN", "SELECT 1")
+            ask_all(holder, ask_simply, f"SET SHARD TO {shard}", "BEGIN", "SELECT 1")
         return holders
 
     def waiting() -> bool:
@@ -468,7 +457,7 @@ def test_who_stops_waiting_for_a_connection_gives_back_what_it_has(
     with contextlib.ExitStack() as stack:
         holders = hold(SHARDS - 1)
         client = stack.enter_context(shards.client())
-        _all(client, _simple, "BEGIN")
+        ask_all(client, ask_simply, "BEGIN")
         client.send(query("CREATE TABLE a (id int)"))
         wait_until("it waits", waiting)
         if leaves:
@@ -478,11 +467,11 @@ def test_who_stops_waiting_for_a_connection_gives_back_what_it_has(
             answer = client.read_until("Z")
             assert sqlstates(answer) == ["57014"]
             assert answer[-1].body == b"E"
-            _all(client, _simple, "ROLLBACK")
+            ask_all(client, ask_simply, "ROLLBACK")
         for shard in range(SHARDS - 1):
             hold(shard)
         for holder in holders:
-            _all(holder, _simple, "ROLLBACK")
+            ask_all(holder, ask_simply, "ROLLBACK")
     assert not any(shards.has("a"))
 
 
@@ -500,12 +489,12 @@ def test_its_home_is_default_shard(
     unique = "id int UNIQUE DEFERRABLE INITIALLY DEFERRED"
     with shards.client() as client:
         for values, answer in (("(1), (1)", ["23505"]), ("(1), (2)", [])):
-            _all(client, _simple, "BEGIN", f"CREATE TABLE a ({unique})")
-            _all(client, _simple, f"INSERT INTO a VALUES {values}")
+            ask_all(client, ask_simply, "BEGIN", f"CREATE TABLE a ({unique})")
+            ask_all(client, ask_simply, f"INSERT INTO a VALUES {values}")
             assert sqlstates(client.ask(query("COMMIT"))) == answer
             wait_until("all are alike", lambda: len(set(shards.has("a"))) == 1)
             assert all(shards.has("a")) == (not answer)
-        _all(client, _simple, "CREATE TABLE b (id int)")
+        ask_all(client, ask_simply, "CREATE TABLE b (id int)")
         assert sqlstates(client.ask(query("DROP TABLE c"))) == ["42P01"]
     counts = [database.execute("SELECT count(*) FROM a") for database in databases]
     assert counts == [[(0,)], [(2,)], [(0,)]]
@@ -528,7 +517,7 @@ def test_a_time_limit_ends_it_on_all_shards(
     pool = pool_of([primary_of(server)] * SHARDS, databases, f"{KEYED}\n{options}")
     shards = Shards(databases, start_router({"items": pool}, general))
     with shards.client() as client:
-        _all(client, _simple, "BEGIN", "CREATE TABLE a (id int)")
+        ask_all(client, ask_simply, "BEGIN", "CREATE TABLE a (id int)")
         assert client.read_until("E")[-1].sqlstate == sqlstate
     opened = (
         "SELECT count(*) FROM pg_stat_activity WHERE xact_start < now() AND datname ~ 'shard_'"

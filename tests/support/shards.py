@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from .postgres import Database
 from .router import HOST, PoolText, wait_until
 from .tripwire import Tripwire
-from .wire import WireClient
+from .wire import SYNC, WireClient, query, run, sqlstates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .cluster.server import Server
     from .router import RouterProcess
+    from .wire import Message
 
 SHARDS: Final = 3
 KEYED: Final = 'query_parser_enabled = true\nautomatic_sharding_key = "items.id"'
@@ -97,3 +100,27 @@ def kill_at_each_step(
             wait_until("nothing is left", lambda: not shards.left())
         for number, step in enumerate(steps):
             assert len(set(shards.has(f"made_{number}"))) == 1, step
+
+
+def ask_simply(client: WireClient, sql: str) -> list[Message]:
+    """Ask by the simple protocol."""
+    return client.ask(query(sql))
+
+
+def ask_in_batches(client: WireClient, sql: str) -> list[Message]:
+    """Ask by the extended protocol."""
+    return client.ask(run(sql) + SYNC)
+
+
+PROTOCOLS: Final = pytest.mark.parametrize(
+    "ask", [ask_simply, ask_in_batches], ids=["simple", "extended"]
+)
+
+
+def ask_all(
+    client: WireClient, ask: Callable[[WireClient, str], list[Message]], *texts: str
+) -> None:
+    """Ask for these one after the other, none of which must fail."""
+    for text in texts:
+        answer = ask(client, text)
+        assert not sqlstates(answer), (text, answer[0].fields)
