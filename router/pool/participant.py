@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from ..errors import RouterError, RoutingError
 from ..protocol import codes, marks, messages
 from ..protocol.framing import HEADER
+from ..protocol.prepared import new_token
 from ..protocol.segments import Segment
 from ..routing.types import Role
 from .contracts import PoolClient
@@ -19,15 +20,41 @@ if TYPE_CHECKING:
     from ..protocol.naming import Change
     from ..protocol.prepared import Statement
     from ..protocol.variables import Variables
-    from ..routing.types import Analysis
+    from ..routing.types import Analysis, TableChange
     from .contracts import Loss, Waiter
     from .leftovers import Leftovers
 
 # More of what servers say before the end (notices) is not kept.
 _MOST_BYTES: Final = 256 * 1024
 _MOST_ROWS: Final = 1000
+# Longer answers are not held, to be given to a client at the end.
+_LONGEST_ANSWER: Final = 4 * 1024 * 1024
+_DESCRIPTIONS: Final = b"tTn"
 # No command begins with a longer word.
 _LONGEST_VERB: Final = 10
+
+
+class Request:
+    """What a shard is asked.
+
+    Attributes:
+        sql: the text.
+        data: the messages.
+        fingerprint: what it is counted by, if it is a client's.
+        is_batch: whether these are of the extended protocol, the last a Sync.
+        keeps_answer: whether all of the answer is wanted, as messages.
+        change: what it changes of a table that every shard has, if it does.
+    """
+
+    __slots__ = ("change", "data", "fingerprint", "is_batch", "keeps_answer", "sql")
+
+    def __init__(self, sql: bytes, fingerprint: object = None) -> None:
+        """A Query."""
+        self.sql: Final = sql
+        self.fingerprint: Final = fingerprint
+        self.data = messages.query(sql)
+        self.is_batch = self.keeps_answer = False
+        self.change: TableChange | None = None
 
 
 class Source(Protocol):
@@ -54,6 +81,9 @@ class Participant(PoolClient):
         notices: what the server has said besides, as messages.
         tag: of the last command that was completed, as a message.
         rows: those of the last statement, in text.
+        answer: of the last request, its descriptions and rows as messages, if that is wanted.
+        affected: how many rows the last request has changed or returned, by its tags.
+        digest: of the rows in the answer, in whatever order.
     """
 
     def __init__(
@@ -81,6 +111,9 @@ class Participant(PoolClient):
         self.notices = b""
         self.tag = b""
         self.rows: list[tuple[str | None, ...]] = []
+        self._keeps_answer = self._is_too_long = False
+        self.answer = bytearray()
+        self.affected = self.digest = 0
 
     def __repr__(self) -> str:
         return f"<Participant shard={self.shard} {self.server!r}>"
@@ -105,22 +138,33 @@ class Participant(PoolClient):
         else:
             self._waiter = outcome
 
-    def run(self, sql: bytes, fingerprint: object = None) -> None:
-        """Run a text; `fingerprint` is what it is counted by, if it is the client's."""
+    def run(self, sql: bytes) -> None:
+        """Run a text."""
+        self.ask(Request(sql))
+
+    def ask(self, request: Request) -> None:
+        """Run what is asked."""
         server = self.server
         if server is None:
             return  # it is lost, and `error` says why
         self._is_busy, self.error = True, None
         self.tag, self.rows = b"", []
-        verb = sql.lstrip()[:_LONGEST_VERB].partition(b" ")[0]
+        self.answer, self.affected, self.digest = bytearray(), 0, 0
+        self._keeps_answer, self._is_too_long = request.keeps_answer, False
+        verb = request.sql.lstrip()[:_LONGEST_VERB].partition(b" ")[0]
         self._verb = verb.decode("ascii", "replace").upper()
         self._since = server.pool.engine.now
-        segment = Segment(self, self._since)
-        segment.fingerprint = fingerprint
-        server.queue.append(segment)
-        server.unnamed = 0
-        server.marks |= marks.of_text(sql).leaves if fingerprint is not None else 0
-        server.send(messages.query(sql))
+        server.queue.append(segment := self._segment(request))
+        segment.fingerprint = request.fingerprint
+        server.unnamed = new_token() if request.is_batch else 0
+        if request.fingerprint is not None:
+            server.marks |= marks.of_text(request.sql).leaves
+        server.send(request.data)
+
+    def _segment(self, request: Request) -> Segment:
+        if request.is_batch:
+            return Segment.whole_batch(self, self._since)
+        return Segment(self, self._since)
 
     def borrow(self, server: ServerConnection, lender: PoolClient) -> None:
         """Take over a connection, of a client that is to hear of its settings all the same."""
@@ -206,6 +250,9 @@ class Participant(PoolClient):
                 self.notices += data[pos:end]
             elif kind == codes.COMMAND_COMPLETE:
                 self.tag += data[pos:end]
+                self.affected += _rows_of(data[pos:end])
+            elif self._keeps_answer:
+                self._keep(kind, data[pos:end])
             elif kind == codes.DATA_ROW and len(self.rows) < _MOST_ROWS:
                 self.rows.append(messages.parse_data_row(data[pos + 5 : end]))
             pos = end
@@ -214,9 +261,21 @@ class Participant(PoolClient):
             text = "the server says more than is expected of it"
             self.expel(RouterError(text, sqlstate="54000"))
 
+    def _keep(self, kind: int, message: bytes) -> None:
+        if kind == codes.DATA_ROW:
+            self.digest += hash(message)
+        elif kind not in _DESCRIPTIONS:
+            return
+        self._is_too_long |= len(self.answer) + len(message) > _LONGEST_ANSWER
+        if not self._is_too_long:
+            self.answer += message
+
     def segment_done(self, segment: Segment, status: int) -> None:
         """The answer is complete."""
         server = self.server
+        if self._is_too_long and self.error is None:
+            text = f"more than {_LONGEST_ANSWER} bytes are returned"
+            self.error = RoutingError(text, sqlstate="54000")
         if server is not None and segment.fingerprint is not None:
             counters = server.count(segment, server.pool.engine.now)
             if status == codes.IDLE:
@@ -289,6 +348,12 @@ class Participant(PoolClient):
 
     def leftovers_told(self, server: ServerConnection, found: Leftovers | None) -> None:
         """It asks for none."""
+
+
+def _rows_of(complete: bytes) -> int:
+    """How many rows the tag of a CommandComplete tells of."""
+    count = complete.rpartition(b" ")[2].rstrip(b"\0")
+    return int(count) if count.isdigit() else 0
 
 
 class Play:

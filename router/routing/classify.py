@@ -91,8 +91,8 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
     for _, tokens in pieces:
         judgement, reading = parser.confirmed(judge(tokens, options.rules), tokens)
         judgements.append(judgement)
-        omnisharded.add(judgement, reading)
-        obstacles.add(judgement, reading, tokens, parser.limit)
+        change = omnisharded.add(judgement, reading, tokens)
+        obstacles.add(judgement, reading, tokens, parser.limit, change)
         tables.update(dict.fromkeys(judgement.tables))
         if reading is not None:
             tables.update(dict.fromkeys(reading.tables))
@@ -115,7 +115,7 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
         unkeyed=found.unkeyed,
         untyped=found.untyped,
         is_everywhere=omnisharded.is_everywhere and decisive.verdict is Verdict.READ,
-        error=found.error or omnisharded.error,
+        error=omnisharded.error or found.error,
         obstacle=obstacles.first,
         limit=limit,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ForEveryShard
 from .everywhere import Manner, manner_of
 from .execution import execute_in
+from .for_all import ChangeForAll
 from .refusals import (
     for_all,
     for_every_shard,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..errors import NoSingleShard
     from .columns import ShardedTables
     from .sql.reader import Reading
+    from .types import TableChange
     from .verdicts import Judgement
 
 # Commands without the name of any table; that of something else may be the same.
@@ -89,13 +91,23 @@ class Obstacles:
         reading: Reading | None,
         tokens: list[str],
         limit: str = "",
+        change: TableChange | None = None,
     ) -> None:
-        """Look at a statement; `limit` says what there was too much of to read it, if so."""
+        """Look at a statement.
+
+        Args:
+            judgement, reading: of it.
+            tokens: its.
+            limit: what there was too much of to read it, if so.
+            change: what it changes of a table that every shard has, and alike.
+        """
         if self._tables is None:
             return
         manner = manner_of(tokens)
         if judgement.is_query or judgement.inner or judgement.tables:
             manner = None  # what it makes of rows is another thing on each shard
+        if change is not None:
+            self._first = self._first or ChangeForAll(judgement.statement.kind, change)
         self._manners.add(manner)
         first = self._first
         if first is None or (isinstance(first, ForEveryShard) and not first.is_of_sharded):

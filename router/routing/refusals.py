@@ -25,7 +25,7 @@ KINDS: Final = (
 )
 """What `NoSingleShard.kind` can be."""
 
-_CHOOSE: Final = "choose the shard with SET SHARD, SET SHARDING KEY or a comment"
+CHOOSE: Final = "choose the shard with SET SHARD, SET SHARDING KEY or a comment"
 _EACH: Final = "Choose a shard with SET SHARD or a comment, and do the same on each of them."
 
 
@@ -35,13 +35,13 @@ def no_key(table: str, column: str) -> NoSingleShard:
         return NoSingleShard(
             f'the statement belongs to no single shard: "{table}" is made of sharded tables',
             kind=NO_KEY,
-            hint=f"Use the tables that it is made of, with their keys, or {_CHOOSE}.",
+            hint=f"Use the tables that it is made of, with their keys, or {CHOOSE}.",
         )
     return NoSingleShard(
         "the statement belongs to no single shard: it gives no value for the sharding key "
         f'"{column}" of table "{table}"',
         kind=NO_KEY,
-        hint=f"Give it as a constant or a parameter, as in {column} = $1, or {_CHOOSE}.",
+        hint=f"Give it as a constant or a parameter, as in {column} = $1, or {CHOOSE}.",
     )
 
 
@@ -50,7 +50,7 @@ def unknown_key() -> NoSingleShard:
     return NoSingleShard(
         "the statement's sharding key is not known",
         kind=UNKNOWN_KEY,
-        hint=f"Use literals or parameters of the key's type, or {_CHOOSE}.",
+        hint=f"Use literals or parameters of the key's type, or {CHOOSE}.",
     )
 
 
@@ -59,7 +59,7 @@ def too_long() -> NoSingleShard:
     return NoSingleShard(
         "the statement is too long to find its sharding keys",
         kind=TOO_LONG,
-        hint=f"Use parameters or shorter statements, or {_CHOOSE}.",
+        hint=f"Use parameters or shorter statements, or {CHOOSE}.",
     )
 
 
@@ -68,7 +68,7 @@ def too_complex(limit: str) -> NoSingleShard:
     return NoSingleShard(
         f"the statement is too complex to find its shard: {limit}",
         kind=TOO_COMPLEX,
-        hint=f"Send less at a time, {_CHOOSE}, or raise the limit if it is a setting.",
+        hint=f"Send less at a time, {CHOOSE}, or raise the limit if it is a setting.",
     )
 
 
@@ -77,7 +77,7 @@ def unprepared() -> NoSingleShard:
     return NoSingleShard(
         "sharding keys of prepared statements are not found without a statement cache",
         kind=UNKNOWN_KEY,
-        hint=f"Set prepared_statements_cache_size, or {_CHOOSE}.",
+        hint=f"Set prepared_statements_cache_size, or {CHOOSE}.",
     )
 
 
@@ -86,7 +86,7 @@ def unreadable(table: str) -> NoSingleShard:
     return NoSingleShard(
         f"the statement is not understood, so that its shard is not known{named}",
         kind=UNREADABLE,
-        hint=f"Write it in another way, or {_CHOOSE}.",
+        hint=f"Write it in another way, or {CHOOSE}.",
     )
 
 
@@ -103,7 +103,7 @@ def not_alone(kind: str) -> NoSingleShard:
     return NoSingleShard(
         f"{kind} must be the only statement of its query to find its shard",
         kind=UNREADABLE,
-        hint=f"Send it on its own, or {_CHOOSE}.",
+        hint=f"Send it on its own, or {CHOOSE}.",
     )
 
 
@@ -124,7 +124,7 @@ def for_every_shard(kind: str, table: str, *, in_turn: bool) -> ForEveryShard:
         f"{kind or 'the statement'} concerns {what}",
         kind=EVERY_SHARD,
         hint="Outside of a transaction block it is brought to all shards, alone or with others "
-        f"of its kind{also}. Or {_CHOOSE}, and do the same on each of them.",
+        f"of its kind{also}. Or {CHOOSE}, and do the same on each of them.",
         in_turn=in_turn,
         is_of_sharded=bool(table),
     )
@@ -135,13 +135,16 @@ def not_together(first: ForEveryShard) -> NoSingleShard:
     return NoSingleShard(
         first.message,
         kind=first.kind,
-        hint=f"Send it on its own, for all shards, or {_CHOOSE}.",
+        hint=f"Send it on its own, for all shards, or {CHOOSE}.",
     )
 
 
-def only_one_copy(table: str) -> RoutingError:
-    """Make the error for a change of a table that every shard has."""
-    return RoutingError(
-        f'table "{table}" is on every shard, and a change of it reaches only one',
-        hint="Choose a shard with SET SHARD or a comment, and do the same on each of them.",
+def only_one_copy(table: str, why: str = "") -> NoSingleShard:
+    """Make the error for a change of a table that every shard has.
+
+    `why` says why it is not brought to all of them.
+    """
+    what = f"might not stay the same there: {why}" if why else "a change of it reaches only one"
+    return NoSingleShard(
+        f'table "{table}" is on every shard, and {what}', kind=EVERY_SHARD, hint=_EACH
     )

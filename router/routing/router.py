@@ -20,6 +20,7 @@ from .comments import CommentRouter
 from .decisions import UNBOUND
 from .execution import values_of
 from .learning import Learner
+from .omnisharded import with_literals
 from .placement import CHOSEN, STATEMENT_RULES, Placement
 from .refusals import TOO_COMPLEX, unknown_statement
 from .state import RoutingState
@@ -420,6 +421,7 @@ class QueryRouter(Learner):
             analysis = self._comments.note(text, analysis)
         if not analysis.is_read_through:
             analysis = self._placement.unread(text, analysis, self.sharded)
+        analysis = with_literals(analysis, literals)
         if not analysis.keys and not analysis.arguments:
             literals = ()
         entry = Entry(analysis, literals, self.sharder.literal)

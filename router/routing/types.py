@@ -223,6 +223,24 @@ KeyConditions = tuple[KeyTerms, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class TableChange:
+    """What one statement changes of a table.
+
+    Attributes:
+        schema, table: its name; the schema is "" if the text does not tell.
+        makes_rows: whether there may be new ones.
+        columns: those that new rows are given, as far as the text lists them.
+        has_default: whether DEFAULT stands in it, for the value of a column.
+    """
+
+    schema: str
+    table: str
+    makes_rows: bool = False
+    columns: tuple[str, ...] = ()
+    has_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """What is known about one SQL text.
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ForEveryShard, NoSingleShard, RouterError
 from ..protocol import codes, messages
-from ..protocol.binds import PORTAL, Parameters
-from ..protocol.framing import HEADER_SIZE
 from ..protocol.segments import Segment
 from ..protocol.steps import EMIT, SWALLOW, Step
 from ..queries import UNREAD
 from ..routing import refusals
+from ..routing.for_all import ChangeForAll
 from ..routing.tallies import EVERY_SHARD
+from . import requests
 from .bound_keys import bound_values
 from .everywhere import Everywhere
 from .following import Part, part_of
@@ -20,7 +20,9 @@ from .following import Part, part_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..pool.participant import Request
     from ..pool.server import ServerConnection
+    from ..routing.types import TableChange
     from .client import Client
     from .client_routing import ClientRouting
     from .operation import Operation
@@ -51,8 +53,8 @@ class OnAllShards:
         self._routing: Final = routing
         self._objection: RouterError | None = None
         # The portals of its transaction, as far as they were bound since it is on all shards;
-        # those that concern all of them with their texts, until they have been executed.
-        self._bound: Final[dict[bytes, bytes | None]] = {}
+        # those that concern all of them with what is to be asked, until they are executed.
+        self._bound: Final[dict[bytes, Request | None]] = {}
         # That of the COMMIT.
         self._ending: bytes | None = None
         self.current: Everywhere | None = None
@@ -63,18 +65,25 @@ class OnAllShards:
 
     def begin(self, sql: bytes, error: ForEveryShard, done: Callable[[], None]) -> None:
         """Begin to bring a text to all shards; `done` is told when the client may go on."""
+        change = change_in(error)
+        self._begin(requests.of_text(sql, self._fingerprint_of(sql), change), error, done)
+
+    def _begin(self, request: Request, error: ForEveryShard, done: Callable[[], None]) -> None:
         self._count()
-        everywhere = Everywhere(self._routing.lease, self._routing.router.home)
+        lease = self._routing.lease
+        everywhere = Everywhere(lease, self._routing.router.home)
 
         def over() -> None:
             everywhere.close()
             self._go_on(done)
 
         self._wait(everywhere, None)
+        if lease.writes is not None:
+            lease.writes.note_message(request.data, is_whole=True)
         if error.in_turn:
-            everywhere.keep_up(sql, self._fingerprint_of(sql), over)
+            everywhere.keep_up(request, over)
         else:
-            everywhere.define(sql, self._fingerprint_of(sql), over)
+            everywhere.define(request, over)
 
     def begin_batch(
         self,
@@ -86,16 +95,25 @@ class OnAllShards:
 
         Raises:
             ForEveryShard: the batch does something else.
+            RouterError: it cannot be done.
         """
-        if not is_single(operations):
+        if not requests.is_single(operations):
             raise error.with_traceback(None)
+        bound = requests.bound_in(operations)
+        assert bound.statement is not None
+        fingerprint = self._fingerprint_of(bound.statement.text)
+        request = requests.of_bind(bound, fingerprint, change_in(error))
 
         def done() -> None:
-            executed = self.answer()
-            self.tell(replies_to(take(), executed, has_failed=self.has_failed))
+            assert self.current is not None
+            answer, executed = self.current.answer, self.answer()
+            replies = requests.replies_to(
+                take(), executed, has_failed=self.has_failed, answer=answer
+            )
+            self.tell(replies)
             self._routing.lease.holder.server_ready()
 
-        self.begin(text_of(operations), error, done)
+        self._begin(request, error, done)
 
     def _wait(self, everywhere: Everywhere, part: Part | None) -> None:
         self.current, self.part = everywhere, part
@@ -226,7 +244,7 @@ class OnAllShards:
         self,
         server: ServerConnection,
         part: Part,
-        texts: Sequence[bytes],
+        wanted: Sequence[Request],
         done: Callable[[], None],
     ) -> None:
         """Have the others do their part, or end it on all shards; `done` may come at once.
@@ -239,9 +257,8 @@ class OnAllShards:
         self._wait(everywhere, part)
         if part is Part.ALL:
             self._count()
-            fingerprints = [(sql, self._fingerprint_of(sql)) for sql in texts]
-            over = lambda: self._over(everywhere, done)  # noqa: E731
-            everywhere.follow(fingerprints, over)
+            lease.compares = everywhere.compare
+            everywhere.follow(wanted, lambda: self._over(everywhere, done))
             return
 
         def ended() -> None:
@@ -296,40 +313,27 @@ class OnAllShards:
         if self._ending is not None:
             self._send_ending(server, operations, go_on, take, skip)
             return
-        texts: list[bytes] = []
+        wanted: list[Request] = []
         executed: list[Operation] = []
         for operation in operations:
             if operation.error is not None:
                 break  # what is behind it will not be run
-            if operation.kind == codes.EXECUTE:
-                portal = _portal_of(operation)
-                if portal not in self._bound:
-                    operation.error = _bound_before()
-                    self._routing.router.tallies.refuse(operation.error)
-                    break
-                text = self._bound[portal]
-                if text is not None:
-                    self._bound[portal] = None
-                    texts.append(text)
-                    executed.append(operation)
-            elif operation.kind == codes.BIND:
-                if operation.answered is not None:
-                    self._bound[operation.name] = None
-                    continue
-                try:
-                    part = self._part_of_bind(server, operation)
+            try:
+                if operation.kind == codes.EXECUTE:
+                    request = self._executed(operation)
+                    if request is not None:
+                        wanted.append(request)
+                        executed.append(operation)
+                elif operation.kind == codes.BIND:
+                    part = self._bind(server, operation, operations, is_open=is_open)
                     if part is Part.COMMIT:
-                        self._check_end(operations, is_open=is_open)
-                except RouterError as error:
-                    operation.error = error
-                    self._routing.router.tallies.refuse(error)
-                    break
-                if part is Part.COMMIT:
-                    self._end_batch(server, operation, take, skip)
-                    return
-                statement = operation.statement if part is Part.ALL else None
-                self._bound[operation.name] = None if statement is None else statement.text
-        if not texts:
+                        self._end_batch(server, operation, take, skip)
+                        return
+            except RouterError as error:
+                operation.error = error
+                self._routing.router.tallies.refuse(error)
+                break
+        if not wanted:
             go_on()
             return
 
@@ -340,7 +344,46 @@ class OnAllShards:
             go_on()
             self._routing.lease.holder.server_ready()
 
-        self.act(server, Part.ALL, texts, done)
+        self.act(server, Part.ALL, wanted, done)
+
+    def _executed(self, operation: Operation) -> Request | None:
+        """What the others are asked because of an Execute.
+
+        Raises:
+            NoSingleShard: nobody knows what it executes.
+        """
+        portal = requests.portal_of(operation)
+        if portal not in self._bound:
+            raise _bound_before()
+        request = self._bound[portal]
+        self._bound[portal] = None
+        return request
+
+    def _bind(
+        self,
+        server: ServerConnection,
+        operation: Operation,
+        operations: Sequence[Operation],
+        *,
+        is_open: bool,
+    ) -> Part:
+        """Note what a Bind is to the transaction; that of a COMMIT is not the server's.
+
+        Raises:
+            RouterError: it is to be refused.
+        """
+        self._bound[operation.name] = None
+        if operation.answered is not None:
+            return Part.HOME
+        part, request = self._part_of_bind(server, operation)
+        if part is Part.COMMIT:
+            del self._bound[operation.name]
+            self._check_end(operations, is_open=is_open)
+        elif request is not None:
+            if request.change is not None:
+                self._check_change(server, operations, is_open=is_open)
+            self._bound[operation.name] = request
+        return part
 
     # --- the COMMIT in a batch
 
@@ -352,7 +395,7 @@ class OnAllShards:
         """
         runs = any(operation.kind == codes.EXECUTE for operation in operations)
         binds = sum(operation.kind == codes.BIND for operation in operations)
-        if is_open or binds > 1 or (runs and not is_single(operations)):
+        if is_open or binds > 1 or (runs and not requests.is_single(operations)):
             raise not_alone()
 
     def _end_batch(
@@ -367,7 +410,7 @@ class OnAllShards:
         if any(operation.kind == codes.EXECUTE for operation in operations):
             self._commit(server, operations, skip)
             return
-        replies = replies_to(operations, b"", has_failed=False)
+        replies = requests.replies_to(operations, b"", has_failed=False)
         is_complete = operations[-1].kind == codes.SYNC
         self._ending = None if is_complete else bound.name
         self._client.reply(replies + (self._routing.lease.ready if is_complete else b""))
@@ -384,7 +427,7 @@ class OnAllShards:
         first, portal = operations[0], self._ending
         self._ending = None
         is_alone = sum(operation.kind in b"PBDE" for operation in operations) == 1
-        if first.kind == codes.EXECUTE and is_alone and _portal_of(first) == portal:
+        if first.kind == codes.EXECUTE and is_alone and requests.portal_of(first) == portal:
             self._commit(server, take(), skip)
         elif first.kind == codes.SYNC:
             take()
@@ -400,7 +443,7 @@ class OnAllShards:
 
         def done() -> None:
             executed = self.answer()
-            replies = replies_to(operations, executed, has_failed=self.has_failed)
+            replies = requests.replies_to(operations, executed, has_failed=self.has_failed)
             if operations[-1].kind == codes.SYNC:
                 self.tell(replies)
             else:
@@ -422,8 +465,45 @@ class OnAllShards:
         lease.xact, lease.xact_open = None, False
         self._routing.end_transaction()
 
-    def _part_of_bind(self, server: ServerConnection, operation: Operation) -> Part:
-        """The same for what is bound.
+    def request(self, sql: bytes) -> Request:
+        """What the others are asked where the client's server is to be sent a Query.
+
+        Raises:
+            NoSingleShard: nobody counts the rows that are changed there.
+        """
+        analysis = self._routing.router.analyse(sql)
+        change = None if analysis is None else change_in(analysis.obstacle)
+        if change is not None:
+            self._check_counts()
+        return requests.of_text(sql, self._fingerprint_of(sql), change)
+
+    def _check_counts(self) -> None:
+        if not self._routing.lease.engine.figures.queries.limit:
+            raise NoSingleShard(
+                "without query_statistics a change of a table that is on every shard cannot be "
+                "compared with that on others in a transaction",
+                kind=refusals.EVERY_SHARD,
+                hint="Send it outside of a transaction block.",
+            )
+
+    def _check_change(
+        self, server: ServerConnection, operations: Sequence[Operation], *, is_open: bool
+    ) -> None:
+        """See that the rows that a change has at home can be told from those of others.
+
+        Raises:
+            NoSingleShard: they cannot.
+        """
+        self._check_counts()
+        executed = sum(operation.kind == codes.EXECUTE for operation in operations)
+        under_way = sum(segment.sink is not None for segment in server.queue)
+        if executed > 1 or under_way > is_open:
+            raise not_alone()
+
+    def _part_of_bind(
+        self, server: ServerConnection, operation: Operation
+    ) -> tuple[Part, Request | None]:
+        """The same for what is bound, and what is to be asked of the others.
 
         Raises:
             RouterError: it is to be refused.
@@ -438,18 +518,18 @@ class OnAllShards:
         has_failed = server.status == codes.IN_FAILED_TRANSACTION
         keys = bound_values(router, state, statement, analysis, operation.data, is_whole=True)
         part = part_of(router, state, statement.text, keys, has_failed=has_failed)
-        if part is Part.ALL and Parameters(operation.data).count:
-            raise NoSingleShard(
-                "the statement concerns all shards, and has parameters",
-                kind=refusals.EVERY_SHARD,
-                hint="Write its values as literals.",
-            )
-        return part
+        if part is not Part.ALL:
+            return part, None
+        change = change_in(analysis.obstacle)
+        return part, requests.of_bind(operation, self._fingerprint_of(statement.text), change)
 
     # --- what comes of it
 
-    def answer(self) -> bytes:
-        """What the client is told, up to the CommandComplete or the ErrorResponse."""
+    def answer(self, *, has_rows: bool = False) -> bytes:
+        """What the client is told, up to the CommandComplete or the ErrorResponse.
+
+        `has_rows`: with the rows, and what describes them.
+        """
         everywhere, self.current = self.current, None
         assert everywhere is not None
         client, error = self._client, everywhere.error
@@ -459,9 +539,9 @@ class OnAllShards:
             client.transaction_count += error is None
             self._routing.end_transaction()
         self.has_failed = error is not None
-        return everywhere.notices + (
-            everywhere.tag if error is None else messages.error_from(error)
-        )
+        if error is not None:
+            return everywhere.notices + messages.error_from(error)
+        return everywhere.notices + everywhere.answer * has_rows + everywhere.tag
 
     def tell(self, replies: bytes) -> None:
         """Tell the client that, and that it may go on.
@@ -484,6 +564,11 @@ class OnAllShards:
         server.send(messages.query(b"" if is_over else b"ROLLBACK"))
 
 
+def change_in(error: RouterError | None) -> TableChange | None:
+    """What is changed of a table that every shard has, by what stands in the way."""
+    return error.change if isinstance(error, ChangeForAll) else None
+
+
 def _bound_before() -> NoSingleShard:
     """Why what was bound in a transaction that was on one shard yet is not executed on all.
 
@@ -503,59 +588,3 @@ def not_alone() -> NoSingleShard:
         kind=refusals.EVERY_SHARD,
         hint="Send a Sync before it.",
     )
-
-
-# --- in an extended batch
-
-
-def is_single(operations: Sequence[Operation]) -> bool:
-    """Whether a batch runs one statement, which has no parameters, and nothing else."""
-    bound = [operation for operation in operations if operation.kind == codes.BIND]
-    executed = sum(operation.kind == codes.EXECUTE for operation in operations)
-    if len(bound) != 1 or executed != 1 or bound[0].statement is None:
-        return False
-    if any(
-        operation.error is not None or operation.answered is not None or operation.missing
-        for operation in operations
-    ):
-        return False
-    run = next(operation for operation in operations if operation.kind == codes.EXECUTE)
-    if _portal_of(run) != bound[0].name:
-        return False
-    return Parameters(bound[0].data).count == 0
-
-
-def _portal_of(operation: Operation) -> bytes:
-    """The name of the portal that an Execute is about."""
-    return operation.data[HEADER_SIZE:].partition(b"\0")[0]
-
-
-def text_of(operations: Sequence[Operation]) -> bytes:
-    """The statement that such a batch runs."""
-    bound = next(operation for operation in operations if operation.kind == codes.BIND)
-    assert bound.statement is not None
-    return bound.statement.text
-
-
-def replies_to(operations: Sequence[Operation], executed: bytes, *, has_failed: bool) -> bytes:
-    """The replies to such a batch but its last; `executed` is that to its Execute."""
-    replies = []
-    for operation in operations:
-        if operation.kind == codes.EXECUTE:
-            replies.append(executed)
-            if has_failed:
-                break
-        elif operation.kind == codes.DESCRIBE:
-            is_portal = operation.data[HEADER_SIZE : HEADER_SIZE + 1] == bytes((PORTAL,))
-            parameters = b"" if is_portal else messages.parameter_description(())
-            replies.append(parameters + messages.NO_DATA)
-        elif operation.kind != codes.FLUSH:
-            replies.append(_REPLIES.get(operation.kind, b""))
-    return b"".join(replies)
-
-
-_REPLIES: Final = {
-    codes.PARSE: messages.PARSE_COMPLETE,
-    codes.BIND: messages.BIND_COMPLETE,
-    codes.CLOSE: messages.CLOSE_COMPLETE,
-}

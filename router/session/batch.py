@@ -279,7 +279,7 @@ class Batch:
             if self._lease.deferred is not None:
                 self.everywhere.open(error, self.dispatch)
                 return
-            if self.is_begun or not self.is_complete:
+            if not self.is_complete:
                 raise
             self.everywhere.begin_batch(self.operations, error, self.take)
             return

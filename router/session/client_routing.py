@@ -147,6 +147,7 @@ class ClientRouting:
     def leave_others(self) -> None:
         """What the transaction has on other shards than its own is over, or rolled back."""
         branches, self.branches = self.branches, None
+        self.lease.compares = None
         if branches is not None:
             branches.close()
 

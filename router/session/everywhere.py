@@ -34,16 +34,19 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final
 
-from ..errors import RefusedByShard, RouterError, RoutingError
+from ..errors import NoSingleShard, RefusedByShard, RouterError, RoutingError
 from ..pool.contracts import Waiter
-from ..pool.participant import Participant, Play
+from ..pool.participant import Participant, Play, Request
 from ..pool.two_phase import Coordinator, is_gone
 from ..protocol import messages
+from . import alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from ..pool.server import ServerConnection
+    from ..protocol.segments import Segment
+    from ..routing.types import TableChange
     from .lease import Lease
 
     Story = Generator[None, None, None]
@@ -75,11 +78,14 @@ class Everywhere(Waiter):
 
     Attributes:
         notices, tag: what the servers have said, as messages, at the end of the last step.
+        answer: descriptions and rows, if they were asked for, of the same.
         error: why that has failed, or None.
-        followed: how many of the texts of the last `follow` have succeeded.
+        followed: how many of the requests of the last `follow` have succeeded.
     """
 
     __slots__ = (
+        "_difference",
+        "_expected",
         "_home",
         "_is_cancelled",
         "_is_decided",
@@ -87,6 +93,7 @@ class Everywhere(Waiter):
         "_participants",
         "_play",
         "_pool",
+        "answer",
         "error",
         "followed",
         "notices",
@@ -103,19 +110,21 @@ class Everywhere(Waiter):
         self._home: Final = self._participants[home]
         self._others: Final = [each for each in self._participants if each is not self._home]
         self._is_cancelled = self._is_decided = False
-        self.notices = self.tag = b""
+        self.notices = self.tag = self.answer = b""
         self.error: RefusedByShard | None = None
         self.followed = 0
+        self._expected: TableChange | None = None
+        self._difference: RouterError | None = None
 
     # --- what it is told to do
 
-    def define(self, sql: bytes, fingerprint: object, over: Callable[[], None]) -> None:
-        """Run a text in one transaction; `fingerprint` is that under which it is counted."""
-        self._begin(self._together(sql, fingerprint), over)
+    def define(self, request: Request, over: Callable[[], None]) -> None:
+        """Run what is asked in one transaction."""
+        self._begin(self._together(request), over)
 
-    def keep_up(self, sql: bytes, fingerprint: object, over: Callable[[], None]) -> None:
-        """Run a text on one shard after the other."""
-        self._begin(self._in_turn(sql, fingerprint), over)
+    def keep_up(self, request: Request, over: Callable[[], None]) -> None:
+        """Run what is asked on one shard after the other."""
+        self._begin(self._in_turn(request), over)
 
     def open(self, begin: bytes, over: Callable[[], None]) -> None:
         """Begin a transaction, at home by getting a connection; see `hand_over`."""
@@ -125,9 +134,20 @@ class Everywhere(Waiter):
         """Have the others begin a transaction that its client has begun at home."""
         self._begin(self._open(self._others, begin), over)
 
-    def follow(self, texts: Sequence[tuple[bytes, object]], over: Callable[[], None]) -> None:
-        """Have the others run texts, with their fingerprints, before home does."""
-        self._begin(self._follow(texts), over)
+    def follow(self, requests: Sequence[Request], over: Callable[[], None]) -> None:
+        """Have the others run what is asked before home does."""
+        self._begin(self._follow(requests), over)
+
+    def compare(self, segment: Segment) -> None:
+        """Home has answered to a change of a table that every shard has: see to the number.
+
+        If it has changed another number of rows than the others, it is not committed.
+        """
+        change, self._expected = self._expected, None
+        first = self._others[0]
+        if change is not None and not segment.failed and segment.rows != first.affected:
+            counts = f"{segment.rows} on shard {self._home.shard}, {first.affected} on others"
+            self._difference = alike.differs(change.table, counts)
 
     def commit(self, server: ServerConnection, over: Callable[[], None]) -> None:
         """End the transaction on all shards; `server` is that at home, see `hand_over`."""
@@ -157,7 +177,7 @@ class Everywhere(Waiter):
 
     def _begin(self, story: Story, over: Callable[[], None]) -> None:
         self._is_cancelled = self._is_decided = False
-        self.notices = self.tag = b""
+        self.notices = self.tag = self.answer = b""
         self.error = None
         self._play.begin(story, over)
 
@@ -181,24 +201,41 @@ class Everywhere(Waiter):
         yield
         self._check([participant])
 
-    def _run(
-        self, participants: Sequence[Participant], sql: bytes, fingerprint: object = None
-    ) -> Story:
+    def _run(self, participants: Sequence[Participant], sql: bytes) -> Story:
+        yield from self._ask(participants, Request(sql))
+
+    def _ask(self, participants: Sequence[Participant], request: Request) -> Story:
         for participant in participants:
-            participant.run(sql, fingerprint)
+            participant.ask(request)
         yield
+        self._check(participants)
+
+    def _see_alike(self, participant: Participant, change: TableChange) -> Story:
+        """See whether a change may leave a table the same on all shards, by asking one."""
+        yield from self._run([participant], alike.question(change))
+        participant.error = alike.objection(change, participant.rows)
+        self._check([participant])
+
+    def _compare(self, participants: Sequence[Participant], change: TableChange) -> None:
+        """See whether it has."""
+        participants[-1].error = alike.difference(change, participants)
         self._check(participants)
 
     # --- all or none
 
-    def _together(self, sql: bytes, fingerprint: object) -> Story:
+    def _together(self, request: Request) -> Story:
+        change = request.change
         try:
             for participant in self._participants:
                 yield from self._get(participant)
             for group in (*self._ahead, [self._home]):
                 yield from self._run(group, b"BEGIN")
-                yield from self._run(group, sql, fingerprint)
-            self.tag = self._home.tag
+                if change is not None:
+                    yield from self._see_alike(group[0], change)
+                yield from self._ask(group, request)
+            if change is not None:
+                self._compare(self._participants, change)
+            self.tag, self.answer = self._home.tag, bytes(self._home.answer)
             yield from self._end()
         except _Failed as failed:
             self._fail(failed.participant, _NOTHING)
@@ -299,12 +336,17 @@ class Everywhere(Waiter):
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
 
-    def _follow(self, texts: Sequence[tuple[bytes, object]]) -> Story:
+    def _follow(self, requests: Sequence[Request]) -> Story:
         self.followed = 0
         try:
-            for sql, fingerprint in texts:
+            for request in requests:
+                if request.change is not None:
+                    yield from self._see_alike(self._others[0], request.change)
                 for group in self._ahead:
-                    yield from self._run(group, sql, fingerprint)
+                    yield from self._ask(group, request)
+                if request.change is not None:
+                    self._compare(self._others, request.change)
+                    self._expected = request.change
                 self.followed += 1
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
@@ -312,17 +354,19 @@ class Everywhere(Waiter):
     def _commit(self) -> Story:
         try:
             self.tag = messages.command_complete("COMMIT")
+            self._home.error = self._difference
+            self._check([self._home])
             yield from self._end()
         except _Failed as failed:
             self._fail(failed.participant, _NOTHING)
 
     # --- one after the other
 
-    def _in_turn(self, sql: bytes, fingerprint: object) -> Story:
+    def _in_turn(self, request: Request) -> Story:
         for participant in self._participants:
             try:
                 yield from self._get(participant)
-                yield from self._run([participant], sql, fingerprint)
+                yield from self._ask([participant], request)
             except _Failed:
                 self._fail(participant, _how_far(self._participants, participant, "done"))
                 return
@@ -342,7 +386,9 @@ class Everywhere(Waiter):
         else:
             fields = dict(error or {})
         fields["S"] = fields["V"] = "ERROR"  # the session goes on, whatever the server's does
-        told = f"This was the answer of shard {participant.shard}. {outcome}"
+        told = outcome
+        if not isinstance(error, NoSingleShard):
+            told = f"This was the answer of shard {participant.shard}. {outcome}"
         fields["D"] = f"{fields.get('D', '')}\n{told}".strip()
         self.error = RefusedByShard(fields)
         self.tag = b""

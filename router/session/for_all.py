@@ -52,12 +52,13 @@ class QueryForAll:
         everywhere = self._batch.everywhere
         try:
             part = everywhere.part_of(server, sql)
+            wanted = (everywhere.request(sql),) if part is Part.ALL else ()
         except RoutingError as error:
             self._batch.refuse(error, ends=True)
             return True
         if part is Part.HOME:
             return self._send(server, message, sql)
-        everywhere.act(server, part, (sql,), self._done)
+        everywhere.act(server, part, wanted, self._done)
         return self._has_been_done(message, sql)
 
     def _done(self) -> None:
@@ -77,7 +78,7 @@ class QueryForAll:
         everywhere = batch.everywhere
         if everywhere.part is not Part.ALL or server is None:
             batch.names.drop_unnamed()  # as PostgreSQL does when a Query comes
-            everywhere.tell(everywhere.answer())
+            everywhere.tell(everywhere.answer(has_rows=True))
             return True
         failure = everywhere.failure()
         if failure is None:

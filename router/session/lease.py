@@ -61,6 +61,7 @@ class Lease:
         xact, xact_open: what is known of it; the last answer came from within it.
         mid_message: the server waits for the rest of a long message.
         deferred: the transaction that it has begun, until a server has answered in it.
+        compares: is told of what is answered in a transaction that is on all shards.
         draining: the router is going away: the server is not kept for another transaction.
         max_wait, waited: for a server at most, and for that of what it sends next; seconds.
         writes, causality, listening: what it writes, must see and hears, if that matters.
@@ -72,6 +73,7 @@ class Lease:
         "asks",
         "awaits_settings",
         "causality",
+        "compares",
         "deferred",
         "draining",
         "drops",
@@ -128,6 +130,7 @@ class Lease:
         self.max_wait = self.waited = self._queued_since = self.xact_started = 0.0
         self.xact: Transaction | None = None
         self.deferred: Deferred | None = None
+        self.compares: Callable[[Segment], None] | None = None
 
     # --- facts
 
@@ -193,6 +196,8 @@ class Lease:
             if self.xact is None:
                 self.xact = Transaction(begun)
             self.xact.note(segment)
+            if self.compares is not None:
+                self.compares(segment)
             return 0.0
         self.xact = None
         began, self.xact_started = self.xact_started, self.engine.now

@@ -52,8 +52,12 @@ INTERPRETED = {
     "routing/activity.py",
     "routing/comments.py",
     "routing/explain.py",
+    "routing/for_all.py",
     "routing/functions.py",
     "routing/operator_functions.py",
+    "routing/sameness.py",
+    "session/alike.py",
+    "session/requests.py",
 }
 
 

@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from ...errors import RoutingError
 from ..refusals import only_one_copy
+from ..types import TableChange
 from .graph import Variable
 from .joins import Joined, narrow
 from .outputs import items_of
@@ -30,11 +31,13 @@ class Changes:
 
     Attributes:
         error: why one of them must not be done, wherever its rows are.
+        made: all of them.
     """
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self.error: RoutingError | None = None
+        self.made: list[TableChange] = []
 
     def change(self, node: Tree, parent: Scope | None, made: Made) -> Columns:
         """Look at a change; return what it returns."""
@@ -70,18 +73,21 @@ class Changes:
         queries.nested(node, scope, made, conditions)
         return self._returned(node, scope)
 
-    def _target(self, node: Tree, scope: Scope) -> BaseTable | None:
+    def _target(
+        self, node: Tree, scope: Scope, *, makes_rows: bool = False
+    ) -> BaseTable | None:
         """Add the table that is changed; None if it is not to be found in the tree."""
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             return None
-        self._check_omnisharded(node)
+        self._note(node, makes_rows=makes_rows)
         target = self._queries.base(node.db, node.name)
         alias = node.args.get("alias")
         name = node.name if alias is None else alias.name
         scope.add(target, name, is_plain=alias is None)
         return target
 
-    def _check_omnisharded(self, table: exp.Table) -> None:
+    def _note(self, table: exp.Table, columns: Sequence[str] = (), *, makes_rows: bool) -> None:
+        self.made.append(TableChange(table.db, table.name, makes_rows, tuple(columns)))
         if self._queries.tables.is_omnisharded(table.db, table.name):
             self.error = only_one_copy(table.name)
 
@@ -151,7 +157,7 @@ class Changes:
         scope = queries.scope(parent)
         if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
             return Opaque()
-        self._check_omnisharded(table)
+        self._note(table, _names(into), makes_rows=True)
         key, is_certain = queries.tables.key_of(table.db, table.name)
         names = _names(into) or queries.tables.columns_of(table.db, table.name)
         position = list(names).index(key) if key and names and key in names else -1
@@ -211,7 +217,7 @@ class Changes:
     def _merge(self, node: exp.Merge, parent: Scope | None, made: Made) -> Columns:
         queries = self._queries
         scope = queries.scope(parent)
-        target = self._target(node.args["this"], scope)
+        target = self._target(node.args["this"], scope, makes_rows=True)
         if target is None:
             return Opaque()
         sources = add_sources(queries, (node.args["using"],), scope, made)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ...errors import RoutingError
     from ..columns import ShardedTables
-    from ..types import KeyConditions, KeyType
+    from ..types import KeyConditions, KeyType, TableChange
     from .trees import Tree
 
 
@@ -39,6 +39,7 @@ class Keys:
         error: why the statement must not be done.
         untyped: numbers of parameters whose type the key does not tell.
         limit: what there was too much of to find them all, or "".
+        changes: of tables, in the order of the text.
     """
 
     conditions: tuple[KeyConditions, ...] = ()
@@ -46,6 +47,7 @@ class Keys:
     error: RoutingError | None = None
     untyped: frozenset[int] = frozenset()
     limit: str = ""
+    changes: tuple[TableChange, ...] = ()
 
     def joined(self, other: Keys) -> Keys:
         """Put the findings of two statements together."""
@@ -55,6 +57,7 @@ class Keys:
             self.error or other.error,
             self.untyped | other.untyped,
             self.limit or other.limit,
+            self.changes + other.changes,
         )
 
 
@@ -104,7 +107,8 @@ def _found(tree: Tree, queries: Queries, changes: Changes, tokens: Sequence[str]
         else:
             unkeyed[use.table] = None
     untyped = _untyped(tree, found, queries, tokens)
-    return Keys(tuple(found), tuple(unkeyed), changes.error, untyped)
+    made = tuple(changes.made)
+    return Keys(tuple(found), tuple(unkeyed), changes.error, untyped, changes=made)
 
 
 def _untyped(

@@ -1,0 +1,31 @@
+"""Statements that can be brought to all shards: what they are told where that cannot be now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ForEveryShard
+from .refusals import CHOOSE, EVERY_SHARD
+
+if TYPE_CHECKING:
+    from .types import TableChange
+
+
+class ChangeForAll(ForEveryShard):
+    """A change of a table that every shard has, where it cannot be brought to all now.
+
+    Attributes:
+        change: what it changes.
+    """
+
+    def __init__(self, kind: str, change: TableChange) -> None:
+        super().__init__(
+            f'{kind} changes table "{change.table}", which is on every shard',
+            kind=EVERY_SHARD,
+            hint="By itself it is brought to all shards, outside of a transaction block or in "
+            f"one that no statement has brought to a shard before. Or {CHOOSE}, and do the "
+            "same on each of them.",
+            in_turn=False,
+            is_of_sharded=True,
+        )
+        self.change = change
