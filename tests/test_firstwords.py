@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.admin.statements import split
-from router.firstwords import BEFORE, beginnings, may_begin
+from router.firstwords import BEFORE, MAX_GAPS, beginnings, may_begin
 from router.protocol import marks
 from router.protocol.naming import naming_in
 from router.routing import transactions
@@ -69,6 +69,14 @@ def test_the_same_is_skipped_before_all_commands(before: bytes) -> None:
     for text in (b"SET SHARD TO 1", b"show shard", b"Reset Server Role"):
         assert worded(before + text) is not None
     assert explained(before + b"EXPLAIN ROUTE SELECT 1") == before.strip() + b"SELECT 1"
+
+
+@pytest.mark.parametrize("piece", [b" /**/", b"--\n", b"; "])
+def test_so_many_gaps_are_skipped(piece: bytes) -> None:
+    parts = re.findall(rb"\s|;|/\*\*/|--", piece)
+    count = MAX_GAPS // len(parts)
+    assert may_begin(piece * count + b"set", WORDS)
+    assert not may_begin(piece * (count + 1) + b"set", WORDS)
 
 
 def _gaps() -> Iterator[bytes]:

@@ -97,6 +97,21 @@ def test_a_record_is_one_line(text: str) -> None:
     assert json.loads(json_line)["message"] == f"login of {printable(text)} failed"
 
 
+@pytest.mark.parametrize("length", [199, 200, 201, 300, 301])
+def test_a_long_traceback_has_its_beginning_and_its_end(length: int) -> None:
+    def trace(breaks: int) -> list[str]:
+        try:
+            raise ValueError("\n".join(map(str, range(breaks + 1))))
+        except ValueError:
+            entry = record("internal error", exc_info=True)
+        return TextFormatter(color=False, places=False).format(entry).split("\n")[1:]
+
+    lines = trace(length - len(trace(0)))
+    assert len(lines) == min(length, 201)
+    assert [line.strip() for line in lines].count("...") == (length > 200)
+    assert lines[0].strip().startswith("Traceback")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_line_of_a_traceback_passes_for_a_record(text: str) -> None:
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -158,3 +159,32 @@ def test_a_user_timeout_counts_the_time_in_which_the_peer_does_not_read() -> Non
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         other.close()
         ours.close()
+
+
+class _Told:
+    """A socket of which the kernel says what a test wants."""
+
+    def __init__(self, **told: int) -> None:
+        names = ("retransmits", "probes", "interval", "data", "acknowledgement")
+        self._packed = struct.pack("=2x2B4xI40x2I", *(told.get(name, 0) for name in names))
+
+    def getsockopt(self, *_option: int) -> bytes:
+        return self._packed
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_a_peer_owes_an_answer_from_the_third_packet_on(count: int) -> None:
+    told = {"data": 9_000, "acknowledgement": 8_000, "interval": 1_000_000}
+    wanted = 8.0 if count >= 3 else 0.0
+    for name in ("probes", "retransmits"):
+        assert (
+            liveness._silence(cast("socket.socket", _Told(**{name: count}, **told))) == wanted
+        )
+
+
+@pytest.mark.parametrize(("silent", "is_overdue"), [(2_999, False), (3_000, True)])
+def test_retransmissions_count_once_the_kernel_would_have_sent_another(
+    silent: int, is_overdue: bool
+) -> None:
+    told = _Told(retransmits=9, data=silent, acknowledgement=silent, interval=2_000_000)
+    assert bool(liveness._silence(cast("socket.socket", told))) is is_overdue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.protocol.features import BITS, MOST_APPLICATIONS, OTHERS, Features
+from router.protocol.features import BITS, MOST_APPLICATIONS, OTHERS, Features, commands_in
 from router.protocol.marks import HARMLESS, of_text
 
 
@@ -80,3 +80,12 @@ def test_applications_are_bounded_in_number_and_length() -> None:
     assert len(rows) == MOST_APPLICATIONS + 1
     assert max(len(row.application) for row in rows) <= 64
     assert {row.uses for row in rows if row.application == OTHERS} == {2 * MOST_APPLICATIONS}
+
+
+@pytest.mark.parametrize("length", [0, 199, 200, 201, 500])
+@pytest.mark.parametrize("ends", ["", "\n", "\r"])
+def test_the_end_of_a_comment_is_no_command(length: int, ends: str) -> None:
+    assert commands_in(f"--{'x' * length}set role a") == 0
+    is_read = length <= 200 and ends
+    found = commands_in(f"--{'x' * length}{ends}set role a")
+    assert found == (BITS["SET ROLE"] if is_read else 0)

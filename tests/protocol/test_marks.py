@@ -260,6 +260,28 @@ def test_a_text_with_too_much_in_it_may_leave_anything(piece: bytes) -> None:
     assert many.resets_all is (b"reset" in piece)
 
 
+@pytest.mark.parametrize("piece", [b"/**/", b"--\n"])
+def test_so_many_comments_are_read_for_what_stands_behind_them(piece: bytes) -> None:
+    assert marks.of_text(b"SELECT 1" + piece * 2000) is marks.HARMLESS
+    assert marks.of_text(b"SELECT 1" + piece * 2001).leaves == marks.UNKNOWN
+
+
+def test_so_many_slashes_are_read_in_a_text_with_comments() -> None:
+    assert marks.of_text(b"SELECT 1/*" + b"/ " * 9_998 + b"*/") is marks.HARMLESS
+    assert marks.of_text(b"SELECT 1/*" + b"/ " * 9_999 + b"*/").leaves == marks.UNKNOWN
+    assert marks.of_text(b"SELECT 1" + b"/ 1" * 20_000) is marks.HARMLESS
+
+
+@pytest.mark.parametrize("head", [b";", b"set ", b"set local", b"set session ", b"reset all"])
+@pytest.mark.parametrize("comment", [b"--", b"/*"])
+def test_comments_that_are_read_to_the_end_of_a_text_are_few(
+    head: bytes, comment: bytes
+) -> None:
+    piece = head + comment
+    assert not marks.of_text(piece * 100).leaves
+    assert marks.of_text(piece * 1000).leaves == marks.UNKNOWN
+
+
 def test_blanks_before_the_first_word_are_no_work() -> None:
     assert marks.of_text(b"\n" * 200_000 + b"DROP TABLE t").alters
     assert marks.of_text(b"\n" * 200_000 + b"SELECT 1") is marks.HARMLESS
