@@ -16,18 +16,14 @@ log = logging.getLogger("router.session")
 
 
 class Failures:
-    """Those since the client last got a server."""
+    """Those since a server last answered the client."""
 
-    __slots__ = ("_client", "_count", "_lease")
+    __slots__ = ("_answers", "_client", "_count", "_lease")
 
     def __init__(self, client: Client, lease: Lease) -> None:
         self._client: Final = client
         self._lease: Final = lease
-        self._count = 0
-
-    def end(self) -> None:
-        """The client has got a server."""
-        self._count = 0
+        self._count = self._answers = 0
 
     def note(self, error: RouterError) -> RouterError | None:
         """A statement has got no server; returns why that ends the session, if it does.
@@ -42,6 +38,9 @@ class Failures:
             log.info("client %s: %s%s", self._client.peer, error.line, more, extra=known)
         if not is_of_server:
             return None
+        if self._answers != self._client.query_count:
+            self._answers = self._client.query_count
+            self._count = 0
         self._count += 1
         limit = pool.settings.checkout_failure_limit
         if limit is None or self._count < limit:

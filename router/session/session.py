@@ -344,7 +344,6 @@ class Session(PoolClient):
         """The server that we waited for is there; False if we do not want it any more."""
         if self.client.closed or not self.lease.admits(server):
             return False
-        self._failures.end()
         if self.lease.take(server):
             self._start(server)
         return True

@@ -302,3 +302,46 @@ def test_a_server_that_takes_no_more_keeps_those_that_it_has() -> None:
     harness.refuse(ServerRefused("too many", sqlstate="53300"))
     maintain(harness)
     assert len(harness.part.idle) == 1
+
+
+def test_a_client_that_waits_for_an_answer_does_not_idle_in_its_transaction() -> None:
+    harness = Harness(idle_client_in_transaction_timeout=5.0)
+    client = harness.connect()
+    harness.ask(client, BEGIN)
+    harness.engine.advance(4)
+    client.send(ONE)
+    [server] = harness.servers
+    server.work()
+    harness.engine.advance(20)
+    assert not client.link.closed
+    assert "Z" in kinds(harness.read(client))
+    harness.engine.advance(4.9)
+    assert not client.link.closed
+    harness.engine.advance(0.1)
+    assert heard(harness.read(client)) == ("FATAL", "25P03")
+
+
+def test_a_transaction_without_a_server_has_all_of_its_time() -> None:
+    harness = Harness(deferred_begin=True, transaction_timeout=10.0)
+    client = harness.connect()
+    harness.ask(client, BEGIN)
+    harness.engine.advance(5)
+    harness.ask(client, COMMIT)
+    harness.engine.advance(1)
+    harness.ask(client, BEGIN)
+    assert harness.servers == []
+    harness.engine.advance(9.9)
+    assert not client.link.closed
+    harness.engine.advance(0.1)
+    assert heard(harness.read(client)) == ("FATAL", "25P04")
+
+
+def test_the_settings_of_a_client_are_no_statement_of_its() -> None:
+    harness = Harness(query_timeout=2.0, pool_size=1)
+    client = harness.connect(application_name="other")
+    client.send(ONE)
+    harness.accept()
+    harness.engine.advance(10)
+    assert harness.cancelling == []
+    assert count(harness, "query") == 0
+    assert "Z" in kinds(harness.read(client))

@@ -221,6 +221,19 @@ def test_clients_that_fail_too_often_are_sent_away() -> None:
     assert client.link.closed
 
 
+def test_who_has_had_a_server_in_between_has_not_failed_too_often() -> None:
+    harness = Harness(pool_size=1, checkout_failure_limit=2)
+    busy, client = harness.connect(), harness.connect()
+    for _ in range(3):
+        harness.ask(busy, query("BEGIN"))
+        client.send(ONE)
+        harness.engine.advance(5)
+        assert sqlstates(harness.read(client)) == ["53300"]
+        harness.ask(busy, query("COMMIT"))
+        assert kinds(harness.ask(client, ONE)) == "TDCZ"
+    assert not client.link.closed
+
+
 # --- servers that cannot be had
 
 

@@ -140,6 +140,20 @@ def test_a_server_that_ignores_the_cancel_request_is_given_up_in_time() -> None:
     assert harness.servers[0].link.closed
 
 
+def test_a_clean_up_that_is_slow_is_not_cancelled_but_given_up_in_time() -> None:
+    harness = Harness(pool_size=1)
+    client = harness.connect()
+    harness.ask(client, query("BEGIN"))
+    client.leave()
+    [server] = harness.servers
+    assert b"ROLLBACK" in server.link.written
+    for closed in (False, False, False, True):
+        harness.engine.advance(3)
+        harness.part.maintain(harness.engine.now)
+        assert server.link.closed is closed
+        assert harness.cancelling == []
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_late_cancel_request_hits_nobody(is_late: bool) -> None:
     harness = Harness(pool_size=1)
