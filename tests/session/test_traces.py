@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from router.traces import MOST, Parent, Traced, Traces, parent_of
@@ -97,6 +99,21 @@ def test_what_has_a_name_is_for_many_traces_and_so_for_none() -> None:
     ask(harness, client, parse(traced_by(SAMPLED), "s"), bind(name="s"), execute(), SYNC)
     ask(harness, client, bind(name="s"), execute(), SYNC)
     assert not len(traces)
+
+
+def test_a_trace_is_that_of_its_own_statements_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "router.slow")
+    harness, traces = started()
+    client = harness.connect()
+    ask(harness, client, *BATCHES["prepared first"])
+    assert len(traces.take(9)) == 1
+    flush = message("H")
+    ask(harness, client, parse("SELECT 1, 2", "s"), flush, bind(name="s"), execute(), SYNC)
+    ask(harness, client, parse("SELECT 2", "t"), bind(name="t"), execute(), SYNC)
+    ask(harness, client, query("SELECT 2"))
+    assert not len(traces)
+    # Nothing of this took long.
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
-from tests.support.router import PoolText, RouterProcess, config_text, primary_of, wait_until
-from tests.support.wire import WireClient, query, sqlstates
+from tests.support.router import (
+    ADMIN,
+    ADMIN_PASSWORD,
+    PoolText,
+    RouterProcess,
+    config_text,
+    primary_of,
+    wait_until,
+)
+from tests.support.wire import WireClient, cancel, query, sqlstates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,3 +102,63 @@ def test_errors_of_clients_count_in_a_pool_that_was_dropped_and_has_come_back(
         return sum(int(row["count"]) for row in rows if row["database"] == "db")
 
     assert counted() == len(clients)
+
+
+def counts(router: RouterProcess) -> tuple[int, ...]:
+    """Clients that are idle, served and waiting, and connections that are busy and free."""
+    row = router.pool("db")
+    names = ("cl_idle", "cl_active", "cl_waiting", "sv_active", "sv_idle")
+    return tuple(int(row[name]) for name in names)
+
+
+@pytest.mark.parametrize("manner", ["politely", "closed", "reset"])
+def test_a_crowd_is_shown_exactly_and_leaves_nothing(
+    start_router: Callable[..., RouterProcess], postgres: Server, manner: str
+) -> None:
+    options = "connect_timeout = 60000"
+    pool = PoolText([primary_of(postgres)], pool_size=5, options=options)
+    router = start_router({"db": pool})
+    with ExitStack() as stack:
+        holder = stack.enter_context(WireClient.login(postgres.port, "postgres"))
+        crowd = [stack.enter_context(WireClient.login(router.port, "db")) for _ in range(28)]
+        for client in crowd:
+            client.query("SELECT 1")
+        holder.query("SELECT pg_advisory_lock(1010)")
+        for number, client in enumerate(crowd[:8], 1):
+            client.send(query("SELECT pg_advisory_xact_lock_shared(1010)"))
+            served = min(number, 5)
+            expected = (28 - number, served, number - served, served)
+            wait_until(f"{number} ask", lambda: counts(router)[:4] == expected)  # noqa: B023
+        assert counts(router) == (20, 5, 3, 5, 0)
+        [row] = [row for row in bouncer(router, "SHOW POOLS") if row["database"] == "db"]
+        assert (row["cl_active"], row["cl_waiting"], row["sv_active"]) == ("25", "3", "5")
+        rows = bouncer(router, "SHOW CLIENTS")
+        states = Counter(row["state"] for row in rows if row["database"] == "db")
+        assert states == {"idle": 20, "active": 5, "waiting": 3}
+
+        # Who cancels is idle, and who has waited for longest is served.
+        cancel(router.port, crowd[0].pid, crowd[0].secret)
+        assert sqlstates(crowd[0].read_until("Z")) == ["57014"]
+        wait_until("the next one is served", lambda: counts(router) == (21, 5, 2, 5, 0))
+        for client in crowd:
+            leave = {
+                "politely": client.terminate,
+                "closed": client.close,
+                "reset": client.reset,
+            }[manner]
+            leave()
+        holder.query("SELECT pg_advisory_unlock(1010)")
+    gone = ("cl_idle", "cl_active", "cl_waiting", "sv_active", *OTHERS, "maxwait", "maxwait_us")
+    wait_until("nothing is left", lambda: {router.pool("db")[name] for name in gone} == {"0"})
+    assert len(router.admin("SHOW CLIENTS")) == 1
+    assert len(router.admin("SHOW SERVERS")) == counts(router)[4] <= 5
+    assert not router.admin("SHOW TRANSACTIONS")
+
+
+def bouncer(router: RouterProcess, sql: str) -> list[dict[str, str]]:
+    """The rows of a table of `pgbouncer`."""
+    with psycopg.connect(
+        router.dsn("pgbouncer", ADMIN, ADMIN_PASSWORD), autocommit=True, row_factory=dict_row
+    ) as connection:
+        rows = connection.execute(sql).fetchall()
+        return [{name: str(value) for name, value in row.items()} for row in rows]
