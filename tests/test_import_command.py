@@ -41,7 +41,7 @@ USUAL = """\
 [databases]
 app = host=10.0.0.1 port=5433 dbname=app_db pool_size=50 min_pool_size=2 pool_mode=session
 reports=host=10.0.0.2 user=reader password='it''s secret' connect_query='SET a = 1'
-"odd name" = host=10.0.0.3 reserve_pool=5 auth_user=look
+"odd name" = host=10.0.0.3 reserve_pool=5 auth_user=look auth_query=x
 * = host=10.0.0.9
 
 [users]
@@ -140,6 +140,7 @@ def test_what_is_lost_is_told_in_the_file_and_on_stderr(imports: Imports) -> Non
         "databases.*",
         "databases.reports.user",
         "databases.odd name.auth_user",
+        "databases.odd name.auth_query",
         "users.eve",
         "users.nobody",
         "pgbouncer.auth_query",

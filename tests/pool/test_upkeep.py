@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from router.protocol import marks
 from tests.support.harness import FakeServer, Harness
 
@@ -85,6 +87,20 @@ def test_the_minimum_is_opened_without_anybody_asking() -> None:
     harness.accept()
     harness.part.maintain(harness.engine.now)
     assert len(harness.opening) == 1
+
+
+@pytest.mark.parametrize("minimum", range(4))
+def test_of_connections_that_are_too_old_as_many_are_replaced_as_are_kept_open(
+    minimum: int,
+) -> None:
+    harness = Harness(pool_size=9, min_pool_size=minimum, server_lifetime=100.0)
+    clients = [wait(harness) for _ in range(3)]
+    for _ in clients:
+        harness.accept()
+    harness.engine.advance(101)
+    harness.opening.clear()
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.opening) == minimum
 
 
 def test_a_connection_that_has_lived_long_enough_is_closed_when_it_is_free() -> None:

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from router.errors import InvalidShardingKey
+from router.errors import ConfigError, InvalidShardingKey
 from router.routing.sharding import (
     FUNCTIONS,
     KEY_MAX,
     KEY_MIN,
+    Sharder,
     integer,
     parameter_key,
     parse_key,
     pg_bigint_hash,
     sha1,
 )
+from router.routing.types import KeyType, RouterOptions
 
 if TYPE_CHECKING:
     from tests.support.postgres import Database
@@ -178,3 +180,20 @@ def test_a_bound_parameter_is_read_in_both_formats(
 def test_a_bound_parameter_that_is_no_integer_is_refused(value: bytes, binary: bool) -> None:
     with pytest.raises(InvalidShardingKey):
         parameter_key(value, binary=binary)
+
+
+@pytest.mark.parametrize("chosen", KeyType)
+@pytest.mark.parametrize("implied", [KeyType.BIGINT, KeyType.UUID, KeyType.TEXT])
+def test_a_hash_function_of_postgresql_is_for_keys_of_its_own_type(
+    implied: KeyType, chosen: KeyType
+) -> None:
+    options = RouterOptions(
+        shard_count=2,
+        sharding_function=f"pg_{implied.value}_hash",
+        sharding_key_type=chosen.value,
+    )
+    if chosen is implied:
+        assert Sharder(options).type is implied
+    else:
+        with pytest.raises(ConfigError, match="sharding_key_type"):
+            Sharder(options)

@@ -420,6 +420,23 @@ def test_an_idle_transaction_is_ended_in_time() -> None:
     harness.check()
 
 
+def test_who_waits_for_a_server_in_a_transaction_does_not_idle() -> None:
+    harness = Harness(
+        pool_size=1,
+        idle_client_in_transaction_timeout=5.0,
+        connect_timeout=60.0,
+        deferred_begin=True,
+    )
+    holder, client = harness.connect(), harness.connect()
+    harness.ask(holder, query("BEGIN") + ONE)
+    harness.ask(client, query("BEGIN"))
+    harness.engine.advance(4)
+    harness.ask(holder, ONE)
+    client.send(ONE)
+    harness.engine.advance(4)
+    assert not client.link.closed
+
+
 def test_a_busy_transaction_leaves_no_heap_of_timers() -> None:
     harness = Harness(idle_client_in_transaction_timeout=60.0)
     client = harness.connect()

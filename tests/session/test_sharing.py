@@ -147,7 +147,9 @@ def test_without_the_option_nobody_shares() -> None:
 
 
 def test_in_session_mode_nobody_shares() -> None:
-    assert Harness(pool_mode=PoolMode.SESSION).part.sharing is None
+    for pool_mode in PoolMode:
+        harness = Harness(pool_mode=pool_mode, multiplexing=Multiplexing.READS)
+        assert (harness.part.sharing is None) is (pool_mode is PoolMode.SESSION)
 
 
 def test_never_more_than_the_depth() -> None:

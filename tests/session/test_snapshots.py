@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from router.config.regexes import Regex
 from router.config.values import PoolMode
-from router.errors import NoSingleShard, ServerUnavailable
+from router.errors import NoSingleShard, RoutingError, ServerUnavailable
 from router.routing.derived import Relation
 from router.routing.limits import MAX_KEYS
 from router.routing.refusals import KINDS
 from router.routing.tallies import Tallies
 from router.routing.types import RouterOptions
 from router.session.snapshots import ban_snapshots, routing_snapshots, sharded_snapshots
-from router.session.states import BackendState
+from router.session.states import BackendState, backend_state
 from router.snapshots import RoutingSnapshot
 from tests.support.harness import Harness
 from tests.support.wire import SYNC, bind, describe, execute, parse, query, sqlstates
@@ -129,6 +131,24 @@ def test_each_kind_of_refusal_has_a_counter() -> None:
         [(name, count)] = [(name, n) for name, n in tallies.counts.items() if n]
         assert count == 1
         assert name not in ("refused_other", "without_key")
+
+
+def test_what_fails_for_other_reasons_than_its_place_is_no_refusal() -> None:
+    tallies = Tallies()
+    for sqlstate in ("0A000", "22023", "25001", "55000", "57P03"):
+        tallies.refuse(RoutingError("", sqlstate=sqlstate))
+    tallies.refuse(ServerUnavailable(""))
+    assert {name: n for name, n in tallies.counts.items() if n} == {"refused_other": 2}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_who_has_a_server_does_not_wait_whatever_for(waits: bool) -> None:
+    harness = Harness()
+    client = harness.connect()
+    harness.ask(client, query("BEGIN"))
+    server = harness.servers[0].connection
+    found = backend_state(server, client.session.lease.status, waits=waits)
+    assert found is BackendState.IN_TRANSACTION
 
 
 def test_what_is_sharded_is_listed() -> None:
