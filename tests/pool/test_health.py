@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from router.config.values import ReplicaFallback
-from router.errors import ServerRefused, ServerTimeout, ServerUnavailable
+from router.errors import RouterError, ServerRefused, ServerTimeout, ServerUnavailable
 from router.pool import roles
 from router.pool.address_pool import AddressPool
 from router.pool.contracts import Waiter
@@ -463,11 +463,16 @@ def test_who_has_less_time_left_is_before_those_who_have_more() -> None:
     assert late.server is None
 
 
-def test_when_a_server_takes_a_connection_again_the_others_that_wait_get_theirs() -> None:
+@pytest.mark.parametrize(
+    "error", [REFUSED, SILENT, ServerRefused("too many connections", sqlstate="53300")]
+)
+def test_when_a_server_takes_a_connection_again_the_others_that_wait_get_theirs(
+    error: RouterError,
+) -> None:
     harness = Harness(pool_size=3)
     clients = [wait(harness, timeout=100) for _ in range(3)]
     while harness.opening:
-        harness.refuse(REFUSED)
+        harness.refuse(error)
     harness.engine.advance(10)
     assert len(harness.opening) == 1, "one attempt at a time"
     harness.accept()
