@@ -36,9 +36,14 @@ class Reserve:
 
     def watch(self) -> None:
         """See to it that the reserve is opened when that is the case."""
-        waiter = self._part.in_vain
-        if self._timer is None and waiter is not None and not self.is_due:
-            due = waiter.since + self._part.settings.reserve_pool_timeout
+        waiter, timer = self._part.in_vain, self._timer
+        if waiter is None or self.is_due:
+            return
+        due = waiter.since + self._part.settings.reserve_pool_timeout
+        if timer is not None and timer.when > due:  # he has waited elsewhere before
+            timer.cancel()
+            timer = None
+        if timer is None:
             self._timer = self._engine.call_at(due, self._fire)
 
     def _fire(self) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from router.pool.contracts import Waiter
 from tests.support.harness import FakeClient, Harness
 from tests.support.wire import kinds, query
+
+from .builders import Client
 
 BEGIN, COMMIT, ONE = query("BEGIN"), query("COMMIT"), query("SELECT one")
 
@@ -57,6 +60,24 @@ def test_each_gets_one_when_it_has_waited_long_enough() -> None:
         sizes.append(harness.part.size)
     assert sizes == [2, 3, 3, 3, 3, 3]
     assert len(harness.part.waiters) == 1
+
+
+def test_who_has_waited_elsewhere_before_gets_it_by_all_the_time_that_he_has_waited() -> None:
+    harness = reserve()
+    ask(harness, 1)
+    began = harness.engine.now
+    harness.engine.advance(2)
+    late = Client()
+    harness.part.enqueue(Waiter(late, [], harness.engine.now, began + 100))
+    early = Client()
+    harness.part.enqueue(Waiter(early, [], began, began + 50))
+    harness.engine.advance(0.9)
+    harness.run()
+    assert harness.part.size == 1
+    harness.engine.advance(0.1)
+    harness.run()
+    assert early.server is not None
+    assert late.server is None
 
 
 def test_the_reserve_goes_when_nobody_waits_for_it() -> None:
