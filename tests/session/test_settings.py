@@ -81,6 +81,18 @@ def test_settings_that_are_not_proven_are_waited_for() -> None:
     assert server.model.log[-1] == "SELECT z"
 
 
+def test_settings_that_a_client_has_made_at_a_server_are_proven() -> None:
+    harness = Harness(pool_size=2)
+    client, other = harness.connect(), harness.connect()
+    harness.ask(client, query("SET TimeZone TO 'Made/There'"))
+    harness.ask(other, query("BEGIN"))
+    client.send(query("SELECT x"))
+    server = harness.accept()
+    server.work()
+    assert "Made/There" in server.model.log[-2]
+    assert server.model.log[-1] == "SELECT x"
+
+
 def test_settings_that_are_refused_end_the_session() -> None:
     harness = Harness(pool_size=1)
     client, other = harness.connect(TimeZone="Nowhere"), harness.connect()
