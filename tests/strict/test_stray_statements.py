@@ -17,6 +17,7 @@ from psycopg import errors
 
 from router.routing.hashing import pg_bigint_hash
 from tests.support.router import PoolText, primary_of
+from tests.support.shards import items_of_shard
 from tests.support.wire import (
     FLUSH,
     SYNC,
@@ -62,12 +63,7 @@ def router(
     """A router with a pool in each mode, of one connection a shard."""
     databases = [make_database(postgres) for _ in range(SHARDS)]
     for number, database in enumerate(databases):
-        database.execute(
-            "CREATE TABLE items (id bigint, body text) PARTITION BY HASH (id);"
-            "CREATE TABLE items_here PARTITION OF items "
-            f"FOR VALUES WITH (MODULUS {SHARDS}, REMAINDER {number});"
-            "CREATE TABLE plain (n int)"
-        )
+        database.execute(items_of_shard(number, SHARDS) + "CREATE TABLE plain (n int)")
 
     def pool(mode: str) -> PoolText:
         return PoolText(

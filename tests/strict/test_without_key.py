@@ -10,6 +10,7 @@ from psycopg import errors
 
 from router.routing.hashing import pg_bigint_hash
 from tests.support.router import PoolText, primary_of
+from tests.support.shards import items_of_shard
 from tests.support.wire import (
     FLUSH,
     SYNC,
@@ -51,10 +52,8 @@ def router(
     databases = [make_database(postgres) for _ in range(SHARDS)]
     for number, database in enumerate(databases):
         database.execute(
-            "CREATE TABLE items (id bigint, body text) PARTITION BY HASH (id);"
-            "CREATE TABLE items_here PARTITION OF items "
-            f"FOR VALUES WITH (MODULUS {SHARDS}, REMAINDER {number});"
-            f"INSERT INTO items SELECT {KEYS[number]}, 'x' FROM generate_series(1, {number})"
+            items_of_shard(number, SHARDS)
+            + f"INSERT INTO items SELECT {KEYS[number]}, 'x' FROM generate_series(1, {number})"
         )
 
     def pool(mode: str, options: str = "") -> PoolText:

@@ -45,6 +45,15 @@ class Shards:
         return int(self.databases[0].execute(LEFT)[0][0])
 
 
+def items_of_shard(number: int, shards: int) -> str:
+    """SQL for a table `items` that takes no rows but those of one shard, by their `id`."""
+    return (
+        "CREATE TABLE items (id bigint, body text) PARTITION BY HASH (id);"
+        "CREATE TABLE items_here PARTITION OF items "
+        f"FOR VALUES WITH (MODULUS {shards}, REMAINDER {number});"
+    )
+
+
 def make_shards(server: Server) -> list[Database]:
     """Make the databases."""
     databases = [Database(server, f"shard_{number}") for number in range(SHARDS)]
