@@ -107,6 +107,7 @@ class PoolSettings:
     multiplexing: Multiplexing
     multiplexing_depth: int
     multiplexing_slow: float
+    multiplexing_connections: int
     checkout_failure_limit: int | None
     load_balancing_mode: LoadBalancingMode
     prepared_statements_cache_size: int

@@ -116,6 +116,7 @@ class User(Inherited):
     multiplexing: Annotated[Multiplexing | None, _AS_POOL] = None
     multiplexing_depth: Annotated[Depth | None, _AS_POOL] = None
     multiplexing_slow: Annotated[PositiveMillis | None, _AS_POOL] = None
+    multiplexing_connections: Annotated[Count | None, _AS_POOL] = None
 
 
 class _Listed(Section):
@@ -370,6 +371,13 @@ class PoolConfig(Inherited):
         PositiveMillis,
         Key("Nothing is multiplexed behind statements that have taken longer lately."),
     ] = 20
+    multiplexing_connections: Annotated[
+        Count,
+        Key(
+            "While so many connections are at work, a read goes behind others that take well "
+            "below a millisecond together, though a connection is idle; 0 is never."
+        ),
+    ] = 2
     read_functions: Annotated[
         Texts, Key("Functions of your own that only read, which is not assumed.")
     ] = ()

@@ -309,10 +309,15 @@ class Pool:
         """
         ready = candidates.ready
         chosen = ready[0] if len(ready) == 1 else candidates.pick()
+        sharing = chosen.sharing
+        if sharing is not None and chosen.idle and not chosen.waiters:
+            place = sharing.join_quick(client)
+            if place is not None:
+                return place
         server = chosen.take(client)
         if server is not None:
             return server
-        if chosen.sharing is not None and (place := chosen.sharing.join(client)) is not None:
+        if sharing is not None and (place := sharing.join(client)) is not None:
             return place
         settings, now = self.settings, self._engine.now
         limit = settings.max_waiting_clients

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 _TRIES: Final = 8
 
 
+# An idle connection is spared if those behind whom a statement goes take no longer, in seconds:
+# about what it takes to wake its process up on a machine at work, and to hear from it.
+_QUICK: Final = 0.0005
+
+
 class Behind(Waiter):
     """A place behind others at a server, where what the client has to send goes at once."""
 
@@ -58,6 +63,7 @@ def sharing_of(pool: AddressPool, before: Sharing | None) -> Sharing | None:
         return None
     found = Sharing(pool) if before is None else before
     found.depth, found.slow = settings.multiplexing_depth, settings.multiplexing_slow
+    found.busy = settings.multiplexing_connections
     return found
 
 
@@ -67,6 +73,7 @@ class Sharing:
     Attributes:
         depth: how many statements may be on their way at one connection.
         slow: nothing goes behind what takes longer than so many seconds.
+        busy: connections at work from which on an idle one is spared, 0 if none is.
         shared: statements that were sent behind others'.
         moved: those that were then sent elsewhere.
         deepest: the longest queue that there has been.
@@ -77,6 +84,7 @@ class Sharing:
         self._pool: Final = pool
         self.depth = 1
         self.slow = 0.0
+        self.busy = 0
         self.shared = self.moved = self.deepest = 0
         self.alone: Final[dict[str, int]] = {}
         self._ring: list[ServerConnection] = []
@@ -102,13 +110,39 @@ class Sharing:
             return None
         if pool.may_open_more and not pool.connecting:
             pool.open_another()  # an idle one is better
-        for _ in range(min(_TRIES, len(pool.active))):
+        place = self._behind(client, sharer)
+        if place is None:
+            self._note(NO_ROOM)
+        return place
+
+    def join_quick(self, client: PoolClient) -> Behind | None:
+        """A place behind others that is as good as an idle connection, or better.
+
+        What a server does in some microseconds is answered as soon behind others as by another
+        process, which would have to be woken up first.
+        """
+        pool, sharer = self._pool, client.sharer
+        if (
+            not self.busy
+            or len(pool.active) < self.busy
+            or pool.is_pressed
+            or pool.is_closing
+            or sharer is None
+            or sharer.why_alone()
+        ):
+            return None
+        return self._behind(client, sharer, _QUICK)
+
+    def _behind(
+        self, client: PoolClient, sharer: Sharer, longest: float | None = None
+    ) -> Behind | None:
+        """A place at one of the connections at work; for `longest` see `_admits`."""
+        for _ in range(min(_TRIES, len(self._pool.active))):
             server = self._next()
-            if self._admits(server, sharer):
+            if self._admits(server, sharer, longest):
                 self._let_in(server)
-                return Behind(client, server, pool.engine.now)
+                return Behind(client, server, self._pool.engine.now)
             self._place += 1
-        self._note(NO_ROOM)
         return None
 
     @property
@@ -122,7 +156,7 @@ class Sharing:
         while waiters:
             client = waiters[0].client
             sharer = client.sharer
-            if sharer is None or not self._admits(server, sharer) or sharer.why_alone():
+            if sharer is None or not self._admits(server, sharer, None) or sharer.why_alone():
                 return
             waiter = waiters.popleft()
             waiter.pool = None
@@ -159,8 +193,12 @@ class Sharing:
             self._place = 0
         return self._ring[self._place]
 
-    def _admits(self, server: ServerConnection, sharer: Sharer) -> bool:
-        """Whether what a client has to send may go behind what the connection has to do."""
+    def _admits(self, server: ServerConnection, sharer: Sharer, longest: float | None) -> bool:
+        """Whether what a client has to send may go behind what the connection has to do.
+
+        `longest` is how long all of that may take, in seconds, as far as can be known; without
+        it each of them may be as slow as the last may be.
+        """
         queue = server.queue
         if (
             server not in self._pool.active
@@ -176,21 +214,22 @@ class Sharing:
         head, last = queue[0], queue[-1]
         if last.orphaned or last.is_open or last.steps is not None:
             return False
-        if now - max(server.began_at, head.started) > self.slow or not self._is_quick(last):
+        slow = self.slow if longest is None else longest / len(queue)
+        if now - max(server.began_at, head.started) > slow or not self._is_quick(last, slow):
             return False
         holder = server.client
         return holder is None or (
             len(queue) == 1 and last.sink is holder and calls.lets_in(holder, server)
         )
 
-    def _is_quick(self, segment: Segment) -> bool:
-        """Whether statements of its fingerprint have been quick lately."""
+    def _is_quick(self, segment: Segment, slow: float) -> bool:
+        """Whether statements of its fingerprint have been quicker lately."""
         place, fingerprint = self._pool.counters.place, segment.fingerprint
         if place is None or not isinstance(fingerprint, Fingerprint):
             return False
         table = place.table(is_primary=self._pool.is_primary)
         figures = None if table is None else table.rows.get(fingerprint.identifier)
-        return figures is not None and figures.lately() <= self.slow
+        return figures is not None and figures.lately() <= slow
 
     def _note(self, reason: str) -> None:
         self.alone[reason] = self.alone.get(reason, 0) + 1
