@@ -60,7 +60,7 @@ class ClientSettings:
         self.were_reset = False
         self.custom: dict[str, None] = {}
         # What RESETs that are on their way, or have been done, are of.
-        self._resets: set[str] = set()
+        self._resets: dict[str, None] = {}  # as a set: an empty one takes less
         self._resets_all = False
         self._tell: Final = tell
 
@@ -107,7 +107,7 @@ class ClientSettings:
 
     def note(self, glance: Glance) -> None:
         """A statement is on its way of which this is to be seen."""
-        self._resets.update(glance.resets)
+        self._resets.update(dict.fromkeys(glance.resets))
         self._note_custom(glance.custom)
 
     def note_bind(self, message: bytes) -> None:
@@ -138,7 +138,7 @@ class ClientSettings:
 
     def take_resets(self) -> Variables:
         """What the client began with of those settings that have been reset."""
-        names, self._resets = self._resets, set()
+        names, self._resets = self._resets, {}
         is_all, self._resets_all = self._resets_all, False
         self.were_reset = False
         return Variables.of(

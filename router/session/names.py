@@ -59,7 +59,7 @@ class Names:
         self._bytes = 0
         self.token = 0
         self.is_changing = False
-        self.told: Final[set[bytes]] = set()
+        self.told: Final[dict[bytes, None]] = {}  # a set that takes little while it is empty
         routing.state.prepared_as = self.prepared_as
 
     def get(self, name: bytes) -> PreparedStatement | None:
@@ -82,7 +82,7 @@ class Names:
     def drop(self, name: bytes) -> None:
         """A name means nothing from here on."""
         statement = self.statements.pop(name, None)
-        self.told.discard(name)
+        self.told.pop(name, None)
         if statement is not None:
             self._bytes -= _size(statement)
 
@@ -137,7 +137,7 @@ class Names:
             statement.description = description
         elif not statement.description.is_same(description):
             self.hold(name, self._described(statement, description, is_news=True))
-        self.told.add(name)
+        self.told[name] = None
 
     def renew(self, statement: PreparedStatement, description: Description) -> None:
         """A server tells something else of a statement than others have.
@@ -309,7 +309,7 @@ class Names:
         self.statements[name] = statement
         self._bytes += _size(statement)
         if statement.description is not None:
-            self.told.add(name)  # it may have been
+            self.told[name] = None  # it may have been
 
 
 def _size(statement: PreparedStatement) -> int:
