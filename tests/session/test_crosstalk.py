@@ -381,7 +381,7 @@ ALL_READING = st.tuples(*(reading(f"c{number}") for number in range(READERS))).m
 WHENS = st.lists(st.integers(0, 150), max_size=READERS)
 
 
-def sharing(pool_size: int, depth: int, capacity: int) -> Harness:
+def sharing(pool_size: int, depth: int, capacity: int, connections: int) -> Harness:
     """A pool whose clients share servers, and which knows all forms of reads to be quick."""
     made = Harness(
         pool_size=pool_size,
@@ -389,6 +389,7 @@ def sharing(pool_size: int, depth: int, capacity: int) -> Harness:
         multiplexing=Multiplexing.READS,
         multiplexing_depth=depth,
         multiplexing_slow=1.0,
+        multiplexing_connections=connections,
         retry_reads=False,
     )
     warming = made.connect()
@@ -402,14 +403,16 @@ def sharing(pool_size: int, depth: int, capacity: int) -> Harness:
     return made
 
 
-SHARING = st.tuples(st.integers(1, 2), st.integers(2, 5), st.sampled_from((1, 2, 500)))
+SHARING = st.tuples(
+    st.integers(1, 4), st.integers(2, 5), st.sampled_from((1, 2, 500)), st.integers(0, 3)
+)
 _shared: list[int] = []
 
 
 @thorough
 @given(SHARING, ALL_READING, EVENTS, WHENS, WHENS, st.booleans())
 def test_those_who_share_a_server_get_what_is_theirs(
-    pool: tuple[int, int, int],
+    pool: tuple[int, int, int, int],
     sent: list[bytes],
     events: list[tuple[int, int, int]],
     departures: list[int],

@@ -122,6 +122,81 @@ def test_idle_connections_are_used_first() -> None:
     assert all(map(answered, clients))
 
 
+def idle(harness: Shared, count: int) -> None:
+    """Have so many connections, all of them idle."""
+    clients = [harness.connect() for _ in range(count)]
+    for client in clients:
+        harness.ask(client, query("BEGIN"))
+    for client in clients:
+        harness.ask(client, query("COMMIT"))
+    assert len(harness.part.idle) == count
+
+
+@pytest.mark.parametrize("connections", [1, 2, 3])
+def test_idle_connections_are_spared_while_enough_are_at_work(connections: int) -> None:
+    harness = Shared(pool_size=4, multiplexing_connections=connections)
+    harness.known()
+    idle(harness, 4)
+    harness.alone.clear()
+    clients = harness.sent(4 * connections)
+    assert len(harness.part.active) == connections
+    assert harness.sharing.shared == 3 * connections
+    assert harness.alone == {}
+    # What is no read has one of those that are idle.
+    writer = harness.connect()
+    writer.send(query("INSERT INTO t VALUES (1)"))
+    assert len(harness.part.active) == connections + 1
+    harness.run()
+    assert all(map(answered, clients))
+    assert rows(got(writer)) == [[b"INSERT INTO t VALUES (1)"]]
+    harness.check()
+
+
+def test_they_are_not_spared_if_that_is_not_wanted() -> None:
+    harness = Shared(pool_size=4, multiplexing_connections=0)
+    harness.known()
+    idle(harness, 4)
+    clients = harness.sent(5)
+    assert (len(harness.part.active), harness.sharing.shared) == (4, 1)
+    harness.run()
+    assert all(map(answered, clients))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shared"), [(0.0, 7), (0.0001, 5), (0.0004, 1), (0.0006, 0), (SLOW / 2, 0)]
+)
+def test_they_are_not_spared_for_long(seconds: float, shared: int) -> None:
+    harness = Shared(pool_size=9, multiplexing_connections=1)
+    client = harness.connect()
+    client.send(query(READ))
+    while harness.opening:
+        harness.accept()
+    harness.engine.advance(seconds)
+    harness.run()
+    idle(harness, 9)
+    [first] = harness.sent(1)
+    for _ in range(shared):
+        harness.sent(1)
+        assert len(harness.part.active) == 1
+    assert harness.sharing.shared == shared
+    harness.sent(1)
+    assert len(harness.part.active) == 2
+    harness.run()
+    assert answered(first)
+
+
+def test_they_are_not_spared_for_what_takes_long_just_now() -> None:
+    harness = Shared(pool_size=2, multiplexing_connections=1)
+    harness.known()
+    idle(harness, 2)
+    harness.sent(1)
+    harness.engine.advance(0.001)
+    harness.sent(1)
+    assert (len(harness.part.active), harness.sharing.shared) == (2, 0)
+    harness.sent(1)  # and then there is none that is idle
+    assert harness.sharing.shared == 1
+
+
 def test_a_connection_more_is_opened_meanwhile() -> None:
     harness = Shared(pool_size=2)
     harness.known()
