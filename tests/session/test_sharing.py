@@ -148,7 +148,7 @@ def test_idle_connections_are_spared_while_enough_are_at_work(connections: int) 
     assert len(harness.part.active) == connections + 1
     harness.run()
     assert all(map(answered, clients))
-    assert rows(got(writer)) == [[b"INSERT INTO t VALUES (1)"]]
+    assert kinds(got(writer)) == "CZ"
     harness.check()
 
 
