@@ -404,7 +404,10 @@ def sharing(pool_size: int, depth: int, capacity: int, connections: int) -> Harn
 
 
 SHARING = st.tuples(
-    st.integers(1, 4), st.integers(2, 5), st.sampled_from((1, 2, 500)), st.integers(0, 3)
+    st.sampled_from((1, 1, 2, 3)),
+    st.integers(2, 5),
+    st.sampled_from((1, 2, 500)),
+    st.sampled_from((0, 1, 1, 2)),
 )
 _shared: list[int] = []
 
@@ -441,4 +444,4 @@ def test_those_who_share_a_server_get_what_is_theirs(
 
 
 def test_there_were_some_who_shared() -> None:
-    assert not _shared or sum(_shared) > 100
+    assert not _shared or sum(_shared) > 30
