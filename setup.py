@@ -149,6 +149,7 @@ MODULES = [
     "router/session/everywhere.py",
     "router/session/following.py",
     "router/session/all_shards.py",
+    "router/session/batch_for_all.py",
     "router/session/names.py",
     "router/session/reader.py",
     "router/session/deferral.py",

@@ -121,8 +121,25 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
     )
     if len(pieces) > 1:
         return analysis
+    if (
+        _is_of_rows(pieces[0][1], found)
+        and analysis.error is None
+        and analysis.obstacle is None
+    ):
+        analysis = replace(analysis, is_rows=True)
     kind = None if options.sharded is None else options.sharded.type
     return with_execution(analysis, pieces[0][1], judgements[0], options.rules, kind)
+
+
+def _is_of_rows(tokens: list[str], found: Keys) -> bool:
+    """Say whether a statement is an INSERT of rows whose keys it gives, and no more."""
+    return (
+        tokens[0] == "insert"
+        and "values" in tokens
+        and "select" not in tokens
+        and len(found.changes) == len(found.conditions) == 1
+        and not (found.unkeyed or found.limit)
+    )
 
 
 class _Parser:

@@ -15,6 +15,7 @@ from ..firstwords import BEFORE, GAP
 from .commands import worded
 from .decisions import UNBOUND
 from .fingerprint import UnknownLexeme, short_fingerprint_of
+from .for_all import RowsForSeveral
 from .limits import TooComplex
 from .lists import parameters_in
 from .types import Analysis, Role, Route, StatementVerdict, Verdict
@@ -115,6 +116,7 @@ class Decision:
         route: where it goes, or None.
         rule: what gave the shard.
         error: why it goes nowhere.
+        shards: those of its rows, if it is split by them.
     """
 
     analysis: Analysis
@@ -123,17 +125,20 @@ class Decision:
     route: Route | None = None
     rule: str | None = None
     error: RouterError | None = None
+    shards: str = ""
 
     def held(self, role: Role, shard: int, by: str) -> Decision:
         """The same where the server has been chosen earlier: by a transaction or a session."""
         route = Route(role, shard, f"the {by} stays on its server")
         return replace(self, route=route, rule=by, error=None)
 
-    def on_all(self, *, in_turn: bool = False) -> Decision:
-        """The same if it is brought to all shards."""
+    def on_all(self, *, in_turn: bool = False, shards: str = "") -> Decision:
+        """The same if it is brought to all shards, or split among some."""
         reason = "on one after the other" if in_turn else "in one transaction"
-        every = Route(Role.PRIMARY, None, f"on all shards, {reason}")
-        return replace(self, route=every, rule=EVERY_SHARD, error=None)
+        shards = shards or self.shards
+        where = "split by its rows" if shards else "on all shards"
+        every = Route(Role.PRIMARY, None, f"{where}, {reason}")
+        return replace(self, route=every, rule=EVERY_SHARD, error=None, shards=shards)
 
 
 def answered(reason: str, kind: str = "") -> Decision:
@@ -166,11 +171,24 @@ def decide(
         if parameters is not None and analysis.key_parameters:
             decision = replace(decision, values=parameters(analysis))
         route, rule = router.decide(analysis, state, decision.values)
+    except RowsForSeveral:
+        return _split(decision, router, sql, state)
     except ForEveryShard as error:
         return decision.on_all(in_turn=error.in_turn)
     except RoutingError as error:
         return replace(decision, error=error)
     return replace(decision, route=route, rule=rule)
+
+
+def _split(
+    decision: Decision, router: QueryRouter, sql: bytes, state: RoutingState
+) -> Decision:
+    """What becomes of an INSERT of rows of several shards."""
+    try:
+        _, shards = router.shards_of_rows(sql, state, decision.values)
+    except RoutingError as error:
+        return replace(decision, error=error)
+    return decision.on_all(shards=", ".join(map(str, sorted(set(shards)))))
 
 
 def _own(router: QueryRouter, sql: bytes, state: RoutingState) -> Decision | None:
@@ -200,7 +218,7 @@ def row(router: QueryRouter, decision: Decision) -> tuple[str | None, ...]:
         role = "any" if route.role is None else route.role.value
         shard = _drawn(router) if route.shard is None else str(route.shard)
         if decision.rule == EVERY_SHARD:
-            shard = "all"
+            shard = decision.shards or "all"
     return (
         "; ".join(kind for kind in analysis.kinds if kind) or None,
         ("read" if analysis.verdict is Verdict.READ else "write") if is_seen else None,

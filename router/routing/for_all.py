@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ForEveryShard
+from ..errors import AmbiguousShard, ForEveryShard
 from .refusals import CHOOSE, EVERY_SHARD
 
 if TYPE_CHECKING:
@@ -29,3 +29,18 @@ class ChangeForAll(ForEveryShard):
             is_of_sharded=True,
         )
         self.change = change
+
+
+class RowsForSeveral(ForEveryShard):
+    """An INSERT of rows of several shards, where it cannot be split now."""
+
+    def __init__(self, error: AmbiguousShard) -> None:
+        super().__init__(
+            error.message,
+            kind=AmbiguousShard.default_kind,
+            hint="By itself an INSERT ... VALUES is split by its rows, outside of a "
+            "transaction block or in one that no statement has brought to a shard before. "
+            "Or send one for each shard.",
+            in_turn=False,
+            is_of_sharded=True,
+        )

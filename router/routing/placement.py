@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import AmbiguousShard, ForEveryShard, InvalidShard
 from .decisions import UNBOUND, default_shard, shard_of_keys
+from .for_all import RowsForSeveral
 from .obstacles import obstacle_of_text
 from .sharding import Sharder
 
@@ -86,9 +87,7 @@ class Placement:
             rule = "sharding_key_policy" if state.is_stuck else "SET SHARD"
             return self._checked(state.shard), rule
         if analysis.keys and not self.is_sticky:
-            found = shard_of_keys(
-                analysis, parameters, self._sharder(state), refuses=self.refuses
-            )
+            found = self._of_keys(analysis, state, parameters)
             if found is not None and not (self.refuses and analysis.obstacle is not None):
                 return found, "automatic_sharding_key"
         elif analysis.is_everywhere:
@@ -96,6 +95,18 @@ class Placement:
         if self.refuses and analysis.obstacle is not None:
             raise analysis.obstacle.with_traceback(None)
         return self.default, "default_shard"
+
+    def _of_keys(
+        self, analysis: Analysis, state: RoutingState, parameters: Parameters
+    ) -> int | None:
+        try:
+            return shard_of_keys(
+                analysis, parameters, self._sharder(state), refuses=self.refuses
+            )
+        except AmbiguousShard as error:
+            if self.refuses and analysis.is_rows:
+                raise RowsForSeveral(error) from None
+            raise
 
     @staticmethod
     def differ(places: Collection[tuple[int | None, str]]) -> tuple[int | None, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..errors import ForEveryShard, NoSingleShard, RoutingError
+from ..errors import AmbiguousShard, ForEveryShard, NoSingleShard, RoutingError
 
 NO_KEY: Final = "no key"
 UNKNOWN_KEY: Final = "key not known"
@@ -136,6 +136,14 @@ def not_together(first: ForEveryShard) -> NoSingleShard:
         first.message,
         kind=first.kind,
         hint=f"Send it on its own, for all shards, or {CHOOSE}.",
+    )
+
+
+def not_to_be_split(why: str) -> AmbiguousShard:
+    """Make the error for an INSERT of rows of several shards that cannot be split."""
+    return AmbiguousShard(
+        f"the rows belong to several shards, and cannot be split: {why}",
+        hint="Send one statement for each shard.",
     )
 
 

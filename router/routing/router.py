@@ -13,16 +13,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import NoSingleShard, RoutingError
-from .cache import AnalysisCache, Entry
+from .cache import AnalysisCache, Entry, bind
 from .classify import ClassifierOptions, classify_fingerprint, too_complex
 from .columns import ShardedTables
 from .comments import CommentRouter
 from .decisions import UNBOUND
 from .execution import values_of
+from .fingerprint import UnknownLexeme, short_fingerprint_of
 from .learning import Learner
+from .limits import TooComplex
 from .omnisharded import with_literals
 from .placement import CHOSEN, STATEMENT_RULES, Placement
-from .refusals import TOO_COMPLEX, unknown_statement
+from .refusals import TOO_COMPLEX, not_to_be_split, unknown_statement
+from .rows import MOST_ROWS, Rows, rows_of
 from .state import RoutingState
 from .tags import body_without_tags
 from .tallies import WITHOUT_KEY, Tallies
@@ -221,6 +224,37 @@ class QueryRouter(Learner):
         """
         shard, rule = self._shard(analysis, state, parameters)
         return shard if rule in STATEMENT_RULES else None
+
+    def shards_of_rows(
+        self, text: bytes, state: RoutingState, parameters: Parameters = UNBOUND
+    ) -> tuple[Rows, list[int]]:
+        """Take an INSERT apart whose rows belong to several shards; whose is each of them?
+
+        Each row is judged by the text with this row alone, and so as it would be by itself.
+
+        Raises:
+            RoutingError: it cannot be taken apart, or a row has no shard.
+        """
+        rows = rows_of(text)
+        if rows is None:
+            raise not_to_be_split("the text is not understood")
+        if len(rows.rows) > MOST_ROWS:
+            raise not_to_be_split(f"there are more than {MOST_ROWS}")
+        known: dict[bytes, Analysis] = {}
+        shards = []
+        for number in range(len(rows.rows)):
+            try:
+                fingerprint, literals = short_fingerprint_of(rows.alone(number))
+            except (UnknownLexeme, TooComplex) as error:
+                raise not_to_be_split(str(error)) from None
+            if fingerprint not in known:
+                known[fingerprint] = classify_fingerprint(fingerprint, self.classifier)
+            analysis = bind(known[fingerprint], literals, self.sharder.literal)
+            shard = self.demanded_shard(analysis, state, parameters)
+            if shard is None or not analysis.is_rows:
+                raise not_to_be_split(f"the key of row {number + 1} is not known")
+            shards.append(shard)
+        return rows, shards
 
     def route_unknown(self, state: RoutingState) -> Route:
         """Find the place for what nobody has looked at.

@@ -270,6 +270,7 @@ class Analysis:
         is_read_through: whether somebody has looked at all of it.
         prepares: the name that a lone PREPARE gives to its statement, or "".
         executes: the name of what an EXECUTE runs, or "".
+        is_rows: an INSERT of rows of VALUES with their keys into a sharded table, and no more.
         runs_only: of an EXECUTE, whether it does nothing but what that does.
         arguments: those of the EXECUTE; None is one that is not known.
         limit: what there is too much of for all of it to be analysed (see `limits`), or "".
@@ -293,6 +294,7 @@ class Analysis:
     is_read_through: bool = True
     prepares: str = ""
     executes: str = ""
+    is_rows: bool = False
     runs_only: bool = False
     arguments: tuple[KeyTerm | None, ...] = ()
     limit: str = ""

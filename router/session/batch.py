@@ -14,7 +14,7 @@ from ..errors import ForEveryShard, OutdatedPlan, RouterError
 from ..protocol import codes, messages
 from ..protocol.framing import message_end
 from . import deferral
-from .all_shards import OnAllShards
+from .batch_for_all import BatchesForAll
 from .batch_route import batch_route, only_prepares
 from .deferral import ANSWERS
 from .names import Names
@@ -77,7 +77,7 @@ class Batch:
         self.names: Final = Names(routing)
         self.reader: Final = Reader(routing, self.names)
         self.script: Final = Script(routing, self.names)
-        self.everywhere: Final = OnAllShards(client, routing)
+        self.everywhere: Final = BatchesForAll(client, routing)
         self.operations: list[Operation] = []
         self.skipping = False
         self.held: list[Operation] = []

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ..protocol.segments import Segment
     from ..routing.types import TableChange
     from .lease import Lease
+    from .split import Split
 
     Story = Generator[None, None, None]
 
@@ -121,6 +122,15 @@ class Everywhere(Waiter):
     def define(self, request: Request, over: Callable[[], None]) -> None:
         """Run what is asked in one transaction."""
         self._begin(self._together(request), over)
+
+    def split(self, split: Split, over: Callable[[], None]) -> None:
+        """Insert rows on their shards, in one transaction."""
+        self._begin(self._split(split), over)
+
+    def insert(self, server: ServerConnection, split: Split, over: Callable[[], None]) -> None:
+        """Insert rows on their shards in a transaction; `server` is that at home, as above."""
+        self._home.borrow(server, self.client)
+        self._begin(self._insert(split), over)
 
     def keep_up(self, request: Request, over: Callable[[], None]) -> None:
         """Run what is asked on one shard after the other."""
@@ -241,6 +251,40 @@ class Everywhere(Waiter):
             self._fail(failed.participant, _NOTHING)
         self.notices = self._home.notices
 
+    def _split(self, split: Split) -> Story:
+        try:
+            for participant in self._participants:
+                yield from self._get(participant)
+            yield from self._run(self._participants, b"BEGIN")
+            yield from self._rows(split)
+            yield from self._end()
+        except _Failed as failed:
+            self._fail(failed.participant, _NOTHING)
+
+    def _rows(self, split: Split) -> Story:
+        """Insert rows on their shards.
+
+        Raises:
+            _Failed: one of them refuses, or the rows that are returned cannot be told apart.
+        """
+        asked = []
+        for group in (*self._ahead, [self._home]):
+            some = [each for each in group if each.shard in split.requests]
+            for participant in some:
+                participant.ask(split.requests[participant.shard])
+            asked += some
+            yield
+            for participant in some:
+                if isinstance(participant.error, dict):
+                    participant.error.pop("P", None)  # it is one in another text
+            self._check(some)
+        answers = {each.shard: (each.affected, bytes(each.answer)) for each in asked}
+        try:
+            self.answer, self.tag = split.merged(answers)
+        except RouterError as error:
+            self._home.error = error
+            raise _Failed(self._home) from None
+
     def _end(self) -> Story:
         """End the transactions, on all shards alike.
 
@@ -348,6 +392,12 @@ class Everywhere(Waiter):
                     self._compare(self._others, request.change)
                     self._expected = request.change
                 self.followed += 1
+        except _Failed as failed:
+            self._fail(failed.participant, _FAILED)
+
+    def _insert(self, split: Split) -> Story:
+        try:
+            yield from self._rows(split)
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
 

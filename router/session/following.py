@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ForEveryShard, NoSingleShard
 from ..routing import refusals, transactions
 from ..routing.decisions import UNBOUND
+from ..routing.for_all import RowsForSeveral
 from ..routing.transactions import TransactionKind
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Part(Enum):
 
     HOME = "at home"
     ALL = "on all shards"
+    ROWS = "on the shards of its rows"
     COMMIT = "it ends them all"
 
 
@@ -94,7 +96,13 @@ def part_of(
         )
     if b"set_config" in sql.lower():
         return Part.ALL
-    if router.demanded_shard(analysis, state, keys) is not None:
+    try:
+        shard = router.demanded_shard(analysis, state, keys)
+    except RowsForSeveral:
+        return Part.ROWS
+    if shard is not None and analysis.is_rows:
+        return Part.ROWS
+    if shard is not None:
         raise _refused("A statement with a sharding key is one shard's", _APART)
     return Part.HOME
 

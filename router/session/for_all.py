@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
-from .all_shards import not_alone
 from .following import Part
+from .requests import not_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class QueryForAll:
         everywhere = self._batch.everywhere
         try:
             part = everywhere.part_of(server, sql)
-            wanted = (everywhere.request(sql),) if part is Part.ALL else ()
+            wanted = everywhere.wanted(part, sql)
         except RoutingError as error:
             self._batch.refuse(error, ends=True)
             return True
@@ -76,6 +76,13 @@ class QueryForAll:
         """A Query has been run on all shards, or on those that go ahead of its server."""
         batch, server = self._batch, self._lease.server
         everywhere = batch.everywhere
+        if everywhere.part is Part.ROWS:
+            batch.names.drop_unnamed()
+            answer = b"" if everywhere.current is None else everywhere.current.answer
+            failure = everywhere.tell_rows(lambda told: answer + told)
+            if failure is not None:
+                batch.refuse(failure, ends=True)
+            return True
         if everywhere.part is not Part.ALL or server is None:
             batch.names.drop_unnamed()  # as PostgreSQL does when a Query comes
             everywhere.tell(everywhere.answer(has_rows=True))

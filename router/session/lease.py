@@ -203,6 +203,13 @@ class Lease:
         began, self.xact_started = self.xact_started, self.engine.now
         return self.xact_started - began
 
+    def note_begun(self) -> None:
+        """Others have done something at the server, in the transaction that was deferred."""
+        begun, self.deferred = self.deferred, None
+        if begun is not None:
+            self.xact_started, self.xact_open = begun.since, True
+            self.xact = Transaction(begun)
+
     @property
     def activity(self) -> BackendState:
         """What the client is doing, as PostgreSQL would say."""

@@ -2,21 +2,101 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Final
 
-from ..errors import NoSingleShard
+from ..errors import ClientProtocolError, NoSingleShard, RouterError
 from ..pool.participant import Request
 from ..protocol import codes, messages
-from ..protocol.binds import PORTAL, Parameters
-from ..protocol.framing import HEADER, HEADER_SIZE
+from ..protocol.binds import PORTAL, Parameters, declared_types
+from ..protocol.framing import HEADER_SIZE
 from ..routing import refusals
+from ..routing.for_all import ChangeForAll
 from . import alike
+from .bound_keys import bound_values
+from .split import Split, messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..routing.types import TableChange
+    from .client_routing import ClientRouting
     from .operation import Operation
+
+
+def split_text(routing: ClientRouting, sql: bytes, fingerprint: object) -> Split:
+    """Ask each shard for its rows, as a Query.
+
+    Raises:
+        RoutingError: they cannot be split.
+    """
+    rows, shards = routing.router.shards_of_rows(sql, routing.state)
+    split = Split(sql, shards)
+    for shard, numbers in _by_shard(shards).items():
+        split.requests[shard] = Request(rows.some(numbers)[0], fingerprint)
+        split.requests[shard].keeps_answer = True
+    return split
+
+
+def split_bind(
+    routing: ClientRouting, operations: Sequence[Operation], fingerprint: object
+) -> Split:
+    """Ask each shard for its rows, with its part of the values of the Bind in a batch.
+
+    Raises:
+        RouterError: they cannot be split.
+    """
+    bound = bound_in(operations)
+    router, state, statement = routing.router, routing.state, bound.statement
+    assert statement is not None
+    if any(
+        operation.kind == codes.DESCRIBE and operation.statement is not None
+        for operation in operations
+    ):
+        raise refusals.not_to_be_split("their statement is described in the same batch")
+    analysis = router.analyse(statement.text)
+    assert analysis is not None
+    keys = bound_values(router, state, statement, analysis, bound.data, is_whole=True)
+    rows, shards = router.shards_of_rows(statement.text, state, keys)
+    types = declared_types(statement.body)
+    split = Split(statement.text, shards)
+    for shard, numbers in _by_shard(shards).items():
+        sql, kept = rows.some(numbers)
+        request = Request(sql, fingerprint)
+        oids = [types[number - 1] if number <= len(types) else 0 for number in kept]
+        body = sql + b"\0" + struct.pack(f"!H{len(oids)}I", len(oids), *oids)
+        _make_batch(request, body, _some_values(bound.data, kept))
+        split.requests[shard] = request
+    return split
+
+
+def _by_shard(shards: Sequence[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for number, shard in enumerate(shards):
+        found.setdefault(shard, []).append(number)
+    return found
+
+
+def _some_values(bind: bytes, kept: Sequence[int]) -> bytes:
+    """What follows the names in a Bind of some of the values, in this order."""
+    parameters = Parameters(bind)
+    values: list[tuple[int, bytes]] = []
+    while parameters.advance():
+        value = parameters.value
+        size = -1 if parameters.is_null else len(value)
+        values.append((parameters.is_binary, struct.pack("!i", size) + value))
+    formats = parameters.result_formats()
+    if any(number > len(values) for number in kept):
+        raise ClientProtocolError("bind message supplies too few parameters")
+    some = [values[number - 1] for number in kept]
+    return b"".join(
+        (
+            struct.pack(f"!H{len(some)}H", len(some), *(is_binary for is_binary, _ in some)),
+            struct.pack("!H", len(some)),
+            *(value for _, value in some),
+            struct.pack(f"!H{len(formats)}H", len(formats), *formats),
+        )
+    )
 
 
 def of_text(sql: bytes, fingerprint: object, change: TableChange | None = None) -> Request:
@@ -47,18 +127,22 @@ def of_bind(bound: Operation, fingerprint: object, change: TableChange | None) -
     if objection is not None:
         raise objection
     request = of_text(statement.text, fingerprint, change)
-    request.is_batch = True
+    _make_batch(request, statement.body, bound.data)
+    return request
+
+
+def _make_batch(request: Request, body: bytes, bind: bytes) -> None:
+    request.is_batch = request.keeps_answer = True
     request.data = b"".join(
         (
-            messages.parse(b"", statement.body),
+            messages.parse(b"", body),
             messages.describe_statement(b""),
-            messages.message(codes.BIND, b"\0\0" + bound.data),
+            messages.message(codes.BIND, b"\0\0" + bind),
             messages.message(codes.DESCRIBE, b"P\0"),
             messages.execute(b""),
             messages.SYNC,
         )
     )
-    return request
 
 
 # --- in an extended batch
@@ -116,12 +200,10 @@ def replies_to(
 
 def _parts_of(answer: bytes) -> tuple[bytes, bytes, bytes]:
     """What an answer has about the statement, about the portal, and of rows."""
-    ends = [0]
-    while ends[-1] < len(answer) and len(ends) <= len("tTT"):
-        ends.append(ends[-1] + 1 + HEADER.unpack_from(answer, ends[-1])[1])
-    if len(ends) < len("tTT"):
+    found = messages_of(answer)
+    if len(found) < len("tTT"):
         return messages.parameter_description(()) + messages.NO_DATA, messages.NO_DATA, b""
-    return answer[: ends[2]], answer[ends[2] : ends[3]], answer[ends[3] :]
+    return found[0] + found[1], found[2], b"".join(found[3:])
 
 
 _REPLIES: Final = {
@@ -129,3 +211,32 @@ _REPLIES: Final = {
     codes.BIND: messages.BIND_COMPLETE,
     codes.CLOSE: messages.CLOSE_COMPLETE,
 }
+
+
+# --- what stands in the way
+
+
+def change_in(error: RouterError | None) -> TableChange | None:
+    """What is changed of a table that every shard has, by what stands in the way."""
+    return error.change if isinstance(error, ChangeForAll) else None
+
+
+def bound_before() -> NoSingleShard:
+    """Why what was bound in a transaction that was on one shard yet is not executed on all.
+
+    It may end it, or go back to a savepoint, and would do so on that shard alone.
+    """
+    return NoSingleShard(
+        "the portal was bound before its transaction was on all shards",
+        kind=refusals.EVERY_SHARD,
+        hint="Bind it anew, or execute it before anything is defined.",
+    )
+
+
+def not_alone() -> NoSingleShard:
+    """Why what concerns all shards cannot be run behind what is not answered yet."""
+    return NoSingleShard(
+        "in a transaction that is on all shards this must be a batch of its own",
+        kind=refusals.EVERY_SHARD,
+        hint="Send a Sync before it.",
+    )

@@ -55,9 +55,11 @@ INTERPRETED = {
     "routing/for_all.py",
     "routing/functions.py",
     "routing/operator_functions.py",
+    "routing/rows.py",
     "routing/sameness.py",
     "session/alike.py",
     "session/requests.py",
+    "session/split.py",
 }
 
 
