@@ -321,6 +321,7 @@ def test_a_client_that_does_not_read_is_sent_away_and_slows_nobody(stage: Stage)
     quick = stage.client("a")
     payload = "x" * 7900
     count = 0
+    wait_until("both listen", lambda: stage.rows()["a"]["listeners"] == "2")
     while stage.rows()["a"]["listeners"] == "2":
         stage.notify(*[("a", payload)] * 100)
         count += 100
