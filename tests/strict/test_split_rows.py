@@ -210,7 +210,7 @@ REFUSED: Final = (
     "WITH x AS (SELECT 1) INSERT INTO items (id, body) VALUES (1, 'a'), (3, 'c')",
     "INSERT INTO items (id, body) SELECT * FROM (VALUES (1, 'a'), (3, 'c')) v",
     "INSERT INTO items (id, body) VALUES (1, 'a'), (3, (SELECT body FROM items WHERE id = 5))",
-    "INSERT INTO items (id) VALUES " + ", ".join(f"({n})" for n in range(501)),
+    "INSERT INTO items (id) VALUES " + ", ".join(f"({n})" for n in range(301)),
 )
 
 
