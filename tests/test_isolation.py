@@ -159,6 +159,12 @@ async def test_what_patroni_tells_may_meet_a_bug(
     assert "a bug" in caplog.text
 
 
+def broken(pool: AddressPool, is_old: Callable[[str], bool]) -> int:
+    """What is to be told of addresses that are not used any more, and fails."""
+    fail()
+    raise AssertionError
+
+
 async def test_names_go_on_being_looked_up_after_a_bug(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -174,7 +180,8 @@ async def test_names_go_on_being_looked_up_after_a_bug(
     wait(harness)
     harness.accept().connection.ip = "10.9.9.9"
     [health] = harness.healths
-    health.parts.append(Broken())  # type: ignore[arg-type]
+    [part] = health.parts
+    part.on_let_go = broken
     with trio.move_on_after(30):
         await names.watch(harness.engine, harness.healths, lambda: 1.0, look_up)
     assert looked_up > 20

@@ -252,8 +252,9 @@ def test_the_connection_that_listens_leaves_an_address_that_does_not_do(
     client.query("LISTEN channel")
     wait_until(
         "one listens for all",
-        lambda: [row["state"] for row in named.router.admin("SHOW LISTENERS")] == ["listening"],
+        lambda: [row["listeners"] for row in named.router.admin("SHOW LISTENERS")] == ["1"],
     )
+    wait_until("its own server is free", lambda: named.router.pool("db")["sv_active"] == "0")
     if how == "moved":
         named.name(TWO)
     else:

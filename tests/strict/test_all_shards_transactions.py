@@ -216,7 +216,7 @@ def test_what_has_a_key_and_what_ends_it_in_passing_is_refused(
 ) -> None:
     with shards.client() as client:
         for text in (
-            "INSERT INTO items (id) VALUES (1)",
+            "DELETE FROM items WHERE id = 1",
             "SELECT count(*) FROM items",
             "COMMIT AND CHAIN",
             "CREATE TABLE b AS SELECT * FROM items",
