@@ -114,10 +114,13 @@ async def _accept(
     keepalive: Callable[[], KeepAlive],
     gate: Gate,
 ) -> None:
-    while True:
+    # Whoever ends this closes the socket, perhaps while we are about to go on with a client
+    # that has come: it is for the process that takes over.
+    while listening.fileno() >= 0:
         if gate.is_full:
             await trio.lowlevel.wait_readable(listening)
             await gate.wait()
+            continue
         try:
             sock, address = listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
