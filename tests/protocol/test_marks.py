@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-import time
+from functools import partial
 
 import pytest
 from hypothesis import given
 
 from router.protocol import marks
 from tests.support.texts import texts
+from tests.support.work import cpu_seconds
 
 
 @pytest.mark.parametrize(
@@ -312,13 +313,11 @@ SECOND = (b"", b" ", b"\n", b";", b"a", b"x" * 130, *HOSTILE)
 
 @pytest.mark.parametrize("first", HOSTILE)
 def test_the_work_for_a_text_grows_no_faster_than_the_text(first: bytes) -> None:
-    def work(start: bytes, piece: bytes, size: int) -> float:
-        text = start + piece * (size // len(piece))
-        began = time.process_time()
-        marks.of_text(text)
-        return time.process_time() - began
-
     for start, second in itertools.product((b"", b"execute set_config reset "), SECOND):
         # A square would be 256 times as much; that of the whole would take minutes.
-        small = work(start, first + second, 16 << 10)
-        assert work(start, first + second, 256 << 10) < 80 * max(small, 0.001), (start, second)
+        small, large = (
+            start + (first + second) * (size // len(first + second))
+            for size in (16 << 10, 256 << 10)
+        )
+        allowed = 80 * max(cpu_seconds(partial(marks.of_text, small)), 0.001)
+        assert cpu_seconds(partial(marks.of_text, large), allowed) <= allowed, (start, second)

@@ -106,7 +106,7 @@ def masked(message: Message) -> tuple[str, object]:
     if message.kind == "K":
         return message.kind, len(message.body)
     if message.kind == "T":
-        return message.kind, message.body.count(b"\0")
+        return message.kind, message.columns
     return message.kind, message.body
 
 

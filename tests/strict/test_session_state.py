@@ -215,7 +215,7 @@ def masked(message: Message) -> tuple[str, object]:
     if message.kind == "A":
         return message.kind, message.body[4:]
     if message.kind == "T":
-        return message.kind, message.body.count(b"\0")
+        return message.kind, message.columns
     return message.kind, message.body
 
 

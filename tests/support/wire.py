@@ -110,6 +110,9 @@ def function_call(oid: int, *arguments: bytes) -> bytes:
     return message("F", b"".join(parts) + struct.pack("!H", 0))
 
 
+# Objects that are not PostgreSQL's own have numbers from here on.
+FIRST_NORMAL_OBJECT_ID = 16384
+_COLUMN_SIZE = struct.calcsize("!IhIhih")
 SYNC = message("S")
 FLUSH = message("H")
 COPY_DONE = message("c")
@@ -152,6 +155,23 @@ class Message:
             values.append(None if size < 0 else self.body[pos + 4 : pos + 4 + size])
             pos += 4 + max(size, 0)
         return values
+
+    @property
+    def columns(self) -> list[tuple[bytes, int, int | None, int, int, int]]:
+        """The columns of a RowDescription, without what each database numbers itself.
+
+        Returns: name, attribute number, type, size, modifier and format; the type is None if
+        it is not one of PostgreSQL's own.
+        """
+        found = []
+        rest = self.body[2:]
+        while rest:
+            name, rest = rest.split(b"\0", 1)
+            _table, number, oid, size, modifier, form = struct.unpack_from("!IhIhih", rest)
+            own = oid if oid < FIRST_NORMAL_OBJECT_ID else None
+            found.append((name, number, own, size, modifier, form))
+            rest = rest[_COLUMN_SIZE:]
+        return found
 
 
 def kinds(messages: Iterable[Message]) -> str:
