@@ -17,6 +17,26 @@ if TYPE_CHECKING:
 # What a router needs, and what only some routers need.
 SERVING = {"trio", "pydantic", "sqlglot", "tomli"}
 OPTIONAL = {"h11", "hypercorn", "prometheus_client", "rich", "psycopg"}
+CONFIG = """\
+[general]
+admin_username = "admin"
+admin_password = "admin"
+[pools.db.users.0]
+username = "a"
+password = "b"
+pool_size = 1
+[pools.db.shards.0]
+database = "db"
+servers = [["127.0.0.1", 5432, "primary"]]
+"""
+_COLLECTOR = """\
+import gc, sys, trio
+from router import cli
+def run(*_, **__):
+    print(gc.get_threshold()[0], gc.get_freeze_count(), file=sys.stderr)
+trio.run = run
+cli.main(sys.argv[1:])
+"""
 
 
 def imported_by(program: str) -> set[str]:
@@ -77,3 +97,17 @@ def test_an_option_goes_before_its_variable(tmp_path: Path) -> None:
     )
     assert done.returncode == 78
     assert "nowhere.toml" in done.stderr
+
+
+def test_the_collector_looks_at_little(tmp_path: Path) -> None:
+    path = tmp_path / "pgcat.toml"
+    path.write_text(CONFIG)
+    done = subprocess.run(
+        [sys.executable, "-c", _COLLECTOR, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    threshold, frozen = map(int, done.stderr.split()[-2:])
+    assert threshold == 10_000
+    assert frozen > 10_000

@@ -23,6 +23,7 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import os
 import select
 import time
 from collections import deque
@@ -50,8 +51,9 @@ MAX_EVENTS: Final = 64
 # How much of a round may go into turns, in seconds; at least one is given.
 TURNS_BUDGET: Final = 0.001
 
-# Looked up once: it is asked for every round.
+# Looked up once: they are asked for every round.
 _now: Final = time.monotonic
+_yield: Final = os.sched_yield
 
 
 class Timer:
@@ -220,8 +222,10 @@ class Engine:
             while True:
                 self._dispatch(events)
                 if self._turns:
-                    # What the others wait for is not to wait for these.
+                    # What the others wait for is not to wait for these, nor are those who have
+                    # just been woken: the kernel tends to queue them on this processor.
                     self._flush_dirty()
+                    _yield()
                     self._give_turns()
                 self._flush_dirty()
                 if self._now - started > BUDGET:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING
+from functools import partial
 
+import pytest
 import trio
 
 from router.engine.loop import Driven
+from tests.support.builds import Build, build
 
 from .peers import PATIENCE, Recorder, Sharing, linked, receive, running_engine
-
-if TYPE_CHECKING:
-    import pytest
 
 
 async def test_the_engines_time_is_right_outside_of_a_round_and_stands_still_in_it() -> None:
@@ -317,6 +316,18 @@ async def test_what_others_wait_for_is_sent_before_the_turns() -> None:
         await peer.send(b"x" * 500)
         await flooded.wait_until(lambda r: len(r.data) == 500)
     assert seen == [True]
+
+
+@pytest.mark.skipif(build() is not Build.PLAIN, reason="compiled code cannot be watched")
+async def test_others_get_the_processor_before_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    monkeypatch.setattr("router.engine.loop._yield", partial(log.append, "others"))
+    async with running_engine() as engine:
+        one = Sharing("one", log)
+        one.link, _, peer = linked(engine, one)
+        await peer.send(b"x" * 3)
+        await one.wait_until(lambda r: len(r.data) == 3)
+    assert log == ["one", "others", "one", "others", "one"]
 
 
 async def test_a_link_reads_nothing_before_its_turn() -> None:
