@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from .keys import (
     Api,
     Count,
+    Fixed,
     Flag,
     Form,
     Host,
@@ -228,7 +229,10 @@ class General(Section):
     ] = 0
     client_idle_timeout: Annotated[
         Millis,
-        Key("A client that asks for nothing for longer, outside of a transaction, is dropped."),
+        Key(
+            "A client that asks for nothing for longer, outside of a transaction, is dropped; "
+            "0 is off. Turned on by a reload, it counts for those who log in from then on."
+        ),
     ] = 0
     query_timeout: Annotated[
         Millis, Key("A statement that takes longer on its server is cancelled; 0 is off.")
@@ -255,7 +259,7 @@ class General(Section):
     ] = True
     prepared_statements_cache_size: Annotated[
         Count,
-        Key("Prepared statements kept on each server connection; 0 is off."),
+        Fixed("Prepared statements kept on each server connection; 0 is off."),
     ] = 500
 
     read_your_writes: Annotated[
@@ -293,7 +297,10 @@ class General(Section):
     ] = False
     log_min_duration_statement: Annotated[
         OffOrMillis,
-        Key("Log the fingerprint of statements that take so long; 0 logs all, -1 none."),
+        Key(
+            "Log the fingerprint of statements that take so long; 0 logs all, -1 none. A pool "
+            "has ten lines a second, which count what they leave out."
+        ),
     ] = -1
     log_statement_text: Annotated[
         Flag, Key("Log the text of these, with all the values in it, and not the fingerprint.")
@@ -335,16 +342,20 @@ class General(Section):
         ProtocolVersion,
         Key(
             "Version of the protocol to ask servers for: with 3.2 those that speak it, as "
-            "PostgreSQL 18, use cancel keys of 256 bits; a proxy before them may refuse it."
+            "PostgreSQL 18, use cancel keys of 256 bits; a proxy before them may refuse it.",
+            Reload.CONNECTIONS,
         ),
     ] = ProtocolVersion.V3_0
-    server_tls: Annotated[Flag, Key("Ask servers for TLS.")] = False
+    server_tls: Annotated[Flag, Fixed("Ask servers for TLS.")] = False
     verify_server_certificate: Annotated[
-        Flag, Key("Check the servers' certificates and host names.")
+        Flag, Fixed("Check the servers' certificates and host names.")
     ] = False
     server_tls_ca_file: Annotated[
         Path | None,
-        Key("CA certificates (PEM) that vouch for servers.", unset="the system's"),
+        Fixed(
+            "CA certificates (PEM) that vouch for servers.",
+            unset="the system's",
+        ),
     ] = None
 
     patroni_ca_file: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import partial
 from types import GenericAlias
 from typing import TYPE_CHECKING, Annotated, ClassVar, get_args
 from urllib.parse import urlsplit
@@ -32,7 +33,9 @@ class Reload(Enum):
     CONNECTIONS = "yes, new connections"
     """Those that are open keep what they began with."""
     POOLS = "yes, changed pools"
-    """Exactly the pools whose effective settings differ take the new ones."""
+    """Exactly the pools whose effective settings differ take the new ones over."""
+    REPLACED = "yes, pools replaced"
+    """Exactly these pools give way to new ones; see `Fixed`."""
 
 
 class Unit(StrEnum):
@@ -61,6 +64,10 @@ class Key:
     aliases: tuple[str, ...] = ()
     unset: str = "unset"
     unused: str = ""
+
+
+Fixed = partial(Key, reload=Reload.REPLACED)
+"""A key that a pool has for good: another value makes another pool."""
 
 
 @dataclass(frozen=True, slots=True)

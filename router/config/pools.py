@@ -23,6 +23,7 @@ from .keys import (
     LARGEST,
     Api,
     Count,
+    Fixed,
     Flag,
     Form,
     Host,
@@ -91,25 +92,24 @@ class Inherited(Section):
 class User(Inherited):
     """Somebody who may use the pool; has server connections of their own."""
 
-    username: Annotated[Name, Key("Name that clients log in with.")]
+    username: Annotated[Name, Fixed("Name that clients log in with.")]
     password: Annotated[
-        SecretStr | None,
-        Key("Password of clients. Who has none can log in by trust only."),
+        SecretStr | None, Fixed("Password of clients. Who has none can log in by trust only.")
     ] = None
     auth_type: Annotated[
         AuthType, Key("How clients prove who they are.", Reload.CONNECTIONS)
     ] = AuthType.MD5
     server_username: Annotated[
-        Name | None, Key("Name that servers know the user by.", unset="username")
+        Name | None, Fixed("Name that servers know the user by.", unset="username")
     ] = None
     server_password: Annotated[
-        SecretStr | None, Key("Password towards servers.", unset="password")
+        SecretStr | None, Fixed("Password towards servers.", unset="password")
     ] = None
     pool_size: Annotated[PoolSize, Key("Most connections to each server of each shard.")]
     min_pool_size: Annotated[Count, Key("Connections to each server that are kept open.")] = 0
-    pool_mode: Annotated[PoolMode | None, _AS_POOL] = None
+    pool_mode: Annotated[PoolMode | None, Fixed("As for the pool.", unset="the pool's")] = None
     statement_timeout: Annotated[
-        Millis, Key("Longest time that a statement may run; 0 is off.")
+        Millis, Fixed("Longest time that a statement may run; 0 is off.")
     ] = 0
     max_user_client_connections: Annotated[Count | None, _AS_GENERAL] = None
     max_user_connections: Annotated[Count | None, _AS_GENERAL] = None
@@ -156,16 +156,16 @@ class Server(_Listed):
     array_form: ClassVar[tuple[str, ...]] = ("host", "port", "role")
     array_more: ClassVar[tuple[str, ...]] = ("weight",)
 
-    host: Annotated[Host, Key("Host name or address.")]
-    port: Annotated[Port, Key("Port.")]
+    host: Annotated[Host, Fixed("Host name or address.")]
+    port: Annotated[Port, Fixed("Port.")]
     role: Annotated[
         ConfiguredRole,
         BeforeValidator(_no_mirror),
-        Key("Whether it takes writes, or copies the primary; auto: the server tells."),
+        Fixed("Whether it takes writes, or copies the primary; auto: the server tells."),
     ]
     weight: Annotated[
         Weight,
-        Key("Its share of what several servers could do; 0: nothing while there is another."),
+        Fixed("Its share of what several servers could do; 0: nothing while there is another."),
     ] = 1
 
 
@@ -174,8 +174,8 @@ class Mirror(_Listed):
 
     array_form: ClassVar[tuple[str, ...]] = ("host", "port", "mirroring_target_index")
 
-    host: Annotated[Host, Key("Host name or address.")]
-    port: Annotated[Port, Key("Port.")]
+    host: Annotated[Host, Fixed("Host name or address.")]
+    port: Annotated[Port, Fixed("Port.")]
     mirroring_target_index: Annotated[
         Count, Key("Position of the server to copy in the shard's servers, from 0.")
     ]
@@ -206,11 +206,11 @@ Pair = Annotated[
 class Shard(Section):
     """One part of the data: a primary and its replicas."""
 
-    database: Annotated[Name, Key("Database on the servers.")]
+    database: Annotated[Name, Fixed("Database on the servers.")]
     servers: Annotated[
         tuple[Server, ...],
         Form("an array of [host, port, role]"),
-        Key("The servers, at most one of them a primary."),
+        Fixed("The servers, at most one of them a primary."),
     ]
     patroni: Annotated[
         tuple[Api, ...],
@@ -229,18 +229,18 @@ class Shard(Section):
     sharding_values: Annotated[
         tuple[Literal, ...] | None,
         Form("an array of integers or strings"),
-        Key("The sharding keys that it has, if sharding_function is `list`."),
+        Fixed("The sharding keys that it has, if sharding_function is `list`."),
     ] = None
     sharding_ranges: Annotated[
         tuple[Pair, ...] | None,
         Form("an array of [from, to]"),
-        Key(
+        Fixed(
             "The ranges of keys that it has, if sharding_function is `range`: from is in, "
-            'to is not; also "MINVALUE" and "MAXVALUE".'
+            'to is not; also "MINVALUE" and "MAXVALUE".',
         ),
     ] = None
     sharding_default: Annotated[
-        Flag, Key("It has all the keys that no shard names; of `list` and `range`.")
+        Flag, Fixed("It has all the keys that no shard names; of `list` and `range`.")
     ] = False
 
 
@@ -299,7 +299,7 @@ class PoolConfig(Inherited):
     name: SkipJsonSchema[str]
     """The key of its table: the database name that clients give."""
 
-    pool_mode: Annotated[PoolMode, Key("How long a client keeps a server connection.")] = (
+    pool_mode: Annotated[PoolMode, Fixed("How long a client keeps a server connection.")] = (
         PoolMode.TRANSACTION
     )
     load_balancing_mode: Annotated[
@@ -310,24 +310,25 @@ class PoolConfig(Inherited):
         BeforeValidator(_default_role),
         spelled(Role),
         Form('"any", "primary" or "replica"'),
-        Key("Which servers take statements that are not inspected.", unset="any"),
+        Fixed(
+            "Which servers take statements that are not inspected.",
+            unset="any",
+        ),
     ] = None
     query_parser_enabled: Annotated[
-        Flag, Key("Inspect statements; splitting and automatic sharding need it.")
+        Flag, Fixed("Inspect statements; splitting and automatic sharding need it.")
     ] = _ROUTING.query_parser_enabled
     query_parser_max_length: Annotated[
-        Bytes, Key("Longer statements are not inspected; at most 256 KiB count.")
+        Bytes, Fixed("Longer statements are not inspected; at most 256 KiB count.")
     ] = _ROUTING.query_parser_max_length
     query_parser_max_tokens: Annotated[
         Tokens,
-        Key(
-            "Statements of more words and signs are not parsed, for all clients wait meanwhile."
-        ),
+        Fixed("Statements of more words and signs are not parsed: all clients wait meanwhile."),
     ] = _ROUTING.query_parser_max_tokens
     query_parser_read_write_splitting: Annotated[
-        Flag, Key("Send reads to replicas and writes to the primary.")
+        Flag, Fixed("Send reads to replicas and writes to the primary.")
     ] = _ROUTING.query_parser_read_write_splitting
-    primary_reads_enabled: Annotated[Flag, Key("Let the primary take reads too.")] = (
+    primary_reads_enabled: Annotated[Flag, Fixed("Let the primary take reads too.")] = (
         _ROUTING.primary_reads_enabled
     )
     max_replica_lag: Annotated[
@@ -379,14 +380,13 @@ class PoolConfig(Inherited):
         ),
     ] = 2
     read_functions: Annotated[
-        Texts, Key("Functions of your own that only read, which is not assumed.")
+        Texts, Fixed("Functions of your own that only read, which is not assumed.")
     ] = ()
     write_functions: Annotated[
-        Texts, Key("Functions to be treated as writes, whatever they are known for.")
+        Texts, Fixed("Functions to be treated as writes, whatever they are known for.")
     ] = ()
     learn_functions: Annotated[
-        Flag,
-        Key("Read from the catalogue which functions of your own only read."),
+        Flag, Fixed("Read from the catalogue which functions of your own only read.")
     ] = False
     query_wait_timeout: Annotated[Millis | None, _AS_GENERAL] = None
     max_db_client_connections: Annotated[Count | None, _AS_GENERAL] = None
@@ -394,10 +394,13 @@ class PoolConfig(Inherited):
     checkout_failure_limit: Annotated[
         Count | None,
         Key(
-            "A client that so often got no server connection is dropped; 0 is off.", unset="off"
+            "A client that so often in a row got no server connection is dropped; 0 is off.",
+            unset="off",
         ),
     ] = None
-    prepared_statements_cache_size: Annotated[Count | None, _AS_GENERAL] = None
+    prepared_statements_cache_size: Annotated[
+        Count | None, Fixed("As in [general].", unset="that of [general]")
+    ] = None
     cleanup_server_connections: Annotated[
         Flag, Key("Undo what a client left behind before the next one gets the connection.")
     ] = True
@@ -406,7 +409,7 @@ class PoolConfig(Inherited):
         Key(
             "Let settings follow their client, and what cannot (temporary tables, session "
             "locks, LISTEN) keep it on its server. If false, all of that is undone when the "
-            "transaction ends. Not for session mode."
+            "transaction ends. Not for session mode, and needs `cleanup_server_connections`."
         ),
     ] = True
     listen: Annotated[
@@ -414,7 +417,8 @@ class PoolConfig(Inherited):
         spelled(Listen),
         Key(
             "Who listens for clients that LISTEN: one connection for all of them, or the "
-            "server of each, which it then keeps. Not for session mode."
+            "server of each, which it then keeps; so it is with `multiplexing`. Not for "
+            "session mode, and needs `pin_session_state`."
         ),
     ] = Listen.SHARED
     max_pinned: Annotated[
@@ -432,12 +436,12 @@ class PoolConfig(Inherited):
     ] = False
 
     sharding_function: Annotated[
-        ShardingFunction, Key("How a sharding key becomes a shard number.")
+        ShardingFunction, Fixed("How a sharding key becomes a shard number.")
     ] = ShardingFunction(_ROUTING.sharding_function)
     sharding_key_type: Annotated[
         KeyType | None,
         spelled(KeyType),
-        Key(
+        Fixed(
             "What sharding keys are: for `sha1`, `list` and `range`.",
             unset="that of the function, else bigint",
         ),
@@ -448,20 +452,22 @@ class PoolConfig(Inherited):
         AfterValidator(_sharding_keys),
         WithJsonSchema(_STRINGS_OR_ONE),
         Form("`table.column`, `schema.table.column` or `*.column`, or an array of these"),
-        Key("Columns whose values in a statement choose the shard."),
+        Fixed("Columns whose values in a statement choose the shard."),
     ] = ()
     omnisharded_tables: Annotated[
         Texts,
         AfterValidator(_tables),
-        Key("Tables that every shard has a copy of; any shard answers for them."),
+        Fixed("Tables that every shard has a copy of: any answers reads, all get changes."),
     ] = ()
     sharding_key_policy: Annotated[
         ShardingKeyPolicy,
-        Key("Whether the shard of a key or a comment is the client's from then on: `sticky`."),
+        Fixed(
+            "Whether the shard of a key or a comment is the client's from then on: `sticky`."
+        ),
     ] = ShardingKeyPolicy(_ROUTING.sharding_key_policy)
     sharding_without_key: Annotated[
         WithoutKey | None,
-        Key(
+        Fixed(
             "What becomes of statements on sharded tables that no single shard is found for.",
             unset='`"refuse"`; `"default_shard"` if the file sets that key, or with `sticky`',
         ),
@@ -469,21 +475,21 @@ class PoolConfig(Inherited):
     sharding_key_regex: Annotated[
         Regex | None,
         Form("a regular expression"),
-        Key("Finds a sharding key in a statement's comments, as its group 1."),
+        Fixed("Finds a sharding key in a statement's comments, as its group 1."),
     ] = None
     shard_id_regex: Annotated[
         Regex | None,
         Form("a regular expression"),
-        Key("Finds a shard number in a statement's comments, as its group 1."),
+        Fixed("Finds a shard number in a statement's comments, as its group 1."),
     ] = None
-    regex_search_limit: Annotated[Bytes, Key("How much of a statement the two look at.")] = (
+    regex_search_limit: Annotated[Bytes, Fixed("How much of a statement the two look at.")] = (
         _ROUTING.regex_search_limit
     )
     default_shard: Annotated[
         Text,
         AfterValidator(_default_shard),
         Form("`shard_N`, `random` or `random_healthy`"),
-        Key(
+        Fixed(
             "Where statements go that name no shard.",
             aliases=("no_shard_specified_behavior",),
         ),
@@ -494,20 +500,20 @@ class PoolConfig(Inherited):
     auth_query_password: Annotated[SecretStr | None, _AUTH_QUERY] = None
 
     db_activity_based_routing: Annotated[
-        Flag, Key("Send reads to the primary while their tables are freshly written.")
+        Flag, Fixed("Send reads to the primary while their tables are freshly written.")
     ] = False
     db_activity_init_delay: Annotated[
         Millis,
-        Key(
+        Fixed(
             "How long everything goes to the primary after the first statement.",
             aliases=("db_activity_based_ms_init_delay",),
         ),
     ] = 100
     db_activity_ttl: Annotated[
-        Seconds, Key("How long without statements until that begins anew.")
+        Seconds, Fixed("How long without statements until that begins anew.")
     ] = 900
     table_mutation_cache_ms_ttl: Annotated[
-        Millis, Key("How long a table counts as freshly written.")
+        Millis, Fixed("How long a table counts as freshly written.")
     ] = 50
 
     plugins: Annotated[
@@ -517,10 +523,12 @@ class PoolConfig(Inherited):
     users: Annotated[
         tuple[User, ...],
         Numbered(),
-        Key("Who may use the pool; their keys are any strings."),
+        Fixed("Who may use the pool; their keys are any strings."),
     ]
     shards: Annotated[
-        tuple[Shard, ...], Numbered(numeric=True), Key("The shards, numbered from 0.")
+        tuple[Shard, ...],
+        Numbered(numeric=True),
+        Fixed("The shards, numbered from 0."),
     ]
 
     @property

@@ -65,7 +65,8 @@ Rules that hold everywhere:
 - A value of the wrong type, or out of its bounds, is an error, and so are values that do not go
   together. All mistakes in a file are told at once, each with the path of its key. The router
   does not start with a file that has mistakes; on a reload it keeps what it has.
-- A key that nobody knows is a warning, with the name of the nearest one that is known.
+- A key that nobody knows is a warning, with the name of the known one that is most like it, if
+  one is. It is ignored.
 - The words of a list of choices may be written in any case, with or without `_` and `-`.
 - Numbers that measure something say so in the column of types: ms, s, bytes.
 - Of keys that several sections have, such as `connect_timeout`, a user's value is preferred to
@@ -81,11 +82,10 @@ The last but one column tells whether a changed value takes effect when the file
 
 - *yes*: at once.
 - *yes, new connections*: those that are open keep what they began with.
-- *yes, changed pools*: in exactly those pools, one for each user, whose effective settings or
-  servers are no longer the same. Sizes and times are taken over in place. Where the change is
-  about the servers, how to log in to them, what their connections are used for, or where
-  statements go, the pool is replaced: transactions finish on the old connections. The other
-  pools notice nothing, and their connections stay open.
+- *yes, changed pools*: in exactly those pools, one for each user, whose effective settings are
+  no longer the same. They take it over in place, and connections stay.
+- *yes, pools replaced*: the same, but a new pool takes the place of such a one: transactions
+  finish on the old connections, which are closed then. The other pools notice nothing.
 - *no, at restart*: when the process starts anew.
 - *has no effect*: known from PgCat's files, but nothing reads it, or not yet. If the file has
   it, and does not merely turn it off, the log says so at the start and after each reload.
@@ -175,15 +175,16 @@ def _section(path: str, section: type[Section]) -> Iterator[str]:
     yield ""
     yield from _table(section)
     if section is Shard:
-        for title, entry in (("A server", Server), ("A mirror", Mirror)):
+        unused = declarations(Shard)["mirrors"].key.unused
+        for title, entry, why in (("A server", Server, ""), ("A mirror", Mirror, unused)):
             order = ", ".join(entry.array_form)
             more = "".join(f", which may end with `{name}`" for name in entry.array_more)
             yield f"{title} is an array `[{order}]`{more}, or a table with these keys:"
             yield ""
-            yield from _table(entry)
+            yield from _table(entry, why)
 
 
-def _table(section: type[Section]) -> Iterator[str]:
+def _table(section: type[Section], unused: str = "") -> Iterator[str]:
     yield "| Key | Type | Default | Reload | Meaning |"
     yield "|---|---|---|---|---|"
     for declared in declarations(section).values():
@@ -193,7 +194,7 @@ def _table(section: type[Section]) -> Iterator[str]:
             if declared.unit is None
             else f"{declared.form} ({declared.unit.value})",
             _default(declared),
-            "has no effect" if declared.key.unused else declared.key.reload.value,
+            "has no effect" if declared.key.unused or unused else declared.key.reload.value,
             _meaning(declared),
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # More is a mistake: a device, a log.
 _MOST_BYTES: Final = 65536
+# As many as the largest integers of TOML have, written in binary.
+_MOST_DIGITS: Final = 66
 _FLAGS: Final = {"true": True, "false": False}
 
 
@@ -97,11 +99,15 @@ def _content(path: Path) -> str:
 
 
 def _typed(text: str, declared: Declaration) -> object:
-    """A number or a flag, where the key wants one; what is none is told as in the file."""
+    """A number or a flag, where the key wants one; what is none is told as in the file.
+
+    Numbers may be written in all ways of TOML: -1, 0o770, 30_000.
+    """
     if declared.base is bool:
         return _FLAGS.get(text.strip().lower(), text)
-    if declared.base is int:
-        digits = text.strip()
-        if digits.isascii() and digits.isdigit() and len(digits) <= 19:
-            return int(digits)
+    if declared.base is int and len(digits := text.strip()) <= _MOST_DIGITS:
+        try:
+            return int(digits, 0) if digits.isascii() else text
+        except ValueError:
+            return text
     return text

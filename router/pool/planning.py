@@ -8,9 +8,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from ..config.declared import declarations
-from ..config.effective import LOGIN, PoolSettings, in_force, pool_settings, restart_keys
+from ..config.effective import PoolSettings, in_force, pool_settings, restart_keys
 from ..config.general import General
 from ..config.keys import Reload
+from ..config.pools import PoolConfig, User
 from ..config.values import ConfiguredRole
 from .address import Address
 
@@ -19,23 +20,22 @@ if TYPE_CHECKING:
 
     from ..config.model import Config
     from ..config.plugins import Plugins
-    from ..config.pools import PoolConfig
 
 Key = tuple[str, str]
 """Of a pool: the database and the user."""
 
-# A pool whose settings differ in one of these is replaced.
-_FIXED: Final = (
-    *LOGIN,
-    "pool_mode",
-    "prepared_statements_cache_size",
-    "learn_functions",
-    "db_activity_based_routing",
-    "db_activity_init_delay",
-    "db_activity_ttl",
+# A pool whose settings differ in one of these is replaced: keys that say so, and what is made
+# of such keys alone.
+_FIXED: Final = {
     "table_mutation_cache_ttl",
     "routing",
-)
+    *(
+        name
+        for section in (General, PoolConfig, User)
+        for name, declared in declarations(section).items()
+        if declared.key.reload is Reload.REPLACED
+    ),
+}
 # What is shown of a change besides its name; passwords never are.
 _SHOWN: Final = (bool, int, float, str, Enum)
 
@@ -152,7 +152,7 @@ def _plan(key: Key, old: Wanted | None, new: Wanted) -> PoolPlan:
     if old.addresses != new.addresses:
         changes = [*_servers(old, new), *changes]
         action = Action.REPLACE
-    elif not set(differ).isdisjoint(_FIXED):
+    elif not _FIXED.isdisjoint(differ):
         action = Action.REPLACE
     else:
         action = Action.CHANGE if changes else Action.KEEP

@@ -3,7 +3,7 @@
 The test changes each key by itself and looks which values outside of the file's own models
 change with it: those of `PoolSettings`, say. One of them has to be read by code that acts on it
 and that somebody calls. So a key that nobody reads fails here, and so does one that is called
-unused when something reads it.
+unused when something reads it. What a reload does about it is what its declaration says.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import router
 from router.config.checks import unused_keys
 from router.config.declared import Declaration, Nesting, declarations
 from router.config.effective import pool_settings
+from router.config.keys import Reload
 from router.config.model import Config
 from router.config.plugins import Plugins
 from router.config.regexes import Regex
 from router.config.values import ShardingFunction
+from router.pool.planning import Action, plan_reload
 
 from .builders import config
 
@@ -309,6 +311,36 @@ def test_every_key_is_read_or_called_unused(
 ) -> None:
     found = outlets(section, declared)
     assert any(map(reads().has, found)) != bool(declared.key.unused), found
+
+
+# What may become of a pool when a key is changed that matters to it.
+ACTIONS = {
+    Reload.RESTART: {Action.KEEP},
+    Reload.AT_ONCE: {Action.KEEP, Action.CHANGE},
+    Reload.CONNECTIONS: {Action.KEEP, Action.CHANGE},
+    Reload.POOLS: {Action.CHANGE},
+    Reload.REPLACED: {Action.REPLACE},
+}
+
+
+@pytest.mark.parametrize(("section", "declared"), KEYS)
+def test_a_reload_does_what_the_declaration_says(
+    section: type[Section], declared: Declaration
+) -> None:
+    base = full(declared)
+    before, after = (
+        cast("Config", changed(base, section, {declared.field: value}))
+        for value in values(declared)
+    )
+    plan = plan_reload(before, after)
+    assert plan.restart == ((declared.name,) if declared.key.reload is Reload.RESTART else ())
+    actions = {pool.action for pool in plan.pools}
+    if declared.key.unused:
+        assert actions == {Action.KEEP}
+    elif declared.name == "username":
+        assert actions == {Action.OPEN, Action.DROP}
+    else:
+        assert actions <= ACTIONS[declared.key.reload], plan
 
 
 @pytest.mark.parametrize(

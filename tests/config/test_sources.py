@@ -61,6 +61,39 @@ def test_every_key_takes_its_value_from_elsewhere(
     assert outcome({kind: "PLACE"}) == outcome(value)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    number=st.integers(0, 2**63 - 1), form=st.sampled_from(["d", "+d", "_d", "#x", "#o", "#b"])
+)
+def test_a_number_may_be_written_in_every_way_of_toml(
+    number: int, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBER", f" {number:{form}}\n")
+    assert (
+        parse(toml({"general/ban_time": {"env": "NUMBER"}}), "test").config
+        == parse(toml({"general/ban_time": number}), "test").config
+    )
+
+
+def test_a_number_may_be_negative_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NUMBER", "-1")
+    changes = {"general/log_min_duration_statement": {"env": "NUMBER"}}
+    assert parse(toml(changes), "test").config.general.log_min_duration_statement == -1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-", "0x", "1__0", "_1", "010", "1.0", "1e3", "\u0661", "1" * 67]
+)
+def test_what_toml_does_not_call_an_integer_is_none(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WRONG", text)
+    [told] = problems({"general/ban_time": {"env": "WRONG"}})
+    assert told.startswith("general.ban_time: must be an integer of 0 or more, got something")
+
+
 def test_a_password_of_a_user_and_a_port_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANN", "from-env")
     monkeypatch.setenv("PORT", "7777")
