@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .stats import Averages
     from .traces import TracesSnapshot
     from .two_phase import TwoPhaseSnapshot
+
+_SECOND: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,16 @@ class PoolSnapshot:
     maxwait_us: int
     paused: bool
     held_by: str
+
+    @property
+    def maxwait(self) -> int:
+        """The whole seconds of the wait."""
+        return self.maxwait_us // _SECOND
+
+    @property
+    def maxwait_rest(self) -> int:
+        """What is left of it, in microseconds."""
+        return self.maxwait_us % _SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,11 @@ class RoutingSnapshot:
     def refused(self) -> int:
         """Statements that were given no place."""
         return sum(n for name, n in self.decisions.items() if name.startswith("refused_"))
+
+    @property
+    def without_key(self) -> int:
+        """Statements on sharded tables that went to default_shard for want of a key."""
+        return self.decisions.get("without_key", 0)
 
     @property
     def hit_rate(self) -> str:
@@ -290,6 +307,16 @@ class HealthSnapshot:
     lag_bytes: int
     lag_us: int
     paused: bool = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the server answers."""
+        return self.condition == "up"
+
+    @property
+    def is_banned(self) -> bool:
+        """Whether it is left out as a replica."""
+        return self.banned != "no"
 
 
 @dataclass(frozen=True, slots=True)

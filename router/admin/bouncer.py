@@ -173,8 +173,8 @@ POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
     int4("sv_used", lambda pool: pool.sv_used),
     int4("sv_tested", lambda pool: pool.sv_tested),
     int4("sv_login", lambda pool: pool.sv_login),
-    int4("maxwait", lambda pool: pool.maxwait_us // _SECOND),
-    int4("maxwait_us", lambda pool: pool.maxwait_us % _SECOND),
+    int4("maxwait", lambda pool: pool.maxwait),
+    int4("maxwait_us", lambda pool: pool.maxwait_rest),
     text("pool_mode", lambda pool: pool.pool_mode),
     text("load_balance_hosts", lambda _: None),
 )

@@ -142,8 +142,8 @@ POOLS: Final[tuple[Column[PoolSnapshot], ...]] = (
     numeric("sv_used", lambda pool: pool.sv_used),
     numeric("sv_tested", lambda pool: pool.sv_tested),
     numeric("sv_login", lambda pool: pool.sv_login),
-    numeric("maxwait", lambda pool: pool.maxwait_us // _SECOND),
-    numeric("maxwait_us", lambda pool: pool.maxwait_us % _SECOND),
+    numeric("maxwait", lambda pool: pool.maxwait),
+    numeric("maxwait_us", lambda pool: pool.maxwait_rest),
     int4("paused", lambda pool: pool.paused),
     text("held_by", lambda pool: pool.held_by),
 )

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import CollectorRegistry
 
 from router.histograms import BOUNDS
-from router.metrics.exporter import ADDRESS_FAMILIES, HISTOGRAMS, POOL_FAMILIES, Exporter
+from router.metrics.exporter import Exporter
+from router.metrics.families import ADDRESSES, HISTOGRAMS, POOLS
 from tests.admin.builders import ADDRESS, MULTIPLEXING, POOL, FakeView
 
 if TYPE_CHECKING:
@@ -186,9 +187,9 @@ def test_each_family_is_a_blank_line_its_help_its_type_and_its_samples() -> None
 
 def test_the_labels_are_those_of_pgcat() -> None:
     found = scrape(FakeView())
-    for address_family in ADDRESS_FAMILIES:
+    for address_family in ADDRESSES.families:
         assert found[address_family.name].samples[0].labels == ADDRESS_LABELS
-    for pool_family in POOL_FAMILIES:
+    for pool_family in POOLS.families:
         assert found[pool_family.name].samples[0].labels == {"pool": "app", "user": "ann"}
 
 
