@@ -353,6 +353,25 @@ def test_any_table_may_be_sharded_until_its_columns_are_known() -> None:
             router.route(sql.encode(), RoutingState())
 
 
+def test_a_table_keeps_its_key_while_its_columns_are_not_known() -> None:
+    router = QueryRouter(replace(OPTIONS, automatic_sharding_key="*.tenant"))
+    root = ("public", "things")
+    router.learn_relations(
+        frozenset(
+            (Relation(*root, "table", root), Relation("public", "things_1", "table", root))
+        )
+    )
+    router.learn_columns({"things": ("tenant",), "public.things": ("tenant",)})
+    assert shard(router, "INSERT INTO things VALUES (3)") == pg_bigint_hash(3, SHARDS)
+    router.learn_columns({})
+    for name in ("things", "public.things", "things_1"):
+        keyed = shard(router, f"SELECT * FROM {name} WHERE tenant = 3")
+        assert keyed == pg_bigint_hash(3, SHARDS)
+        for sql in (f"SELECT * FROM {name}", f"INSERT INTO {name} VALUES (3)"):
+            with pytest.raises(NoSingleShard):
+                router.route(sql.encode(), RoutingState())
+
+
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
