@@ -41,7 +41,7 @@ def clean(pool: AddressPool, server: ServerConnection) -> None:
         server.send_query(b"ROLLBACK")
         return
     if server.needs_barrier:
-        server.needs_barrier = False
+        server.needs_barrier = server.is_cancelled = False
         server.send_query(b"")
         return
     found, server.marks = server.marks, 0

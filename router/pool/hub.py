@@ -37,6 +37,8 @@ log = logging.getLogger("router.server")
 
 # So many clients are told of something before others have a turn.
 _SHARE: Final = 200
+# Who could not be taken over by a line that is there tries again after so long, in seconds.
+_AGAIN: Final = 1.0
 # So long a line is kept that nobody needs, in seconds.
 _KEPT: Final = 10.0
 # PostgreSQL ends connections that are idle for longer than this; only newer ones know it.
@@ -145,6 +147,7 @@ class Hub:
         self._gap = ""  # why notifications may have been missed since
         self._requests: list[_Request] = []
         self._hopeful: dict[Ear, None] = {}
+        self._again: Timer | None = None
         self._expected: dict[bytes, tuple[Ear, set[bytes]]] = {}
         self._serial = 0
         self._unused_since = 0.0
@@ -227,9 +230,22 @@ class Hub:
         self.release(names)
 
     def hope(self, ear: Ear) -> None:
-        """Tell an ear as soon as the line is there again."""
+        """Tell an ear when the line is there again, or after a pause if it is there."""
         self._hopeful[ear] = None
-        self.heed()
+        if self.line is None:
+            self.heed()
+        elif self._again is None:
+            self._again = self._engine.call_later(_AGAIN, self._tell_hopeful)
+
+    def _tell_hopeful(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        if self.line is None:
+            return  # they are told when it is there
+        hopeful, self._hopeful = self._hopeful, {}
+        for ear in hopeful:
+            ear.may_share()
 
     def leave(self, ear: Ear, names: Iterable[bytes] | None = None) -> None:
         """An ear does not listen to some channels any more, or to none."""
@@ -336,6 +352,8 @@ class Hub:
         """There is no shard or no pool any more, or no router."""
         self._is_closed = True
         self._retry.reset()
+        if self._again is not None:
+            self._again.cancel()
         line, self.line = self.line or self._opening, None
         self._opening = None
         if line is not None:
@@ -398,9 +416,7 @@ class Hub:
         requests, self._requests = self._requests, []
         for request in requests:
             self._serve(line, request)
-        hopeful, self._hopeful = self._hopeful, {}
-        for ear in hopeful:
-            ear.may_share()
+        self._tell_hopeful()
 
     def _failed(self, error: RouterError) -> None:
         """There is no connection."""

@@ -163,6 +163,7 @@ class Listening(Ear):
                     text = "%r: an UNLISTEN there will not be seen: %s"
                     log.warning(text, server, said, extra=server.fields())
                     self.mirrored, self._is_known = set(), False
+                self._holder.server_ready()
 
         _send(server, _MIRROR % listen(names), answered)
 
@@ -268,6 +269,7 @@ class Listening(Ear):
                 if server.ear is self:
                     self._marker = b""
                     self._forget(hub.shard, set(names))
+                    hub.hope(self)
             done(is_done)
 
         _send(server, _MARK % (hub.marker, hub.marker, serial), answered)

@@ -175,3 +175,59 @@ def test_totals_are_of_all_channels_that_there_have_been() -> None:
     listens(ear, b"a")
     lines.line.on_closed("it is gone")
     assert totals() == HubSnapshot("app", "ann", 0, 1, 1, 3, 2, is_up=False, reconnects=1)
+
+
+class Hopeful(Listener):
+    """One that notes when it is told to try again.
+
+    Attributes:
+        times: by the engine's clock.
+    """
+
+    __slots__ = ("_harness", "times")
+
+    def __init__(self, harness: Harness) -> None:
+        super().__init__()
+        self._harness = harness
+        self.times: list[float] = []
+
+    def may_share(self) -> None:
+        self.times.append(self._harness.engine.now)
+
+
+def test_who_is_not_taken_over_tries_again_though_the_line_is_there() -> None:
+    harness, lines = Harness(), Lines()
+    hub = Hub(harness.engine, "app/ann", 0, lines, lambda: harness.part)
+    ear, other = Hopeful(harness), Hopeful(harness)
+    is_up = messages.command_complete("LISTEN") + messages.ready_for_query()
+    hub.hope(ear)
+    lines.accept()
+    assert not ear.times
+    lines.line.on_data(is_up)
+    assert len(ear.times) == 1, "at once, when the line is there"
+    began = harness.engine.now
+    hub.hope(ear)
+    harness.engine.advance(0.5)
+    hub.hope(ear)
+    hub.hope(other)
+    harness.engine.advance(0.4)
+    assert (len(ear.times), len(other.times)) == (1, 0)
+    harness.engine.advance(0.2)
+    assert ear.times[1:] == other.times == [pytest.approx(began + 1.0)]
+    harness.engine.advance(5.0)
+    assert (len(ear.times), len(other.times)) == (2, 1)
+    # A line that is lost before that is waited for.
+    hub.hope(ear)
+    hub.hope(other)
+    hub.leave(other)
+    lines.line.on_closed("gone")
+    harness.engine.advance(1.0)
+    assert len(ear.times) == 2
+    while lines.wanted:
+        lines.accept()
+        lines.line.on_data(is_up)
+    assert (len(ear.times), len(other.times)) == (3, 1)
+    hub.hope(ear)
+    hub.close()
+    harness.engine.advance(5.0)
+    assert len(ear.times) == 3

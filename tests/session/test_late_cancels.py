@@ -99,3 +99,21 @@ def test_who_leaves_does_not_take_the_wait_along() -> None:
     harness.deliver_cancel(is_late=True)
     other = harness.connect()
     assert rows(harness.ask(other, query("SELECT other"))) == [[b"SELECT other"]]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_a_client_that_has_left_was_cancelled_for_concerns_no_other(
+    *, is_late: bool
+) -> None:
+    harness = Harness(pool_size=1)
+    client, other = harness.connect(), harness.connect()
+    harness.ask(client, query("SLEEP"))
+    [server] = harness.servers
+    client.leave()
+    harness.deliver_cancel(is_late=is_late)
+    if is_late:
+        finished(server)
+    harness.run()
+    assert not server.connection.is_cancelled, "the clean-up has taken the blow"
+    assert rows(harness.ask(other, query("SELECT 1"))) == [[b"SELECT 1"]]
+    harness.check()

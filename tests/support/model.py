@@ -51,6 +51,8 @@ _NOTHING: Final = {
     "RESET SESSION AUTHORIZATION": "RESET",
     "RESET ROLE": "RESET",
     "UNLISTEN *": "UNLISTEN",
+    'LISTEN "news"': "LISTEN",
+    "SET LOCAL statement_timeout TO 0": "SET",
 }
 
 
