@@ -417,7 +417,7 @@ class PoolConfig(Inherited):
         spelled(Listen),
         Key(
             "Who listens for clients that LISTEN: one connection for all of them, or the "
-            "server of each, which it then keeps; so it is with `multiplexing`. Not for "
+            "server of each, which it then keeps. Not for "
             "session mode, and needs `pin_session_state`."
         ),
     ] = Listen.SHARED

@@ -7,7 +7,7 @@ import random
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import Listen, Multiplexing, PoolMode
+from ..config.values import Listen, PoolMode
 from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
 from ..protocol import marks
 from ..protocol.features import Features
@@ -160,8 +160,7 @@ class Pool:
         self.deferring = settings.deferring
         is_traced = self._engine.figures.traces is not None
         self.heed_after = 0.0 if is_traced else settings.log_after
-        is_plain = settings.multiplexing is Multiplexing.OFF
-        self.is_listening = self.follows_state and is_plain and settings.listen is Listen.SHARED
+        self.is_listening = self.follows_state and settings.listen is Listen.SHARED
 
     def __repr__(self) -> str:
         return f"<Pool {self.database}/{self.user} {self.shards!r}>"

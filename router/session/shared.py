@@ -113,6 +113,7 @@ class SharedReads(Sharer):
             or lease.mid_message
             or lease.deferred is not None
             or lease.causality is not None
+            or lease.listening is not None
             or lease.drops
             or lease.asks
             or lease.awaits_settings

@@ -8,6 +8,8 @@ import pytest
 
 from router.config.values import Multiplexing, PoolMode, ReadYourWrites
 from router.multiplexing import NO_ROOM, NOT_A_READ, STATE
+from router.pool.hubs import Hubs
+from router.session.listening import Listening
 from tests.support.harness import FakeClient, FakeServer, Harness
 from tests.support.wire import (
     SYNC,
@@ -706,3 +708,23 @@ def test_the_time_limit_of_statements_concerns_the_one_that_runs() -> None:
     harness.run()
     assert answered(second)
     assert kinds(got(first))[-1] == "Z"
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_who_has_listened_shares_no_connection(*, is_first: bool) -> None:
+    harness = Shared()
+    harness.known()
+    listener, other = harness.connect(), harness.connect()
+    lease = listener.session.lease
+    hubs = Hubs(harness.engine, harness, "app/ann")
+    lease.listening = Listening(
+        harness.engine, listener.session, hubs, lambda: lease.is_free, lambda: None
+    )
+    for client in (listener, other) if is_first else (other, listener):
+        client.send(query(READ))
+    assert len(harness.only().connection.queue) == 1
+    assert harness.sharing.shared == 0
+    harness.run()
+    assert answered(listener)
+    assert answered(other)
+    harness.check()

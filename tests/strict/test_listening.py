@@ -88,6 +88,7 @@ def router(module_router: ModuleRouter, pool_for: PoolFor) -> RouterProcess:
         {
             "one": pool_for(size=1, options=shared),
             "two": pool_for(size=2, options=shared),
+            "multiplexed": pool_for(size=2, options=f'{shared}\nmultiplexing = "reads"'),
             "stated": pool_for(size=1, mode="statement", options=shared),
             "session": pool_for(size=3, mode="session", options=shared),
         }
@@ -102,9 +103,10 @@ def stage(database: Database, router: RouterProcess) -> Iterator[Stage]:
     for client in made.clients:
         client.close()
     wait_until("nobody listens", lambda: not made.rows() and not made.rows("two"))
+    wait_until("nor in the other", lambda: not made.rows("multiplexed"))
 
 
-@pytest.mark.parametrize("pool", ["one", "two", "stated"])
+@pytest.mark.parametrize("pool", ["one", "two", "stated", "multiplexed"])
 def test_idle_clients_are_told_what_they_listen_to_and_no_more(stage: Stage, pool: str) -> None:
     listeners = [stage.client("a", pool=pool), stage.client("b", pool=pool)]
     both, other = stage.client("a", "b", pool=pool), stage.client(pool=pool)
@@ -127,7 +129,7 @@ def test_all_listen_by_one_connection_and_keep_no_server(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("batch", [query, lambda sql: run(sql) + SYNC])
-@pytest.mark.parametrize("pool", ["one", "two"])
+@pytest.mark.parametrize("pool", ["one", "two", "multiplexed"])
 def test_ones_own_notification_comes_before_ready(
     stage: Stage, pool: str, batch: Callable[[str], bytes]
 ) -> None:
@@ -176,14 +178,14 @@ def test_listen_and_notify_in_one_transaction(stage: Stage) -> None:
         (["BEGIN; LISTEN b; SELECT 1/0", "COMMIT", "UNLISTEN a", "LISTEN a"], "a"),
     ],
 )
-@pytest.mark.parametrize("pool", ["one", "two"])
+@pytest.mark.parametrize("pool", ["one", "two", "multiplexed"])
 def test_transactions_and_savepoints_are_as_in_postgresql(
     stage: Stage, pool: str, statements: list[str], channels: str
 ) -> None:
     client, noise = stage.client("a", pool=pool), stage.client("a", "b", "c", pool=pool)
     for statement in statements:
         client.ask(query(statement))
-        if pool == "two":
+        if pool != "one":
             noise.query("SELECT 1")
     said = [("a", "1"), ("b", "2"), ("c", "3")]
     stage.notify(*said)
@@ -269,7 +271,7 @@ def test_long_payloads(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("batch", [query, lambda sql: run(sql) + SYNC])
-@pytest.mark.parametrize("pool", ["one", "two"])
+@pytest.mark.parametrize("pool", ["one", "two", "multiplexed"])
 def test_discard_all_ends_it(stage: Stage, pool: str, batch: Callable[[str], bytes]) -> None:
     client = stage.client("a", pool=pool)
     assert sqlstates(client.ask(batch("DISCARD ALL"))) == []
