@@ -225,7 +225,7 @@ async def _become_server(
 ) -> ServerConnection:
     settings = pool.settings
     try:
-        key, reported = await log_in(pool, wire, "pgcat", startup)
+        key, reported = await log_in(pool, wire, "", startup)
         replicates = startup is not None and startup.replication
         if (settings.prewarmer or pool.catalogue is not None) and not replicates:
             queries = LoginQueries(
@@ -343,8 +343,12 @@ def _parameters(pool: AddressPool, name: str, startup: Variables | None) -> dict
     parameters = {"user": settings.server_username, "database": pool.address.database}
     if settings.statement_timeout:
         parameters["statement_timeout"] = str(round(settings.statement_timeout * 1000))
-    own = {"application_name": name, "client_encoding": "UTF8"}
-    parameters.update(own if startup is None else startup_parameters(startup.values))
+    if startup is None:
+        parameters["client_encoding"] = "UTF8"
+    else:
+        parameters.update(startup_parameters(startup.values))
+    if name:
+        parameters["application_name"] = name
     if startup is not None and startup.replication:
         parameters["replication"] = startup.replication
     return parameters

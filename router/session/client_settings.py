@@ -72,7 +72,7 @@ class ClientSettings:
     @property
     def application_name(self) -> str:
         """For SHOW CLIENTS and SHOW SERVERS."""
-        return self.variables.values.get("application_name", "pgcat")
+        return self.variables.values.get("application_name", "")
 
     @property
     def context(self) -> str:

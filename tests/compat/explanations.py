@@ -52,11 +52,6 @@ EXPLANATIONS: Final[tuple[Explanation, ...]] = (
     Explanation("pq", "TestSSL", "logs in as users that are not configured at the router"),
     Explanation("pq", "TestRuntimeParameters(/#00)?$", "the error has another wording"),
     Explanation(
-        "pq",
-        "TestRuntimeParameters/#08",
-        "who has no application_name is given that of the router's connections, `pgcat`",
-    ),
-    Explanation(
         "pg8000",
         "broken_pipe|BrokenPipe",
         _OTHER_PROCESS,

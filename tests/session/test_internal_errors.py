@@ -159,7 +159,7 @@ def test_wherever_a_client_fails_the_next_one_is_served_and_finds_nothing_of_it(
         engine.run()
         # Or else what it was doing has been sent again.
         assert client.ended.endswith("internal error") or client.session.lease.is_free
-        assert rows(read_messages(heir.got)) == [[b"SHOW application_name is pgcat"]], length
+        assert rows(read_messages(heir.got)) == [[b"SHOW application_name is "]], length
         assert kinds(harness.ask(heir, run("SELECT y") + SYNC)) == "12TDCZ"
         harness.check()
         heir.leave()

@@ -226,7 +226,7 @@ def test_what_is_sent_together_with_discard_all_finds_it_done(behind: bytes, kep
     assert is_pinned(client)
     server.model.kept = kept
     answers = harness.ask(client, run("DISCARD ALL") + SYNC + behind + SYNC)
-    assert rows(answers) == [[b"SHOW application_name is pgcat"]]
+    assert rows(answers) == [[b"SHOW application_name is "]]
     harness.check()
 
 
@@ -243,7 +243,7 @@ def test_a_client_may_leave_at_any_step(steps: int, is_kept: bool) -> None:
     server.model.kept = 0
     other = harness.connect()
     shown = rows(harness.ask(other, query("SHOW application_name")))
-    assert shown == [[b"SHOW application_name is pgcat"]]
+    assert shown == [[b"SHOW application_name is "]]
     harness.check()
 
 

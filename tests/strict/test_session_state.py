@@ -362,3 +362,12 @@ def test_a_search_path_of_ones_own_operators_changes_nothing(stage: Stage) -> No
             assert client.value("SHOW search_path") == "evil, pg_catalog"
             assert client.value("SHOW app.user_id") == "mine"
             assert other.value("SHOW search_path") == '"$user", public'
+
+
+@pytest.mark.parametrize("pool", ["one", "two"])
+def test_who_gives_no_application_name_has_that_of_the_server(stage: Stage, pool: str) -> None:
+    with stage.client(pool) as client, stage.client(None) as direct:
+        shown = [each.value("SHOW application_name") for each in (client, direct)]
+        assert shown == ["", ""]
+        sql = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        assert client.value(sql) == direct.value(sql) == ""

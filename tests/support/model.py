@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DEFAULTS: Final = {
     "DateStyle": "ISO, MDY",
     "TimeZone": "UTC",
-    "application_name": "pgcat",
+    "application_name": "",
     "client_encoding": "UTF8",
 }
 _CANONICAL: Final = {name.lower(): name for name in DEFAULTS}
