@@ -177,14 +177,10 @@ class ShardedTables:
                 return key.column, True
             columns = self.columns_of(schema, table)
             if not found[0] and (columns is None or key.column in columns):
-                found = key.column, columns is not None or self._is_told(schema, table)
+                found = key.column, columns is not None or bool(self._named_so(schema, table))
         if found[0] and self.is_omnisharded(schema, table):
             return "", False
         return found if found[0] else self._inherited(schema, table)
-
-    def _is_told(self, schema: str, table: str) -> bool:
-        """Say whether servers have told of a table with a key, or of a part of one."""
-        return any(one.root is not None for one in self._named_so(schema, table))
 
     def _inherited(self, schema: str, table: str) -> tuple[str, bool]:
         """Return the key column of a part of a table, and whether it has it for sure."""

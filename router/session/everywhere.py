@@ -398,6 +398,9 @@ class Everywhere(Waiter):
     def _insert(self, split: Split) -> Story:
         try:
             yield from self._rows(split)
+            if self._home.shard not in split.requests:
+                # It says what the state of the transaction is, and its BEGIN may be under way.
+                yield from self._run([self._home], b"")
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
 

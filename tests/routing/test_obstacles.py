@@ -358,7 +358,11 @@ def test_a_table_keeps_its_key_while_its_columns_are_not_known() -> None:
     root = ("public", "things")
     router.learn_relations(
         frozenset(
-            (Relation(*root, "table", root), Relation("public", "things_1", "table", root))
+            (
+                Relation(*root, "table", root),
+                Relation("public", "things_1", "table", root),
+                Relation("public", "seen", "view"),
+            )
         )
     )
     router.learn_columns({"things": ("tenant",), "public.things": ("tenant",)})
@@ -370,6 +374,8 @@ def test_a_table_keeps_its_key_while_its_columns_are_not_known() -> None:
         for sql in (f"SELECT * FROM {name}", f"INSERT INTO {name} VALUES (3)"):
             with pytest.raises(NoSingleShard):
                 router.route(sql.encode(), RoutingState())
+    with pytest.raises(NoSingleShard):
+        router.route(b"SELECT * FROM seen", RoutingState())
 
 
 @pytest.mark.parametrize(

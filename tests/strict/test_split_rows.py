@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from router.routing.sharding import pg_bigint_hash
-from tests.support.router import wait_until
+from tests.support.proxy import Proxy
+from tests.support.router import HOST, primary_of, wait_until
 from tests.support.shards import (
     LEFT,
     PROTOCOLS,
@@ -17,6 +18,8 @@ from tests.support.shards import (
     ask_all,
     ask_in_batches,
     ask_simply,
+    make_shards,
+    pool_of,
     wired_shards,
 )
 from tests.support.wire import (
@@ -185,6 +188,39 @@ def test_in_a_transaction_they_are_committed_on_all_or_rolled_back(
         assert client.value("SELECT 1") == "1"
     assert _there(shards) == {}
     assert shards.left() == 0
+
+
+def test_the_state_of_the_transaction_is_told_when_it_is_known(
+    private_primary: Callable[..., Server],
+    start_router: Callable[..., RouterProcess],
+) -> None:
+    """The shard that has it has no rows of the INSERT, and has yet to answer to its BEGIN."""
+    server = private_primary(max_prepared_transactions="20")
+    databases = make_shards(server)
+    with Proxy(server.port) as proxy:
+        places = [[(HOST, proxy.port, "primary")], primary_of(server), primary_of(server)]
+        shards = Shards(databases, start_router({"items": pool_of(places, databases)}))
+        elsewhere = [key for key in KEYS if pg_bigint_hash(key, SHARDS)]
+        values = ", ".join(f"({key}, 'x')" for key in elsewhere)
+        with shards.client() as client:
+            ask_all(client, ask_in_batches, "SELECT 1")  # there is a connection
+            ask_all(client, ask_in_batches, "BEGIN")
+            proxy.stall(new=False)
+            client.send(run(f"INSERT INTO items VALUES {values}") + SYNC)
+            inserted = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^INSERT' AND state"
+            wait_until(
+                "the rows are there",
+                lambda: (
+                    databases[0].execute(f"{inserted} = 'idle in transaction'")[0][0]
+                    == SHARDS - 1
+                ),
+            )
+            shards.router.admin("SHOW VERSION")  # the router has heard of it
+            proxy.resume()
+            told = client.read_until("Z")
+            assert (_tag(told), told[-1].body) == (b"INSERT 0 %d" % len(elsewhere), b"T")
+            ask_all(client, ask_in_batches, "COMMIT")
+        assert sorted(_there(shards)) == elsewhere
 
 
 def test_to_prepare_behind_it_does_not_give_the_server_back(shards: Shards) -> None:
