@@ -2,19 +2,23 @@
 
 Somebody who tries names must not find out which of them there are. So whoever is unknown is
 asked in the way of those who are known, works as hard, and gets the same answer as for a wrong
-password; the difference is in the log.
+password; the difference is in the log. All of that depends on the user only: whoever names a
+database that is not there, or not his, has to prove that he is the user of this name elsewhere,
+and is then told the truth.
 """
 
 from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ..config.values import AuthType
+from ..errors import ClientError
+from ..printable import printable
 from ..protocol.passwords import UserSecret
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 # Who is taken for whose like must not be predictable, nor change with a reload.
 _KEY: Final = secrets.token_bytes(32)
+# More of a name is not repeated, in bytes: it is whatever somebody has sent.
+_LONGEST_NAME: Final = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,14 @@ class Credential:
     """What somebody has to prove.
 
     Attributes:
-        flaw: why nobody can, for the operator.
+        flaw: why nobody can, or why that does not help, for the operator.
+        refusal: what somebody is told who has proven it, if he may not go on.
     """
 
     method: AuthType
     secret: UserSecret
     flaw: str = ""
+    refusal: ClientError | None = None
 
 
 class Credentials:
@@ -73,6 +81,7 @@ class Credentials:
         self._everybody: Final = [
             each for users in self._databases.values() for each in users.values()
         ]
+        self._by_user: Final = {each.secret.user: each for each in reversed(self._everybody)}
         self._underived: Final = [
             each.secret
             for each in (*self._admins.values(), *self._everybody)
@@ -106,26 +115,34 @@ class Credentials:
     def client(self, user: str, database: str) -> Credential:
         """For a user of a database."""
         users = self._databases.get(database)
+        if users is not None and user in users:
+            return users[user]
+        name = printable(database, _LONGEST_NAME)
         if users is None:
             flaw = f'no database "{database}" is configured'
-            return _made_up(user, database, self._everybody, flaw)
-        flaw = f'no user "{user}" is configured for database "{database}"'
-        return users.get(user) or _made_up(user, database, users.values(), flaw)
+            refusal = ClientError(f'database "{name}" does not exist', sqlstate="3D000")
+        else:
+            flaw = f'no user "{user}" is configured for database "{database}"'
+            refusal = ClientError(f'permission denied for database "{name}"', sqlstate="42501")
+        found = self._by_user.get(user)
+        if found is None:
+            return _made_up(user, self._everybody, flaw)
+        return replace(found, flaw=flaw, refusal=refusal)
 
     def admin(self, user: str) -> Credential:
         """For a user of the admin database."""
         found = self._admins.get(user)
         if found is None and self._trusts_admins:
             return Credential(AuthType.TRUST, UserSecret(user, None))
-        return found or _made_up(user, "", self._admins.values(), "not the admin_username")
+        return found or _made_up(user, self._admins.values(), "not the admin_username")
 
 
-def _made_up(user: str, database: str, others: Iterable[Credential], flaw: str) -> Credential:
+def _made_up(user: str, others: Iterable[Credential], flaw: str) -> Credential:
     """What nobody can prove, of the kind that one of the others has, always the same one."""
     alike = [each for each in others if each.method is not AuthType.TRUST]
     if not alike:
         return Credential(AuthType.MD5, UserSecret(user, None), flaw)
-    name = f"{database}\0{user}".encode("utf-8", "surrogateescape")
-    number = int.from_bytes(hmac.digest(_KEY, name, "sha256"))
+    digest = hmac.digest(_KEY, user.encode("utf-8", "surrogateescape"), "sha256")
+    number = int.from_bytes(digest)
     like = alike[number % len(alike)]
     return Credential(like.method, UserSecret.made_up(user, like.secret), flaw)

@@ -342,6 +342,8 @@ class Login:
             error.flaw = found.flaw
             raise
         _is_known(wire)
+        if found.refusal is not None:
+            raise found.refusal
 
     @staticmethod
     async def _exchange(wire: Wire, authenticator: ClientAuthenticator) -> None:

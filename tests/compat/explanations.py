@@ -33,11 +33,6 @@ _ROUTERS_STATEMENTS: Final = (
 )
 EXPLANATIONS: Final[tuple[Explanation, ...]] = (
     Explanation(
-        "pg8000",
-        "(?i)database_?name|md5|test_?password|scram_sha_256",
-        "a database that is not configured is not told from a wrong password (28P01)",
-    ),
-    Explanation(
         "asyncpg",
         "type_cache_invalidation_in_pool|basetypes_of_domains|introspection_on_large_db",
         "makes a database and connects to it: there is no pool for it",

@@ -88,6 +88,9 @@ async def test_the_unknown_see_what_the_known_see(users: list[tuple[str, str, st
     )
     for user, database in (("carl", "app"), ("ann", "nowhere"), ("carl", "nowhere")):
         assert transcript(known.client(user, database), user) == seen
+    for user in ("ann", "carl"):
+        methods = {known.client(user, name).method for name in ("app", "nowhere", "else")}
+        assert len(methods) == 1, "what is to be seen depends on the user only"
     assert transcript(known.admin("carl"), "carl") == transcript(known.admin("admin"), "admin")
 
 
@@ -144,6 +147,31 @@ def test_the_kinds_of_a_mixed_database_occur_among_its_unknown_users() -> None:
     found = {name: mixed.client(name, "app").method for name in map(str, range(50))}
     assert set(found.values()) == {AuthType.MD5, AuthType.SCRAM_SHA_256}
     assert found == {name: mixed.client(name, "app").method for name in found}
+
+
+async def test_the_salts_of_a_name_are_the_same_wherever_it_asks() -> None:
+    for users in (POPULATIONS["scram"], POPULATIONS["verifier"][:1]):
+        known = credentials(users)
+        await known.derive()
+        for user in ("ann", "carl"):
+            found = {
+                salt_of(known.client(user, name), user) for name in ("app", "nowhere", "else")
+            }
+            assert len(found) == 1
+
+
+@pytest.mark.parametrize("users", POPULATIONS.values(), ids=POPULATIONS)
+def test_who_has_proven_who_he_is_is_told_the_truth(users: list[tuple[str, str, str]]) -> None:
+    known = credentials(users)
+    for user, _, _ in users:
+        assert known.client(user, "app").refusal is None
+        found = known.client(user, "no\nwhere" * 20)
+        assert found.secret is known.client(user, "app").secret
+        assert found.refusal is not None
+        assert found.refusal.sqlstate == "3D000"
+        assert found.refusal.message.startswith('database "no\\nwhere')
+        assert len(found.refusal.message) < 120
+    assert known.client("carl", "nowhere").refusal is None
 
 
 def test_the_operator_is_told() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from router.protocol.auth import Method, ServerAuthenticator
@@ -54,5 +55,38 @@ def test_a_name_that_is_not_there_looks_as_a_wrong_password(
     for name, database in (("bob", "db"), ("ann", "none"), ("bob", "none"), ("bob", "pgcat")):
         assert attempt(router.port, name, database) == wrong
     assert attempt(router.port, "admin", "pgcat") == wrong
+    with pytest.raises(psycopg.OperationalError, match='database "none" does not exist'):
+        psycopg.connect(router.dsn("none", "ann", "secret"))
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(router.dsn("none", "bob", "secret"))
     causes = ('no user "bob" is configured', 'no database "none" is', "not the admin_username")
     wait_until("the log has the causes", lambda: all(map(router.log().__contains__, causes)))
+
+
+@pytest.mark.parametrize("method", ["md5", "scram-sha-256", "trust"])
+def test_whoever_proves_to_be_somebody_elsewhere_is_told_what_is_not_his(
+    start_router: Callable[..., RouterProcess], method: str
+) -> None:
+    user = f'password = "secret"\nauth_type = "{method}"'
+    shards = [[("127.0.0.1", 1, "primary")]]
+    pools = {
+        "one": PoolText(shards, user="ann", user_options=user),
+        "two": PoolText(shards, user="bob", user_options=user),
+    }
+    router = start_router(pools, "validate_config = false")
+    for database, sqlstate, text in (
+        ("three", "3D000", 'database "three" does not exist'),
+        ("two", "42501", 'permission denied for database "two"'),
+        ("two\n" * 90, "3D000", "does not exist"),
+    ):
+        with WireClient(router.port) as client:
+            client.send(startup({"user": "ann", "database": database}))
+            proof = ServerAuthenticator("ann", "secret")
+            while (answer := client.read_message()).kind == "R":
+                reply = proof.receive(int.from_bytes(answer.body[:4]), answer.body[4:])
+                if reply is not None:
+                    client.send(message("p", reply))
+            assert (answer.fields["S"], answer.sqlstate) == ("FATAL", sqlstate)
+            assert text in answer.fields["M"]
+            assert len(answer.body) < 500
+            assert client.read_to_end() == []
