@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.pool.facts import Facts
 from router.pool.lag import Lag, Positions
@@ -111,3 +113,73 @@ def test_a_primary_that_is_behind_where_it_was_has_another_history() -> None:
     positions.note(2.0, 50)
     standby = Facts(is_standby=True, timeline=0, position=40, age=None)
     assert positions.behind(3.0, standby) == Lag(10, 1.0)
+
+
+# Where the primary is, and what a lag is measured by: at the limit nobody is left out.
+LIMITS: dict[str, object] = {"max_replica_lag": 8.0, "max_replica_lag_bytes": 40}
+
+
+def primary_at(position: int) -> Facts:
+    """What a primary tells."""
+    return Facts(is_standby=False, timeline=1, position=position, age=None)
+
+
+@pytest.mark.parametrize("servers", [(True, False, False), (False, True, False)])
+@given(
+    told=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 90), st.floats(0, 12), st.booleans()),
+        max_size=12,
+    )
+)
+def test_whatever_they_tell_who_is_left_out_is_who_is_too_far_behind(
+    servers: tuple[bool, bool, bool], told: list[tuple[int, int, float, bool]]
+) -> None:
+    """One replica stays where the primary is; the primary may come after it in the file."""
+    shard = Shard(Harness(servers=(servers,), options=None, **LIMITS))
+    first = servers.index(True)
+    last, second = (index for index, is_primary in enumerate(servers) if not is_primary)
+    reached: int | None = None
+    is_out = False
+    for who, position, age, is_standby in told:
+        if who == 0:
+            reached = position if reached is None else max(reached, position)
+            tell(shard, first, primary_at(reached))
+        elif not is_standby:
+            is_out = False  # it was promoted, and is behind nobody
+            tell(shard, last, primary_at(position))
+            assert shard.health(last).lag is None
+        else:
+            tell(shard, last, standby(position, age))
+            size = 0 if reached is None else max(reached - position, 0)
+            lag = shard.health(last).lag
+            assert (lag is None) is (reached is None)
+            seconds = 0.0 if lag is None or not size else lag.seconds
+            factor = 0.5 if is_out else 1.0
+            is_out = seconds > 8.0 * factor or size > 40 * factor
+        assert shard.parts[last].lags is is_out
+        assert shard.asked(Role.REPLICA) == ({second} if is_out else {last, second})
+
+
+def test_a_primary_that_is_a_standby_is_not_behind_itself() -> None:
+    servers = Shard(Harness(servers=((True, False),), options=None, **LIMITS))
+    tell(servers, 0, primary_at(100))
+    tell(servers, 0, standby(10, 100.0))
+    assert servers.health(0).lag is None
+    assert not servers.parts[0].lags
+
+
+@pytest.mark.parametrize(
+    ("position", "age", "is_out"),
+    [(60, 8.0, False), (59, 8.0, True), (60, 8.1, True)],
+)
+def test_at_the_limit_it_is_not_too_far(position: int, age: float, is_out: bool) -> None:
+    servers = Shard(Harness(servers=((True, False, False),), options=None, **LIMITS))
+    tell(servers, 0, primary_at(10))
+    servers.harness.engine.advance(60)
+    tell(servers, 0, primary_at(100))
+    tell(servers, 1, standby(position, age))
+    assert servers.parts[1].lags is is_out
+    for part in (60 + 20, 20):  # half of it brings it back, and the half itself is enough
+        servers.parts[1].lags = True
+        tell(servers, 1, standby(part, 4.0))
+        assert servers.parts[1].lags is (part < 80)

@@ -9,11 +9,18 @@ import pytest
 
 from router.config.values import PoolMode
 from router.errors import LoginTimeout, ServerUnavailable, StartupRefused
+from router.pool.contracts import Waiter
+from router.protocol.variables import EMPTY, Variables
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import TERMINATE, kinds, query, rows, sqlstates
 
+from .builders import Client
+
 if TYPE_CHECKING:
-    from tests.support.harness import FakeClient
+    from collections.abc import Callable
+
+    from router.pool.server import ServerConnection
+    from tests.support.harness import FakeClient, FakeServer
 
 NAMES = ("a", "b", "c", "")
 
@@ -144,3 +151,147 @@ def test_a_connection_that_nobody_waits_for_any_more_is_kept() -> None:
     harness.run()
     assert served(other)
     assert len(harness.servers) == 2
+
+
+def idle_of(harness: Harness, *names: str) -> list[FakeServer]:
+    """Connections with these parameters that are idle, the one used last at the end."""
+    clients = [connect(harness, name) for name in names]
+    for client in clients:
+        client.send(query("SELECT x"))
+    harness.run()
+    for client in clients:
+        client.leave()
+        harness.run()
+    assert len(harness.part.idle) == len(names)
+    return list(harness.servers)
+
+
+def test_of_those_that_would_do_it_is_the_one_that_was_used_last() -> None:
+    harness = session_mode(3)
+    servers = idle_of(harness, "a", "a", "b")
+    client = connect(harness, "a")
+    harness.ask(client, query("SELECT x"))
+    assert client.session.lease.server is servers[1].connection
+
+
+def test_while_one_is_checked_for_a_client_no_other_is_opened() -> None:
+    harness = session_mode(2)
+    [server] = idle_of(harness, "a")
+    harness.engine.advance(harness.part.settings.healthcheck_delay)
+    client = connect(harness, "a")
+    client.send(query("SELECT x"))
+    assert harness.part.checked == {server.connection}
+    assert not harness.opening
+    harness.run()
+    assert client.session.lease.server is server.connection
+    assert len(harness.servers) == 1
+
+
+class Wanting(Client):
+    """A client that wants certain start-up parameters."""
+
+    def __init__(self, startup: Variables) -> None:
+        super().__init__()
+        self.wanted = startup
+        self.then: Callable[[], object] = lambda: None
+
+    @property
+    def startup(self) -> Variables:
+        return self.wanted
+
+    def take_server(self, server: ServerConnection) -> bool:
+        self.then()
+        return super().take_server(server)
+
+    def server_parameter(self, name: str, value: str, swallowed: bool) -> None:
+        """It is told what the server makes of its settings."""
+
+
+def waiting(harness: Harness, *clients: Wanting) -> list[Waiter]:
+    """Have clients wait, in this order."""
+    now = harness.engine.now
+    found = [Waiter(client, [], now, now + 1e6) for client in clients]
+    for waiter in found:
+        harness.part.enqueue(waiter)
+    return found
+
+
+def test_who_is_served_has_no_place_any_more_and_its_wait_is_counted() -> None:
+    harness = session_mode(1)
+    [waiter] = waiting(harness, Wanting(EMPTY))
+    harness.engine.advance(3)
+    harness.accept()
+    assert waiter.pool is None
+    assert waiter.cancel()
+    assert harness.part.counters.wait_time == 3
+
+
+def test_who_leaves_while_another_is_served_is_not_served() -> None:
+    harness = session_mode(1)
+    first, second, third = (Wanting(EMPTY) for _ in range(3))
+    places = waiting(harness, first, second, third)
+    first.gone = True
+    first.then = places[1].cancel
+    harness.accept()
+    assert first.server is second.server is None
+    assert third.server is not None
+    assert not harness.part.waiters
+
+
+def test_a_replication_connection_that_nobody_waits_for_any_more_is_of_no_use() -> None:
+    harness = session_mode(1)
+    [waiter] = waiting(harness, Wanting(Variables({}, "true")))
+    waiter.cancel()
+    server = harness.accept()
+    assert server.link.closed
+    assert not harness.part.size
+
+
+def test_what_is_idle_need_not_go_while_nothing_may_be_opened() -> None:
+    harness = session_mode(2)
+    [server] = idle_of(harness, "a")
+    clients = [connect(harness, name) for name in ("b", "c")]
+    clients[0].send(query("SELECT x"))
+    harness.refuse(ServerUnavailable("too many connections", sqlstate="53300"))
+    harness.engine.advance(60)
+    assert len(harness.opening) == 1  # it is tried once more
+    clients[1].send(query("SELECT x"))
+    assert not server.link.closed
+    assert len(harness.opening) == 1
+
+
+def test_a_server_that_is_slow_for_the_routers_own_parameters_is_not_well() -> None:
+    harness = session_mode(1)
+    [waiter] = waiting(harness, Wanting(EMPTY))
+    harness.refuse(LoginTimeout("did not answer in time"))
+    assert not harness.part.health.is_up
+    assert waiter.pool is harness.part
+
+
+def test_a_server_that_is_slow_for_those_of_one_client_is_looked_at() -> None:
+    harness = session_mode(1)
+    client = Wanting(Variables.of({"application_name": "a"}))
+    waiting(harness, client)
+    harness.part.health.begin_check()
+    assert not harness.part.health.wanted.is_set()
+    harness.refuse(LoginTimeout("did not answer in time"))
+    assert harness.part.health.is_up
+    assert harness.part.health.wanted.is_set()
+    assert client.error is not None
+
+
+def test_the_room_of_what_was_refused_is_offered_to_other_pools() -> None:
+    harness = session_mode(2)
+    mine, other = (
+        harness.new_pool(
+            user=user, max_server_connections=1, pool_mode=PoolMode.SESSION
+        ).address_pools()[0]
+        for user in ("one", "two")
+    )
+    now = harness.engine.now
+    startup = Variables.of({"application_name": "a"})
+    mine.enqueue(Waiter(Wanting(startup), [], now, now + 1e6))
+    other.enqueue(Waiter(Wanting(EMPTY), [], now, now + 1e6))
+    assert harness.opening == [mine]
+    harness.refuse(StartupRefused("no such thing", sqlstate="22023"))
+    assert harness.opening == [other]
