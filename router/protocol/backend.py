@@ -53,6 +53,9 @@ _L: Final = ord("L")
 TURN: Final = 512
 _READY_COST: Final = 16
 
+# Of an answer so much is kept at most, to be withheld if the server ends.
+_HELD_LIMIT: Final = 16384
+
 # Of a number of rows, in digits.
 _LONGEST_COUNT: Final = 18
 
@@ -178,6 +181,8 @@ class BackendStream(ServerHooks):
             if pos == before:
                 break  # more of it has to come first
             plain = is_plain(queue)
+        if queue:
+            self._let_out(queue[0])
         if start < pos and queue:
             segment = queue[0]
             if segment.sink is not None:
@@ -292,6 +297,8 @@ class BackendStream(ServerHooks):
         segment.ready()
         self.queue.pop(0)
         sink = segment.sink
+        if segment.held:
+            self._let_out(segment)
         if sink is None:
             self.on_segment_done(segment)
         elif segment.withheld:
@@ -304,11 +311,30 @@ class BackendStream(ServerHooks):
 
     @staticmethod
     def _give(segment: Segment, data: bytes) -> None:
-        """Give a part of its answer to a segment's client."""
-        if segment.sink is not None:
+        """Give a part of its answer to a segment's client.
+
+        The first parts are kept until the end of what has been read: a server that ends may
+        say so in the same breath, see `_withholds`.
+        """
+        if segment.sink is None:
+            return
+        if segment.is_heard or len(segment.held) > _HELD_LIMIT:
+            BackendStream._let_out(segment)
             segment.is_heard = True
             segment.size += len(data)
             segment.sink.reply(data)
+        else:
+            segment.held += data
+
+    @staticmethod
+    def _let_out(segment: Segment) -> None:
+        """Give what is kept of its answer to a segment's client."""
+        held = segment.held
+        if held and segment.sink is not None:
+            segment.held = b""
+            segment.is_heard = True
+            segment.size += len(held)
+            segment.sink.reply(held)
 
     def _withholds(
         self, segment: Segment, kind: int, data: bytes, start: int, pos: int, after: int
@@ -327,11 +353,13 @@ class BackendStream(ServerHooks):
                 return False
             # It is given before the next message, if there is one.
             segment.farewell = data[pos:after]
-            segment.prefix += data[start:after]
+            segment.prefix = segment.held + segment.prefix + data[start:after]
+            segment.held = b""
             return True
         if not sink.withholds(segment, body):
             return False
-        segment.withheld = data[start:after]
+        segment.withheld = segment.held + data[start:after]
+        segment.held = b""
         self._note_error(segment, data, pos, after)
         if segment.steps is not None:
             if is_last(body):
@@ -430,6 +458,7 @@ class BackendStream(ServerHooks):
             and not self._passing
         ):
             self._emit_due(segment, b"", 0, 0)
+            self._let_out(segment)
 
     def _drop(self, segment: Segment, data: bytes, start: int, pos: int, after: int) -> int:
         """Leave data[pos:after] out of the run; returns the new start."""
@@ -449,6 +478,7 @@ class BackendStream(ServerHooks):
                     start = pos
                 self._give(segment, instead)
             if segment.is_open:
+                self._let_out(segment)
                 self.on_script_done()
             return start
         steps = segment.steps
@@ -466,6 +496,7 @@ class BackendStream(ServerHooks):
                 if start < pos:
                     self._give(segment, data[start:pos])
                     start = pos
+                self._let_out(segment)
                 self.on_script_done()
             return start
         if kind in b"123":
@@ -502,6 +533,7 @@ class BackendStream(ServerHooks):
         if segment.orphaned:
             self.on_orphaned_copy(segment)
         self._give(segment, data[start:after])
+        self._let_out(segment)
         self.on_script_done()
         return after, after
 

@@ -179,6 +179,8 @@ class Segment:
         request: what its client has sent, as long as that could be sent again.
         lost_with: the server connection that it was sent to before, and that was lost.
         is_heard: a part of the answer has been given to its client.
+        held: a part of the answer that is given to the client when all is dealt with that has
+            been read.
         withheld: the answer up to its error, which has not been given to the client.
         farewell: the server's warning that it is stopped, if that was all that came.
         fingerprint: that of its statement, of the one that is answered next; None: not counted.
@@ -210,6 +212,7 @@ class Segment:
     request: object = None
     lost_with: object = None
     is_heard = False
+    held = b""
     withheld = b""
     farewell = b""
     fingerprint: object = None

@@ -42,6 +42,8 @@ SPLITTING = "query_parser_enabled = true\nquery_parser_read_write_splitting = tr
 PLAIN = "retry_reads = true\n"
 # A read that takes as long as somebody has the table.
 WAITS = "SELECT a FROM busy"
+# The same, which no client has prepared before.
+NEW = "SELECT a FROM busy WHERE true"
 DONE = [[b"1"]]
 
 
@@ -150,21 +152,36 @@ def test_a_read_outlives_its_replica(
 
 
 @pytest.mark.parametrize("options", [PLAIN, SPLITTING])
-@pytest.mark.parametrize("is_prepared", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (query(WAITS), "TDCZ"),
+        (bind(name="s") + describe() + execute() + SYNC, "2TDCZ"),
+        (run(WAITS) + SYNC, "12TDCZ"),
+        (parse(WAITS, "t") + bind(name="t") + describe() + execute() + SYNC, "12TDCZ"),
+        (parse(NEW, "t") + bind(name="t") + describe() + execute() + SYNC, "12TDCZ"),
+        (parse(NEW, "t") + describe("S", "t") + bind(name="t") + execute() + SYNC, "1tT2DCZ"),
+    ],
+    ids=["query", "prepared", "unnamed", "named", "new to the server", "described"],
+)
 def test_a_backend_that_is_terminated_before_it_answers_is_replaced(
-    start_router: Callable[..., RouterProcess], shard: Shard, options: str, is_prepared: bool
+    start_router: Callable[..., RouterProcess],
+    shard: Shard,
+    options: str,
+    batch: bytes,
+    expected: str,
 ) -> None:
+    # What it says last comes with the answers that it has not sent yet.
     router = start_router({"db": PoolText([servers_of(shard)], options=options)}, CHECKS)
-    whole = bind(name="s") + describe() + execute() + SYNC if is_prepared else query(WAITS)
     with WireClient.login(router.port, "db") as client:
         client.ask(parse(WAITS, "s") + SYNC)
         with held(shard) as release:
-            client.send(whole)
-            terminate(*running(shard, WAITS))
+            client.send(batch)
+            terminate(*running(shard, NEW if NEW.encode() in batch else WAITS))
             release()
         answer = client.read_until("Z")
         assert rows(answer) == DONE
-        assert kinds(answer) == ("2TDCZ" if is_prepared else "TDCZ")
+        assert kinds(answer) == expected
         assert retried(router) == 1
 
 

@@ -578,6 +578,76 @@ def test_nor_if_it_comes_with_answers_that_nobody_was_given() -> None:
     assert kinds(answer) == "12TDCZ"
 
 
+@pytest.mark.parametrize("farewell", [GOODBYE, b"warning"])
+@pytest.mark.parametrize(
+    "batch",
+    [
+        run(READ) + SYNC,
+        parse(READ, "s") + bind(name="s") + describe() + execute() + SYNC,
+        parse(READ, "s") + describe("S", "s") + bind(name="s") + execute() + SYNC,
+        parse(READ, "s") + bind(name="s") + execute() + bind(name="known") + execute() + SYNC,
+        parse("SELECT new", "new") + parse(READ, "s") + bind(name="s") + execute() + SYNC,
+        bind(name="known") + execute() + close("S", "known") + parse(READ, "s") + SYNC,
+    ],
+)
+def test_nor_behind_any_part_of_an_answer_that_nobody_was_given(
+    batch: bytes, farewell: bytes
+) -> None:
+    undisturbed = prepared(Harness())
+    expected = undisturbed[0].ask(undisturbed[1], batch)
+    farewell = warning("57P01") if farewell == b"warning" else farewell
+    # The server's answer has what the router has put in, too.
+    for count in range(len(expected) + 3):
+        harness, client = prepared(Harness())
+        server, answer = about_to_answer(harness, client, batch)
+        part = answer[:count]
+        if "Z" in kinds(part):
+            break
+        server.connection.on_data(
+            b"".join(message(each.kind, each.body) for each in part) + farewell
+        )
+        assert not client.link.written
+        server.die()
+        assert harness.read(client) == expected
+        harness.check()
+        # What it has prepared is as it should be, and what it has not is not.
+        for name in ("known", "s"):
+            again = bind(name=name) + execute() + SYNC
+            assert harness.ask(client, again) == undisturbed[0].ask(undisturbed[1], again)
+
+
+def about_to_answer(
+    harness: Harness, client: FakeClient, batch: bytes
+) -> tuple[FakeServer, list[Message]]:
+    """A server that has been sent a batch, and all that it is going to answer."""
+    [server] = [each for each in harness.servers if not each.link.closed]
+    client.send(batch)
+    while client.deliver():
+        pass
+    server.work()
+    return server, read_messages(server.model.take_output())
+
+
+def prepared(harness: Harness) -> tuple[Harness, FakeClient]:
+    """A client that has prepared two statements, one of which its server has not."""
+    client = used(harness)
+    harness.ask(client, parse(READ, "known") + parse("SELECT two", "known two") + SYNC)
+    return harness, client
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(20, False), (200, True)])
+def test_of_an_answer_no_more_than_a_few_pages_are_kept(count: int, is_told: bool) -> None:
+    harness = Harness()
+    client = used(harness)
+    server, answer = about_to_answer(harness, client, run(READ) + SYNC)
+    columns = kinds(answer).index("D")
+    before = b"".join(message(each.kind, each.body) for each in answer[:columns])
+    # Settings among the rows cut what is passed on into parts.
+    part = message("D", b"\0\1\0\0\0\xc8" + bytes(200)) + message("S", b"TimeZone\0UTC\0")
+    server.connection.on_data(before + part * count + GOODBYE)
+    assert sqlstates(harness.read(client)) == (["57P01"] if is_told else [])
+
+
 def test_the_last_word_is_passed_on_behind_a_part_of_the_answer() -> None:
     harness = Harness()
     client = used(harness)
