@@ -125,6 +125,7 @@ MODULES = [
     "router/pool/readiness.py",
     "router/pool/session_pool.py",
     "router/pool/replication.py",
+    "router/pool/lobbies.py",
     "router/pool/pool.py",
     "router/session/client.py",
     "router/session/client_settings.py",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from ..errors import ServerUnavailable
 from ..records import fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..errors import RouterError
     from .address_pool import AddressPool
     from .lag import Lag
 
@@ -49,4 +51,26 @@ def _is_too_far(part: AddressPool, lag: Lag | None) -> bool:
     seconds, size = part.settings.max_replica_lag, part.settings.max_replica_lag_bytes
     return bool(
         (seconds and lag.seconds > seconds * factor) or (size and lag.size > size * factor)
+    )
+
+
+def without_laggards(
+    parts: Sequence[AddressPool], wanted: list[AddressPool]
+) -> list[AddressPool]:
+    """Those of some replicas, of which none is ready, that one may wait for, or have, at once.
+
+    One that lags is to catch up first. Without a primary it has nothing to catch up with: then
+    what it has is the best that there is.
+    """
+    if not any(part.is_primary and part.health.is_up for part in parts):
+        return wanted
+    return [part for part in wanted if not part.lags]
+
+
+def too_far(shard: int, parts: Sequence[AddressPool]) -> RouterError:
+    """Why no replica of a shard has a read."""
+    told = [f"{part.health.name} by {part.health.lag}" for part in parts if part.lags]
+    return ServerUnavailable(
+        f"each replica of shard {shard} is too far behind its primary: " + ", ".join(told),
+        hint="Look why they lag, or raise max_replica_lag or max_replica_lag_bytes.",
     )

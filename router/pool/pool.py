@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..config.values import Listen, PoolMode
-from ..errors import InvalidShard, RouterError, ServerLost, ServerUnavailable
+from ..errors import InvalidShard, RouterError, ServerLost
 from ..protocol import marks
 from ..protocol.features import Features
 from ..protocol.passwords import UserSecret
@@ -16,13 +15,13 @@ from ..protocol.prepared import StatementRegistry
 from ..queries import ServerTables
 from ..routing.types import Analysis, Role
 from . import cleaning, laggards, moving, refusals, roles
-from .address import Address
 from .address_pool import AddressPool
 from .balancer import Candidates, Routes, ready_among
 from .contracts import Waiter
 from .discovery import Site, address_of, site_of
 from .health import Healths
 from .hubs import Hubs
+from .lobbies import Lobbies
 from .quotas import Quotas
 from .readiness import Readiness
 from .replay import CatchUp
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from ..routing.derived import Relation
     from ..routing.learned import Bodies
     from ..routing.router import QueryRouter
+    from .address import Address
     from .catalogue import Catalogue
     from .contracts import Connector, Inspector, PoolClient
     from .server import ServerConnection
@@ -105,15 +105,16 @@ class Pool:
             known = self.settings, secret, connector, healths.of(address), quotas
             return make(engine, address, *known)
 
+        def new_lobby(nowhere: Address) -> AddressPool:
+            lobby = AddressPool(engine, nowhere, self.settings, secret, connector)
+            lobby.paused = self.paused
+            return lobby
+
         self._new_part: Final = new_part
         self.shards: Final = [[new_part(address) for address in shard] for shard in addresses]
         # Those of servers that a shard has no more, with connections that are in use.
         self._leaving: list[AddressPool] = []
-        # Where clients wait while no server of a shard is known to have their role.
-        self._lobbies: Final[dict[int, AddressPool]] = {}
-        self._new_lobby: Final = partial(
-            AddressPool, engine, secret=secret, connector=connector
-        )
+        self._lobbies: Final = Lobbies(database, new_lobby)
         self.unserved: Final = Throttle()
         self.slow: Final = Throttle(10)  # lines a second
         self.paused = self.retired = False
@@ -177,9 +178,9 @@ class Pool:
     @property
     def waiting(self) -> int:
         """Clients that wait for a connection."""
-        return sum(
-            len(part.waiters) for part in (*self.address_pools(), *self._lobbies.values())
-        ) + sum(catch_up.waiting for catch_up in self._catch_ups.values())
+        return sum(len(part.waiters) for part in (*self.address_pools(), *self._lobbies)) + sum(
+            catch_up.waiting for catch_up in self._catch_ups.values()
+        )
 
     def address_pools(self) -> list[AddressPool]:
         """All of them, shard by shard."""
@@ -236,7 +237,8 @@ class Pool:
             fallback = next((part for part in parts if part.is_primary), None)
         if not wanted:
             if fallback is None and is_auto:
-                return Candidates([self._lobby(parts[0].address.shard)])
+                number = parts[0].address.shard
+                return Candidates([self._lobbies.roleless(number, self._autos(number))])
             if fallback is None:
                 raise refusals.no_server(shard, role)
             wanted, fallback = [fallback], None
@@ -245,9 +247,14 @@ class Pool:
             usable = [part for part in wanted if part.is_primary or not part.health.admin_ban]
         if not usable and fallback is None:
             raise refusals.all_banned(shard or 0, role)
+        ready = ready_among(usable, fallback)
+        if not ready:
+            ready = [*usable, *([] if fallback is None else [fallback])]
+            if shard is not None and is_read and fallback is None:
+                ready = laggards.without_laggards(parts, ready)
+                ready = ready or [self._lobbies.lagging(shard, usable)]
         return Candidates(
-            ready_among(usable, fallback)
-            or [*usable, *([] if fallback is None else [fallback])],
+            ready,
             usable,
             fallback,
             least_busy=self.settings.least_busy,
@@ -363,6 +370,9 @@ class Pool:
                 moving.move_waiters(part, self._engine.now)
         if not changed.is_ready:
             moving.move_waiters(changed, self._engine.now)
+        for part in (changed, *self._lobbies):
+            for waiter in list(part.waiters) if part.lags or part.address.index < 0 else ():
+                self._wait_elsewhere(waiter, part)
         self.hubs.heed()
 
     def _told(self, part: AddressPool) -> None:
@@ -372,18 +382,6 @@ class Pool:
 
     # --- roles
 
-    def _lobby(self, shard: int) -> AddressPool:
-        lobby = self._lobbies.get(shard)
-        if lobby is None:
-            nowhere = Address(self.database, shard, -1, 0, False, "", 0, "", is_auto=True)
-            lobby = self._new_lobby(nowhere, self.settings)
-            lobby.is_open = False
-            lobby.paused = self.paused
-            self._lobbies[shard] = lobby
-        why = roles.unknown(shard, self._autos(shard))
-        lobby.last_error = ServerUnavailable(why, hint="SHOW HEALTH has what servers say.")
-        return lobby
-
     def _autos(self, shard: int) -> list[AddressPool]:
         return [part for part in self.shards[shard] if part.address.is_auto]
 
@@ -392,8 +390,7 @@ class Pool:
         parts = self._autos(shard)
         before = [(part.has_role, part.is_primary) for part in parts]
         lost = roles.settle(parts)
-        if shard in self._lobbies:
-            self._lobby(shard)
+        self._lobbies.refresh(shard, parts)
         if before == [(part.has_role, part.is_primary) for part in parts]:
             return
         for part in lost:
@@ -403,7 +400,7 @@ class Pool:
                 hint="Connect again: another server is the primary, or will be.",
             )
             roles.expel(part, lost_role)
-        for part in (*parts, *self._lobbies.values()):
+        for part in (*parts, *self._lobbies):
             for waiter in list(part.waiters):
                 if part.address.index < 0 or not roles.fits(part, waiter.role):
                     self._wait_elsewhere(waiter, part)
@@ -415,13 +412,16 @@ class Pool:
         shard = part.address.shard
         candidates = self.candidates_for(shard, waiter.role, waiter.is_read)
         chosen = candidates.pick()
-        if chosen is not part:
+        if chosen is not part and not (part.lags and chosen.lags):
             waiter.others = [other for other in candidates.all if other is not chosen]
             waiter.fallback = candidates.fallback
             moving.send_on(part, waiter, chosen, self._engine.now)
 
-    def _look_for_primaries(self) -> None:
-        """Ask the servers of shards that have no primary."""
+    def _ask_for_news(self) -> None:
+        """Ask the servers of shards that have no primary, and those that clients wait for."""
+        for lobby in self._lobbies:
+            for part in self.shards[lobby.address.shard] if lobby.waiters else ():
+                part.health.doubt()
         for shard in range(len(self.shards)):
             parts = self._autos(shard)
             if parts and not any(part.is_primary and part.health.is_up for part in parts):
@@ -511,7 +511,7 @@ class Pool:
         """Take new sizes and times; servers and credentials must be the same."""
         self._take_settings(settings)
         self._routes.forget()
-        for lobby in self._lobbies.values():
+        for lobby in self._lobbies:
             lobby.take_settings(settings)
         for address_pool in self.address_pools():
             address_pool.take_settings(settings)
@@ -529,13 +529,13 @@ class Pool:
     def pause(self) -> None:
         """Give no servers to clients, and close them as they come back."""
         self.paused = True
-        for address_pool in (*self.address_pools(), *self._lobbies.values()):
+        for address_pool in (*self.address_pools(), *self._lobbies):
             self._heed_pause(address_pool)
 
     def resume(self) -> None:
         """Give servers to clients again, those excepted that are paused themselves."""
         self.paused = False
-        for address_pool in (*self.address_pools(), *self._lobbies.values()):
+        for address_pool in (*self.address_pools(), *self._lobbies):
             self._heed_pause(address_pool)
 
     def _heed_pause(self, part: AddressPool) -> None:
@@ -554,7 +554,7 @@ class Pool:
     def retire(self) -> None:
         """Make room for another pool; clients in a transaction finish here."""
         self.retired = True
-        for address_pool in (*self.address_pools(), *self._lobbies.values()):
+        for address_pool in (*self.address_pools(), *self._lobbies):
             address_pool.retire()
         for catch_up in self._catch_ups.values():
             catch_up.dismiss()
@@ -573,7 +573,7 @@ class Pool:
         for part in [each for each in self._leaving if not each.size]:
             self._leaving.remove(part)
             part.leave()
-        self._look_for_primaries()
+        self._ask_for_news()
         self.hubs.maintain(now)
         # Statements that are refused until a shard has told of its tables get to no server.
         self.ask_servers()

@@ -6,12 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.config.values import ReplicaFallback
+from router.errors import ServerUnavailable
+from router.pool.contracts import Waiter
 from router.pool.facts import Facts
 from router.pool.lag import Lag, Positions
+from router.pool.server import ServerConnection
 from router.routing.types import Role
 from tests.support.harness import Harness
 
-from .test_health import Shard
+from .builders import Client
+from .test_health import REFUSED, SILENT, Shard
 
 
 def standby(position: int, age: float | None = None) -> Facts:
@@ -91,6 +96,134 @@ def test_when_all_lag_reads_go_to_the_primary() -> None:
     tell(servers, 1, standby(10))
     assert servers.asked(Role.REPLICA, is_read=True) == {0}
     assert servers.asked(Role.REPLICA) == {1}, "who insists gets what there is"
+
+
+# --- reads that no primary may have
+
+
+def strict(replicas: int = 2, **settings: object) -> Shard:
+    """Replicas that may lag by 40 bytes, and a primary that gets no reads."""
+    servers = ((True, *[False] * replicas),)
+    limits = {"max_replica_lag_bytes": 40, "replica_fallback": ReplicaFallback.ERROR}
+    return Shard(Harness(servers=servers, options=None, **limits, **settings))
+
+
+def lag(servers: Shard, *positions: int) -> None:
+    """The primary has told that it is at 100, and the replicas where they are."""
+    tell(servers, 0, Facts(is_standby=False, timeline=1, position=100, age=None))
+    for index, position in enumerate(positions, 1):
+        tell(servers, index, standby(position))
+
+
+def ask(servers: Shard) -> Client:
+    """A client that wants to read, and may have to wait for that."""
+    client = Client()
+    outcome = servers.pool.checkout(client, 0, Role.REPLICA, is_read=True)
+    if isinstance(outcome, ServerConnection):
+        client.take_server(outcome)
+    return client
+
+
+def accept(servers: Shard) -> None:
+    """All connections that are wanted are there."""
+    while servers.harness.opening:
+        servers.harness.accept()
+
+
+def place(client: Client) -> int | None:
+    """Of which server a client has a connection."""
+    return client.server.pool.address.index if client.server is not None else None
+
+
+@pytest.mark.parametrize("caught_up", [1, 2])
+def test_when_all_lag_reads_wait_for_one_that_has_caught_up(caught_up: int) -> None:
+    servers = strict()
+    lag(servers, 10, 10)
+    clients = [ask(servers) for _ in range(2)]
+    assert [place(client) for client in clients] == [None] * 2
+    assert servers.pool.waiting == 2
+    servers.harness.engine.advance(0.5)
+    tell(servers, caught_up, standby(70))
+    assert servers.pool.waiting == 2, "it is no further than at the limit"
+    for health in map(servers.health, range(3)):
+        health.begin_check()
+    servers.pool.maintain(servers.harness.engine.now)
+    assert all(servers.health(index).wanted.is_set() for index in range(3))
+    tell(servers, caught_up, standby(90))
+    accept(servers)
+    assert [place(client) for client in clients] == [caught_up] * 2
+
+
+def test_they_fail_when_they_have_waited_for_long_enough_and_are_told_why() -> None:
+    servers = strict(connect_timeout=2.0)
+    lag(servers, 10, 20)
+    client = ask(servers)
+    servers.harness.engine.advance(1.9)
+    assert client.error is None
+    servers.harness.engine.advance(0.2)
+    assert isinstance(client.error, ServerUnavailable)
+    assert client.error.sqlstate == "57P03"
+    assert "each replica of shard 0 is too far behind its primary: " in client.error.message
+    assert "90 bytes" in client.error.message
+    assert "80 bytes" in client.error.message
+    assert "max_replica_lag" in client.error.hint
+
+
+def test_who_waits_for_a_replica_that_begins_to_lag_does_not_get_it() -> None:
+    servers = strict(1, pool_size=1)
+    lag(servers, 100)
+    first, second = ask(servers), ask(servers)
+    assert place(first) == 1
+    lag(servers, 10)
+    assert first.server is not None
+    servers.parts[1].release(first.server)
+    assert place(second) is None
+    lag(servers, 100)
+    assert place(second) == 1
+
+
+def test_who_waits_for_one_that_is_down_does_not_get_one_that_lags() -> None:
+    servers = strict()
+    servers.check(1, REFUSED)
+    lag(servers, 100)
+    servers.check(1, REFUSED)
+    for server in list(servers.parts[1].idle):
+        server.close()
+    tell(servers, 2, standby(10))
+    client = ask(servers)
+    assert place(client) is None
+    servers.harness.engine.advance(0.5)
+    assert place(client) is None
+    tell(servers, 2, standby(100))
+    assert place(client) == 2
+
+
+@pytest.mark.parametrize("error", [REFUSED, SILENT])
+def test_without_a_primary_there_is_nothing_to_catch_up_with(error: ServerUnavailable) -> None:
+    servers = strict()
+    lag(servers, 10, 10)
+    client = ask(servers)
+    servers.check(0, error)
+    second = ask(servers)
+    accept(servers)
+    assert {place(client), place(second)} <= {1, 2}
+
+
+def test_who_insists_on_a_replica_gets_what_there_is_and_waits_for_that() -> None:
+    servers = strict(1, pool_size=1)
+    lag(servers, 10)
+    clients = []
+    for _ in range(2):
+        clients.append(Client())
+        outcome = servers.pool.checkout(clients[-1], 0, Role.REPLICA)
+        if isinstance(outcome, Waiter):
+            assert outcome.pool is servers.parts[1]
+        else:
+            clients[-1].take_server(outcome)
+    lag(servers, 5)
+    assert clients[0].server is not None
+    servers.parts[1].release(clients[0].server)
+    assert place(clients[1]) == 1
 
 
 def test_without_a_limit_lag_is_only_told() -> None:

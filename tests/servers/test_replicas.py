@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from router.demo.server import HOST
 from tests.support.cluster.server import StopMode
 from tests.support.router import PoolText, RouterProcess, servers_of, wait_until
-from tests.support.wire import Ended, Message, WireClient, query, sqlstates
+from tests.support.wire import Ended, Message, WireClient, query, rows, sqlstates
 
 from .conftest import CHECKS, frozen
 
@@ -255,3 +255,28 @@ def test_a_replica_that_lags_gets_no_reads_until_it_has_caught_up(
         wait_until("both answer again", lambda: len(ports(client)) == 2)
     assert int(health_of(router, other.port)["lag_bytes"]) >= 0
     router.log_with(f"{HOST}:{replica.port} is not too far any more behind its primary")
+
+
+def test_reads_that_no_primary_may_have_wait_until_a_replica_has_caught_up(
+    start_router: Callable[..., RouterProcess], shard: Shard
+) -> None:
+    options = SPLITTING + "max_replica_lag_bytes = 65536\nquery_wait_timeout = 60000\n"
+    options += 'replica_fallback = "error"\n'
+    router = start_router({"db": PoolText([servers_of(shard)], options=options)}, CHECKS)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(WireClient.login(router.port, "db")) for _ in range(8)]
+        wait_until("both answer", lambda: len(ports(clients[0])) == 2)
+        for replica in shard.replicas:
+            replica.execute("SELECT pg_wal_replay_pause()")
+        shard.primary.execute("CREATE TABLE heavy AS SELECT generate_series(1, 20000) AS n")
+        for replica in shard.replicas:
+            server = f"{HOST}:{replica.port}"
+            router.log_with(f"{server} is too far behind its primary")
+        for client in clients:
+            client.send(query("SELECT count(*) FROM heavy"))
+        wait_until("all wait", lambda: router.pool("db")["cl_waiting"] == "8")
+        for replica in shard.replicas:
+            replica.execute("SELECT pg_wal_replay_resume()")
+        for client in clients:
+            assert rows(client.read_until("Z")) == [[b"20000"]]
+        shard.primary.execute("DROP TABLE heavy")
