@@ -64,6 +64,13 @@ def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
             hint=cause.hint
             or "Look at that server and the network between; raising pool_size does not help.",
         )
+    if pool.connecting and pool.connecting == pool.size:
+        # Nobody has one: the first that are opened take longer than clients wait.
+        return ServerUnavailable(
+            f"{head}{pool.address.label}: it has not let a connection in yet",
+            hint="Look at that server and the network between, or raise query_wait_timeout; "
+            "raising pool_size does not help.",
+        )
     full = pool.shares.full()
     if full and pool.size < settings.pool_size:
         for quota in full:

@@ -126,6 +126,8 @@ def test_who_leaves_the_queue_is_forgotten() -> None:
 
 def test_each_waits_for_its_own_time() -> None:
     harness = Harness(pool_size=1)
+    opened(harness)
+    assert harness.part.take() is not None
     one = wait(harness)
     harness.engine.advance(3)
     two = wait(harness)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from router.config.values import PoolMode
 from router.errors import PoolTimeout, RoutingError, ServerUnavailable
 from router.pool.throttle import INTERVAL, Throttle
 from tests.support.harness import Harness, read_messages
@@ -127,13 +128,39 @@ def test_clients_without_a_server_are_a_line_a_second(lines: Lines) -> None:
     harness.engine.advance(0.5)
     harness.run()
     for client in clients:
-        assert sqlstates(read_messages(client.got)) == ["53300"]
-    why, line = lines.take()
-    assert why.endswith("is free, in use are 1 of 1: 1 being opened")
+        assert sqlstates(read_messages(client.got)) == ["57P03"]
+    [line] = lines.take()
     assert "could not get connection from the pool" in line
     harness.engine.advance(INTERVAL)
     clients[0].session._failures.note(PoolTimeout("none"))
     assert lines.take() == ["INFO client client:1: none (and 99 more like this before)"]
+
+
+@pytest.mark.parametrize("busy", [0, 1])
+@pytest.mark.parametrize("is_session_mode", [False, True])
+def test_who_waits_for_connections_that_are_only_being_opened_is_told_of_the_server(
+    busy: int, is_session_mode: bool
+) -> None:
+    mode = PoolMode.SESSION if is_session_mode else PoolMode.TRANSACTION
+    harness = Harness(pool_size=3, connect_timeout=0.5, pool_mode=mode)
+    for _ in range(busy):
+        harness.ask(harness.connect(), query("BEGIN"))
+    clients = [harness.connect() for _ in range(4)]
+    for client in clients:
+        client.send(query("SELECT 1"))
+    assert len(harness.opening) == 3 - busy
+    harness.engine.advance(0.5)
+    for client in clients:
+        client.receive()
+        [error] = [each for each in read_messages(client.got) if each.kind == "E"]
+        if busy:
+            assert error.sqlstate == "53300"
+            assert "1 idle in transaction" in error.fields["D"]
+            assert "2 being opened" in error.fields["D"]
+        else:
+            assert error.sqlstate == "57P03"
+            assert "it has not let a connection in yet" in error.fields["M"]
+            assert "raising pool_size does not help" in error.fields["H"]
 
 
 def test_a_clients_own_mistakes_are_all_logged(lines: Lines) -> None:

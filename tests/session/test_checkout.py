@@ -293,7 +293,7 @@ def test_a_client_that_is_sent_on_has_its_full_time_at_the_next_server() -> None
     harness.engine.advance(4.9)
     assert client.receive() == b""
     harness.engine.advance(0.2)
-    assert sqlstates(read_messages(client.receive())) == ["53300"]
+    assert sqlstates(read_messages(client.receive())) == ["57P03"]
 
 
 # --- reload
