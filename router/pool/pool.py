@@ -412,7 +412,7 @@ class Pool:
         shard = part.address.shard
         candidates = self.candidates_for(shard, waiter.role, waiter.is_read)
         chosen = candidates.pick()
-        if chosen is not part and not (part.lags and chosen.lags):
+        if chosen is not part:
             waiter.others = [other for other in candidates.all if other is not chosen]
             waiter.fallback = candidates.fallback
             moving.send_on(part, waiter, chosen, self._engine.now)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+
+import pytest
 
 from router.session.snapshots import pool_snapshots
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import query
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def exhausted(harness: Harness) -> dict[str, str]:
@@ -56,6 +54,17 @@ def test_a_busy_pool_is_too_small() -> None:
     told = exhausted(harness)
     assert told["D"] == 'In use are 1 of 1: 1 running (held for up to 1 s; 1 "psql"; 1 SLEEP).'
     assert told["H"].startswith("Raise pool_size")
+
+
+@pytest.mark.parametrize(("idle", "blames_clients"), [(1, False), (2, False), (3, True)])
+def test_clients_are_to_blame_that_hold_more_than_half_for_nothing(
+    idle: int, blames_clients: bool
+) -> None:
+    harness = Harness(pool_size=4, connect_timeout=1.0)
+    for number in range(4):
+        statement = "BEGIN" if number < idle else "SLEEP"
+        harness.ask(harness.connect(), query(statement))
+    assert ("idle_client_in_transaction_timeout" in exhausted(harness)["H"]) is blames_clients
 
 
 def test_many_clients_without_a_connection_are_one_look(

@@ -64,29 +64,47 @@ def picture(
     except ImportError:
         return False
     step = _step(began, records)
-    figure, axes = pyplot.subplots(figsize=(12, 5))
-    for name, record in records.items():
+    told = sorted(events)
+    heights = [*[2] * len(records), 0.35 * (len(told) + 1)]
+    figure, panels = pyplot.subplots(
+        len(heights),
+        figsize=(12, sum(heights)),
+        height_ratios=heights,
+        sharex=True,
+        layout="constrained",
+    )
+    # Each kind of call has a scale of its own: there may be many times as many reads.
+    for panel, (name, record) in zip(panels, records.items(), strict=False):
         counts = _by_step(_ends(record, began), step)
         times = range(min(counts, default=0), max(counts, default=0) + 1)
-        axes.plot(
-            [time * step for time in times], [counts[t] / step for t in times], label=name
+        starts = [time * step for time in times]
+        panel.bar(starts, [counts[time] / step for time in times], width=step, align="edge")
+        failed = _by_step([each.ended - began for each in record.failures], step)
+        for time, count in failed.items():
+            place = (time + 0.5) * step
+            panel.plot(place, 0, "rx", clip_on=False)
+            panel.text(place, 0, f"{count} failed\n", ha="center", va="bottom", color="red")
+        for number, (when, _) in enumerate(told, 1):
+            panel.axvline(when, linestyle=":", linewidth=0.8, color="black")
+            above = panel.get_xaxis_transform()
+            panel.text(when, 1.0, str(number), ha="center", va="bottom", transform=above)
+        panel.set_title(
+            f"{name}: {len(record.done)} done, {len(record.failures)} failed",
+            loc="left",
+            pad=16,
         )
-        failures = [each.ended - began for each in record.failures]
-        axes.plot(failures, [0] * len(failures), "x", label=f"{name} that failed")
-    for when, what in events:
-        axes.axvline(when, linestyle=":", linewidth=0.8)
-        axes.text(
-            when,
-            0.98,
-            what,
-            rotation=90,
-            va="top",
-            size=6,
-            transform=axes.get_xaxis_transform(),
+        panel.set_ylabel("a second")
+        panel.margins(x=0.01)
+    panels[-2].set_xlabel("seconds")
+    panels[-2].xaxis.set_tick_params(labelbottom=True)
+    # Words beside the lines would cover each other, and the figures.
+    panels[-1].axis("off")
+    for number, (when, what) in enumerate(told, 1):
+        line = f"{number:2}  {when:6.2f} s  {what}"
+        place = 1 - number / (len(told) + 1)
+        panels[-1].text(
+            0, place, line, family="monospace", size=9, transform=panels[-1].transAxes
         )
-    axes.set_xlabel("s")
-    axes.set_ylabel("calls per second")
-    axes.legend()
     figure.savefig(path)
     pyplot.close(figure)
     return True

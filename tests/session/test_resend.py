@@ -727,6 +727,25 @@ def test_a_warning_that_looks_like_the_last_comes_where_it_came(batch: bytes) ->
     assert kinds(harness.read(client)) == "NN" + whole
 
 
+@pytest.mark.parametrize("batch", [run(READ) + SYNC, parse(READ, "s") + bind(name="s") + SYNC])
+def test_a_warning_among_parts_of_an_answer_comes_where_it_came(batch: bytes) -> None:
+    undisturbed = prepared(Harness())
+    expected = undisturbed[0].ask(undisturbed[1], batch)
+    _, answer = about_to_answer(*prepared(Harness()), batch)
+    for count in range(1, len(answer)):
+        harness, client = prepared(Harness())
+        server, answer = about_to_answer(harness, client, batch)
+        parts = [message(each.kind, each.body) for each in answer]
+        server.connection.on_data(b"".join(parts[:count]) + warning("57P01"))
+        assert not client.link.written
+        server.connection.on_data(b"".join(parts[count:]))
+        told = harness.read(client)
+        assert [each for each in told if each.kind != "N"] == expected
+        place = kinds(told).index("N")
+        # Parts that stand in for others, or are the router's own, come before it.
+        assert kinds(told[place + 1 :]) == kinds(answer[count:])
+
+
 # --- what was never sent
 
 
