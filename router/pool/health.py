@@ -412,6 +412,11 @@ class ServerHealth:
             self._patience += now - self._silent_since
             self.doubt()
 
+    def silence(self, now: float) -> float:
+        """For how long it has owed answers and said nothing, at least, in seconds."""
+        owes = any(_owes_answers(part) for part in self.parts)
+        return now - self._silent_since if owes and self._received() == self._heard else 0.0
+
     # --- changes
 
     def _become(self, condition: Condition, *, is_on_trial: bool = False) -> None:

@@ -86,9 +86,16 @@ def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
             found.text,
             extra=pool.address.fields(settings.user, sqlstate=PoolTimeout.default_sqlstate),
         )
+    hint, silence = found.hint, health.silence(now)
+    if silence > 0:
+        health.doubt()
+        hint += (
+            f" Or the server hangs: nothing has come from it for {silence:.1f} s. It is asked "
+            "now, and SHOW HEALTH has the answer."
+        )
     return PoolTimeout(
         f"{head}one of {settings.pool_size} connections to {pool.address.label}",
-        hint=found.hint,
+        hint=hint,
         detail=f"In use are {found.text}.",
     )
 

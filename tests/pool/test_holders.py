@@ -67,6 +67,26 @@ def test_clients_are_to_blame_that_hold_more_than_half_for_nothing(
     assert ("idle_client_in_transaction_timeout" in exhausted(harness)["H"]) is blames_clients
 
 
+def test_a_server_that_says_nothing_may_be_what_is_the_matter() -> None:
+    harness = Harness(pool_size=2, connect_timeout=1.0)
+    health = harness.part.health
+    busy = harness.connect()
+    harness.ask(busy, query("SLEEP"))
+    other = harness.connect()
+    harness.ask(other, query("BEGIN"))
+    health.look(harness.engine.now)
+    health.begin_check()
+    harness.engine.advance(0.5)
+    hint = exhausted(harness)["H"]
+    assert "nothing has come from it for 1.5 s" in hint
+    assert health.wanted.is_set(), "it is not asked"
+    # It has said something since it was looked at: then it is slow at most.
+    harness.ask(other, query("SELECT 1"))
+    health.begin_check()
+    assert "nothing has come" not in exhausted(harness)["H"]
+    assert not health.wanted.is_set()
+
+
 def test_many_clients_without_a_connection_are_one_look(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
