@@ -170,6 +170,31 @@ SELECT DISTINCT 's', n.nspname, p.proname, 'function', NULL, NULL
 """
 
 
+# Tables that no setting names, and views of them; those of extensions are the same everywhere.
+_PLAIN: Final = """\
+WITH RECURSIVE keyed (oid) AS (
+ SELECT c.oid FROM pg_catalog.pg_class c WHERE {wanted}
+ UNION SELECT i.inhrelid FROM keyed k JOIN pg_catalog.pg_inherits i ON i.inhparent = k.oid
+), plain (oid) AS (
+ SELECT c.oid FROM pg_catalog.pg_class c
+ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+ AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ AND NOT ({everywhere}) AND NOT EXISTS (SELECT FROM keyed k WHERE k.oid = c.oid)
+ AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'
+ AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+ UNION SELECT r.ev_class FROM plain p
+ JOIN pg_catalog.pg_depend d ON d.refobjid = p.oid
+ AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+ AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+ JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class <> p.oid
+)
+SELECT 's', n.nspname, c.relname, 'plain', NULL, NULL FROM plain p
+ JOIN pg_catalog.pg_class c ON c.oid = p.oid
+ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LIMIT {limit};
+"""
+
+
 class Member(Protocol):
     """A pool whose router goes by the catalogue."""
 
@@ -196,10 +221,13 @@ class Wanted:
     Attributes:
         keys: the columns with sharding keys; the tables with them are wanted.
         functions: whether functions are to be learned.
+        everywhere: (schema or "", name) of the tables that every shard has, if those are wanted
+            that have no key and are not among them.
     """
 
     keys: tuple[KeyColumn, ...] = ()
     functions: bool = False
+    everywhere: tuple[tuple[str, str], ...] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.keys) or self.functions
@@ -213,12 +241,24 @@ class Wanted:
             conditions = sorted({_condition(key) for key in self.keys})
             text += _COLUMNS.format(wanted=" OR ".join(conditions), limit=limit)
             text += _RELATIONS.format(wanted=" OR ".join(conditions), limit=limit)
+            if self.everywhere is not None:
+                text += _PLAIN.format(
+                    wanted=" OR ".join(conditions),
+                    everywhere=" OR ".join(map(_is_named, self.everywhere)) or "false",
+                    limit=limit,
+                )
         if self.functions:
             text += _FUNCTIONS.format(limit=limit)
             text += _BODIES.format(
                 settings=_SETTINGS, longest=MAX_BODY, most=_MOST_BODIES, limit=limit
             )
         return text.encode("ascii")
+
+
+def _is_named(table: tuple[str, str]) -> str:
+    schema, name = table
+    is_named = f"c.relname = {quote_literal(name)}"
+    return f"({is_named} AND n.nspname = {quote_literal(schema)})" if schema else is_named
 
 
 def _condition(key: KeyColumn) -> str:

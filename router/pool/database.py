@@ -54,7 +54,9 @@ class Database:
         settings: PoolSettings,
     ) -> Catalogue | None:
         """The catalogue for a pool: that of the others, unless other things are wanted."""
-        wanted = Wanted(router.wanted_tables, settings.learn_functions)
+        wanted = Wanted(
+            router.wanted_tables, settings.learn_functions, router.omnisharded_tables
+        )
         servers = [list(shard) for shard in addresses]
         old, is_same = self.catalogue, self._addresses == servers
         if old is None or old.wanted != wanted or not is_same:

@@ -116,16 +116,14 @@ def classify_fingerprint(fingerprint: bytes, options: ClassifierOptions) -> Anal
         untyped=found.untyped,
         is_everywhere=omnisharded.is_everywhere and decisive.verdict is Verdict.READ,
         error=omnisharded.error or found.error,
-        obstacle=obstacles.first,
+        obstacle=obstacles.first(has_keys=bool(found.conditions)),
         limit=limit,
+        plain=obstacles.plain,
     )
     if len(pieces) > 1:
         return analysis
-    if (
-        _is_of_rows(pieces[0][1], found)
-        and analysis.error is None
-        and analysis.obstacle is None
-    ):
+    is_clear = analysis.error is None and analysis.obstacle is None
+    if is_clear and _is_of_rows(pieces[0][1], found):
         analysis = replace(analysis, is_rows=True)
     kind = None if options.sharded is None else options.sharded.type
     return with_execution(analysis, pieces[0][1], judgements[0], options.rules, kind)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError
-from .derived import FUNCTION
+from .derived import FUNCTION, PLAIN
 from .types import KeyType
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class ShardedTables:
             schemas, as far as known.
         functions: the names of functions that use such tables.
         relations: what servers have told of both, by name.
+        plain: (schema, name) of the tables that no setting names, and of views of them: their
+            rows are those of default_shard.
     """
 
     keys: tuple[KeyColumn, ...] = ()
@@ -84,6 +86,7 @@ class ShardedTables:
     names: frozenset[str] = frozenset()
     functions: frozenset[str] = frozenset()
     relations: Mapping[str, tuple[Relation, ...]] | None = None
+    plain: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def of(
@@ -109,9 +112,13 @@ class ShardedTables:
     def with_relations(self, relations: Iterable[Relation]) -> ShardedTables:
         """Take in what servers tell of sharded tables, and of what is made of them."""
         found: dict[str, tuple[Relation, ...]] = {}
+        plain = set()
         for relation in relations:
-            found[relation.name] = (*found.get(relation.name, ()), relation)
-        return replace(self, relations=found)._named()
+            if relation.kind == PLAIN:
+                plain.add((relation.schema, relation.name))
+            else:
+                found[relation.name] = (*found.get(relation.name, ()), relation)
+        return replace(self, relations=found, plain=frozenset(plain))._named()
 
     def _named(self) -> ShardedTables:
         """Find the names."""
@@ -200,6 +207,16 @@ class ShardedTables:
         if not schema:
             return any(name == table for _, name in self.omnisharded)
         return (schema, table) in self.omnisharded or ("", table) in self.omnisharded
+
+    def is_plain(self, schema: str, table: str) -> bool:
+        """Say whether a table is known that no setting names, and that has this name."""
+        if schema:
+            is_there = (schema, table) in self.plain
+        else:
+            is_there = any(name == table for _, name in self.plain)
+        return is_there and not (
+            self.is_omnisharded(schema, table) or self.is_sharded(schema, table)
+        )
 
     def listed(self) -> Iterator[tuple[str, str, str, str]]:
         """List what is sharded, and what every shard has: schema, name, kind, key column."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FUNCTION = "function"
+PLAIN = "plain"
 KINDS = {
     "r": "table",
     "p": "table",
@@ -12,12 +13,15 @@ KINDS = {
     "v": "view",
     "m": "materialized view",
     FUNCTION: FUNCTION,
+    PLAIN: PLAIN,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
     """A table with a sharding key, or what has its rows: a part of it, a view, a function.
+
+    Or, as PLAIN, a table that no setting names, or a view of it.
 
     Attributes:
         schema, name: its own.

@@ -69,10 +69,14 @@ class Learner:
         What was learned before is replaced.
         """
         sharded = self.sharded
-        if sharded is not None and set(sharded.all_relations) != relations:
-            self._reclassify(
-                replace(self.classifier, sharded=sharded.with_relations(relations))
-            )
+        if sharded is None:
+            return
+        learned = sharded.with_relations(relations)
+        if (learned.plain, set(learned.all_relations)) != (
+            sharded.plain,
+            set(sharded.all_relations),
+        ):
+            self._reclassify(replace(self.classifier, sharded=learned))
 
     def learn_functions(self, bodies: Mapping[str, Bodies]) -> None:
         """Take in functions by name, and forget all analyses.

@@ -16,6 +16,7 @@ from .everywhere import Manner, manner_of
 from .execution import execute_in
 from .for_all import ChangeForAll
 from .refusals import (
+    beside_plain,
     for_all,
     for_every_shard,
     no_key,
@@ -67,7 +68,11 @@ _ESCAPED_NAME: Final = re.compile(rb'[uU]&"')
 
 
 class Obstacles:
-    """Looks at the statements of a text, one after the other."""
+    """Looks at the statements of a text, one after the other.
+
+    Attributes:
+        plain: the first table that they use and no setting names, or "".
+    """
 
     def __init__(self, tables: ShardedTables | None, *, is_alone: bool) -> None:
         """Begin with nothing; `is_alone` if there is one statement only."""
@@ -75,11 +80,13 @@ class Obstacles:
         self._tables: Final = tables if tables is not None and tables.keys else None
         self._first: NoSingleShard | None = None
         self._manners: set[Manner | None] = set()
+        self.plain = ""
 
-    @property
-    def first(self) -> NoSingleShard | None:
-        """What the first of them has that stands in the way."""
+    def first(self, *, has_keys: bool) -> NoSingleShard | None:
+        """What the first of them has that stands in the way; `has_keys` if any has a key."""
         first = self._first
+        if first is None and has_keys and self.plain:
+            return beside_plain(self.plain)
         if not isinstance(first, ForEveryShard) or self._is_alone:
             return first
         # Of several, all have to be of the kind that is run in one transaction.
@@ -103,6 +110,7 @@ class Obstacles:
         """
         if self._tables is None:
             return
+        self.plain = self.plain or plain_table(self._tables, judgement, reading, tokens)
         manner = manner_of(tokens)
         if judgement.is_query or judgement.inner or judgement.tables:
             manner = None  # what it makes of rows is another thing on each shard
@@ -231,6 +239,30 @@ def obstacle_of_text(tables: ShardedTables, text: bytes, limit: str) -> NoSingle
         if not names or not re.search(pattern, low):
             return None
     return too_complex(limit) if limit else unreadable("")
+
+
+def plain_table(
+    tables: ShardedTables,
+    judgement: Judgement,
+    reading: Reading | None,
+    tokens: Sequence[str],
+) -> str:
+    """Return the first table that a statement uses and no setting names, or "".
+
+    Of a COPY any word counts that is the name of one.
+    """
+    if not tables.plain:
+        return ""
+    names = judgement.tables
+    if reading is not None:
+        names += reading.tables
+    elif tokens[0] == "copy":
+        names += tuple(unquoted(token) for token in tokens if is_word(token))
+    for name in names:
+        schema, _, table = name.rpartition(".")
+        if tables.is_plain(schema, table):
+            return table
+    return ""
 
 
 def _concerns_all(tokens: Sequence[str]) -> bool:

@@ -45,6 +45,16 @@ def no_key(table: str, column: str) -> NoSingleShard:
     )
 
 
+def beside_plain(table: str) -> NoSingleShard:
+    """Make the error for a table that no setting names beside one with a key."""
+    return NoSingleShard(
+        f'table "{table}" is used beside sharded tables, and is on default_shard only',
+        kind=NO_KEY,
+        hint="If every shard has the same rows of it, name it in omnisharded_tables; if it has "
+        f"a sharding key, in automatic_sharding_key. Or read it by itself, or {CHOOSE}.",
+    )
+
+
 def unknown_key() -> NoSingleShard:
     """Make the error for a key of which nobody can tell the value."""
     return NoSingleShard(

@@ -225,6 +225,14 @@ class QueryRouter(Learner):
         shard, rule = self._shard(analysis, state, parameters)
         return shard if rule in STATEMENT_RULES else None
 
+    def home_of(self, analysis: Analysis, state: RoutingState) -> int | None:
+        """Find the shard that has the rows of a table that no setting names, if one is used."""
+        if not self.refuses or state.shard is not None:
+            return None
+        texts = state.texts_of(analysis.executes) if analysis.executes else ()
+        prepared = any(self._look_up(text, state).analysis.plain for text in texts)
+        return self._placement.default if analysis.plain or prepared else None
+
     def shards_of_rows(
         self, text: bytes, state: RoutingState, parameters: Parameters = UNBOUND
     ) -> tuple[Rows, list[int]]:
@@ -356,6 +364,12 @@ class QueryRouter(Learner):
                 self._automatic_cache,
             ]
         )
+
+    @property
+    def omnisharded_tables(self) -> tuple[tuple[str, str], ...] | None:
+        """(schema or "", name) of those, if all others are to be learned that have no key."""
+        sharded = self.sharded
+        return tuple(sorted(sharded.omnisharded)) if sharded and self.refuses else None
 
     @property
     def wanted_tables(self) -> tuple[KeyColumn, ...]:

@@ -274,6 +274,8 @@ class Analysis:
         runs_only: of an EXECUTE, whether it does nothing but what that does.
         arguments: those of the EXECUTE; None is one that is not known.
         limit: what there is too much of for all of it to be analysed (see `limits`), or "".
+        plain: a table that it uses and no setting names, or "": its rows are those of
+            default_shard.
     """
 
     statements: tuple[StatementVerdict, ...]
@@ -298,6 +300,7 @@ class Analysis:
     runs_only: bool = False
     arguments: tuple[KeyTerm | None, ...] = ()
     limit: str = ""
+    plain: str = ""
 
     @classmethod
     def unknown(cls, reason: str) -> Analysis:

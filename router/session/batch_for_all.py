@@ -157,7 +157,9 @@ class BatchesForAll(OnAllShards):
                 )
             )
             if failure is not None:
-                bound.error = failure
+                # Where the server has failed itself, a Parse would get another error.
+                has_failed = server.status == codes.IN_FAILED_TRANSACTION
+                (operations[0] if has_failed else bound).error = failure
                 go_on()
             self._routing.lease.holder.server_ready()
 

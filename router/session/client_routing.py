@@ -360,8 +360,10 @@ class ClientRouting:
             return error
         held = server.pool.address.shard
         if shard is None:
-            return None
-        if shard == held:
+            shard = None if self.has_chosen else self.router.home_of(analysis, self.state)
+            if shard is None or shard == held:
+                return None
+        elif shard == held:
             self._note_key()
             return None
         pin = self.lease.pins.pin

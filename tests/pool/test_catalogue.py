@@ -16,7 +16,7 @@ from router.protocol import marks, messages
 from router.protocol.segments import ReplySink, Segment
 from router.routing.bodies import Body
 from router.routing.columns import KeyColumn
-from router.routing.derived import Relation
+from router.routing.derived import PLAIN, Relation
 from router.routing.router import QueryRouter
 from router.routing.state import RoutingState
 from router.routing.types import Role, RouterOptions
@@ -614,6 +614,33 @@ def test_the_queries_find_what_is_made_of_sharded_tables(fresh_database: RealDat
         Relation("public", "worded", "function"),
     }
     assert told_by(fresh_database, Wanted((KeyColumn("missing", "id"),))).relations == set()
+
+
+def test_the_queries_find_the_tables_that_no_setting_names(
+    fresh_database: RealDatabase,
+) -> None:
+    fresh_database.execute(MADE)
+    fresh_database.execute(
+        """
+        CREATE TEMP TABLE fleeting (n int);
+        CREATE SCHEMA elsewhere
+        CREATE TABLE alike (n int) CREATE TABLE plain (n int) CREATE VIEW likened AS TABLE alike
+        CREATE VIEW plainer AS TABLE plain CREATE VIEW plainest AS TABLE plainer;
+        CREATE TABLE alike (n int)
+        """
+    )
+    keys = (KeyColumn("events", "id"), KeyColumn("", "parent"), KeyColumn("", "n"))
+    found = told_by(
+        fresh_database, Wanted(keys[:2], everywhere=(("elsewhere", "alike"),))
+    ).relations
+    plain = {(one.schema, one.name) for one in found if one.kind == PLAIN}
+    assert {("elsewhere", name) for name in ("plain", "plainer", "plainest")} < plain
+    assert ("public", "alike") in plain
+    assert not {"fleeting", "likened", "events", "events_0_x"} & {name for _, name in plain}
+    assert ("elsewhere", "alike") not in plain
+    for wanted in (Wanted(keys[:2]), Wanted(keys, everywhere=())):
+        relations = told_by(fresh_database, wanted).relations
+        assert "plain" not in {one.name for one in relations if one.kind == PLAIN}
 
 
 def test_what_is_made_of_sharded_tables_is_known_until_a_server_says_otherwise() -> None:

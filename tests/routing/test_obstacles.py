@@ -8,7 +8,7 @@ import pytest
 
 from router.config.regexes import Regex
 from router.errors import ForEveryShard, NoSingleShard, RoutingError
-from router.routing import refusals
+from router.routing import derived, refusals
 from router.routing.decisions import UNBOUND
 from router.routing.derived import Relation
 from router.routing.limits import MAX_LENGTH
@@ -492,6 +492,62 @@ def test_a_view_that_the_settings_name_has_a_key() -> None:
     router = QueryRouter(options)
     router.learn_relations(LEARNED)
     assert shard(router, "SELECT * FROM busy WHERE id = 3") == pg_bigint_hash(3, SHARDS)
+
+
+PLAIN_TABLE = frozenset(
+    (Relation("public", "lists", derived.PLAIN), Relation("public", "items", derived.PLAIN))
+)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM events JOIN lists USING (n) WHERE id = 3",
+        "SELECT * FROM events WHERE id = 3 AND n IN (SELECT n FROM public.lists)",
+        "INSERT INTO lists SELECT n FROM events WHERE id = 3",
+        "INSERT INTO events (id, n) SELECT 3, n FROM lists",
+        "INSERT INTO events (id, n) VALUES (3, (SELECT max(n) FROM lists))",
+        "UPDATE lists SET n = 1 FROM events WHERE events.id = 3",
+        "SELECT * FROM events WHERE id = 3; SELECT * FROM lists",
+        "PREPARE p AS SELECT * FROM events, lists WHERE id = 3",
+    ],
+)
+def test_a_table_that_no_setting_names_is_not_read_on_another_shard(sql: str) -> None:
+    router = QueryRouter(OPTIONS)
+    before = shard(router, sql)
+    assert before == pg_bigint_hash(3, SHARDS)
+    router.learn_relations(PLAIN_TABLE)
+    with pytest.raises(NoSingleShard, match='"lists" is used beside'):
+        router.route(sql.encode(), RoutingState())
+    state = RoutingState()
+    state.shard, state.is_default = 1, False
+    assert shard(router, sql, state) == 1
+    router.learn_relations(frozenset())
+    assert shard(router, sql) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "is_plain"),
+    [
+        ("SELECT * FROM lists", True),
+        ("UPDATE public.items SET n = 1", True),
+        ("COPY lists FROM STDIN", True),
+        ("SELECT * FROM other.lists", False),
+        ("WITH lists AS (SELECT 1) SELECT * FROM lists", False),
+        ("SELECT * FROM countries", False),
+        ("SELECT * FROM pg_class", False),
+        ("SELECT lists FROM things", False),
+    ],
+)
+def test_it_is_at_home_on_default_shard(sql: str, *, is_plain: bool) -> None:
+    router = QueryRouter(OPTIONS)
+    router.learn_relations(PLAIN_TABLE)
+    analysis = router.analyse(sql.encode())
+    assert analysis is not None
+    assert router.home_of(analysis, RoutingState()) == (DEFAULT if is_plain else None)
+    loose = QueryRouter(replace(OPTIONS, refuses_without_key=False))
+    loose.learn_relations(PLAIN_TABLE)
+    assert loose.home_of(analysis, RoutingState()) is None
 
 
 def test_a_view_that_every_shard_has_is_everywhere(learned: QueryRouter) -> None:

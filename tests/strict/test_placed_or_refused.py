@@ -206,7 +206,8 @@ def case(
     pool = PoolText(
         shards=[primary_of(postgres)] * SHARDS,
         databases=[database.name for database in databases[:SHARDS]],
-        options=f"query_parser_enabled = true\nautomatic_sharding_key = [{keys}]",
+        options=f"query_parser_enabled = true\nautomatic_sharding_key = [{keys}]\n"
+        'omnisharded_tables = ["things"]',
     )
     process = start_router({"db": pool})
     router = QueryRouter(
@@ -214,6 +215,7 @@ def case(
             shard_count=SHARDS,
             query_parser_enabled=True,
             automatic_sharding_key=KEYS,
+            omnisharded_tables=("things",),
             refuses_without_key=True,
         )
     )

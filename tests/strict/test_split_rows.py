@@ -190,6 +190,25 @@ def test_in_a_transaction_they_are_committed_on_all_or_rolled_back(
     assert shards.left() == 0
 
 
+@PROTOCOLS
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_an_error_of_any_shard_is_told(
+    shards: Shards, ask: Callable[[WireClient, str], list[Message]], shard: int
+) -> None:
+    _prepare(shards)
+    there = next(key for key in KEYS if pg_bigint_hash(key, SHARDS) == shard)
+    every = ", ".join(f"({key})" for key in KEYS)
+    with shards.client() as client:
+        ask_all(client, ask, f"INSERT INTO items (id) VALUES ({there})")
+        for first in ((), ("CREATE TABLE IF NOT EXISTS made (id int)",)):
+            ask_all(client, ask, "BEGIN", *first)
+            answer = ask(client, f"INSERT INTO items (id) VALUES {every}")
+            assert (sqlstates(answer), answer[-1].body) == (["23505"], b"E")
+            assert sqlstates(ask(client, "SELECT 1")) == ["25P02"]
+            ask_all(client, ask, "ROLLBACK")
+    assert list(_there(shards)) == [there]
+
+
 def test_the_state_of_the_transaction_is_told_when_it_is_known(
     private_primary: Callable[..., Server],
     start_router: Callable[..., RouterProcess],

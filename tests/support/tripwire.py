@@ -64,9 +64,13 @@ class Tripwire:
         while True:
             try:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # it is not there now
+                client.close()
+                continue
             self._socks += [client, server]
             seen = threading.Event()  # the text has gone to the server: its answer is kept
             for work in (self._up, self._down):

@@ -29,8 +29,11 @@ class Changes:
     def statement(self) -> str:
         """Make a statement."""
         rng = self._rng
-        if rng.random() < 0.25:
+        form = rng.random()
+        if form < 0.25:
             return self._of_everywhere(rng.choice(self._schema.everywhere))
+        if form < 0.33:
+            return self._of_everywhere(rng.choice(self._schema.plain))
         table = rng.choice([*self._schema.sharded, *self._schema.sharded, self._schema.late])
         makers = (
             [self._insert] * 3
@@ -91,7 +94,7 @@ class Changes:
 
     def _insert_query(self, table: Table) -> str:
         rng, values = self._rng, self._values
-        other = rng.choice([*self._schema.sharded, *self._schema.everywhere])
+        other = rng.choice(self._schema.tables)
         key = other.key if other.key and rng.random() < 0.6 else values.key()
         where = ""
         if rng.random() < 0.9:
@@ -197,7 +200,7 @@ class Changes:
 
     def _of_everywhere(self, table: Table) -> str:
         rng, values = self._rng, self._values
-        other = rng.choice(self._schema.everywhere)
+        other = rng.choice([*self._schema.everywhere, *self._schema.plain])
         form = rng.random()
         if form < 0.4:
             count = rng.choice((1, 1, 2, 4))

@@ -273,7 +273,7 @@ class Queries:
             if form > 0.85:
                 made = "(SELECT g AS id, g % 3 AS n, 'x' AS s FROM generate_series(1, 4) g)"
                 return f"{made} {alias}", Source(alias, "")
-            table = rng.choice(self._schema.everywhere)
+            table = rng.choice([*self._schema.everywhere * 2, *self._schema.plain])
         else:
             table = self._table()
         name = rng.choice((table.name, table.name, table.name.upper(), f'"{table.name}"'))

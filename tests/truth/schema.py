@@ -91,6 +91,11 @@ class Schema:
         return [table for table in self.tables if table.key]
 
     @property
+    def plain(self) -> list[Table]:
+        """The tables that no setting names."""
+        return [table for table in self.tables if not (table.key or table.is_everywhere)]
+
+    @property
     def everywhere(self) -> list[Table]:
         """The tables that every shard has."""
         return [table for table in self.tables if table.is_everywhere]
@@ -220,10 +225,10 @@ def make(rng: Random, shards: int) -> Schema:
         shards,
         function,
         key_type,
-        (*everywhere, *sharded),
+        (*everywhere, *sharded, Table("h0", primary=("id",)), Table("h1")),
         Table("late", names[3], (names[3], "id")),
         keys,
-        is_partitioned=function in HASHES and rng.random() < 0.5,
+        is_partitioned=shards > 1 and function in HASHES and rng.random() < 0.5,
         has_wildcard=wildcard,
     )
     if function == "list":
