@@ -10,6 +10,7 @@ from ..protocol.binds import declared_types
 from ..protocol.marks import UNKNOWN
 from ..protocol.naming import PREPARE, declared, quoted
 from ..protocol.prepared import is_reserved, new_token
+from ..routing.tags import trace_parent
 from . import inspection, mistakes
 from .answered import (
     AnsweredStatement,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from .client_routing import ClientRouting
 
 
+# Of so many statements of a client's it is kept to which traces they belong.
+_MOST_PARENTS: Final = 500
+
+
 class Names:
     """The statements of one client by its own names; b"" is the unnamed one.
 
@@ -36,6 +41,8 @@ class Names:
             renaming, the router's own statements only.
         token: what tells its unnamed statement from all others; see `protocol.prepared`.
         told: the names of those that the client has been told the columns of.
+        parents: the `traceparent` behind the texts of those prepared last by a name, if clients
+            are traced; None: of none.
         is_changing: SQL is on its way that changes what names mean: what is about them has to
             wait for its answer.
     """
@@ -45,6 +52,7 @@ class Names:
         "_lease",
         "_routing",
         "is_changing",
+        "parents",
         "renames",
         "statements",
         "token",
@@ -59,6 +67,7 @@ class Names:
         self._bytes = 0
         self.token = 0
         self.is_changing = False
+        self.parents: dict[PreparedStatement, bytes] | None = None
         self.told: Final[dict[bytes, None]] = {}  # a set that takes little while it is empty
         routing.state.prepared_as = self.prepared_as
 
@@ -88,12 +97,28 @@ class Names:
 
     def statement_for(self, name: bytes, body: bytes) -> PreparedStatement:
         """What a Parse of this name makes of it; names in its text are those of this client."""
-        if name:
-            body = self._lease.pool.router.bare(body)  # tags differ: they are to be one
-        found = self._find(body)
-        if name and found.glance.naming is not None:
-            return self._lease.pool.statement_apart(body)
+        if not name:
+            return self._find(body)
+        bare = self._lease.pool.router.bare(body)  # tags differ: they are to be one
+        found = self._find(bare)
+        if found.glance.naming is not None:
+            found = self._lease.pool.statement_apart(bare)
+        if self._lease.engine.figures.traces is not None:
+            self._note_parent(found, b"" if bare is body else body[: body.find(b"\0")])
         return found
+
+    def _note_parent(self, statement: PreparedStatement, text: bytes) -> None:
+        """A statement is prepared with that text; b"" if there is no comment behind it."""
+        parent = trace_parent(text)
+        parents = self.parents
+        if parents is not None:
+            parents.pop(statement, None)
+        elif parent:
+            parents = self.parents = {}
+        if parent and parents is not None:
+            parents[statement] = parent
+            if len(parents) > _MOST_PARENTS:
+                del parents[next(iter(parents))]
 
     def _find(self, body: bytes, rest: bytes = b"") -> PreparedStatement:
         """The statement that stands for the body of a Parse, for this client.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..protocol.segments import Segment
     from ..queries import Queries
     from ..traces import Traces
+    from .answered import PreparedStatement
     from .client import Client
     from .lease import Lease
     from .names import Names
@@ -56,6 +57,7 @@ def _trace(traces: Traces, lease: Lease, names: Names, segment: Segment, now: fl
         # It was prepared and described before it was bound, and so is not kept.
         texts = [unnamed.text]
     found = next(filter(None, map(trace_parent, texts)), b"")
+    found = found or _parent_by_name(names, segment, fingerprints[-1])
     parent = parent_of(found.decode()) if found else None
     if parent is None:
         return
@@ -83,6 +85,21 @@ def _trace(traces: Traces, lease: Lease, names: Names, segment: Segment, now: fl
             sqlstate=printable(segment.sqlstate.decode("latin-1"), 5),
         )
     )
+
+
+def _parent_by_name(names: Names, segment: Segment, last: Fingerprint) -> bytes:
+    """The `traceparent` with which one of a segment's statements was prepared; b"" without."""
+    parents = names.parents
+    if parents is None or not segment.has_bound:
+        return b""
+    for statement in _statements_of(segment.request):
+        if statement in parents:
+            return parents[statement]
+    newest = next(reversed(parents), None)
+    if not _statements_of(segment.request) and newest is not None:
+        # It was prepared and described before it was bound, and so is not kept.
+        return parents[newest] if newest.fingerprint is last else b""
+    return b""
 
 
 def _tell(client: Client, lease: Lease, segment: Segment, now: float) -> None:
@@ -141,16 +158,17 @@ def texts_of(request: object) -> list[bytes]:
     """The texts of the statements in what a client has sent, if that is known."""
     if isinstance(request, bytes):
         return [string_in(request, 0, len(request))]
+    return list(dict.fromkeys(each.text for each in _statements_of(request)))[:_MOST]
+
+
+def _statements_of(request: object) -> list[PreparedStatement]:
+    """The statements of the extended protocol in what a client has sent, if that is known."""
     if isinstance(request, WholeBatch):
-        return [request.statement.text]
+        return [request.statement]
     if not isinstance(request, list):
         return []
-    found = dict[bytes, None]()
-    for operation in request[: 4 * _MOST]:
-        one: Operation = operation
-        if one.statement is not None:
-            found[one.statement.text] = None
-    return list(found)[:_MOST]
+    operations: list[Operation] = request[: 4 * _MOST]
+    return [each.statement for each in operations if each.statement is not None]
 
 
 def _fingerprints(segment: Segment, texts: list[bytes], queries: Queries) -> list[Fingerprint]:

@@ -93,12 +93,62 @@ def test_a_statement_is_noted_in_either_protocol(name: str, is_in_transaction: b
     assert (found[0].sqlstate, found[0].server_pid) == ("", harness.servers[0].connection.pid)
 
 
-def test_what_has_a_name_is_for_many_traces_and_so_for_none() -> None:
+BOUND = bind(name="s") + execute() + SYNC
+OTHER = Parent(TRACE[::-1], SPAN[::-1])
+OTHERS = f"00-{OTHER.trace}-{OTHER.span}-01"
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1", "INSERT INTO t VALUES (1)"])
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+@pytest.mark.parametrize(
+    "between", [b"", SYNC, describe("S", "s") + message("H"), describe("S", "s") + SYNC]
+)
+def test_what_has_a_name_belongs_to_the_trace_in_its_text_whenever_it_is_run(
+    between: bytes, is_in_transaction: bool, sql: str
+) -> None:
+    harness, traces = started()
+    first, second = harness.connect(), harness.connect()
+    ask(harness, second, parse(sql, "s"), SYNC, BOUND)
+    if is_in_transaction:
+        ask(harness, first, query("BEGIN"), query("SELECT 2"))
+    assert not traces.take(9)
+    ask(harness, first, parse(traced_by(SAMPLED, sql), "s"), between)
+    assert not len(traces), "it has not been run"
+    for _ in range(2):
+        ask(harness, first, BOUND)
+        [found] = traces.take(9)
+        assert (found.parent, found.kind) == (PARENT, sql[:6])
+        # Others share the statement, and not the trace.
+        ask(harness, second, BOUND)
+        assert not len(traces)
+    # Nor does the first, with what has no comment, however that is prepared.
+    for name, rest in (("t", between), ("u", describe("S", "u") + message("H"))):
+        ask(harness, first, parse("SELECT 1, 2", name), rest.replace(b"Ss", b"St"))
+        ask(harness, first, bind(name=name) + execute() + SYNC)
+        assert not len(traces)
+
+
+def test_of_those_that_have_the_same_text_the_last_counts() -> None:
     harness, traces = started()
     client = harness.connect()
-    ask(harness, client, parse(traced_by(SAMPLED), "s"), bind(name="s"), execute(), SYNC)
-    ask(harness, client, bind(name="s"), execute(), SYNC)
-    assert not len(traces)
+    for trace_parent, expected in ((SAMPLED, [PARENT]), (OTHERS, [OTHER]), ("", [])):
+        sql = traced_by(trace_parent) if trace_parent else "SELECT 1"
+        ask(harness, client, message("C", b"Ss\0"), parse(sql, "s"), SYNC)
+        traces.take(9)
+        ask(harness, client, BOUND)
+        assert [each.parent for each in traces.take(9)] == expected
+
+
+def test_of_one_client_only_so_many_are_known() -> None:
+    harness, traces = started()
+    client = harness.connect()
+    for number in range(501):
+        sql = traced_by(SAMPLED, f"SELECT {number}")
+        ask(harness, client, parse(sql, f"s{number}"), SYNC)
+    traces.take(2048)
+    for number in (0, 1, 500):
+        ask(harness, client, bind(name=f"s{number}"), execute(), SYNC)
+        assert len(traces.take(9)) == (0 if number == 0 else 1)
 
 
 def test_a_trace_is_that_of_its_own_statements_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -90,18 +90,33 @@ def in_transaction(router: RouterProcess, trace: Trace) -> None:
         link.commit()
 
 
-def by_asyncpg(router: RouterProcess, trace: Trace) -> None:
+def by_name(router: RouterProcess, trace: Trace) -> None:
+    with closing(router.connect("one")) as link:
+        sql = trace.of("SELECT 40 + %s")
+        assert link.execute(sql, (2,), prepare=True).fetchone() == (42,)
+
+
+@pytest.mark.parametrize("cache_size", [0, 100])
+def test_a_statement_of_asyncpg_s_is_one_span(
+    router: RouterProcess, trace: Trace, cache_size: int
+) -> None:
     async def ask() -> None:
         link = await asyncpg.connect(
-            host=HOST, port=router.port, user="postgres", database="one", statement_cache_size=0
+            host=HOST,
+            port=router.port,
+            user="postgres",
+            database="one",
+            statement_cache_size=cache_size,
         )
         assert await link.fetchval(trace.of("SELECT 40 + $1::int"), 2) == 42
         await link.close()
 
     asyncio.run(ask())
+    [statement] = trace.statements(1)
+    assert statement.name == "SELECT"
 
 
-@pytest.mark.parametrize("ask", [by_query, by_parse, in_transaction, by_asyncpg])
+@pytest.mark.parametrize("ask", [by_query, by_parse, in_transaction, by_name])
 def test_a_statement_is_a_part_of_its_program_s_trace(
     router: RouterProcess,
     database: Database,
