@@ -67,9 +67,10 @@ def is_over(pool: AddressPool, server: ServerConnection, now: float) -> bool:
     if server.expires_at > now:
         return False
     least = pool.settings.min_pool_size
-    is_replaced = pool.size - pool.connecting > least
-    by_command = server.expires_at == -math.inf
-    return is_replaced or by_command or least >= pool.settings.pool_size or pool.shares.is_full
+    if server.expires_at == -math.inf or pool.size - pool.connecting > least:
+        return True
+    is_full = pool.shares.is_full and not pool.connecting
+    return is_full or least >= pool.settings.pool_size
 
 
 def phase_out(servers: Iterable[ServerConnection]) -> int:

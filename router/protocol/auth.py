@@ -21,7 +21,6 @@ from ..errors import (
     ServerProtocolError,
 )
 from .passwords import UserSecret, md5_response_to, secret_of
-from .passwords import md5_response as md5_response
 from .scram import MECHANISM, ScramClient, ScramSecrets, ScramServer
 
 # PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH: whoever frames a login need not collect more.

@@ -53,7 +53,6 @@ PORTAL_SUSPENDED: Final = 0x73  # s
 FUNCTION_CALL_RESPONSE: Final = 0x56  # V
 COPY_IN_RESPONSE: Final = 0x47  # G
 COPY_OUT_RESPONSE: Final = 0x48  # H
-COPY_BOTH_RESPONSE: Final = 0x57  # W
 
 # --- transaction status in ReadyForQuery
 IDLE: Final = 0x49  # I

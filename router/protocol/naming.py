@@ -235,7 +235,7 @@ def _change(sql: bytes, tokens: list[_Token], end: int) -> Change | None:
 def _prepared(sql: bytes, tokens: list[_Token], end: int) -> Change | None:
     """The change that a PREPARE is, unless it is PREPARE TRANSACTION or of no certain name."""
     name = tokens[1]
-    if not name.name or (name.word == b"transaction" and len(tokens) == 3):
+    if not name.name:
         return None
     start, types = 2, list[int]()
     if tokens[2:3] and tokens[2].word == b"(":

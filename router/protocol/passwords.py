@@ -19,14 +19,8 @@ def md5_hash(user: str, password: str) -> str:
     return "md5" + _md5_hex(f"{password}{user}".encode("utf-8", "surrogateescape"))
 
 
-def md5_response(user: str, password: str, salt: bytes) -> bytes:
-    """The body of the PasswordMessage that answers a salt; `password` is plain or a hash."""
-    stored = password if _MD5_HASH.fullmatch(password) else md5_hash(user, password)
-    return md5_response_to(stored, salt)
-
-
 def md5_response_to(stored: str, salt: bytes) -> bytes:
-    """The same from a hash."""
+    """The body of the PasswordMessage that answers a salt, from what `md5_hash` returns."""
     return b"md5" + _md5_hex(stored[3:].encode() + salt).encode() + b"\0"
 
 

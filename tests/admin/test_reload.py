@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import trio
+import trio.testing
 
+from router.app import Router
+from router.config.loader import load
+from tests.config.builders import toml
 from tests.support.router import (
     WATCHER,
     WATCHER_PASSWORD,
@@ -81,6 +86,32 @@ def test_all_mistakes_of_a_reload_are_one_line_of_the_log_and_all_are_told(
     log = router.log_with("reload failed")
     [line] = [line for line in log.splitlines() if "reload failed" in line]
     assert all(mistake in line for mistake in mistakes)
+
+
+async def test_what_changes_while_the_files_are_read_is_seen_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    path = tmp_path / "pgcat.toml"
+    path.write_text(toml({"general/autoreload": 1000}))
+    loaded = load(path)
+    async with trio.open_nursery() as nursery:
+        router = Router(loaded.config, path, loaded.files, nursery)
+        read: list[str] = []
+
+        def reload() -> None:
+            read.append(path.read_text())
+            if len(read) == 1:
+                path.write_text("# and again")
+
+        monkeypatch.setattr(router, "reload", reload)
+        nursery.start_soon(router.watch_config)
+        await trio.sleep(5)
+        assert read == []
+        path.write_text("# another one")
+        await trio.sleep(5)
+        assert read == ["# another one", "# and again"]
+        nursery.cancel_scope.cancel()
+    router.close()
 
 
 def test_autoreload_sees_a_secret_change_in_its_own_file(

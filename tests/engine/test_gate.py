@@ -7,6 +7,7 @@ import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from router.engine import listener
@@ -137,3 +138,27 @@ async def test_without_a_limit_all_are_accepted() -> None:
             logins.connect()
         await logins.settle()
         assert len(logins.wires) == 20
+
+
+@pytest.mark.parametrize("attempt", range(20))
+async def test_who_is_known_at_the_last_moment_is_not_sent_away(
+    autojump_clock: MockClock, attempt: int
+) -> None:
+    """Which of the two comes first is drawn by trio each time."""
+    ours, theirs = socket.socketpair()
+    gate, wire = Gate(lambda: 1), Wire(ours, "client")
+    place, was_ended = gate.enter(wire), False
+
+    async def become_known() -> None:
+        nonlocal was_ended
+        await trio.sleep_until(place.since + PATIENCE)
+        was_ended = place.scope.cancel_called
+        place.leave()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(become_known)
+        await gate.wait()
+    assert place.scope.cancel_called is was_ended
+    assert gate.ended == was_ended
+    wire.close()
+    theirs.close()

@@ -196,6 +196,28 @@ def test_a_server_that_cannot_be_reached_is_tried_less_and_less_often() -> None:
     assert client.error is None
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ServerUnavailable("connection refused"), ServerRefused("too many", sqlstate="53300")],
+)
+def test_after_a_failure_one_is_tried_and_then_all_that_are_wanted(
+    error: ServerUnavailable | ServerRefused,
+) -> None:
+    harness = Harness(pool_size=4)
+    clients = [wait(harness, timeout=60.0) for _ in range(4)]
+    first = harness.accept()
+    assert clients[0].server is first.connection
+    for _ in range(3):
+        harness.refuse(error)
+    harness.engine.advance(1)
+    assert len(harness.opening) == 1
+    harness.accept()
+    assert len(harness.opening) == 2
+    harness.accept()
+    harness.accept()
+    assert all(client.server is not None for client in clients)
+
+
 def test_who_waited_in_vain_for_a_server_that_is_down_is_told_the_cause() -> None:
     harness = Harness()
     client = wait(harness)

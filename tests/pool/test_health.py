@@ -815,6 +815,23 @@ def test_while_no_primary_is_up_all_servers_of_its_shard_are_asked() -> None:
     assert asked() == [False] * 3
 
 
+def test_who_has_waited_for_a_role_waits_for_its_server_as_any_other() -> None:
+    """Where it waited until then is no server, and gives it no more time."""
+    harness = Harness(servers=((None, None),), connect_timeout=5.0)
+    pool = harness.pool
+    assert pool is not None
+    waiter = pool.checkout(Client(), 0, Role.PRIMARY)
+    assert isinstance(waiter, Waiter)
+    assert waiter.pool not in pool.address_pools()
+    harness.engine.advance(2)
+    for part, facts in zip(pool.address_pools(), (FIRST, STANDBY), strict=True):
+        part.health.begin_check()
+        part.health.answered(facts, 0.0)
+    assert waiter.pool is pool.address_pools()[0]
+    assert all(part in pool.address_pools() for part in waiter.others)
+    assert waiter.deadline == waiter.since + 5.0
+
+
 @pytest.mark.parametrize(
     ("down", "expected"),
     [(0, ["auto", "primary", "replica"]), (1, ["primary", "auto", "replica"])],

@@ -97,6 +97,31 @@ async def test_nothing_is_looked_up_while_it_is_not_wanted(
     engine.close()
 
 
+async def test_what_was_told_before_it_was_off_does_not_count_any_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    harness, engine, resolver = Harness(), Engine(), Resolver()
+    connected(harness, 1)
+    wanted: list[float | None] = [10.0]
+    resolver.answer = frozenset((NEW,))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            names.watch, engine, harness.healths, lambda: wanted[0], resolver.look_up
+        )
+        await trio.sleep(5)
+        wanted[0] = None
+        await trio.sleep(50)
+        assert resolver.asked == 1
+        wanted[0] = 10.0
+        await trio.sleep(15)
+        assert resolver.asked == 2
+        assert len(harness.part.idle) == 1, "one answer may have told a part only"
+        await trio.sleep(10)
+        assert not harness.part.idle
+        nursery.cancel_scope.cancel()
+    engine.close()
+
+
 def test_connections_to_an_address_that_is_still_there_stay() -> None:
     harness = Harness(pool_size=3)
     connected(harness, 2)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router.config.loader import parse
+from router.plugins.inspector import inspector_of
+from router.pool.control import Selection
 from router.pool.registry import PoolRegistry
 from tests.config.builders import REMOVED, config, toml
 from tests.support.harness import FakeEngine
@@ -123,3 +125,60 @@ def test_a_pool_that_the_file_has_no_more_is_gone() -> None:
     before, after = reloaded({f"{APP}/users": users})
     assert after is None
     assert before.retired
+
+
+def changed() -> tuple[PoolRegistry, Pool, Pool]:
+    """A registry after a reload that replaces its pool, and both pools."""
+    registry = PoolRegistry(FakeEngine(), Connector(), lambda *_: None)
+    registry.apply(config(BASE))
+    before = registry.get("app", "ann")
+    registry.apply(config({**BASE, f"{APP}/default_role": "primary"}))
+    after = registry.get("app", "ann")
+    assert before is not None
+    assert after is not None
+    assert after is not before
+    return registry, before, after
+
+
+def test_the_servers_of_a_replaced_pool_are_of_no_concern_to_it_when_it_has_none() -> None:
+    registry, before, after = changed()
+    busy = before.address_pools()[0]
+    busy.connecting = 1
+    registry.maintain()
+    assert registry.retired() == [before]
+    busy.connecting = 0
+    registry.maintain()
+    assert registry.retired() == []
+    for old, new in zip(before.address_pools(), after.address_pools(), strict=True):
+        assert old.health is new.health
+        assert old.health.parts == [new]
+        assert all(list(quota.parts) == [new] for quota in new.shares.all)
+
+
+@pytest.mark.parametrize("selection", [Selection(), Selection("app"), Selection("app", "ann")])
+def test_a_pool_that_is_paused_stays_so_when_it_is_replaced(selection: Selection) -> None:
+    registry = PoolRegistry(FakeEngine(), Connector(), lambda *_: None)
+    registry.apply(config(BASE))
+    registry.control.pause(selection)
+    registry.apply(config({**BASE, f"{APP}/default_role": "primary"}))
+    after = registry.get("app", "ann")
+    assert after is not None
+    assert after.paused
+    registry.control.resume(selection)
+    assert not after.paused
+
+
+def test_plugins_are_switched_for_who_is_still_at_a_replaced_pool() -> None:
+    registry = PoolRegistry(FakeEngine(), Connector(), inspector_of)
+    registry.apply(config(BASE))
+    before = registry.get("app", "ann")
+    assert before is not None
+    before.address_pools()[0].connecting = 1  # somebody waits there
+    changes = {**BASE, f"{APP}/default_role": "primary"}
+    for is_on in (True, False, True):
+        registry.apply(config({**changes, "plugins/query_logger": {"enabled": is_on}}))
+        assert registry.retired() == [before]
+        after = registry.get("app", "ann")
+        assert after is not None
+        assert (after.inspector is not None) is is_on
+        assert before.inspector is after.inspector

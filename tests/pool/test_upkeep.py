@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from router.protocol import marks
@@ -114,6 +116,61 @@ def test_a_connection_that_has_lived_long_enough_is_closed_when_it_is_free() -> 
     assert client.server is not None
     harness.part.release(client.server)
     assert server.link.closed
+
+
+@pytest.mark.parametrize("minimum", [0, 1, 2])
+@pytest.mark.parametrize("quota", [0, 2, 3])
+@pytest.mark.parametrize("pool_size", [2, 3])
+def test_one_that_is_too_old_waits_for_its_successor_where_there_is_room_for_one(
+    pool_size: int, quota: int, minimum: int
+) -> None:
+    harness = Harness(
+        pool_size=pool_size,
+        min_pool_size=minimum,
+        max_server_connections=quota,
+        server_lifetime=100.0,
+    )
+    old = opened(harness, 2)
+    harness.opening.clear()
+    harness.engine.advance(101)
+    harness.part.maintain(harness.engine.now)
+    # As many stay as have to, unless one has to go before another can be opened.
+    most = min(pool_size, quota or pool_size)
+    expected = 2 - minimum
+    if minimum == pool_size:
+        expected = 2
+    elif minimum == most:
+        expected = 1
+    assert sum(server.link.closed for server in old) == expected
+
+
+@pytest.mark.parametrize("how", ["age", "command"])
+def test_what_ends_by_age_is_counted_and_what_ends_by_command_is_not(how: str) -> None:
+    harness = Harness(pool_size=3, server_lifetime=100.0)
+    [busy, idle] = opened(harness, 2)
+    if how == "age":
+        harness.engine.advance(101)
+    else:
+        busy.connection.expires_at = idle.connection.expires_at = -math.inf
+    harness.part.maintain(harness.engine.now)
+    assert busy.link.closed
+    assert idle.link.closed
+    counted = harness.engine.figures.timeouts.count("server_lifetime")
+    assert counted == (2 if how == "age" else 0)
+
+
+@pytest.mark.parametrize("age", [0, 101])
+def test_for_connections_that_end_by_command_no_successors_are_opened_ahead(age: int) -> None:
+    """Those that are too old by themselves are replaced as far as min_pool_size asks for it."""
+    harness = Harness(pool_size=9, min_pool_size=3, server_lifetime=100.0)
+    clients = [wait(harness) for _ in range(3)]
+    servers = [harness.accept() for _ in clients]
+    harness.engine.advance(age)
+    harness.opening.clear()
+    for server in servers[:2]:
+        server.connection.expires_at = -math.inf
+    harness.part.maintain(harness.engine.now)
+    assert len(harness.opening) == (1 if age else 0)
 
 
 def test_the_most_recently_used_connection_is_taken_first() -> None:

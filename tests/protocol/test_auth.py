@@ -23,9 +23,8 @@ from router.protocol.auth import (
     ClientAuthenticator,
     Method,
     ServerAuthenticator,
-    md5_response,
 )
-from router.protocol.passwords import UserSecret, md5_hash
+from router.protocol.passwords import UserSecret, md5_hash, md5_response_to
 from router.protocol.scram import ScramSecrets
 
 VERIFIER = ScramSecrets.from_password("secret", b"0123456789abcdef", 1).verifier()
@@ -111,7 +110,7 @@ class TestClientLogin:
         assert len(salts) == 4
 
     def test_md5_wants_the_exact_body(self) -> None:
-        right = md5_response("app", "secret", b"salt")
+        right = md5_response_to(MD5, b"salt")
         for body in (b"", right[:-1], right + b"\0", right.upper(), right[3:]):
             ours = ClientAuthenticator("md5", "app", "secret", salt=b"salt")
             assert ours.first() == MD5_REQUEST + b"salt"
@@ -176,7 +175,7 @@ class TestClientLogin:
         with pytest.raises(AuthenticationError):
             ours.receive(b"wrong\0")
         with pytest.raises(ClientProtocolError):
-            ours.receive(md5_response("app", "secret", b"salt"))
+            ours.receive(md5_response_to(MD5, b"salt"))
         assert not ours.is_done
 
     def test_an_unknown_method_is_the_operators_mistake(self) -> None:

@@ -37,6 +37,8 @@ def test_a_database_and_a_user_have_limits_of_their_own() -> None:
     bob = harness.new_pool(user="bob", max_db_client_connections=2)
     other = harness.new_pool(user="bob", pool="other", max_user_client_connections=2)
     assert harness.pool is not None
+    # Neither its database nor its user is that of the others.
+    admission.admit(harness.new_pool(user="eve", pool="third"), 0)
     admission.admit(harness.pool, 0)
     admission.admit(bob, 0)
     with pytest.raises(PoolError, match='too many connections for database "app"') as caught:
@@ -56,7 +58,7 @@ def test_a_database_and_a_user_have_limits_of_their_own() -> None:
     }
     admission.leave("app", "bob")
     admission.admit(other, 0)
-    for pool in ("app", "ann"), ("other", "bob"), ("other", "bob"):
+    for pool in ("third", "eve"), ("app", "ann"), ("other", "bob"), ("other", "bob"):
         admission.leave(*pool)
     assert admission.count == 0
     left = [admission.pools, admission.users, admission.databases]
