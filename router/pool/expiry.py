@@ -39,6 +39,8 @@ class Expiry:
         if part.paused:
             return
         now, waiters = self._engine.now, part.waiters
+        if waiters and waiters[0].deadline <= now and part.health.silence(now) > 0:
+            part.health.doubt()  # it may hang
         while waiters and waiters[0].deadline <= now:
             waiter = waiters.popleft()
             waiter.pool = None

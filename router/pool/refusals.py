@@ -88,7 +88,6 @@ def timeout(pool: AddressPool, since: float, now: float) -> RouterError:
         )
     hint, silence = found.hint, health.silence(now)
     if silence > 0:
-        health.doubt()
         hint += (
             f" Or the server hangs: nothing has come from it for {silence:.1f} s. It is asked "
             "now, and SHOW HEALTH has the answer."

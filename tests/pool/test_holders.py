@@ -6,9 +6,12 @@ import logging
 
 import pytest
 
+from router.pool.contracts import Waiter
 from router.session.snapshots import pool_snapshots
 from tests.support.harness import Harness, read_messages
 from tests.support.wire import query
+
+from .builders import Client
 
 
 def exhausted(harness: Harness) -> dict[str, str]:
@@ -85,6 +88,22 @@ def test_a_server_that_says_nothing_may_be_what_is_the_matter() -> None:
     health.begin_check()
     assert "nothing has come" not in exhausted(harness)["H"]
     assert not health.wanted.is_set()
+
+
+def test_a_server_that_says_nothing_is_asked_though_who_waited_goes_elsewhere() -> None:
+    harness = Harness(servers=((False, False),), pool_size=1, connect_timeout=1.0)
+    for _ in range(2):
+        harness.ask(harness.connect(), query("SLEEP"))
+    silent, other = (server.connection.pool for server in harness.servers)
+    for part in (silent, other):
+        part.health.look(harness.engine.now)
+        part.health.begin_check()
+    waiter = Waiter(Client(), [other], harness.engine.now, harness.engine.now + 1.0)
+    silent.enqueue(waiter)
+    harness.engine.advance(1.0)
+    assert waiter.pool is other
+    assert silent.health.wanted.is_set()
+    assert not other.health.wanted.is_set()
 
 
 def test_many_clients_without_a_connection_are_one_look(
