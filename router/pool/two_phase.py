@@ -1,7 +1,10 @@
 """Transactions on several shards: how they are named, and how those that were left are ended.
 
 The name of a prepared transaction tells the one on another shard that decides about it: which
-cluster, database and timeline it is of, and its id. What became of that one PostgreSQL knows.
+cluster, database and timeline it is of, its id, and the number of its shard, by which clusters
+are told apart that were made by copying files. What became of that one PostgreSQL knows.
+It is prepared, too, and so named by itself: as long as it is, nothing has been decided, and who
+finds it after a while rolls it back. Whoever wanted to commit it then cannot any more.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from ..records import fields
 from .participant import Participant, Play, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
     from .address_pool import AddressPool
 
@@ -31,6 +34,9 @@ log = logging.getLogger("router.pool")
 _RARELY: Final = 60.0
 _OFTEN: Final = 10.0
 _SOON: Final = 1.0
+# How long a transaction may be prepared and not be decided about, in seconds.
+_LONGEST: Final = 5
+_UNDECIDED: Final = "in progress"
 
 _IDENTITY: Final = """\
 (SELECT system_identifier FROM pg_catalog.pg_control_system()),
@@ -49,7 +55,7 @@ AND owner OPERATOR(pg_catalog.=) current_user AND pg_catalog.starts_with(gid, 'p
 ORDER BY 1 NULLS FIRST LIMIT 500""".encode()
 _STATUS: Final = "SELECT pg_catalog.txid_status({})"
 _NAME: Final = re.compile(
-    r"pgcat_([0-9]{1,20})_([0-9]{1,10})_([0-9A-F]{8})_([0-9]{1,20})_[0-9]{1,6}"
+    r"pgcat_([0-9]{1,20})_([0-9]{1,10})_([0-9A-F]{8})_([0-9]{1,20})_([0-9]{1,6})_[0-9]{1,6}"
 )
 
 
@@ -67,14 +73,16 @@ pg_catalog.current_setting('max_prepared_transactions'),
 CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
 THEN pg_catalog.set_config('synchronous_commit', 'on', true) END""".encode()
 
-    def __init__(self, row: Row) -> None:
-        """Take the answer to QUESTION."""
+    def __init__(self, shard: int, row: Row) -> None:
+        """Take the answer of a shard to QUESTION."""
+        self._shard: Final = shard
         self._system, self._database, self._timeline, self._xid, most, _ = row
         self.can_prepare: Final = most not in (None, "0")
 
     def name(self, shard: int) -> bytes:
         """The name of the transaction that is prepared on a shard."""
-        parts = (self._system, self._database, self._timeline, self._xid, shard)
+        own = (self._system, self._database, self._timeline, self._xid, self._shard)
+        parts = (*own, shard)
         return "_".join(("pgcat", *map(str, parts))).encode("ascii")
 
 
@@ -124,6 +132,24 @@ class Shards(Source, Protocol):
         """The servers of each shard."""
 
 
+class Places:
+    """Which cluster, database and timeline each shard is."""
+
+    def __init__(self, rows: Mapping[Participant, Row]) -> None:
+        self._rows: Final = rows
+
+    def deciding(self, name: re.Match[str]) -> Participant | None:
+        """The shard that decides about a transaction of that name, as far as it is known."""
+        found = [each for each, row in self._rows.items() if row == name.groups()[:3]]
+        if len(found) > 1:
+            found = [each for each in found if each.shard == int(name[5])]
+        return found[0] if found else None
+
+    def has_moved(self, name: re.Match[str]) -> bool:
+        """Whether that shard is on another timeline now."""
+        return any(row[:2] == name.groups()[:2] for row in self._rows.values())
+
+
 class TwoPhase:
     """Looks after the prepared transactions of one pool.
 
@@ -165,6 +191,8 @@ class TwoPhase:
         is_all_told = all(each.error is None for each in play.participants)
         self._is_certain |= not is_all_told
         pause = _OFTEN if self.found or not is_all_told else _RARELY
+        if any(each.state == _UNDECIDED for each in self.found):
+            pause = _SOON
         self._due = self._pool.shards[0][0].engine.now + pause
 
     def _look(self, parts: list[Participant]) -> Story:
@@ -174,38 +202,38 @@ class TwoPhase:
             participant.run(_LEFT)
             yield
         told = {each: each.rows for each in parts if each.error is None and each.rows}
-        places = {rows[0][2:]: each for each, rows in told.items()}
+        places = Places({each: rows[0][2:] for each, rows in told.items()})
         found = []
-        for participant, rows in told.items():
-            for gid, seconds, *_ in rows[1:]:
-                name = _NAME.fullmatch(gid or "")
-                if name is None:
-                    continue
-                state = yield from self._judge(participant, name, places)
-                if state:
-                    shard, age = participant.shard, int(seconds or 0)
-                    found.append(Prepared(name[0], shard, age, state))
+        for participant, name, seconds in _in_order(told, places):
+            state = yield from self._judge(participant, name, seconds, places)
+            if state:
+                found.append(Prepared(name[0], participant.shard, seconds, state))
         self.found = tuple(found)
 
     def _judge(
         self,
         participant: Participant,
         name: re.Match[str],
-        places: Mapping[Row, Participant],
+        seconds: int,
+        places: Places,
     ) -> Generator[None, None, str]:
         """End one of them, if it is known how; returns why it is not ended, or ""."""
-        system, database, timeline, xid = name.groups()
-        first = places.get((system, database, timeline))
+        xid = name[4]
+        first = places.deciding(name)
         if first is None:
-            is_moved = any(place[:2] == (system, database) for place in places)
-            if is_moved:
+            if places.has_moved(name):
                 return "the deciding shard has failed over since: compare, and end it by hand"
             return "the deciding shard cannot be reached, or is none of this pool"
-        first.run(_STATUS.format(xid).encode())
-        yield
-        status = first.rows[0][0] if first.error is None and first.rows else None
-        if status == "in progress":
-            return "in progress"
+        if first is participant:
+            status: str | None = "aborted"
+            if seconds < _LONGEST:
+                return _UNDECIDED
+        else:
+            first.run(_STATUS.format(xid).encode())
+            yield
+            status = first.rows[0][0] if first.error is None and first.rows else None
+        if status == _UNDECIDED:
+            return _UNDECIDED
         if status not in ("committed", "aborted"):
             return "the deciding shard does not know the transaction: end it by hand"
         verb = "COMMIT" if status == "committed" else "ROLLBACK"
@@ -226,3 +254,16 @@ class TwoPhase:
             ),
         )
         return ""
+
+
+def _in_order(
+    told: Mapping[Participant, Sequence[Row]], places: Places
+) -> list[tuple[Participant, re.Match[str], int]]:
+    """List what was found, with its age in seconds: first those that decide about others."""
+    found = []
+    for participant, rows in told.items():
+        for gid, seconds, *_ in rows[1:]:
+            name = _NAME.fullmatch(gid or "")
+            if name is not None:
+                found.append((participant, name, int(seconds or 0)))
+    return sorted(found, key=lambda each: places.deciding(each[1]) is not each[0])

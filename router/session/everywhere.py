@@ -3,13 +3,14 @@
 Theory of operation
 -------------------
 What defines something (a table, a right) is there on all shards or on none. It is run in a
-transaction on each. If the servers have `max_prepared_transactions`, all but one are then
-prepared (PREPARE TRANSACTION), which promises that they can be committed whatever happens. The
-COMMIT of that one, on the shard that is its *home*, is the decision, and its record, too: the
-names of the prepared transactions tell its id, and PostgreSQL says for good what became of
-that. So whoever finds a prepared transaction knows what to do with it, however many routers
-there are, and if this one is killed at any point (`pool/two_phase.py`). It needs no table and
-no file.
+transaction on each. If the servers have `max_prepared_transactions`, all are then prepared
+(PREPARE TRANSACTION), which promises that they can be committed whatever happens. To commit the
+one on the shard that is its *home* is the decision, and its record, too: the names of the
+prepared transactions tell its id, and PostgreSQL says for good what became of that. So whoever
+finds a prepared transaction knows what to do with it, however many routers there are, and if
+this one is killed at any point (`pool/two_phase.py`). It needs no table and no file. (Why home
+is prepared as well: the id of a transaction of which nothing has been written to disk is given
+to another one after a crash.)
 
 Without prepared transactions, all are committed one after the other, once the command has
 succeeded everywhere. Only then can it happen that some shards have it and others do not, if a
@@ -292,8 +293,8 @@ class Everywhere(Waiter):
             _Failed: nothing has been committed.
         """
         yield from self._run(self._participants, Coordinator.QUESTION)
-        coordinator = Coordinator(self._home.rows[0])
-        if all(Coordinator(each.rows[0]).can_prepare for each in self._others):
+        coordinator = Coordinator(self._home.shard, self._home.rows[0])
+        if all(Coordinator(0, each.rows[0]).can_prepare for each in self._participants):
             yield from self._in_two_phases(coordinator)
         else:
             yield from self._one_by_one()
@@ -304,26 +305,24 @@ class Everywhere(Waiter):
         Raises:
             _Failed: on none.
         """
-        home, others = self._home, self._others
-        names = {each: coordinator.name(each.shard) for each in others}
-        failed: _Failed | None = None
+        home, parts = self._home, [*self._others, self._home]
+        names = {each: coordinator.name(each.shard) for each in parts}
+        prepared: dict[Participant, bytes] = {}
         self._is_decided = True  # a cancel request may hit what must not fail now
         try:
             for participant, name in names.items():
                 participant.run(b"PREPARE TRANSACTION '%s'" % name)
             yield
-            self._check(others)
-            yield from self._run([home], b"COMMIT")
-        except _Failed as error:
-            failed = error
-        if home.is_lost:
-            self._pool.two_phase.look_soon()
-            self._fail(home, _SAME_EVERYWHERE)
-            return
-        if failed is not None:
             prepared = {each: name for each, name in names.items() if each.error is None}
+            self._check(parts)
+            yield from self._run([home], b"COMMIT PREPARED '%s'" % names.pop(home))
+        except _Failed:
+            if home in prepared and home.is_lost:
+                self._pool.two_phase.look_soon()
+                self._fail(home, _SAME_EVERYWHERE)
+                return
             yield from self._finish(prepared, b"ROLLBACK PREPARED '%s'")
-            raise failed
+            raise
         left = yield from self._finish(names, b"COMMIT PREPARED '%s'")
         if left:
             text = f"the shards {left} will have it as soon as they can be reached"

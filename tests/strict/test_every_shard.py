@@ -264,13 +264,13 @@ def test_what_another_has_left_prepared_is_ended_as_its_first_shard_says(
             parts = first.execute(identity).fetchone()
             assert parts is not None
             first.execute(end)
-        names.append("_".join(("pgcat", *map(str, parts), "1")))
+        names.append("_".join(("pgcat", *map(str, parts), "0", "1")))
     under_way = server.connect(databases[0].name)
     under_way.execute("BEGIN")
     parts = under_way.execute(identity).fetchone()
     assert parts is not None
-    names.append("_".join(("pgcat", *map(str, parts), "1")))
-    names.append("pgcat_1_1_00000001_1_1")
+    names.append("_".join(("pgcat", *map(str, parts), "0", "1")))
+    names.append("pgcat_1_1_00000001_1_0_1")
     names.append("somebody_elses")
     for number, name in enumerate(names):
         databases[1].execute(
