@@ -172,7 +172,8 @@ class ShardedTables:
         """Return the name of a table's key column, and whether the table has it for sure.
 
         The name is "" if there is none. A setting that names the table counts before one for
-        any table, and the latter only as long as the table is not known to lack the column.
+        any table, and the latter only for tables, and as long as it is not known that the table
+        lacks the column.
         """
         found = "", False
         if schema in _SYSTEM:
@@ -182,9 +183,11 @@ class ShardedTables:
                 continue
             if key.table:
                 return key.column, True
-            columns = self.columns_of(schema, table)
+            columns, told = self.columns_of(schema, table), self._named_so(schema, table)
+            if any(relation.root is None for relation in told):
+                continue  # what a view has by the name of the key need not be one
             if not found[0] and (columns is None or key.column in columns):
-                found = key.column, columns is not None or bool(self._named_so(schema, table))
+                found = key.column, columns is not None or bool(told)
         if found[0] and self.is_omnisharded(schema, table):
             return "", False
         return found if found[0] else self._inherited(schema, table)

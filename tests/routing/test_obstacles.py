@@ -550,5 +550,27 @@ def test_it_is_at_home_on_default_shard(sql: str, *, is_plain: bool) -> None:
     assert loose.home_of(analysis, RoutingState()) is None
 
 
+@pytest.mark.parametrize("kind", ["view", "materialized view"])
+def test_a_view_with_such_a_column_need_not_have_the_key(kind: str) -> None:
+    """It may be that of another row: the largest, or one that something has been joined to."""
+    for named, is_found in (((), False), (("busy.id",), True)):
+        keys = ("*.id", *named)
+        router = QueryRouter(replace(OPTIONS, automatic_sharding_key=keys))
+        root = ("public", "events")
+        relations = (Relation(*root, "table", root), Relation("public", "busy", kind))
+        router.learn_relations(frozenset(relations))
+        for columns in (
+            {},
+            {f"{at}{n}": ("id",) for at in ("", "public.") for n in ("events", "busy")},
+        ):
+            router.learn_columns(columns)
+            sql = "SELECT * FROM busy WHERE id = 3"
+            if is_found:
+                assert shard(router, sql) == pg_bigint_hash(3, SHARDS)
+            else:
+                with pytest.raises(NoSingleShard, match="is made of"):
+                    router.route(sql.encode(), RoutingState())
+
+
 def test_a_view_that_every_shard_has_is_everywhere(learned: QueryRouter) -> None:
     assert shard(learned, "SELECT * FROM countries") is None

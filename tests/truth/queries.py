@@ -266,7 +266,10 @@ class Queries:
             inner, source = self._inner("q", keyed=keyed)
             return f"({inner}) AS {source.alias}", source
         if form > 0.97:
-            return f"seen {alias}", Source(alias, self._schema.sharded[0].key)
+            first = self._schema.sharded[0]
+            if rng.random() < 0.5:
+                return f"summed {alias}", Source(alias, first.key, has_n=False)
+            return f"seen {alias}", Source(alias, first.key)
         if not keyed:
             if form > 0.9:
                 return f"known AS {alias}", Source(alias, "", has_n=False)

@@ -171,6 +171,11 @@ class Schema:
         first, everywhere = self.sharded[0], self.everywhere[0]
         parts += [
             f"CREATE VIEW seen AS SELECT * FROM {first.name} WHERE n IS NOT NULL",
+            f"CREATE VIEW summed AS SELECT max({first.key}) AS {first.key}, "
+            "count(*)::int AS id, "
+            f"max(s) AS s FROM {first.name}"
+            if self.key_type != "uuid"
+            else f"CREATE VIEW summed AS SELECT {first.key}, id, s FROM {first.name}",
             f"CREATE VIEW known AS SELECT id, upper(s) AS s FROM {everywhere.name}",
             "CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql STABLE "
             f"AS 'SELECT count(*) FROM {first.name}'",
