@@ -22,6 +22,7 @@ RouterError
 └─ RoutingError                the query's
    ├─ InvalidShard             22023
    ├─ InvalidShardingKey       22023
+   ├─ RowRefused               a row of a COPY that is split, in PostgreSQL's words
    └─ NoSingleShard            0A000
       └─ AmbiguousShard        0A000
 
@@ -224,6 +225,22 @@ class InvalidShardingKey(RoutingError):
     """A sharding key that is not a value of the key's type."""
 
     default_sqlstate = "22023"
+
+
+class RowRefused(RoutingError):
+    """A row of a COPY that belongs to no shard.
+
+    Attributes:
+        number: that of its line, as PostgreSQL counts them.
+        where: which it is, as PostgreSQL tells it.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str, hint: str = "", number: int, where: str
+    ) -> None:
+        super().__init__(message, sqlstate=sqlstate, hint=hint)
+        self.number = number
+        self.where = where
 
 
 class NoSingleShard(RoutingError):

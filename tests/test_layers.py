@@ -185,6 +185,7 @@ SESSION = (
     "lease",
     "alike",
     "split",
+    "copy_in",
     "everywhere",
     "keeping",
     "failures",

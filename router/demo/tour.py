@@ -54,6 +54,7 @@ class Stop:
 
     Attributes:
         autocommit: each statement is a transaction; else all are one, as by default in Python.
+        rows: what the last statement, which is a COPY, reads.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Stop:
     is_right: Callable[[TourAnswer], bool]
     database: str = DATABASE
     autocommit: bool = True
+    rows: str = ""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -96,6 +98,7 @@ class Tour:
             self._write_on_wrong_shard(),
             self._transaction(),
             self._definition(),
+            self._copy(),
             _refusal(),
             _pools(),
         ]
@@ -107,7 +110,9 @@ class Tour:
         for stop in self.stops():
             commands = (f"-c {_quoted(statement)}" for statement in stop.commands)
             progress.line(f"# {stop.title}: {stop.expected}", style="dim")
-            progress.line(" ".join([psql, self.dsn(stop.database), *commands]))
+            rows = stop.rows.replace("\n", "\\n")
+            source = f"printf {shlex.quote(rows)} | " if rows else ""
+            progress.line(source + " ".join([psql, self.dsn(stop.database), *commands]))
         progress.line("# metrics, for Prometheus", style="dim")
         progress.line(f"curl -s {self.metrics_url}")
 
@@ -125,7 +130,14 @@ class Tour:
         progress.heading(stop.title)
         for statement in stop.commands:
             progress.line(f"  {stop.database}=> {statement};", style="cyan")
-        answer = ask(self.dsn(stop.database), stop.statements, autocommit=stop.autocommit)
+        for row in stop.rows.splitlines():
+            progress.line(f"  {row}", style="cyan")
+        answer = ask(
+            self.dsn(stop.database),
+            stop.statements,
+            autocommit=stop.autocommit,
+            rows=stop.rows,
+        )
         if answer.columns:
             progress.table(answer.columns, answer.rows)
         else:
@@ -244,6 +256,23 @@ class Tour:
             lambda answer: answer.rows == ((MADE, port),),
         )
 
+    def _copy(self) -> Stop:
+        count = len(self._cluster.shards)
+        keys: list[int] = []
+        for number in range(count):
+            key = NEW_KEY + 1
+            while shard_of(self._cluster, key) != number:
+                key += 1
+            keys.append(key)
+        deletions = (f"DELETE FROM {TABLE} WHERE id = {key}" for key in keys)
+        return Stop(
+            "The rows of a COPY go to their shards, all of them or none",
+            (*deletions, f"COPY {TABLE} (id, kind) FROM STDIN WITH CSV"),
+            f"{count} rows, one for each shard",
+            lambda answer: answer.message == f"COPY {count}",
+            rows="".join(f"{key},copied\n" for key in keys),
+        )
+
     def _rows_of(self, number: int) -> int:
         [(count,)] = self._cluster.shards[number].primary.execute(
             f"SELECT count(*) FROM {TABLE}", database=DATABASE
@@ -282,8 +311,13 @@ def _has_pool(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
     return any(wanted.items() <= line.items() for line in lines)
 
 
-def ask(dsn: str, statements: Sequence[str], *, autocommit: bool = True) -> TourAnswer:
-    """Run statements on a new connection, one by one; return what the last one answered."""
+def ask(
+    dsn: str, statements: Sequence[str], *, autocommit: bool = True, rows: str = ""
+) -> TourAnswer:
+    """Run statements on a new connection, one by one; return what the last one answered.
+
+    If there are rows, that is a COPY, which reads them.
+    """
     try:
         import psycopg
     except ImportError:
@@ -293,8 +327,13 @@ def ask(dsn: str, statements: Sequence[str], *, autocommit: bool = True) -> Tour
         with contextlib.closing(
             psycopg.connect(dsn, autocommit=autocommit, connect_timeout=60)
         ) as connection:
-            for statement in statements:
+            for statement in statements[: -1 if rows else None]:
                 answer = _answer(connection.execute(statement.encode()))
+            if rows:
+                cursor = connection.cursor()
+                with cursor.copy(statements[-1].encode()) as copy:
+                    copy.write(rows)
+                answer = _answer(cursor)
             connection.commit()
     except psycopg.Error as error:
         first_line, _, _ = str(error).partition("\n")

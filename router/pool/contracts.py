@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..errors import RouterError
+    from ..protocol.frontend import ClientStream
     from ..protocol.naming import Change
     from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
@@ -273,9 +274,20 @@ class Waiter:
         fallback: the one to try if none of these is well, or None.
         role, is_read: what the client has asked for, see `Pool.checkout`.
         since, deadline: time.monotonic().
+        is_served: it is no wait any more: what the client sends is acted on, see `feed`.
     """
 
-    __slots__ = ("client", "deadline", "fallback", "is_read", "others", "pool", "role", "since")
+    __slots__ = (
+        "client",
+        "deadline",
+        "fallback",
+        "is_read",
+        "is_served",
+        "others",
+        "pool",
+        "role",
+        "since",
+    )
 
     def __init__(
         self,
@@ -292,6 +304,11 @@ class Waiter:
         self.since: Final = since
         self.deadline = deadline
         self.pool: AddressPool | None = None
+        self.is_served = False
+
+    def feed(self, stream: ClientStream) -> bool:
+        """Act on what a stream has found of its client's; False declines it."""
+        return False
 
     def cancel(self) -> bool:
         """Leave the queue; False if the wait goes on, and its end will be told."""

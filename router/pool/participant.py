@@ -57,6 +57,20 @@ class Request:
         self.change: TableChange | None = None
 
 
+class CopyListener:
+    """Whoever sends the rows of a COPY to participants."""
+
+    __slots__ = ()
+
+    def ended(self, participant: Participant) -> None:
+        """Its server does not read rows any more, whatever the reason."""
+        raise NotImplementedError
+
+    def drained(self) -> None:
+        """A server takes input again."""
+        raise NotImplementedError
+
+
 class Source(Protocol):
     """Where connections come from; a `Pool`."""
 
@@ -84,6 +98,8 @@ class Participant(PoolClient):
         answer: of the last request, its descriptions and rows as messages, if that is wanted.
         affected: how many rows the last request has changed or returned, by its tags.
         digest: of the rows in the answer, in whatever order.
+        copier: sends the rows of a COPY, from when its server reads them.
+        is_reading: it does.
     """
 
     def __init__(
@@ -114,6 +130,8 @@ class Participant(PoolClient):
         self._keeps_answer = self._is_too_long = False
         self.answer = bytearray()
         self.affected = self.digest = 0
+        self.copier: CopyListener | None = None
+        self.is_reading = False
 
     def __repr__(self) -> str:
         return f"<Participant shard={self.shard} {self.server!r}>"
@@ -166,6 +184,38 @@ class Participant(PoolClient):
             return Segment.whole_batch(self, self._since)
         return Segment(self, self._since)
 
+    # --- COPY FROM STDIN
+
+    def copy_in(self, request: Request, copier: CopyListener) -> None:
+        """Run a COPY: that is done when its server reads rows, or refuses."""
+        self.copier = copier
+        self.ask(request)
+
+    def read_on(self) -> None:
+        """Go on reading: that is done when the server has answered to the end of the rows."""
+        self._is_busy |= self.is_reading
+
+    def send_rows(self, data: bytes) -> None:
+        """Send rows, in the format of the COPY."""
+        if self.server is not None and self.is_reading:
+            self.server.send(HEADER.pack(codes.COPY_DATA, len(data) + 4) + data)
+
+    def end_rows(self, why_not: str | None = None) -> None:
+        """There are no more; or, if a reason is given, there shall be none of them."""
+        server = self.server
+        if server is None or not self.is_reading:
+            return
+        self.is_reading = False
+        self._is_busy = True
+        server.queue[-1].end_copy()
+        message = messages.COPY_DONE if why_not is None else messages.copy_fail(why_not)
+        server.send(message)
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether its server is slow to take what it is sent."""
+        return self.server is not None and self.server.congested
+
     def borrow(self, server: ServerConnection, lender: PoolClient) -> None:
         """Take over a connection, of a client that is to hear of its settings all the same."""
         self.server, self._lender, self.error = server, lender, None
@@ -191,6 +241,13 @@ class Participant(PoolClient):
             self._fail(RoutingError(text, sqlstate="57014"))
         elif self.server is not None and self._is_busy and self.server.queue:
             self.server.cancel()
+
+    def settle(self) -> None:
+        """Wait until no cancel request is on its way any more."""
+        server = self.server
+        if server is not None and server.cancels:
+            self._is_busy = True
+            server.told_of_cancels.append(self._end)
 
     # --- what it hears of the pool
 
@@ -238,7 +295,7 @@ class Participant(PoolClient):
 
     def reply(self, data: bytes) -> None:
         """Read a part of the answer."""
-        data, pos = self._unread + data, 0
+        data, pos, begins = self._unread + data, 0, False
         while pos + HEADER.size <= len(data):
             kind, length = HEADER.unpack_from(data, pos)
             end = pos + 1 + length
@@ -251,12 +308,18 @@ class Participant(PoolClient):
             elif kind == codes.COMMAND_COMPLETE:
                 self.tag += data[pos:end]
                 self.affected += _rows_of(data[pos:end])
+            elif kind == codes.COPY_IN_RESPONSE:
+                begins = self.is_reading = self.copier is not None
+                self._is_busy = not begins
+                self.answer = bytearray(data[pos:end])
             elif self._keeps_answer:
                 self._keep(kind, data[pos:end])
             elif kind == codes.DATA_ROW and len(self.rows) < _MOST_ROWS:
                 self.rows.append(messages.parse_data_row(data[pos + 5 : end]))
             pos = end
         self._unread = data[pos:]
+        if begins:
+            self._done()
         if len(self._unread) > _MOST_BYTES:
             text = "the server says more than is expected of it"
             self.expel(RouterError(text, sqlstate="54000"))
@@ -305,8 +368,12 @@ class Participant(PoolClient):
         self._end()
 
     def _end(self) -> None:
-        if self._is_busy:
-            self._is_busy = False
+        copier, self.copier = self.copier, None
+        was_busy, self._is_busy = self._is_busy, False
+        self.is_reading = False
+        if copier is not None:
+            copier.ended(self)
+        if was_busy:
             self._done()
 
     # --- what it has no use for
@@ -329,7 +396,9 @@ class Participant(PoolClient):
         """It hears of every error."""
 
     def server_ready(self) -> None:
-        """It sends little."""
+        """But for the rows of a COPY, it sends little."""
+        if self.copier is not None:
+            self.copier.drained()
 
     def batch_answered(self) -> None:
         """It sends no batches."""

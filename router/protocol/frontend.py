@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ClientProtocolError
 from ..turns import work
 from . import codes
-from .framing import CLIENT_KINDS, HEADER, HEADER_SIZE, TEXT_LIMIT
+from .framing import CLIENT_KINDS, HEADER, HEADER_SIZE, TEXT_LIMIT, message_end
 
 if TYPE_CHECKING:
     from ..compiling import i64
@@ -67,6 +67,7 @@ class ClientStream:
         missing: of a LONG_MESSAGE, bytes that are still to come.
         has_declined: what was found has been declined; `next` finds it again after `receive`.
         wants_turn: what is held is only waiting for its turn: call `receive` in a while.
+        is_copied: the long message that was taken last is of a COPY that is split.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class ClientStream:
         "data",
         "end",
         "has_declined",
+        "is_copied",
         "kind",
         "missing",
         "start",
@@ -91,6 +93,7 @@ class ClientStream:
         self.missing = 0
         self.has_declined = False
         self.wants_turn = False
+        self.is_copied = False
         # An incomplete message, which is not worth a look before it has so many bytes; 0: none.
         self._partial = bytearray()
         self._awaited = 0
@@ -148,6 +151,9 @@ class ClientStream:
         pos: i64 = self.start
         size: i64 = len(data)
         if self._passing and pos < size:
+            if self.is_copied and work.units >= self._turn_end:
+                self.wants_turn = True
+                return NOTHING
             self.end = min(pos + self._passing, size)
             return PIECE
         awaited = HEADER_SIZE
@@ -195,6 +201,7 @@ class ClientStream:
         """What was found has been acted on."""
         if self._passing:
             self._passing -= self.end - self.start
+            self.is_copied = self.is_copied and self._passing > 0
         else:
             work.units += 1
             self._passing, self.missing = self.missing, 0
@@ -204,6 +211,28 @@ class ClientStream:
         """So many more messages, up to data[end], are acted on together with what was found."""
         self.end = end
         work.units += count
+
+    def copied(self, most: int) -> bytes:
+        """What is in the CopyData that was found, as far as it is about so many bytes.
+
+        What is beyond that is found again, be it as the rest of a long message.
+        """
+        data, pos = self.data, self.start
+        if self._passing:
+            self.end = min(self.end, pos + most)
+            return data[pos : self.end]
+        parts: list[bytes] = []
+        while pos < self.end and most > 0:
+            after = message_end(data, pos)
+            start = pos + HEADER_SIZE
+            pos = min(after, len(data), start + most)
+            most -= pos - start + HEADER_SIZE
+            parts.append(data[start:pos])
+            if pos < after:
+                self.is_copied, self.missing = True, after - pos
+                break
+        self.end = pos
+        return b"".join(parts)
 
     def decline(self) -> None:
         """What was found has to wait."""
@@ -215,7 +244,7 @@ class ClientStream:
         self.start = self.end = self.missing = self._passing = 0
         self._partial = bytearray()
         self._awaited = 0
-        self.has_declined = self.wants_turn = False
+        self.has_declined = self.wants_turn = self.is_copied = False
 
 
 def _end_of_copy_data(data: bytes, pos: int, end: int) -> int:

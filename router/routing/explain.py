@@ -15,7 +15,7 @@ from ..firstwords import BEFORE, GAP
 from .commands import worded
 from .decisions import UNBOUND
 from .fingerprint import UnknownLexeme, short_fingerprint_of
-from .for_all import RowsForSeveral
+from .for_all import CopyForSeveral, RowsForSeveral
 from .limits import TooComplex
 from .lists import parameters_in
 from .types import Analysis, Role, Route, StatementVerdict, Verdict
@@ -171,6 +171,12 @@ def decide(
         if parameters is not None and analysis.key_parameters:
             decision = replace(decision, values=parameters(analysis))
         route, rule = router.decide(analysis, state, decision.values)
+    except CopyForSeveral:
+        try:
+            router.copied(sql, state)
+        except RoutingError as error:
+            return replace(decision, error=error)
+        return decision.on_all()
     except RowsForSeveral:
         return _split(decision, router, sql, state)
     except ForEveryShard as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import AmbiguousShard, ForEveryShard
-from .refusals import CHOOSE, EVERY_SHARD
+from .refusals import CHOOSE, COPY, EVERY_SHARD
 
 if TYPE_CHECKING:
     from .types import TableChange
@@ -41,6 +41,21 @@ class RowsForSeveral(ForEveryShard):
             hint="By itself an INSERT ... VALUES is split by its rows, outside of a "
             "transaction block or in one that no statement has brought to a shard before. "
             "Or send one for each shard.",
+            in_turn=False,
+            is_of_sharded=True,
+        )
+
+
+class CopyForSeveral(ForEveryShard):
+    """A COPY of a sharded table from the client, where it cannot be split by its keys now."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f'COPY concerns the sharded table "{table}", on every shard',
+            kind=COPY,
+            hint="By itself COPY ... FROM STDIN is split by its keys, outside of a transaction "
+            "block or in one that no statement has brought to a shard before. Or "
+            f"{CHOOSE}, and send each of them its rows.",
             in_turn=False,
             is_of_sharded=True,
         )

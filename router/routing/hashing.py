@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from ..compiling import i64
+
 _MASK32: Final = 0xFFFFFFFF
 _MASK64: Final = 0xFFFFFFFFFFFFFFFF
 
@@ -25,7 +27,9 @@ _SEED_HIGH: Final = 0x7A5B2236
 _SEED_LOW: Final = 0x7996DCFD
 
 # hash_combine64(0, h) with its golden-ratio constant.
-_COMBINE: Final = 0x49A0F4DD15E5A8E3
+_COMBINE_HIGH: Final = 0x49A0F4DD
+_COMBINE_LOW: Final = 0x15E5A8E3
+_TWO_TO_32: Final = 1 << 32
 
 _BLOCK: Final = struct.Struct("<3I")
 
@@ -57,8 +61,11 @@ def _begun(length: int) -> Words:
     return _mixed(word + _SEED_HIGH & _MASK32, word + _SEED_LOW & _MASK32, word)
 
 
-def _finished(a: int, b: int, c: int) -> int:
-    """final() of hashfn.c, then what makes a row's hash of that of its only column."""
+def _finished(a: i64, b: i64, c: i64, shards: i64) -> int:
+    """final() of hashfn.c, then what makes a row's hash of that of its only column.
+
+    That has 64 bits without a sign; it is in halves here, so that no number has more than 63.
+    """
     c = (c ^ b) - (b << 14 | b >> 18) & _MASK32
     a = (a ^ c) - (c << 11 | c >> 21) & _MASK32
     b = (b ^ a) - (a << 25 | a >> 7) & _MASK32
@@ -66,7 +73,9 @@ def _finished(a: int, b: int, c: int) -> int:
     a = (a ^ c) - (c << 4 | c >> 28) & _MASK32
     b = (b ^ a) - (a << 14 | a >> 18) & _MASK32
     c = (c ^ b) - (b << 24 | b >> 8) & _MASK32
-    return (b << 32 | c) + _COMBINE & _MASK64
+    low: i64 = c + _COMBINE_LOW
+    high: i64 = b + _COMBINE_HIGH + (low >> 32) & _MASK32
+    return ((high % shards) * (_TWO_TO_32 % shards) + (low & _MASK32)) % shards
 
 
 _BIGINT_A, _BIGINT_B, _BIGINT_C = _begun(4)
@@ -78,18 +87,18 @@ def pg_bigint_hash(key: int, shards: int) -> int:
     low, high = key & _MASK32, key >> 32 & _MASK32
     # hashint8: equal numbers hash equally whether they are int2, int4 or int8.
     folded = low ^ (high if key >= 0 else ~high & _MASK32)
-    return _finished(_BIGINT_A + folded & _MASK32, _BIGINT_B, _BIGINT_C) % shards
+    return _finished(_BIGINT_A + folded & _MASK32, _BIGINT_B, _BIGINT_C, shards)
 
 
 def pg_uuid_hash(key: UUID, shards: int) -> int:
     """Give the shard where PostgreSQL's hash partitioning by a uuid column puts ``key``."""
-    return _of_bytes(key.bytes, _UUID) % shards
+    return _of_bytes(key.bytes, _UUID, shards)
 
 
 def pg_text_hash(key: str, shards: int) -> int:
     """Give the shard where hash partitioning by a text or varchar column puts ``key``."""
     data = key.encode()
-    return _of_bytes(data, _begun(len(data))) % shards
+    return _of_bytes(data, _begun(len(data)), shards)
 
 
 def sha1(key: int | str | UUID, shards: int) -> int:
@@ -98,7 +107,7 @@ def sha1(key: int | str | UUID, shards: int) -> int:
     return int.from_bytes(digest[-4:], "big") % shards
 
 
-def _of_bytes(data: bytes, begun: Words) -> int:
+def _of_bytes(data: bytes, begun: Words, shards: int) -> int:
     a, b, c = begun
     whole = len(data) - len(data) % 12
     for x, y, z in _BLOCK.iter_unpack(data[:whole]):
@@ -108,4 +117,4 @@ def _of_bytes(data: bytes, begun: Words) -> int:
     a = a + int.from_bytes(tail[:4], "little") & _MASK32
     b = b + int.from_bytes(tail[4:8], "little") & _MASK32
     c = c + (int.from_bytes(tail[8:], "little") << 8) & _MASK32
-    return _finished(a, b, c)
+    return _finished(a, b, c, shards)

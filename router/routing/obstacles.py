@@ -12,9 +12,10 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ForEveryShard
+from .copy_text import is_copy_in
 from .everywhere import Manner, manner_of
 from .execution import execute_in
-from .for_all import ChangeForAll
+from .for_all import ChangeForAll, CopyForSeveral
 from .refusals import (
     beside_plain,
     for_all,
@@ -191,6 +192,10 @@ class Obstacles:
         if manner is not None:
             return for_every_shard(kind, table, in_turn=manner is Manner.IN_TURN)
         if table or _concerns_all(tokens):
+            for name in judgement.tables:
+                schema, _, copied = name.rpartition(".")
+                if tables.is_sharded(schema, copied) and is_copy_in(tokens):
+                    return CopyForSeveral(copied)
             return for_all(kind, table)
         return None
 

@@ -157,6 +157,16 @@ def not_to_be_split(why: str) -> AmbiguousShard:
     )
 
 
+def copy_not_split(why: str) -> NoSingleShard:
+    """Make the error for a COPY into a sharded table that cannot be split by its keys."""
+    return NoSingleShard(
+        f"COPY into a sharded table cannot be split by its keys: {why}",
+        kind=COPY,
+        hint="Write it in another way, or send each shard its rows: "
+        "choose it with SET SHARD or a comment.",
+    )
+
+
 def only_one_copy(table: str, why: str = "") -> NoSingleShard:
     """Make the error for a change of a table that every shard has.
 

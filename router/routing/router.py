@@ -17,6 +17,7 @@ from .cache import AnalysisCache, Entry, bind
 from .classify import ClassifierOptions, classify_fingerprint, too_complex
 from .columns import ShardedTables
 from .comments import CommentRouter
+from .copy_text import read_copy
 from .decisions import UNBOUND
 from .execution import values_of
 from .fingerprint import UnknownLexeme, short_fingerprint_of
@@ -24,7 +25,7 @@ from .learning import Learner
 from .limits import TooComplex
 from .omnisharded import with_literals
 from .placement import CHOSEN, STATEMENT_RULES, Placement
-from .refusals import TOO_COMPLEX, not_to_be_split, unknown_statement
+from .refusals import TOO_COMPLEX, copy_not_split, not_to_be_split, unknown_statement
 from .rows import MOST_ROWS, Rows, rows_of
 from .state import RoutingState
 from .tags import body_without_tags
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from .activity import Activity
     from .columns import KeyColumn
+    from .copy_text import CopyText
     from .decisions import Parameters
     from .sharding import Sharder
     from .types import RouterOptions
@@ -263,6 +265,23 @@ class QueryRouter(Learner):
                 raise not_to_be_split(f"the key of row {number + 1} is not known")
             shards.append(shard)
         return rows, shards
+
+    def copied(self, text: bytes, state: RoutingState) -> tuple[CopyText, str]:
+        """Read a COPY from the client whose rows are to be split; what is the key of its table?
+
+        Raises:
+            RoutingError: it cannot be split, as far as its text tells.
+        """
+        found = read_copy(text)
+        assert self.sharded is not None
+        key = self.sharded.key_of(found.schema, found.table)[0]
+        if not key:
+            raise copy_not_split("the key of its table is not known")
+        if found.columns is not None and key not in found.columns:
+            raise copy_not_split(f'the key "{key}" is none of its columns')
+        if state.has_odd_text:
+            raise copy_not_split("client_encoding is or was another one than UTF8")
+        return found, key
 
     def route_unknown(self, state: RoutingState) -> Route:
         """Find the place for what nobody has looked at.

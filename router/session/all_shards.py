@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..pool.participant import Request
 from ..protocol import codes, messages
 from ..protocol.segments import Segment
 from ..protocol.steps import EMIT, SWALLOW, Step
 from ..queries import UNREAD
-from ..routing.for_all import RowsForSeveral
+from ..routing.for_all import CopyForSeveral, RowsForSeveral
 from ..routing.tallies import EVERY_SHARD
 from . import requests
+from .copy_in import SplitCopy
 from .everywhere import Everywhere
 from .following import Part, part_of
 from .split import Split
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..errors import ForEveryShard, RouterError
-    from ..pool.participant import Request
     from ..pool.server import ServerConnection
     from .client import Client
     from .client_routing import ClientRouting
@@ -32,6 +33,7 @@ class OnAllShards:
     Attributes:
         current: what is under way, or over and not told yet.
         part: what it is to a transaction of the client's; None: it is a command by itself.
+        copying: the COPY that was begun last, if its rows are split.
         has_failed: whether what was answered last is an error.
     """
 
@@ -41,6 +43,7 @@ class OnAllShards:
         "_ending",
         "_objection",
         "_routing",
+        "copying",
         "current",
         "has_failed",
         "part",
@@ -57,6 +60,7 @@ class OnAllShards:
         self._ending: bytes | None = None
         self.current: Everywhere | None = None
         self.part: Part | None = None
+        self.copying: SplitCopy | None = None
         self.has_failed = False
 
     # --- commands by themselves
@@ -64,14 +68,19 @@ class OnAllShards:
     def begin(self, sql: bytes, error: ForEveryShard, done: Callable[[], None]) -> None:
         """Begin to bring a text to all shards; `done` is told when the client may go on."""
         fingerprint = self._fingerprint_of(sql)
-        if isinstance(error, RowsForSeveral):
+        if isinstance(error, CopyForSeveral):
+            self._begin(self.copy_of(sql, fingerprint), error, done)
+        elif isinstance(error, RowsForSeveral):
             self._begin(requests.split_text(self._routing, sql, fingerprint), error, done)
         else:
             change = requests.change_in(error)
             self._begin(requests.of_text(sql, fingerprint, change), error, done)
 
     def _begin(
-        self, request: Request | Split, error: ForEveryShard, done: Callable[[], None]
+        self,
+        request: Request | Split | SplitCopy,
+        error: ForEveryShard,
+        done: Callable[[], None],
     ) -> None:
         self._count()
         lease = self._routing.lease
@@ -84,12 +93,32 @@ class OnAllShards:
         self._wait(everywhere, None)
         if lease.writes is not None:
             lease.writes.note_message(request.data, is_whole=True)
-        if isinstance(request, Split):
+        if isinstance(request, SplitCopy):
+            everywhere.copy(request, over)
+        elif isinstance(request, Split):
             everywhere.split(request, over)
         elif error.in_turn:
             everywhere.keep_up(request, over)
         else:
             everywhere.define(request, over)
+
+    def copy_of(self, sql: bytes, fingerprint: object) -> SplitCopy:
+        """Make what splits the rows of a COPY.
+
+        Raises:
+            RoutingError: they cannot be split.
+        """
+        routing = self._routing
+        text, key = routing.router.copied(sql, routing.state)
+        self.copying = SplitCopy(
+            Request(sql, fingerprint),
+            text,
+            key,
+            routing.router.sharder,
+            self._client,
+            routing.lease.holder.server_ready,
+        )
+        return self.copying
 
     def begin_batch(
         self,
@@ -103,7 +132,7 @@ class OnAllShards:
             ForEveryShard: the batch does something else.
             RouterError: it cannot be done.
         """
-        if not requests.is_single(operations):
+        if isinstance(error, CopyForSeveral) or not requests.is_single(operations):
             raise error.with_traceback(None)
         bound = requests.bound_in(operations)
         assert bound.statement is not None
@@ -254,7 +283,7 @@ class OnAllShards:
         self,
         server: ServerConnection,
         part: Part,
-        wanted: Sequence[Request] | Split,
+        wanted: Sequence[Request] | Split | SplitCopy,
         done: Callable[[], None],
     ) -> None:
         """Have the others do their part, or all; or end it on all. `done` may come at once.
@@ -267,7 +296,7 @@ class OnAllShards:
         self._wait(everywhere, part)
         if part is not Part.COMMIT:
             self._count()
-        if part is Part.ALL and not isinstance(wanted, Split):
+        if part is Part.ALL and not isinstance(wanted, (Split, SplitCopy)):
             lease.compares = everywhere.compare
             everywhere.follow(wanted, lambda: self._over(everywhere, done))
             return
@@ -289,7 +318,9 @@ class OnAllShards:
             self._over(everywhere, done)
 
         lease.server = None
-        if isinstance(wanted, Split):
+        if isinstance(wanted, SplitCopy):
+            everywhere.copy_into(server, wanted, ended)
+        elif isinstance(wanted, Split):
             everywhere.insert(server, wanted, ended)
         else:
             everywhere.commit(server, ended)

@@ -27,6 +27,7 @@ from ..protocol.messages import TEXT_OID
 from ..protocol.portals import Answer, Portal, bound, described, described_statement
 from ..protocol.prepared import Statement
 from ..routing import commands, explain
+from ..routing.for_all import CopyForSeveral
 from ..routing.types import Analysis, Role
 from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
@@ -282,7 +283,7 @@ def _with_server(
         wrong = routing.wrong_shard(server, decision.analysis, decision.values)
         may_join = not routing.lease.is_altered and routing.may_join(server)
         if isinstance(wrong, ForEveryShard) and not wrong.in_turn and may_join:
-            return decision.on_all()
+            return _on_all(decision)
         if wrong is not None:
             return replace(decision, route=None, rule=None, error=wrong)
     address = server.pool.address
@@ -301,8 +302,14 @@ def _among_all(
     except RoutingError as error:
         return replace(decision, route=None, rule=None, error=error)
     if part is not Part.HOME:
-        return decision.on_all()
+        return _on_all(decision)
     return decision.held(Role.PRIMARY, server.pool.address.shard, "transaction")
+
+
+def _on_all(decision: Decision) -> Decision:
+    """The same on all shards, if it can be: a COPY need not be one that can be split."""
+    is_copy = isinstance(decision.analysis.obstacle, CopyForSeveral)
+    return decision if is_copy and decision.error is not None else decision.on_all()
 
 
 # --- recognising

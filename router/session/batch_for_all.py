@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import NoSingleShard, RouterError
 from ..protocol import codes
 from ..routing import refusals
+from ..routing.for_all import CopyForSeveral
 from . import requests
 from .all_shards import OnAllShards
 from .bound_keys import bound_values
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..pool.participant import Request
     from ..pool.server import ServerConnection
+    from .copy_in import SplitCopy
     from .operation import Operation
     from .split import Split
 
@@ -63,6 +65,7 @@ class BatchesForAll(OnAllShards):
                 elif operation.kind == codes.BIND:
                     part = self._bind(server, operation, operations, is_open=is_open)
                     if part is Part.ROWS:
+                        self._refuse_copy(operation)
                         self._insert(server, operations, go_on, take)
                         return
                     if part is Part.COMMIT:
@@ -127,6 +130,17 @@ class BatchesForAll(OnAllShards):
                 self._check_change(server, operations, is_open=is_open)
             self._bound[operation.name] = request
         return part
+
+    def _refuse_copy(self, operation: Operation) -> None:
+        """See that what inserts rows is no COPY.
+
+        Raises:
+            NoSingleShard: it is.
+        """
+        statement = operation.statement
+        analysis = None if statement is None else self._routing.router.analyse(statement.text)
+        if analysis is not None and isinstance(analysis.obstacle, CopyForSeveral):
+            raise refusals.copy_not_split("it is in a batch of the extended protocol")
 
     def _insert(
         self,
@@ -245,14 +259,17 @@ class BatchesForAll(OnAllShards):
         lease.xact, lease.xact_open = None, False
         self._routing.end_transaction()
 
-    def wanted(self, part: Part, sql: bytes) -> Sequence[Request] | Split:
+    def wanted(self, part: Part, sql: bytes) -> Sequence[Request] | Split | SplitCopy:
         """What others are asked, or all, where the client sends a Query.
 
         Raises:
             RoutingError: it cannot be split, or nobody counts what is changed at home.
         """
         if part is Part.ROWS:
-            return requests.split_text(self._routing, sql, self._fingerprint_of(sql))
+            fingerprint, analysis = self._fingerprint_of(sql), self._routing.router.analyse(sql)
+            if analysis is not None and isinstance(analysis.obstacle, CopyForSeveral):
+                return self.copy_of(sql, fingerprint)
+            return requests.split_text(self._routing, sql, fingerprint)
         if part is not Part.ALL:
             return ()
         analysis = self._routing.router.analyse(sql)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import AmbiguousShard, ForEveryShard
+from ..errors import AmbiguousShard, NoSingleShard
 from ..protocol import codes
 from ..routing.types import Role, ServerRole
 from .bound_keys import bound_values
@@ -83,10 +83,13 @@ def batch_route(
 def _route_of_prepared(
     router: QueryRouter, state: RoutingState, prepared: Analysis | None
 ) -> Route:
-    """Where to prepare and describe what is not run: wherever it could be read."""
+    """Where to prepare and describe what is not run: wherever it could be read.
+
+    What has no single shard is described alike by all of them. It is refused when it is bound.
+    """
     try:
         return router.route_analysis(prepared, state)
-    except ForEveryShard:
+    except NoSingleShard:
         return router.route_unknown(state)
 
 

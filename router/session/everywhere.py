@@ -35,7 +35,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final
 
-from ..errors import NoSingleShard, RefusedByShard, RouterError, RoutingError
+from ..errors import NoSingleShard, RefusedByShard, RouterError, RoutingError, RowRefused
 from ..pool.contracts import Waiter
 from ..pool.participant import Participant, Play, Request
 from ..pool.two_phase import Coordinator, is_gone
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from ..pool.server import ServerConnection
+    from ..protocol.frontend import ClientStream
     from ..protocol.segments import Segment
     from ..routing.types import TableChange
+    from .copy_in import SplitCopy
     from .lease import Lease
     from .split import Split
 
@@ -86,6 +88,7 @@ class Everywhere(Waiter):
     """
 
     __slots__ = (
+        "_copy",
         "_difference",
         "_expected",
         "_home",
@@ -117,6 +120,7 @@ class Everywhere(Waiter):
         self.followed = 0
         self._expected: TableChange | None = None
         self._difference: RouterError | None = None
+        self._copy: SplitCopy | None = None
 
     # --- what it is told to do
 
@@ -132,6 +136,23 @@ class Everywhere(Waiter):
         """Insert rows on their shards in a transaction; `server` is that at home, as above."""
         self._home.borrow(server, self.client)
         self._begin(self._insert(split), over)
+
+    def copy(self, copy: SplitCopy, over: Callable[[], None]) -> None:
+        """Copy rows of the client to their shards, in one transaction."""
+        self._copy = copy
+        self._begin(self._copied(copy), over)
+
+    def copy_into(
+        self, server: ServerConnection, copy: SplitCopy, over: Callable[[], None]
+    ) -> None:
+        """The same in a transaction; `server` is that at home, as above."""
+        self._copy = copy
+        self._home.borrow(server, self.client)
+        self._begin(self._copied_into(copy), over)
+
+    def feed(self, stream: ClientStream) -> bool:
+        """The client sends something while it is waited for: rows of a COPY, or it waits."""
+        return self._copy is not None and self._copy.feed(stream)
 
     def keep_up(self, request: Request, over: Callable[[], None]) -> None:
         """Run what is asked on one shard after the other."""
@@ -180,6 +201,8 @@ class Everywhere(Waiter):
         """The client wants it stopped, or has left: it is told when that has happened."""
         if not self._is_cancelled and not self._is_decided and self._play.is_under_way:
             self._is_cancelled = True
+            if self._copy is not None:
+                self._copy.stop()
             for participant in self._participants:
                 participant.cancel()
         return False
@@ -261,6 +284,56 @@ class Everywhere(Waiter):
             yield from self._end()
         except _Failed as failed:
             self._fail(failed.participant, _NOTHING)
+
+    def _copied(self, copy: SplitCopy) -> Story:
+        try:
+            for participant in self._participants:
+                yield from self._get(participant)
+            yield from self._run(self._participants, b"BEGIN")
+            yield from self._copy_rows(copy)
+            yield from self._end()
+        except _Failed as failed:
+            self._fail(failed.participant, _NOTHING)
+
+    def _copy_rows(self, copy: SplitCopy) -> Story:
+        """Copy rows to their shards.
+
+        Raises:
+            _Failed: one of them refuses, or the router does.
+        """
+        yield from self._run(self._participants, copy.question)
+        try:
+            copy.learn(self._participants, self._home)
+        except RouterError as error:
+            self._home.error = error
+            raise _Failed(self._home) from None
+        try:
+            for group in (*self._ahead, [self._home]):
+                for participant in group:
+                    participant.copy_in(copy.request, copy)
+                yield
+                self._check(group)
+            self._check(self._participants)
+        except _Failed as failed:
+            error_before = failed.participant.error
+            copy.stop()
+            yield
+            failed.participant.error = error_before
+            raise
+        self.is_served = True
+        for participant in self._participants:
+            participant.read_on()
+        copy.begin()
+        yield
+        self.is_served = False
+        refused = copy.failed()
+        if self._is_cancelled:
+            self._home.error = None
+            self._check([self._home])
+        if refused is not None:
+            raise _Failed(refused)
+        total = sum(each.affected for each in self._participants)
+        self.tag = messages.command_complete(f"COPY {total}")
 
     def _rows(self, split: Split) -> Story:
         """Insert rows on their shards.
@@ -403,6 +476,21 @@ class Everywhere(Waiter):
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
 
+    def _copied_into(self, copy: SplitCopy) -> Story:
+        try:
+            yield from self._copy_rows(copy)
+        except _Failed as failed:
+            self._fail(failed.participant, _FAILED)
+        self._copy = None
+        if self._is_cancelled:
+            # No request may hit what comes next in the transaction.
+            for participant in self._participants:
+                participant.settle()
+            yield
+            for participant in self._participants:
+                participant.run(b"")
+            yield
+
     def _commit(self) -> Story:
         try:
             self.tag = messages.command_complete("COMMIT")
@@ -435,11 +523,13 @@ class Everywhere(Waiter):
         if isinstance(error, RouterError):
             fields = {"C": error.sqlstate, "M": error.message, "H": error.hint}
             fields["D"] = error.detail
+            if isinstance(error, RowRefused):
+                fields["W"] = error.where
         else:
             fields = dict(error or {})
         fields["S"] = fields["V"] = "ERROR"  # the session goes on, whatever the server's does
         told = outcome
-        if not isinstance(error, NoSingleShard):
+        if not isinstance(error, (NoSingleShard, RowRefused)):
             told = f"This was the answer of shard {participant.shard}. {outcome}"
         fields["D"] = f"{fields.get('D', '')}\n{told}".strip()
         self.error = RefusedByShard(fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
+from ..routing.for_all import CopyForSeveral
 from .following import Part
 from .requests import not_alone
 
@@ -45,6 +46,8 @@ class QueryForAll:
             everywhere.open(error, lease.holder.server_ready)
             return False
         everywhere.begin(sql, error, self._done)
+        if isinstance(error, CopyForSeveral):
+            return False
         return self._has_been_done(message, sql)
 
     def query(self, server: ServerConnection, message: bytes, sql: bytes) -> bool:
@@ -62,6 +65,12 @@ class QueryForAll:
         return self._has_been_done(message, sql)
 
     def _done(self) -> None:
+        copying = self._batch.everywhere.copying
+        self._batch.everywhere.copying = None
+        if copying is not None and copying.has_begun:
+            self.answer(b"", b"")  # the Query has been taken since
+            self._lease.holder.server_ready()
+            return
         self._lease.has_come = True  # for the Query, which is there again if it was declined
         self._lease.holder.server_ready()
 

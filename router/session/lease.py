@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..engine.loop import Engine
     from ..pool.contracts import PoolClient, Waiter
     from ..pool.pool import Pool
+    from ..protocol.frontend import ClientStream
     from ..protocol.marks import Glance
     from ..protocol.prepared import Statement
     from ..protocol.segments import Segment
@@ -138,7 +139,7 @@ class Lease:
     def state(self) -> ClientState:
         """What the client is doing."""
         if self.waiter is not None:
-            return ClientState.WAITING
+            return ClientState.ACTIVE if self.waiter.is_served else ClientState.WAITING
         return ClientState.IDLE if self.server is None else ClientState.ACTIVE
 
     @property
@@ -176,7 +177,8 @@ class Lease:
     @property
     def waiting_since(self) -> float | None:
         """When it began to wait for a server, as time.monotonic()."""
-        return None if self.waiter is None else self._queued_since
+        waiter = self.waiter
+        return None if waiter is None or waiter.is_served else self._queued_since
 
     def longest_wait(self, now: float) -> float:
         """The longest time that it waited for a server, in seconds; it may still be waiting."""
@@ -389,6 +391,13 @@ class Lease:
     def wait_for(self, waiter: Waiter) -> None:
         """Wait for something else than a server of its own."""
         self.waiter, self._queued_since = waiter, self.engine.now
+
+    def feed(self, stream: ClientStream) -> bool:
+        """Have what a stream has found acted on by what is waited for; False declines it.
+
+        What is left of a COPY that is over is dropped.
+        """
+        return stream.is_copied if self.waiter is None else self.waiter.feed(stream)
 
     # --- having it
 

@@ -191,6 +191,8 @@ class Session(PoolClient):
             self._is_working = False
         link, stream = self.client.link, self.stream
         if link is None:
+            if stream.wants_turn:
+                self._engine.call_later(0.0, lambda: self.on_data(b""))
             return
         if stream.wants_turn:
             link.defer()
@@ -235,7 +237,7 @@ class Session(PoolClient):
         kind, data, start, end = stream.kind, stream.data, stream.start, stream.end
         if found == MESSAGE:
             if lease.waiter is not None or lease.awaits_settings or lease.asks:
-                return False
+                return lease.feed(stream)
             if self.resend.waiting:
                 return False
             server = lease.server
@@ -267,10 +269,10 @@ class Session(PoolClient):
             self._leave("client terminated", polite=True)
             return True
         if found == LONG_MESSAGE:
-            if self.resend.waiting:
-                return False
+            if self.resend.waiting or lease.waiter is not None:
+                return lease.feed(stream)
             return self.simple.long_message(kind, data[start:end], stream.missing)
-        return self.long.pass_on(data[start:end])
+        return lease.feed(stream) if stream.is_copied else self.long.pass_on(data[start:end])
 
     def _failed(self, error: RouterError) -> None:
         """There is no server for what the client asks: that fails, and the session goes on."""
@@ -330,7 +332,7 @@ class Session(PoolClient):
     def _passed_on(self, found: int) -> None:
         """The head of a long message, or more of it, has been acted on."""
         if self.stream.passing:
-            if found == LONG_MESSAGE:
+            if found == LONG_MESSAGE and not self.stream.is_copied:
                 self.long.begun()
             return
         self.long.end()

@@ -58,7 +58,7 @@ def test_a_tour_that_meets_no_router_finds_no_right_answer(shards: Cluster) -> N
     progress, output = _recorded()
     assert not bare.run(progress)
     # A bare primary of the right shard may know the key, but it is no replica.
-    assert "0 of 10 answers right" in output.getvalue()
+    assert "0 of 11 answers right" in output.getvalue()
 
 
 def test_every_stop_of_the_tour_tells_right_from_wrong(shards: Cluster) -> None:
@@ -66,7 +66,7 @@ def test_every_stop_of_the_tour_tells_right_from_wrong(shards: Cluster) -> None:
     primaries = {shard.primary.port for shard in shards.shards}
     replicas = {replica.port for shard in shards.shards for replica in shard.replicas}
     stops = {stop.title: stop for stop in tour.stops()}
-    assert len(stops) == 9
+    assert len(stops) == 10
     assert not any(stop.is_right(TourAnswer()) for stop in stops.values())
     read = stops["A read goes to a replica"].is_right
     columns = ("pg_is_in_recovery", "inet_server_port")
@@ -82,6 +82,9 @@ def test_every_stop_of_the_tour_tells_right_from_wrong(shards: Cluster) -> None:
     found = [TourAnswer(("made", "port"), (("tour_notes", port),)) for port in ports]
     assert [made(answer) for answer in found] == [False, False, True]
     assert not made(TourAnswer(("made", "port"), ((None, ports[-1]),)))
+    copied = stops["The rows of a COPY go to their shards, all of them or none"].is_right
+    assert copied(TourAnswer(message="COPY 3"))
+    assert not copied(TourAnswer(message="COPY 2"))
     refusal = stops[
         "What would see a part of the rows is refused, and says what to do"
     ].is_right
@@ -100,7 +103,9 @@ def test_the_printed_tour_is_commands_a_shell_takes(shards: Cluster) -> None:
     commands = [
         shlex.split(line) for line in output.getvalue().splitlines() if not line.startswith("#")
     ]
-    assert len(commands) == 10
+    assert len(commands) == 11
+    (copied,) = [words for words in commands if words[0] == "printf"]
+    assert copied[1].count("copied\\n") == len(shards.shards)
     assert commands[0][1:4] == [
         "postgresql://app:app@127.0.0.1:6432/app",
         "-c",

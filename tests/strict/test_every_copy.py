@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.router import HOST, primary_of, wait_until
+from tests.support.router import primary_of
 from tests.support.shards import (
     KEYED,
-    LEFT,
+    LOSSES,
     PROTOCOLS,
     SHARDS,
     Shards,
     ask_all,
     ask_in_batches,
     ask_simply,
+    lose_at_each_step,
     make_shards,
+    outcome,
     pool_of,
+    steps_of,
+    wired_shards,
 )
-from tests.support.tripwire import Tripwire
 from tests.support.wire import (
     FLUSH,
     SYNC,
-    Ended,
     WireClient,
     bind,
     describe,
@@ -295,63 +296,31 @@ def test_what_becomes_of_it_is_told_beforehand(shards: Shards) -> None:
             assert told[11] == (None if shard else b"0A000")
 
 
-STEPS: Final = (
-    *((0, text) for text in (b"BEGIN", b"to_regclass", b"INSERT", b"txid_current", b"COMMIT")),
-    *(
-        (shard, text)
-        for shard in (1, 2)
-        for text in (
-            b"BEGIN",
-            b"INSERT",
-            b"txid_current",
-            b"PREPARE TRANSACTION",
-            b"COMMIT PREPARED",
-        )
-    ),
-)
-
-
-@pytest.mark.parametrize("kills", ["server", "router"])
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@LOSSES[0]
+@LOSSES[1]
 def test_whatever_is_lost_at_any_step_all_shards_have_it_or_none(
     before: bool,
     kills: str,
     private_primary: Callable[..., Server],
     start_router: Callable[..., RouterProcess],
 ) -> None:
+    def insert(client: WireClient, number: int) -> str:
+        return outcome(client.ask(query(f"INSERT INTO countries VALUES ('{number}')")))
+
+    def counted(shards: Shards, number: int) -> int:
+        assert len({len(each.execute(ALL)) for each in shards.databases}) == 1
+        return len(_same(shards, f"SELECT 1 FROM countries WHERE code = '{number}'"))
+
     server = private_primary(max_prepared_transactions="20")
-    databases = make_shards(server)
-    _fill(databases)
-    with contextlib.ExitStack() as stack:
-        wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
-        places = [[(HOST, wire.port, "primary")] for wire in wires]
-        pool = pool_of(places, databases, OPTIONS)
-        shards = Shards(databases, start_router({"items": pool}))
-        for number, (shard, text) in enumerate(STEPS):
-            act = (lambda: None) if kills == "server" else shards.router.process.kill
-            with shards.client() as client:
-                wires[shard].set(text, before=before, act=act)
-                told = _told(client, f"INSERT INTO countries VALUES ('{number}')")
-            assert wires[shard].has_gone_off, (shard, text)
-            if kills == "router":
-                shards.router.process.wait()
-                shards = Shards(databases, start_router({"items": pool}))
-            shards.client().close()
-            wait_until("nothing is left", lambda: not databases[0].execute(LEFT)[0][0])
-            has = [len(row) for row in (each.execute(ALL) for each in databases)]
-            assert len(set(has)) == 1, (shard, text, has)
-            there = _same(shards, f"SELECT 1 FROM countries WHERE code = '{number}'") != []
-            if told == "C" or "Nothing has been changed" in told:
-                assert there == (told == "C"), (shard, text)
-            elif told:
-                assert "not known" in told, told
-
-
-def _told(client: WireClient, sql: str) -> str:
-    """What a client is told: "C", an error's detail, or "" if the connection ends."""
-    try:
-        answer = client.ask(query(sql))
-    except (Ended, OSError):
-        return ""
-    errors = [message.fields.get("D", "") for message in answer if message.kind == "E"]
-    return errors[0] if errors else "C"
+    with wired_shards(server, OPTIONS) as made:
+        _fill(made[0])
+        lose_at_each_step(
+            steps_of(b"INSERT", at_home=(b"to_regclass",)),
+            insert,
+            counted,
+            1,
+            made,
+            start_router,
+            before=before,
+            kills=kills,
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,21 +10,23 @@ from router.routing.sharding import pg_bigint_hash
 from tests.support.proxy import Proxy
 from tests.support.router import HOST, primary_of, wait_until
 from tests.support.shards import (
-    LEFT,
+    LOSSES,
     PROTOCOLS,
     SHARDS,
     Shards,
     ask_all,
     ask_in_batches,
     ask_simply,
+    lose_at_each_step,
     make_shards,
+    outcome,
     pool_of,
+    steps_of,
     wired_shards,
 )
 from tests.support.wire import (
     FLUSH,
     SYNC,
-    Ended,
     WireClient,
     bind,
     describe,
@@ -291,63 +292,30 @@ def test_what_cannot_be_split_is_refused(shards: Shards) -> None:
     assert _there(shards) == {}
 
 
-STEPS: Final = (
-    *((0, text) for text in (b"BEGIN", b"INSERT", b"txid_current", b"COMMIT")),
-    *(
-        (shard, text)
-        for shard in (1, 2)
-        for text in (
-            b"BEGIN",
-            b"INSERT",
-            b"txid_current",
-            b"PREPARE TRANSACTION",
-            b"COMMIT PREPARED",
-        )
-    ),
-)
-
-
-@pytest.mark.parametrize("kills", ["server", "router"])
-@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@LOSSES[0]
+@LOSSES[1]
 def test_whatever_is_lost_at_any_step_all_rows_are_there_or_none(
     before: bool,
     kills: str,
     private_primary: Callable[..., Server],
     start_router: Callable[..., RouterProcess],
 ) -> None:
-    server = private_primary(max_prepared_transactions="20")
-    with wired_shards(server) as (databases, wires, pool):
-        shards = Shards(databases, start_router({"items": pool}))
-        for number, (shard, text) in enumerate(STEPS):
-            act = (lambda: None) if kills == "server" else shards.router.process.kill
-            with shards.client() as client:
-                wires[shard].set(text, before=before, act=act)
-                told = _told(
-                    client,
-                    "INSERT INTO items VALUES "
-                    + ", ".join(f"({key}, '{number}')" for key in KEYS),
-                )
-            assert wires[shard].has_gone_off, (shard, text)
-            if kills == "router":
-                shards.router.process.wait()
-                shards = Shards(databases, start_router({"items": pool}))
-            shards.client().close()
-            wait_until("nothing is left", lambda: not databases[0].execute(LEFT)[0][0])
-            count = sum(
-                len(each.execute(f"SELECT 1 FROM items WHERE body = '{number}'"))
-                for each in databases
-            )
-            assert count in (0, len(KEYS)), (shard, text)
-            if told == "C" or "Nothing has been changed" in told:
-                assert bool(count) == (told == "C"), (shard, text)
-            elif told:
-                assert "not known" in told, told
+    def insert(client: WireClient, number: int) -> str:
+        rows = ", ".join(f"({key}, '{number}')" for key in KEYS)
+        return outcome(client.ask(query(f"INSERT INTO items VALUES {rows}")))
 
+    def counted(shards: Shards, number: int) -> int:
+        where = f"SELECT 1 FROM items WHERE body = '{number}'"
+        return sum(len(each.execute(where)) for each in shards.databases)
 
-def _told(client: WireClient, sql: str) -> str:
-    """What a client is told: "C", an error's detail, or "" if the connection ends."""
-    with contextlib.suppress(Ended, OSError):
-        answer = client.ask(query(sql))
-        errors = [message.fields.get("D", "") for message in answer if message.kind == "E"]
-        return errors[0] if errors else "C"
-    return ""
+    with wired_shards(private_primary(max_prepared_transactions="20")) as made:
+        lose_at_each_step(
+            steps_of(b"INSERT"),
+            insert,
+            counted,
+            len(KEYS),
+            made,
+            start_router,
+            before=before,
+            kills=kills,
+        )

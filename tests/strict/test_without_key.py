@@ -86,7 +86,7 @@ REFUSED = [
     query(ALL),
     query(f"SELECT 1; {ALL}"),
     query(LONG),
-    query("COPY items FROM STDIN"),
+    query("COPY items (body) FROM STDIN"),
     query("LOCK TABLE items"),
     parse(ALL) + bind() + execute() + SYNC,
     parse(LONG) + bind() + execute() + SYNC,
@@ -133,12 +133,17 @@ def test_a_function_call_of_any_size_goes_where_a_short_one_goes(
                     client.query("ROLLBACK")
 
 
-def test_it_need_not_be_executed_to_be_refused(router: RouterProcess) -> None:
+@pytest.mark.parametrize("pool", POOLS)
+def test_it_may_be_described_and_is_refused_when_it_is_bound(
+    router: RouterProcess, pool: str
+) -> None:
     for batch in (parse(ALL) + SYNC, parse(ALL) + describe("S") + SYNC):
-        with wire(router) as client:
-            assert sqlstates(client.ask(batch)) == ["0A000"]
-            client.query("SET SHARD TO 1")
-            assert kinds(client.ask(batch))[0] == "1"
+        for begin in ((), ("BEGIN",)):
+            with wire(router, pool) as client:
+                for sql in begin:
+                    client.query(sql)
+                assert sqlstates(client.ask(batch)) in ([], ["0A000"])
+                assert len(sqlstates(client.ask(bind() + execute() + SYNC))) == 1
 
 
 def test_on_a_chosen_shard_it_runs(router: RouterProcess) -> None:
@@ -212,7 +217,7 @@ def test_a_row_of_a_cursor_can_be_changed(router: RouterProcess) -> None:
 
 def test_copy_reaches_a_chosen_shard_and_no_other(router: RouterProcess) -> None:
     with router.connect("items") as connection, connection.cursor() as cursor:
-        for sql in ("COPY items FROM STDIN", "COPY items TO STDOUT"):
+        for sql in ("COPY items FROM '/dev/null'", "COPY items TO STDOUT"):
             with pytest.raises(errors.FeatureNotSupported, match="every shard"):
                 with cursor.copy(sql):
                     pass

@@ -10,7 +10,7 @@ import pytest
 from .postgres import Database
 from .router import HOST, PoolText, wait_until
 from .tripwire import Tripwire
-from .wire import SYNC, WireClient, query, run, sqlstates
+from .wire import SYNC, Ended, WireClient, query, run, sqlstates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,13 +72,15 @@ def pool_of(
 
 
 @contextlib.contextmanager
-def wired_shards(server: Server) -> Iterator[tuple[list[Database], list[Tripwire], PoolText]]:
+def wired_shards(
+    server: Server, options: str = KEYED
+) -> Iterator[tuple[list[Database], list[Tripwire], PoolText]]:
     """The databases, a tripwire before each, and a pool of theirs by way of these."""
     databases = make_shards(server)
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Tripwire(server.port)) for _ in databases]
         places = [[(HOST, wire.port, "primary")] for wire in wires]
-        yield databases, wires, pool_of(places, databases)
+        yield databases, wires, pool_of(places, databases, options)
 
 
 def kill_at_each_step(
@@ -109,6 +111,77 @@ def kill_at_each_step(
             wait_until("nothing is left", lambda: not shards.left())
         for number, step in enumerate(steps):
             assert len(set(shards.has(f"made_{number}"))) == 1, step
+
+
+def steps_of(*texts: bytes, at_home: tuple[bytes, ...] = ()) -> list[tuple[int, bytes]]:
+    """What shards are sent for something that all have or none: the shard, and the text.
+
+    `texts` is what each is sent of it, and `at_home` what shard 0 alone is asked before.
+    """
+    others = (b"BEGIN", *texts, b"txid_current", b"PREPARE TRANSACTION", b"COMMIT PREPARED")
+    home = (b"BEGIN", *at_home, *texts, b"txid_current", b"COMMIT")
+    return [(0, text) for text in home] + [(n, text) for n in (1, 2) for text in others]
+
+
+LOSSES: Final = (
+    pytest.mark.parametrize("kills", ["server", "router"]),
+    pytest.mark.parametrize("before", [True, False], ids=["before", "after"]),
+)
+
+
+def lose_at_each_step(
+    steps: Sequence[tuple[int, bytes]],
+    run: Callable[[WireClient, int], str],
+    counted: Callable[[Shards, int], int],
+    whole: int,
+    made: tuple[list[Database], list[Tripwire], PoolText],
+    start_router: Callable[..., RouterProcess],
+    *,
+    before: bool,
+    kills: str,
+) -> None:
+    """Cut a connection to a server, or kill the router, as each step comes by.
+
+    Then all is there or nothing, nothing stays prepared, and what the client was told is true.
+
+    Args:
+        steps: which shard is sent something with this text.
+        run: does it, with the number of the step; returns "C", the DETAIL of the error, or ""
+            if its connection ends.
+        counted: how much of it is there.
+        whole: how much that is if all of it is.
+        made: what `wired_shards` has made.
+        start_router: the fixture.
+        before: that happens before the server has the step, or after it has answered.
+        kills: "server" or "router".
+    """
+    databases, wires, pool = made
+    shards = Shards(databases, start_router({"items": pool}))
+    for number, (shard, text) in enumerate(steps):
+        act = (lambda: None) if kills == "server" else shards.router.process.kill
+        told = ""
+        with shards.client() as client:
+            wires[shard].set(text, before=before, act=act)
+            with contextlib.suppress(Ended, OSError):
+                told = run(client, number)
+        assert wires[shard].has_gone_off, (shard, text)
+        if kills == "router":
+            shards.router.process.wait()
+            shards = Shards(databases, start_router({"items": pool}))
+        shards.client().close()
+        wait_until("nothing is left", lambda: not databases[0].execute(LEFT)[0][0])
+        count = counted(shards, number)
+        assert count in (0, whole), (shard, text)
+        if told == "C" or "Nothing has been changed" in told:
+            assert bool(count) == (told == "C"), (shard, text, told)
+        elif told:
+            assert "not known" in told, told
+
+
+def outcome(answer: Sequence[Message]) -> str:
+    """What an answer comes to: "C", or the DETAIL of its error."""
+    errors = [message.fields.get("D", "") for message in answer if message.kind == "E"]
+    return errors[0] if errors else "C"
 
 
 def ask_simply(client: WireClient, sql: str) -> list[Message]:
