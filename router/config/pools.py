@@ -424,7 +424,7 @@ class PoolConfig(Inherited):
     max_pinned: Annotated[
         Count | None,
         Key(
-            "Most connections to a server that clients may so keep.",
+            "Most connections to a server that clients may so keep; none in statement mode.",
             unset="pool_size - 1",
         ),
     ] = None

@@ -81,6 +81,22 @@ def test_the_users_pool_mode_goes_before_the_pools() -> None:
     assert settings({f"{USER}/pool_mode": "session"}).pool_mode is PoolMode.SESSION
 
 
+@pytest.mark.parametrize("most", [None, 0, 3])
+@pytest.mark.parametrize("of_user", [None, *PoolMode])
+@pytest.mark.parametrize("of_pool", PoolMode)
+def test_in_statement_mode_nobody_keeps_a_server(
+    of_pool: PoolMode, of_user: PoolMode | None, most: int | None
+) -> None:
+    changes: dict[str, object] = {f"{POOL}/pool_mode": of_pool.value, f"{USER}/pool_size": 8}
+    if of_user is not None:
+        changes[f"{USER}/pool_mode"] = of_user.value
+    if most is not None:
+        changes[f"{POOL}/max_pinned"] = most
+    is_statement = (of_user or of_pool) is PoolMode.STATEMENT
+    wanted = 7 if most is None else most
+    assert settings(changes).most_pinned == (0 if is_statement else wanted)
+
+
 def test_servers_know_the_user_by_the_same_name_and_password_unless_told_otherwise() -> None:
     found = settings()
     assert (found.server_username, found.server_password) == ("ann", SecretStr("ann-secret"))
