@@ -248,6 +248,8 @@ def test_a_replica_that_lags_gets_no_reads_until_it_has_caught_up(
         wait_until(
             "it is known", lambda: int(health_of(router, replica.port)["lag_bytes"]) > 65536
         )
+        # The other may have been asked before it had replayed all of that.
+        wait_until("the other reads", lambda: ports(client, 1) == {str(other.port)})
         assert ports(client) == {str(other.port)}
         assert health_of(router, replica.port)["condition"] == "up"
         wait_until("it tells", lambda: int(health_of(router, replica.port)["lag_us"]) > 0)
