@@ -16,6 +16,7 @@ from router.queries import (
     ServerTables,
     StatementFigures,
     Table,
+    shown,
 )
 
 SECRET = "hunter2"
@@ -244,3 +245,9 @@ def test_roles_have_tables_of_their_own() -> None:
     first, second = place.table(is_primary=True), place.table(is_primary=False)
     assert first is not second
     assert place.table(is_primary=True) is first
+
+
+@pytest.mark.parametrize("before", ["", " ", "\n\t "])
+@pytest.mark.parametrize("behind", ["", " ", "\r\n"])
+def test_blanks_around_a_statement_are_not_shown(before: str, behind: str) -> None:
+    assert shown(f"{before}SELECT 1{behind}".encode()) == "SELECT ?"
