@@ -23,6 +23,7 @@ from .refusals import (
     no_key,
     not_alone,
     not_together,
+    renames,
     too_complex,
     unreadable,
 )
@@ -64,6 +65,7 @@ _ALL_OF: Final = frozenset(
         ("reindex", "schema"),
     )
 )
+_COLUMN: Final = frozenset(("column", "if", "exists"))
 _AT_CURSOR: Final = ["where", "current", "of"]
 _ESCAPED_NAME: Final = re.compile(rb'[uU]&"')
 
@@ -189,6 +191,8 @@ class Obstacles:
         if function:
             return no_key(function, "")
         table = mentioned(tables, tokens)
+        if manner is not None and kind == "ALTER TABLE" and table and _renames(tables, tokens):
+            return renames(table)
         if manner is not None:
             return for_every_shard(kind, table, in_turn=manner is Manner.IN_TURN)
         if table or _concerns_all(tokens):
@@ -268,6 +272,20 @@ def plain_table(
         if tables.is_plain(schema, table):
             return table
     return ""
+
+
+def _renames(tables: ShardedTables, tokens: Sequence[str]) -> bool:
+    """Say whether an ALTER TABLE takes the name from a table or from its key."""
+    columns = {key.column for key in tables.keys}
+    for number, token in enumerate(tokens[2:], 2):
+        following = [word for word in tokens[number + 1 :] if word not in _COLUMN][:1]
+        if token == "set" and following == ["schema"]:
+            return True
+        if token == "rename" and following == ["to"]:
+            return True
+        if token in ("rename", "drop") and following and unquoted(following[0]) in columns:
+            return True
+    return False
 
 
 def _concerns_all(tokens: Sequence[str]) -> bool:

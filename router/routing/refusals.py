@@ -55,6 +55,16 @@ def beside_plain(table: str) -> NoSingleShard:
     )
 
 
+def renames(table: str) -> NoSingleShard:
+    """Make the error for a sharded table that would not be known any more."""
+    return NoSingleShard(
+        f'table "{table}" and its sharding key would not be what the settings call them',
+        kind=EVERY_SHARD,
+        hint="Have the settings name both the old and the new name, and do it on each shard "
+        "with SET SHARD.",
+    )
+
+
 def unknown_key() -> NoSingleShard:
     """Make the error for a key of which nobody can tell the value."""
     return NoSingleShard(

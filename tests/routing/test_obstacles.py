@@ -353,6 +353,29 @@ def test_any_table_may_be_sharded_until_its_columns_are_known() -> None:
             router.route(sql.encode(), RoutingState())
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE events RENAME TO happenings",
+        "ALTER TABLE IF EXISTS events RENAME TO happenings",
+        "ALTER TABLE events RENAME COLUMN id TO number",
+        "ALTER TABLE events RENAME id TO number",
+        'ALTER TABLE events DROP COLUMN IF EXISTS "id"',
+        "ALTER TABLE events ADD n int, DROP id",
+        "ALTER TABLE events SET SCHEMA other",
+        "ALTER TABLE a RENAME TO b; ALTER TABLE events RENAME TO c",
+    ],
+)
+def test_a_table_and_its_key_keep_their_names(sql: str) -> None:
+    router = QueryRouter(OPTIONS)
+    with pytest.raises(NoSingleShard, match="settings call them") as caught:
+        router.route(sql.encode(), RoutingState())
+    assert not isinstance(caught.value, ForEveryShard)
+    other = sql.replace("events", "things").replace("id", "other")
+    with pytest.raises(ForEveryShard):
+        router.route(other.encode(), RoutingState())
+
+
 def test_a_table_keeps_its_key_while_its_columns_are_not_known() -> None:
     router = QueryRouter(replace(OPTIONS, automatic_sharding_key="*.tenant"))
     root = ("public", "things")
