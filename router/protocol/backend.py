@@ -237,6 +237,7 @@ class BackendStream(ServerHooks):
             return self._ready(segment, data, start, after)
         if kind == codes.PARAMETER_STATUS:
             start = self._drop(segment, data, start, pos, after)
+            self._let_out(segment)  # whoever hears of it may tell the client at once
             self._parameter(string_in(data, pos, after), segment)
             return start, after
         if kind == codes.COMMAND_COMPLETE:
@@ -274,6 +275,7 @@ class BackendStream(ServerHooks):
                 return start, pos
             # It answers nothing; what comes before it may have to be given out first.
             start = self._drop(segment, data, start, pos, pos)
+            self._let_out(segment)
             if segment.sink is None:
                 self.on_async(data[pos:after])
             elif self.hears(data[pos:after]):

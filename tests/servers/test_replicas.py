@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
+
+import pytest
 
 from router.demo.server import HOST
 from tests.support.cluster.server import StopMode
-from tests.support.router import PoolText, RouterProcess, servers_of, wait_until
-from tests.support.wire import Ended, Message, WireClient, query, rows, sqlstates
+from tests.support.router import PoolText, RouterProcess, primary_of, servers_of, wait_until
+from tests.support.wire import SYNC, Ended, Message, WireClient, query, rows, run, sqlstates
 
 from .conftest import CHECKS, frozen
 
@@ -282,3 +284,44 @@ def test_reads_that_no_primary_may_have_wait_until_a_replica_has_caught_up(
         for client in clients:
             assert rows(client.read_until("Z")) == [[b"20000"]]
         shard.primary.execute("DROP TABLE heavy")
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
+@pytest.mark.parametrize("ask", [query, lambda sql: run(sql) + SYNC])
+def test_a_frozen_primary_fails_what_it_was_doing_and_is_named_to_who_waits(
+    start_router: Callable[..., RouterProcess],
+    shard: Shard,
+    mode: str,
+    ask: Callable[[str], bytes],
+) -> None:
+    options = f'pool_mode = "{mode}"\nquery_wait_timeout = 4000'
+    pool = PoolText([primary_of(shard.primary)], options=options, pool_size=1)
+    router = start_router({"db": pool}, CHECKS)
+    with WireClient.login(router.port, "db") as busy:
+        assert busy.value("SELECT 1") == "1"
+        with (
+            WireClient.login(router.port, "db") if mode != "session" else nullcontext() as late
+        ):
+            with frozen(shard.primary):
+                busy.send(ask("SELECT 2"))
+                if late is not None:
+                    late.send(ask("SELECT 3"))
+                [lost] = [one for one in answers_of(busy) if one.kind == "E"]
+                assert lost.sqlstate in ("08006", "57P03")
+                assert f"{HOST}:{shard.primary.port}" in lost.fields["M"]
+                assert condition(router, shard.primary.port) == "down"
+                if late is None:
+                    with pytest.raises(Ended) as ended:
+                        WireClient.login(router.port, "db")
+                    answers = ended.value.messages
+                else:
+                    answers = answers_of(late)
+                [error] = [one.fields for one in answers if one.kind == "E"]
+                assert error["C"] == "57P03"
+                assert f"{HOST}:{shard.primary.port}" in error["M"]
+                assert "pool_size" not in error["M"] + error.get("H", "").replace(
+                    "raising pool_size does not help", ""
+                )
+        wait_until("it is back", lambda: condition(router, shard.primary.port) == "up")
+    with WireClient.login(router.port, "db") as client:
+        assert client.value("SELECT 4") == "4"
