@@ -237,7 +237,6 @@ class BackendStream(ServerHooks):
             return self._ready(segment, data, start, after)
         if kind == codes.PARAMETER_STATUS:
             start = self._drop(segment, data, start, pos, after)
-            self._let_out(segment)  # whoever hears of it may tell the client at once
             self._parameter(string_in(data, pos, after), segment)
             return start, after
         if kind == codes.COMMAND_COMPLETE:
@@ -320,13 +319,9 @@ class BackendStream(ServerHooks):
         """
         if segment.sink is None:
             return
+        segment.held += data
         if segment.is_heard or len(segment.held) > _HELD_LIMIT:
             BackendStream._let_out(segment)
-            segment.is_heard = True
-            segment.size += len(data)
-            segment.sink.reply(data)
-        else:
-            segment.held += data
 
     @staticmethod
     def _let_out(segment: Segment) -> None:
@@ -519,6 +514,8 @@ class BackendStream(ServerHooks):
         self.on_error(head[code + 2 : code + 7] if code >= 0 else b"", head)
 
     def _parameter(self, pair: bytes, segment: Segment | None) -> None:
+        if segment is not None:
+            self._let_out(segment)  # whoever hears of it may tell the client at once
         name, _, value = pair.partition(b"\0")
         key = name.decode("utf-8", "replace")
         text = value.decode("utf-8", "surrogateescape")
