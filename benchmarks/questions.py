@@ -238,10 +238,7 @@ def templates(port: int, database: str) -> dict[str, list[Exchange]]:
     found = {}
     with (
         wire.WireClient.login(port, database) as named,
-        # What the router's own connections are called.
-        wire.WireClient.login(
-            port, database, parameters={"application_name": "pgcat"}
-        ) as plain,
+        wire.WireClient.login(port, database) as plain,
     ):
         plain.ask(_PREPARE)
         for question in QUESTIONS:

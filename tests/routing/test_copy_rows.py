@@ -16,6 +16,7 @@ from router.routing.copy_text import read_copy
 from router.routing.hashing import pg_bigint_hash
 from router.routing.sharding import Sharder
 from router.routing.types import RouterOptions
+from tests.support.builds import Build, build
 
 if TYPE_CHECKING:
     from router.routing.copy_rows import CopyRows
@@ -229,6 +230,7 @@ def test_what_a_server_will_refuse_goes_home() -> None:
         assert found == [data, b"", b""]
 
 
+@pytest.mark.skipif(build() is not Build.PLAIN, reason="compiled code cannot be watched")
 def test_a_row_that_is_too_long_is_refused_and_a_long_one_is_not_read_over_and_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

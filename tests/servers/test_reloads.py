@@ -99,13 +99,14 @@ class Client:
             self.wrong.append(found)
         self.asked += 1
 
-    @staticmethod
-    def _sqlstate(error: psycopg.Error) -> str:
+    def _sqlstate(self, error: psycopg.Error) -> str:
         if error.sqlstate is not None:
             return error.sqlstate
         # A login that is refused has its reason in the text alone.
         text = str(error)
-        return "28P01" if "password authentication failed" in text else text
+        if "password authentication failed" in text:
+            return "28P01"
+        return "3D000" if f'database "{self.database}" does not exist' in text else text
 
 
 def pools(databases: list[Database], number: int) -> dict[str, PoolText]:
