@@ -32,6 +32,7 @@ SETTINGS: Final = {
     "max_prepared_transactions": "20",
     "wal_level": "logical",
     "lc_messages": "C",
+    "allow_in_place_tablespaces": "on",
 }
 EXISTING: Final = ("postgres", "template1")
 
@@ -113,7 +114,7 @@ def run(name: str, place: str, directory: Path, pgbouncer: str | None) -> Outcom
         with places.opened(place, server, suite.databases, pgbouncer) as opened:
             say(f"{name}, {place}: {opened.version} on port {opened.port}")
             try:
-                found = suite.run(Job(directory, Path(empty), opened.port))
+                found = suite.run(Job(directory, Path(empty), opened.port, place, programs()))
             finally:
                 keep_logs(kept, Path(empty), cluster.root, server.log_path)
     found.version = opened.version

@@ -60,6 +60,12 @@ EXPLANATIONS: Final[tuple[Explanation, ...]] = (
         "type_cache_invalidation_in_pool|basetypes_of_domains|introspection_on_large_db",
         "makes a database and connects to it: there is no pool for it",
     ),
+    Explanation(
+        "regress",
+        "::(guc|stats|temp)$",
+        "expects a new process behind each connection, which has loaded no library, made no "
+        "schema for temporary tables and is counted as a new one",
+    ),
     Explanation("asyncpg", "TestListeners|restored_after_idle_connection_loss", _SYNTHETIC_PID),
     Explanation(
         "node",

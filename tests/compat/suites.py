@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from router.demo.server import HOST, SUPERUSER
 from tests.corpus import fetch
 
-from . import outcomes
+from . import outcomes, regress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -104,11 +104,15 @@ class Job:
         directory: of what has been fetched.
         place: an empty directory for this run.
         port: to connect to.
+        name: what is there, one of `places`.
+        programs: where PostgreSQL's are.
     """
 
     directory: Path
     place: Path
     port: int
+    name: str
+    programs: Path
 
     @property
     def report(self) -> Path:
@@ -303,6 +307,7 @@ def pq(job: Job) -> Outcomes:
 
 
 SUITES: Final = {
+    "regress": Suite((regress.DATABASE,), regress.regress, regress.prepare),
     "pg8000": Suite((SUPERUSER,), pg8000, with_extensions(SUPERUSER)),
     "asyncpg": Suite((SUPERUSER,), asyncpg),
     "node": Suite((SUPERUSER,), node),
