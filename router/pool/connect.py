@@ -269,7 +269,9 @@ def explained(pool: AddressPool) -> Iterator[None]:
 async def log_in(
     pool: AddressPool, wire: Wire, name: str, startup: Variables | None = None
 ) -> tuple[tuple[int, bytes], dict[str, str]]:
-    """Log in as `name`, or as a client with these start-up parameters would.
+    """Log in as a client with these start-up parameters would, or without any.
+
+    `name` is the application_name; with "" it is the client's, or the server's default.
 
     Returns:
         The key for cancel requests, and what the server reports.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import subprocess
 from typing import TYPE_CHECKING, Final
 
-from router.demo.server import HOST, SUPERUSER
 from tests.corpus import fetch
 from tests.corpus.scripts import schedule
 
@@ -59,6 +57,8 @@ def regress(job: Job) -> Outcomes:
     printed = _play(job)
     if job.name == DIRECT:
         kept.write_text(json.dumps(printed))
+    elif not kept.exists():
+        raise fetch.FetchError(f"{kept} is missing: run it directly first")
     return compared(printed, json.loads(kept.read_text()))
 
 
@@ -66,18 +66,16 @@ def _play(job: Job) -> dict[str, str]:
     """Run the tests one after the other; returns what psql has printed, by test."""
     major = int(job.programs.parts[-2])
     tests = fetch.postgresql(job.directory, major) / "src" / "test" / "regress"
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    theirs = {
-        **_ENVIRONMENT,
-        "PGHOST": HOST,
-        "PGPORT": str(job.port),
-        "PGUSER": SUPERUSER,
-        "PGDATABASE": DATABASE,
-        "PG_ABS_SRCDIR": str(tests),
-        "PG_ABS_BUILDDIR": str(job.place),
-        "PG_LIBDIR": str(job.place),
-        "PG_DLSUFFIX": ".so",
-    }
+    environment = job.environment(
+        {
+            **_ENVIRONMENT,
+            "PGDATABASE": DATABASE,
+            "PG_ABS_SRCDIR": str(tests),
+            "PG_ABS_BUILDDIR": str(job.directory),
+            "PG_LIBDIR": str(job.directory),
+            "PG_DLSUFFIX": ".so",
+        }
+    )
     psql = [str(job.programs / "psql"), "-X", "-a", "-q"]
     hidden = ["-v", "HIDE_TABLEAM=on", "-v", "HIDE_TOAST_COMPRESSION=on"]
     found = {}
@@ -91,7 +89,7 @@ def _play(job: Job) -> dict[str, str]:
                 stdin=text,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=ours | theirs,
+                env=environment,
                 timeout=_SECONDS,
                 check=False,
             )

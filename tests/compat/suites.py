@@ -119,6 +119,19 @@ class Job:
         """Where the outcomes are written, if that is one file."""
         return self.place / "report.xml"
 
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        """What a program needs that connects there, and more."""
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        theirs = {
+            "PGHOST": HOST,
+            "PGPORT": str(self.port),
+            "PGUSER": SUPERUSER,
+            "PGDATABASE": SUPERUSER,
+            "PYTHONHASHSEED": "0",
+            "TZ": "UTC",
+        }
+        return {**ours, **theirs, **more}
+
     def run(
         self,
         command: Sequence[str],
@@ -133,21 +146,11 @@ class Job:
                 end, so that what it has reported is not all.
         """
         output = self.place / "output"
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        theirs = {
-            "PGHOST": HOST,
-            "PGPORT": str(self.port),
-            "PGUSER": SUPERUSER,
-            "PGDATABASE": SUPERUSER,
-            "PYTHONHASHSEED": "0",
-            "TZ": "UTC",
-            **(environment or {}),
-        }
         with output.open("wb") as file:
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env=ours | theirs,
+                env=self.environment(environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
