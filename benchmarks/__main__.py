@@ -13,13 +13,14 @@ from rich.console import Console
 
 from router.errors import RouterError
 
-from . import crosstalk, fairness, pgbench, warm
+from . import copies, crosstalk, fairness, pgbench, warm
 from .compare import Comparison, compare, processors
 from .hostile import KINDS
 from .memory import measure
 from .pgbench import SCRIPTS, Load
 from .report import (
     comparison_table,
+    copies_table,
     crosstalk_table,
     fairness_table,
     memory_table,
@@ -199,6 +200,19 @@ def run_warm(options: argparse.Namespace, console: Console) -> None:
     console.print(warm_table(warm.measure(options.count), is_compiled=is_compiled()))
 
 
+def run_copies(options: argparse.Namespace, console: Console) -> None:
+    """Measure COPY that is split over three shards, beside COPY into one of them."""
+    kinds = [kind for kind in copies.KINDS if options.kind in kind]
+    with console.status("") as status:
+        measured = []
+        for copied in copies.measure(
+            kinds, options.rows, options.rounds, _proxies(options, 10), options.bin_dir
+        ):
+            measured.append(copied)
+            status.update(copied.kind)
+    console.print(copies_table(measured))
+
+
 def _proxies(options: argparse.Namespace, max_clients: int) -> Options:
     return Options(
         pool_size=options.pool,
@@ -253,6 +267,11 @@ def _parser() -> argparse.ArgumentParser:
     warmed = commands.add_parser("warm", help=run_warm.__doc__)
     warmed.add_argument("--count", type=int, default=20_000, help="statements a run (20,000)")
     warmed.set_defaults(run=run_warm)
+    copied = commands.add_parser("copies", parents=[common], help=run_copies.__doc__)
+    copied.add_argument("--rows", type=int, default=300_000, help="of a COPY (300,000)")
+    copied.add_argument("--rounds", type=int, default=5, help="of each (5)")
+    copied.add_argument("--kind", default="", help="only rows with this in their name")
+    copied.set_defaults(run=run_copies)
     stalls = commands.add_parser("stalls", help=run_stalls.__doc__)
     stalls.add_argument(
         "--build",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .compare import Comparison
+    from .copies import Copied
     from .crosstalk import Outcome
     from .fairness import Wait
     from .memory import Memory
@@ -96,6 +97,24 @@ def warm_table(measured: Sequence[Warm], *, is_compiled: bool) -> Table:
     for row in measured:
         cells = (row.off, row.on, row.on - row.off)
         table.add_row(row.kind, *(f"{cell:.0f}" for cell in cells))
+    return table
+
+
+def copies_table(measured: Sequence[Copied]) -> Table:
+    """COPY over all shards beside one, a row per kind of rows."""
+    table = Table(title="COPY FROM STDIN over three shards, and into one of them")
+    table.add_column("rows")
+    for header in ("split / one", "split rows/s", "one rows/s", "split us/row", "one us/row"):
+        table.add_column(header, justify="right")
+    for row in measured:
+        table.add_row(
+            row.kind,
+            f"{row.ratio:.2f}",
+            f"{row.split:,.0f}",
+            f"{row.single:,.0f}",
+            f"{row.cpu_split:.2f}",
+            f"{row.cpu_single:.2f}",
+        )
     return table
 
 

@@ -122,8 +122,19 @@ def raise_file_limit() -> None:
 def router(server: Server, options: Options, name: str = "router") -> Iterator[Target]:
     """The router in transaction mode, as a process of its own."""
     port = free_port()
+    with router_with(
+        server, options, port, router_config(port, server.port, options), name
+    ) as it:
+        yield it
+
+
+@contextlib.contextmanager
+def router_with(
+    server: Server, options: Options, port: int, config: str, name: str
+) -> Iterator[Target]:
+    """The router with this pgcat.toml, by which it listens on this port."""
     config_path = server.installation.cwd / f"{name}.toml"
-    config_path.write_text(router_config(port, server.port, options))
+    config_path.write_text(config)
     log_path = config_path.with_suffix(".log")
     with log_path.open("wb") as log:
         process = subprocess.Popen(

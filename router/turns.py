@@ -38,6 +38,10 @@ class Work:
         """So many sharding keys are read."""
         self.units += count >> 3
 
+    def note_rows(self, count: int) -> None:
+        """So many rows are dealt out by their keys."""
+        self.units += count >> 5
+
 
 work: Final = Work()
 """Of this process: one thread does all of it."""

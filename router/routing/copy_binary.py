@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
 from .copy_rows import CopyRows
+from .hashing import shard_of_bigint
 
 if TYPE_CHECKING:
+    from ..compiling import i64
     from ..errors import RowRefused
     from .copy_keys import CopyKeys
     from .copy_text import CopyText
@@ -23,15 +25,14 @@ _HEADER_END: Final = 19  # without what extends it
 _CRITICAL: Final = 0xFFFF0000
 _WITH_OIDS: Final = 1 << 16
 _TRAILER: Final = b"\xff\xff"
-_IS_TRAILER: Final = 0xFFFF
-_IS_NULL: Final = 0xFFFFFFFF
-_LONGEST_FIELD: Final = 0x7FFFFFFF
+_TRAILER_COUNT: Final = -1
+_NULL: Final = -1
 
 
 class BinaryRows(CopyRows):
     """Rows in binary format."""
 
-    __slots__ = ("_columns", "_has_begun", "_has_ended")
+    __slots__ = ("_columns", "_has_begun", "_has_ended", "_hashed_size", "_shards")
 
     def __init__(
         self,
@@ -45,6 +46,9 @@ class BinaryRows(CopyRows):
         """Begin; `columns` is how many a row has."""
         super().__init__(text, keys, index, shards, home)
         self._columns: Final = columns
+        self._shards: Final = keys.sharder.count
+        # Of a key whose shard is that of its hash; -1 if none is so.
+        self._hashed_size: Final = keys.size if keys.sharder.hashes_bigints else -1
         self._has_begun = self._has_ended = False
 
     def feed(self, data: bytes) -> None:
@@ -73,36 +77,46 @@ class BinaryRows(CopyRows):
             position = self._begin(data)
             if not position:
                 return 0
-        size, columns, index = len(data), self._columns, self._index
-        while size - position >= 2:
-            count = data[position] << 8 | data[position + 1]
-            if count == _IS_TRAILER:
+        at: i64 = position
+        row: i64 = at
+        size: i64 = len(data)
+        columns: i64 = self._columns
+        index: i64 = self._index
+        while size - row >= 2:
+            count: i64 = _number(data, row, 2)
+            if count == _TRAILER_COUNT:
                 self._end_all()
-                position += 2
-                if position < size:
+                if row + 2 < size:
                     raise self._misread("received copy data after EOF marker")
-                break
+                return row + 2
             if count != columns:
-                count -= (count & 0x8000) << 1
                 raise self._misread(f"row field count is {count}, expected {columns}")
-            at, key, key_end = position + 2, -1, -1
-            for field in range(columns):
+            at = row + 2
+            key: i64 = -1
+            key_size: i64 = 0
+            field: i64 = 0
+            while field < columns:
                 if size - at < 4:
-                    return position
-                length = data[at] << 24 | data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3]
+                    return row
+                length: i64 = _number(data, at, 4)
                 at += 4
-                if length == _IS_NULL:
-                    continue
-                if length > _LONGEST_FIELD:
+                if length >= 0:
+                    if field == index:
+                        key, key_size = at, length
+                    at += length
+                    if at > size:
+                        return row
+                elif length != _NULL:
                     raise self._misread("invalid field size")
-                if field == index:
-                    key, key_end = at, at + length
-                at += length
-                if at > size:
-                    return position
-            self._deal_row(data[position:at], data[key:key_end] if key >= 0 else None)
-            position = at
-        return position
+                field += 1
+            if key >= 0 and key_size == self._hashed_size:
+                shard: i64 = shard_of_bigint(_number(data, key, key_size), self._shards)
+            else:
+                shard = self._place(data[key : key + key_size] if key >= 0 else None)
+            self._parts[shard].append(data[row:at])
+            self._order.append(shard & 255)
+            row = at
+        return row
 
     def _begin(self, data: bytes) -> int:
         """Read the header; returns where it ends, or 0 if it is not all here."""
@@ -130,7 +144,8 @@ class BinaryRows(CopyRows):
         for part in self._parts:
             part.append(_TRAILER)
 
-    def _deal_row(self, row: bytes, value: bytes | None) -> None:
+    def _place(self, value: bytes | None) -> int:
+        """The shard of a key."""
         shard = -1 if value is None else self._keys.known.get(value, -1)
         if shard < 0:
             try:
@@ -140,9 +155,7 @@ class BinaryRows(CopyRows):
             except RoutingError as error:
                 raise self._bad(error, value=b"") from None
             self._keys.note(value, shard)
-        self._parts[shard].append(row)
-        self._order.append(shard & 255)
-        self.count += 1
+        return shard
 
     def _deal_last(self, row: bytes) -> None:
         if not self._has_begun and len(row) >= len(_SIGNATURE):
@@ -163,3 +176,16 @@ class BinaryRows(CopyRows):
             error.where = ""  # PostgreSQL has no line of it
             return error
         return super()._misread(message)
+
+
+def _number(data: bytes, at: i64, size: i64) -> i64:
+    """Read an integer of so many bytes, with its sign."""
+    number: i64 = data[at]
+    if number >= 0x80:
+        number -= 0x100
+    end: i64 = at + size
+    at += 1
+    while at < end:
+        number = number << 8 | data[at]
+        at += 1
+    return number

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .copy_binary import BinaryRows
-from .copy_rows import CsvRows, TextRows
+from .copy_csv import CsvRows
+from .copy_rows import TextRows
 from .copy_text import BINARY, CSV
 
 if TYPE_CHECKING:

@@ -97,6 +97,13 @@ class CopyKeys:
             self.known[written] = shard
 
     @property
+    def size(self) -> int:
+        """How many bytes a value has in binary format; -1 if that depends on it."""
+        if self.sharder.type is KeyType.TEXT:
+            return -1
+        return 16 if self.sharder.type is KeyType.UUID else _SIZES[self.column.type]
+
+    @property
     def are_bigints(self) -> bool:
         """Whether the keys are."""
         return self.sharder.type is KeyType.BIGINT
@@ -126,7 +133,7 @@ class CopyKeys:
         kind = self.sharder.type
         if kind is KeyType.TEXT:
             return self.sharder.shard(self._text(value))
-        size = 16 if kind is KeyType.UUID else _SIZES[self.column.type]
+        size = self.size
         if len(value) != size:
             text = "incorrect binary data format"
             if len(value) < size:

@@ -24,21 +24,23 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RoutingError, RowRefused
 from .copy_keys import SURELY_FIT
 from .copy_lines import Lines
+from .copy_scan import NO_QUOTE, field_start, number_at
+from .hashing import shard_of_bigint
 from .refusals import copy_not_split
 
 if TYPE_CHECKING:
+    from ..compiling import i64
     from .copy_keys import CopyKeys
     from .copy_text import CopyText
 
 LONGEST_ROW: Final = 4 * 1024 * 1024
 """A longer row is refused: so much is held of each COPY that is split."""
 
-_NEWLINE: Final = b"\n"
-_RETURN_NEWLINE: Final = b"\r\n"
-_END: Final = b"\\."
+NEWLINE: Final = b"\n"
+RETURN_NEWLINE: Final = b"\r\n"
+END: Final = b"\\."
 _BACKSLASH: Final = 0x5C
 _SHOWN: Final = 100  # characters of a row that PostgreSQL shows
-_FIRST_WITHOUT_END: Final = 180000  # in CSV `\.` means nothing from there on
 
 # What is between quotes or behind a backslash is walked over, never matched by a group that is
 # repeated: that would take memory for each repetition, of which a client could send millions.
@@ -60,7 +62,6 @@ class CopyRows:
     Attributes:
         lines: which lines have gone where.
         is_over: the data has said so: nothing more counts.
-        count: how many rows there have been.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class CopyRows:
         "_home",
         "_index",
         "_is_first",
+        "_is_hashed",
         "_keys",
         "_last",
         "_null_text",
@@ -80,7 +82,6 @@ class CopyRows:
         "_parts",
         "_rest",
         "_text",
-        "count",
         "is_over",
         "lines",
     )
@@ -107,8 +108,10 @@ class CopyRows:
         # Whether digits are a key, whatever the options are.
         marks = (self._null_text, text.default or b"")
         self._are_plain: Final = keys.are_bigints and not any(map(bytes.isdigit, marks))
+        # Whether such a number's shard is that of its hash.
+        self._is_hashed: Final = self._are_plain and keys.sharder.hashes_bigints
         self._parts: Final[list[list[bytes]]] = [[] for _ in range(shards)]
-        self._order = bytearray()
+        self._order: list[int] = []
         self._rest = bytearray()
         self._awaited = 0
         self._eol = b""
@@ -119,7 +122,6 @@ class CopyRows:
         self._has_end = True
         self.lines: Final = Lines(shards)
         self.is_over = False
-        self.count = 0
 
     # --- in and out
 
@@ -137,7 +139,7 @@ class CopyRows:
             if len(rest) < self._awaited:
                 return
             data = bytes(rest)
-        before = self.count
+        before = self.lines.total
         try:
             end = self._deal(data)
         finally:
@@ -145,7 +147,7 @@ class CopyRows:
         left = len(data) - end
         if rest or left:
             self._rest = bytearray(data[end:])
-        self._awaited = left + (left >> 2) if self.count == before else 0
+        self._awaited = left + (left >> 2) if self.lines.total == before else 0
         if left > LONGEST_ROW:
             raise self._bad(
                 RoutingError(
@@ -185,25 +187,30 @@ class CopyRows:
     def _deal(self, data: bytes) -> int:
         """Deal out all rows that have an end; returns where the last of them ends."""
         eol = self._eol
-        if not eol or self._has_header or self._needs_care(data):
+        if not eol or self._has_header:
+            first = data.find(NEWLINE) + 1
+            if not first or not self._deal_carefully(data[:first]):
+                return self._deal_carefully(data)
+            return len(data) if self.is_over else first + self._deal(data[first:])
+        if self._needs_care(data):
             return self._deal_carefully(data)
-        if eol is _NEWLINE:
+        if eol is NEWLINE:
             if b"\r" in data:
                 return self._deal_carefully(data)
-            end = data.rfind(_NEWLINE) + 1
+            end = data.rfind(NEWLINE) + 1
         else:
-            end = data.rfind(_RETURN_NEWLINE) + 2
-            count = data.count(_RETURN_NEWLINE)
-            if count != data.count(_NEWLINE) or count != data.count(b"\r"):
+            end = data.rfind(RETURN_NEWLINE) + 2
+            count = data.count(RETURN_NEWLINE)
+            if count != data.count(NEWLINE) or count != data.count(b"\r"):
                 return self._deal_carefully(data)
             if not count:
                 end = 0
         if end:
-            self._split(data[: end - len(eol)].split(eol))
+            end -= self._split(data, data[: end - len(eol)].split(eol))
         return end
 
     def _needs_care(self, data: bytes) -> bool:
-        """Whether ends of lines may not be those of rows, or delimiters not those of fields."""
+        """Whether ends of lines may not be those of rows, or a row ends the data."""
         raise NotImplementedError
 
     def _deal_carefully(self, data: bytes) -> int:
@@ -226,33 +233,47 @@ class CopyRows:
         """How many lines a row has behind its first."""
         return 0
 
-    def _split(self, rows: list[bytes]) -> None:
-        """Deal out rows of one line each, of which each delimiter ends a field."""
-        parts, order, known = self._parts, self._order, self._keys.known
-        index, most, delimiter = self._index, self._index + 1, self._delimiter
-        are_plain, shard_of = self._are_plain, self._keys.sharder.shard
-        for row in rows:
-            fields = row.split(delimiter, most)
-            if len(fields) > index:
-                field = fields[index]
-                shard = known.get(field, -1)
-                if shard < 0:
-                    if are_plain and len(field) <= SURELY_FIT and field.isdigit():
-                        shard = shard_of(int(field))
-                        self._keys.note(field, shard)
-                    else:
-                        shard = self._shard_of(field, row)
+    def _split(self, data: bytes, lines: list[bytes]) -> int:
+        """Deal out the lines of data; returns how many bytes at their end are of no whole row.
+
+        Here a line is a row, and each delimiter in it ends a field.
+        """
+        parts, order, is_hashed = self._parts, self._order, self._is_hashed
+        index: i64 = self._index
+        delimiter: i64 = self._delimiter[0]
+        shards: i64 = self._keys.sharder.count
+        for row in lines:
+            start: i64 = field_start(row, index, delimiter, NO_QUOTE) if is_hashed else -1
+            key: i64 = number_at(row, start, delimiter, NO_QUOTE) if start >= 0 else -1
+            if key >= 0:
+                shard: i64 = shard_of_bigint(key, shards)
             else:
-                shard = self._home  # which says that a column is missing
+                shard = self._place(row)
             parts[shard].append(row)
             order.append(shard & 255)
-            self.count += 1
+        return 0
+
+    def _place(self, row: bytes) -> int:
+        """The shard of such a row."""
+        index = self._index
+        fields = row.split(self._delimiter, index + 1)
+        if len(fields) <= index:
+            return self._home  # which says that a column is missing
+        field = fields[index]
+        shard = self._keys.known.get(field, -1)
+        if shard >= 0:
+            return shard
+        if self._are_plain and len(field) <= SURELY_FIT and field.isdigit():
+            shard = self._keys.sharder.shard(int(field))
+            self._keys.note(field, shard)
+            return shard
+        return self._shard_of(field, row)
 
     def _end_row(self, row: bytes, mark: bytes) -> bool:
         r"""Deal out a row that ends with this mark; returns whether it was `\.`, the end."""
         if mark != self._eol:
             self._note_eol(mark)
-        if row == _END and self._has_end:
+        if row == END and self._has_end:
             self.is_over = True
         elif self._has_header:
             self._give_all(row)
@@ -263,10 +284,10 @@ class CopyRows:
 
     def _end_last(self, row: bytes, shard: int) -> None:
         """Deal out the last row, without an end, to a shard; -1: to that of its key."""
-        if row == _END and self._has_end:
+        if row == END and self._has_end:
             self.is_over = True
         elif self._has_header:
-            self._eol = self._eol or _NEWLINE
+            self._eol = self._eol or NEWLINE
             self._give_all(row)
         else:
             shard = self._shard_in(row) if shard < 0 else shard
@@ -276,8 +297,7 @@ class CopyRows:
 
     def _give(self, shard: int, row: bytes) -> None:
         self._parts[shard].append(row)
-        self._order += bytes((shard & 255,)) * (1 + self._more_lines(row))
-        self.count += 1
+        self._order += [shard & 255] * (1 + self._more_lines(row))
 
     def _give_all(self, row: bytes) -> None:
         """Give the header to every shard."""
@@ -289,7 +309,7 @@ class CopyRows:
     def _note_order(self) -> None:
         if self._order:
             self.lines.add(bytes(self._order))
-            self._order = bytearray()
+            self._order.clear()
 
     def _note_eol(self, mark: bytes) -> None:
         """A row ends so, and not as others have."""
@@ -297,7 +317,7 @@ class CopyRows:
             raise self._misplaced("carriage return" if b"\r" in mark else "newline")
         if mark == b"\r":
             raise self._bad(copy_not_split("its rows end in carriage returns alone"))
-        self._eol = _NEWLINE if mark == _NEWLINE else _RETURN_NEWLINE
+        self._eol = NEWLINE if mark == NEWLINE else RETURN_NEWLINE
 
     def _key_in(self, field: bytes | None, value: bytes | None, row: bytes) -> int:
         """The shard of a key, by its field, if that is not in quotes; a value of None is NULL.
@@ -364,7 +384,7 @@ class TextRows(CopyRows):
 
     def _needs_care(self, data: bytes) -> bool:
         return b"\\" in data and (
-            b"\\\n" in data or b"\\\r" in data or _END in data or self._escaped in data
+            b"\\\n" in data or b"\\\r" in data or END in data or self._escaped in data
         )
 
     def _deal_carefully(self, data: bytes) -> int:
@@ -372,7 +392,7 @@ class TextRows(CopyRows):
         for match in _TEXT_MARKS.finditer(data):
             mark = match[0]
             if mark[0] == _BACKSLASH:
-                if mark == _END and not self._is_alone(data, start, match.start()):
+                if mark == END and not self._is_alone(data, start, match.start()):
                     return start  # what is behind it is not here yet
                 continue
             if mark == b"\r" and match.end() == len(data):
@@ -385,7 +405,7 @@ class TextRows(CopyRows):
     def _is_alone(self, data: bytes, start: int, position: int) -> bool:
         r"""See that a `\.` is alone in its row; False if that is not known yet."""
         behind = data[position + 2 : position + 4]
-        if position == start and (behind[:1] == _NEWLINE or behind == _RETURN_NEWLINE):
+        if position == start and (behind[:1] == NEWLINE or behind == RETURN_NEWLINE):
             return True
         if position == start and behind in (b"", b"\r"):
             return False
@@ -435,145 +455,3 @@ def _meant(match: re.Match[bytes]) -> bytes:
     if hexadecimal is not None:
         return bytes((int(hexadecimal, 16),))
     return _CONTROLS.get(other, other)
-
-
-class CsvRows(CopyRows):
-    """Rows in CSV."""
-
-    __slots__ = ("_escape", "_inside", "_marks", "_quote", "_separators")
-
-    def __init__(
-        self,
-        text: CopyText,
-        keys: CopyKeys,
-        index: int,
-        shards: int,
-        home: int,
-        version: int,
-    ) -> None:
-        super().__init__(text, keys, index, shards, home)
-        quote, escape = re.escape(text.quote), re.escape(text.escape)
-        self._quote: Final = text.quote
-        self._has_end = version < _FIRST_WITHOUT_END
-        self._marks: Final = re.compile(rb"%b|\r?\n|\r" % quote)
-        self._separators: Final = re.compile(rb"%b|%b" % (quote, re.escape(text.delimiter)))
-        self._inside: re.Pattern[bytes] | None = None
-        self._escape: re.Pattern[bytes] | None = None
-        if text.escape != text.quote:
-            self._inside = re.compile(rb"%b.|%b" % (escape, quote), re.DOTALL)
-            self._escape = re.compile(rb"%b([%b%b])" % (escape, quote, escape))
-
-    def _closing(self, data: bytes, position: int) -> int:
-        """Where the quote is that closes what has been opened before; -1 if it is not here."""
-        inside = self._inside
-        if inside is None:
-            return data.find(self._quote, position)
-        while True:
-            match = inside.search(data, position)
-            if match is None:
-                return -1
-            if match[0] == self._quote:
-                return match.start()
-            position = match.end()
-
-    def _needs_care(self, data: bytes) -> bool:
-        return self._quote in data or (self._has_end and _END in data)
-
-    def _deal_carefully(self, data: bytes) -> int:
-        start = position = 0
-        while True:
-            match = self._marks.search(data, position)
-            if match is None:
-                return start
-            mark, position = match[0], match.end()
-            if mark == self._quote:
-                closing = self._closing(data, position)
-                if closing < 0:
-                    return start
-                position = closing + 1
-                continue
-            if mark == b"\r" and position == len(data):
-                return start  # a newline may follow
-            if self._end_row(data[start : match.start()], mark):
-                return len(data)
-            start = position
-
-    def _deal_last(self, row: bytes) -> None:
-        position = 0
-        while match := self._marks.search(row, position):
-            position = match.end()
-            if match[0] != self._quote:
-                self._note_eol(match[0])
-                break
-            closing = self._closing(row, position)
-            if closing < 0:
-                self._end_last(row, self._home)  # which says that a quote is not closed
-                return
-            position = closing + 1
-        self._end_last(row, -1)
-
-    def _more_lines(self, row: bytes) -> int:
-        # Until it has seen the end of a row, PostgreSQL counts returns.
-        is_known = self._eol is _NEWLINE and not self._is_first
-        return row.count(_NEWLINE if is_known else b"\r")
-
-    def _give(self, shard: int, row: bytes) -> None:
-        more = self._more_lines(row)
-        # The same at a shard, whose first row need not be the first of all.
-        if more and shard not in self._order and not self.lines.has_given(shard):
-            self.lines.note_uncounted(shard, more - row.count(b"\r"))
-        super()._give(shard, row)
-
-    def _shard_in(self, row: bytes) -> int:
-        index, start, position = self._index, 0, 0
-        end = len(row)
-        while match := self._separators.search(row, position):
-            position = match.end()
-            if match[0] == self._quote:
-                position = self._closing(row, position) + 1
-            elif not index:
-                end = match.start()
-                break
-            else:
-                index -= 1
-                start = position
-        if index:
-            return self._home  # which says that a column is missing
-        written = row[start:end]
-        if self._quote not in written:
-            return self._shard_of(written, row)
-        value: bytes | None = self._unquoted(written)
-        if value == self._null_text and _has(self._text.force_null, self._keys.column.name):
-            value = None
-        return self._key_in(None, value, row)
-
-    def _shard_of(self, field: bytes, row: bytes) -> int:
-        value: bytes | None = field
-        column = self._keys.column.name
-        if field == self._null_text and not _has(self._text.force_not_null, column):
-            value = None
-        shard = self._key_in(field, value, row)
-        self._keys.note(field, shard)
-        return shard
-
-    def _unquoted(self, written: bytes) -> bytes:
-        """What a field with quotes stands for."""
-        quote, escape, found, last = self._quote, self._escape, [], -1
-        position = 0
-        while (opening := written.find(quote, position)) >= 0:
-            closing = self._closing(written, opening + 1)
-            inner = written[opening + 1 : closing]
-            if escape is not None:
-                inner = escape.sub(rb"\1", inner)
-            elif opening == last:
-                found.append(quote)  # two of them, in quotes, are one
-            found += [written[position:opening], inner]
-            position = last = closing + 1
-        return b"".join([*found, written[position:]])
-
-    def _misplaced(self, what: str) -> RowRefused:
-        return self._misread(f"unquoted {what} found in data")
-
-
-def _has(columns: frozenset[str], name: str) -> bool:
-    return name in columns or "*" in columns

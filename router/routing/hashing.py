@@ -61,7 +61,7 @@ def _begun(length: int) -> Words:
     return _mixed(word + _SEED_HIGH & _MASK32, word + _SEED_LOW & _MASK32, word)
 
 
-def _finished(a: i64, b: i64, c: i64, shards: i64) -> int:
+def _finished(a: i64, b: i64, c: i64, shards: i64) -> i64:
     """final() of hashfn.c, then what makes a row's hash of that of its only column.
 
     That has 64 bits without a sign; it is in halves here, so that no number has more than 63.
@@ -78,16 +78,26 @@ def _finished(a: i64, b: i64, c: i64, shards: i64) -> int:
     return ((high % shards) * (_TWO_TO_32 % shards) + (low & _MASK32)) % shards
 
 
-_BIGINT_A, _BIGINT_B, _BIGINT_C = _begun(4)
+_BIGINT: Final = _begun(4)
+_BIGINT_A: Final = _BIGINT[0]
+_BIGINT_B: Final = _BIGINT[1]
+_BIGINT_C: Final = _BIGINT[2]
 _UUID: Final = _begun(16)
 
 
 def pg_bigint_hash(key: int, shards: int) -> int:
     """Give the shard where PostgreSQL's hash partitioning by a bigint column puts ``key``."""
-    low, high = key & _MASK32, key >> 32 & _MASK32
+    return shard_of_bigint(key, shards)
+
+
+def shard_of_bigint(key: i64, shards: i64) -> i64:
+    """Do the same, without making an object of a number."""
+    low: i64 = key & _MASK32
+    high: i64 = key >> 32 & _MASK32
+    if key < 0:
+        high ^= _MASK32
     # hashint8: equal numbers hash equally whether they are int2, int4 or int8.
-    folded = low ^ (high if key >= 0 else ~high & _MASK32)
-    return _finished(_BIGINT_A + folded & _MASK32, _BIGINT_B, _BIGINT_C, shards)
+    return _finished(_BIGINT_A + (low ^ high) & _MASK32, _BIGINT_B, _BIGINT_C, shards)
 
 
 def pg_uuid_hash(key: UUID, shards: int) -> int:

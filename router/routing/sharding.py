@@ -78,9 +78,10 @@ class Sharder:
             Raises InvalidShardingKey for text that is not UTF-8.
         parameter: reads a key from a parameter of Bind, see `ParameterReader`.
         shard: gives the shard of a key. Raises InvalidShardingKey if no shard has it.
+        hashes_bigints: what that is by `shard_of_bigint`.
     """
 
-    __slots__ = ("count", "literal", "parameter", "parse", "shard", "type")
+    __slots__ = ("count", "hashes_bigints", "literal", "parameter", "parse", "shard", "type")
 
     def __init__(self, options: RouterOptions, *, is_cautious: bool = False) -> None:
         """Take in the options about sharding.
@@ -97,6 +98,7 @@ class Sharder:
         self.parse: Final = PARSERS[self.type]
         self.literal: Final = LITERALS[self.type]
         self.parameter: Final = PARAMETERS[self.type]
+        self.hashes_bigints: Final = options.sharding_function == "pg_bigint_hash"
         function = _shard_function(self.type, options)
         must_check = is_cautious and self.type is KeyType.TEXT
         self.shard: Final = _checked(function) if must_check else function

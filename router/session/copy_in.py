@@ -213,13 +213,13 @@ class SplitCopy(CopyListener):
         for participant in self._participants:
             if participant.is_congested:
                 return False
-        before = rows.count
+        before = rows.lines.total
         try:
             rows.feed(stream.copied(_PART))
         except RowRefused as error:
             self._refuse(error)
         self._send(rows)
-        work.note_keys(rows.count - before)
+        work.note_rows(rows.lines.total - before)
         return True
 
     def _end(self) -> None:
