@@ -150,6 +150,10 @@ class AdminSession:
             self.link.resume()
         self._work()
 
+    def on_eof(self) -> bool:
+        """The client sends no more, and waits for nothing."""
+        return False
+
     def on_closed(self, reason: str) -> None:
         """The client or the network ended the link."""
         self._end(reason)

@@ -100,6 +100,9 @@ class Handler(Protocol):
     def on_drained(self) -> None:
         """Output fell below LOW_WATER after `congested` was true."""
 
+    def on_eof(self) -> bool:
+        """The peer sends no more; returns whether it is to be written to nevertheless."""
+
     def on_closed(self, reason: str) -> None:
         """The peer or the network ended the link, which is closed; not called after `close`."""
 
@@ -112,6 +115,7 @@ class Link(Output):
     """
 
     __slots__ = (
+        "_at_eof",
         "_closing",
         "_deferred",
         "_engine",
@@ -154,6 +158,7 @@ class Link(Output):
         # The handler has a turn to come; and the engine need not tell of input before.
         self._deferred = False
         self._muted = False
+        self._at_eof = False
         self._closing = False
         self._events = _READ
         engine.register(self, self._fd, _READ)
@@ -220,7 +225,7 @@ class Link(Output):
 
     def _watch(self) -> None:
         events = _READ
-        if self._muted:
+        if self._muted or self._at_eof:
             events = 0
         elif self._paused:
             events = 0 if self._patient else _PEER_LEFT
@@ -261,7 +266,7 @@ class Link(Output):
             return
         size = len(data)
         if size == 0:
-            self._lost("connection closed by peer")
+            self._ended()
             return
         self.received += size
         if size == self._recv_size:
@@ -270,6 +275,14 @@ class Link(Output):
         elif self._recv_size > MIN_RECV:
             self._note_read(size)
         self._take(data)
+
+    def _ended(self) -> None:
+        """The peer sends no more."""
+        if not self._closing and self._handler.on_eof():
+            self._at_eof = True
+            self._watch()
+        else:
+            self._lost("connection closed by peer")
 
     def _note_read(self, size: int) -> None:
         """Find out whether reads have become smaller than what is prepared for."""
@@ -408,11 +421,12 @@ class TlsLink(Link):
         if ended and self._deferred:
             self._has_ended = True  # what came before comes first
         elif ended:
-            self._lost("connection closed by peer")
+            self._ended()
 
     def _caught_up(self) -> None:
         if self._has_ended:
-            self._lost("connection closed by peer")
+            self._has_ended = False
+            self._ended()
         else:
             super()._caught_up()
 

@@ -80,6 +80,10 @@ class Line(BackendStream):
     def on_drained(self) -> None:
         """It takes output again; there never is so much of it."""
 
+    def on_eof(self) -> bool:
+        """The server ends the connection."""
+        return False
+
     def on_closed(self, reason: str) -> None:
         """The server or the network ended the connection."""
         self.link = None

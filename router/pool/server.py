@@ -298,6 +298,10 @@ class ServerConnection(BackendStream):
         if self.client is not None:
             self.client.server_ready()
 
+    def on_eof(self) -> bool:
+        """The server ends the connection."""
+        return False
+
     def on_closed(self, reason: str) -> None:
         """The server or the network ended the connection."""
         self.pool.health.doubt()

@@ -162,6 +162,19 @@ class Lease:
             return self.deferred is None and self.waiter is None
         return not server.queue and server.status == codes.IDLE
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something on its way, to a server or to the client."""
+        return self.waiter is not None or (self.server is not None and bool(self.server.queue))
+
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether what is on its way is answered without more being sent."""
+        if self.server is None or not self.server.queue:
+            return False
+        first = self.server.queue[0]
+        return not (first.is_open or first.copying)
+
     def fail(self) -> None:
         """A statement has failed before any server knew of its transaction, if it has one."""
         if self.deferred is not None and self.server is None:

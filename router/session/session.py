@@ -1,12 +1,10 @@
 """One client that is logged in: its messages, its server, its place in the queue.
 
 A session has a byte stream (`stream`), a hold on a server (`lease`), a say in where its
-statements go (`routing`), and the batch that it is sending (`batch`). It holds no server while
-it is idle. A Query, or a batch that is complete or too long to hold, is given a route and asks
-the pool for one. If none is idle, the message stays where it is, declined, until the pool has
-one. From then on the client's messages go to that server, one segment after another, until a
-ReadyForQuery says that the transaction is over and nothing else is on its way: then the server
-goes back (in session mode: when the client leaves).
+statements go (`routing`), and the batch that it is sending (`batch`). A Query, or a batch that
+is complete or too long to hold, is given a route and asks the pool for a server. If none is
+idle, the message stays where it is, declined. The client's messages go to that server until a
+ReadyForQuery says that the transaction is over and nothing is on its way: then it goes back.
 """
 
 from __future__ import annotations
@@ -165,14 +163,17 @@ class Session(PoolClient):
         """The client takes output again."""
         self.lease.client_drained()
 
+    def on_eof(self) -> bool:
+        """The client sends no more; what it sent before a goodbye is still answered."""
+        return self.lease.is_busy and self.stream.holds_goodbye and not self.entrance.is_shut
+
     def on_closed(self, reason: str) -> None:
-        """The client has gone without a word."""
+        """The client has gone."""
         self.client.link = None
-        lease = self.lease
-        busy = lease.waiter is not None or (lease.server is not None and lease.server.queue)
-        if busy and self.stream.holds_goodbye and not self.entrance.is_shut:
-            return  # as in PostgreSQL, what was sent before the goodbye is still acted on
-        self._leave(reason, polite=False)
+        if self.on_eof():
+            self.lease.client_drained()  # nobody has to take the answers any more
+        else:
+            self._leave(reason, polite=False)
 
     # --- the work
 
@@ -246,9 +247,8 @@ class Session(PoolClient):
                     self.batch.refuse(lease.pins.tell_loss(), ends=kind in b"QF")
                     return True
             else:
-                if server.client is not self and not lease.has_come:
-                    return False  # it is shared
-                if server.congested or len(server.queue) > _MAX_PIPELINE:
+                is_shared = server.client is not self and not lease.has_come
+                if is_shared or server.congested or len(server.queue) > _MAX_PIPELINE:
                     return False
                 if server.is_cancelled and not server.shield():
                     return False
@@ -265,7 +265,8 @@ class Session(PoolClient):
                 return self.simple.copy(data[start:end])
             if kind == codes.FUNCTION_CALL:
                 return self.simple.function_call(data[start:end])
-            # Terminate: what was sent before it is finished, as PostgreSQL would.
+            if lease.awaits_answers:
+                return False  # Terminate, acted on when all before it is, as in PostgreSQL
             self._leave("client terminated", polite=True)
             return True
         if found == LONG_MESSAGE:

@@ -33,12 +33,6 @@ _ROUTERS_STATEMENTS: Final = (
 )
 EXPLANATIONS: Final[tuple[Explanation, ...]] = (
     Explanation(
-        "node",
-        "end before reading to end",
-        "sends Sync and Terminate together, and expects the answer: the router lets go of who "
-        "says goodbye at once, as PgBouncer does",
-    ),
-    Explanation(
         "asyncpg",
         "pool_implicit_init_size",
         "needs 21 connections at once, and the pool has 20",

@@ -23,9 +23,15 @@ _peers: list[trio.socket.SocketType] = []
 
 
 class Recorder:
-    """A link's handler that notes what it is told."""
+    """A link's handler that notes what it is told.
 
-    def __init__(self) -> None:
+    Attributes:
+        stays: whether it goes on when its peer sends no more.
+    """
+
+    def __init__(self, *, stays: bool = False) -> None:
+        self.stays = stays
+        self.ends = 0
         self.data = b""
         self.drained = 0
         self.reasons: list[str] = []
@@ -40,6 +46,12 @@ class Recorder:
         """Output fell."""
         self.drained += 1
         self._tell()
+
+    def on_eof(self) -> bool:
+        """The peer sends no more."""
+        self.ends += 1
+        self._tell()
+        return self.stays
 
     def on_closed(self, reason: str) -> None:
         """The link has ended."""

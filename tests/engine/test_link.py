@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from router.engine.link import HIGH_WATER, LOW_WATER, Link
@@ -234,6 +235,38 @@ async def test_the_peers_leaving_is_told_once() -> None:
         assert recorder.reasons == ["connection closed by peer"]
 
 
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_peer_that_sends_no_more_may_be_answered_and_is_told_of_once(
+    is_paused: bool,
+) -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, Recorder(stays=True), buffer=4096)
+        await peer.send(b"question")
+        peer.shutdown(trio.socket.SHUT_WR)
+        await recorder.wait_until(lambda r: r.ends == 1)
+        if is_paused:
+            link.pause()
+            link.resume()
+        answer = b"y" * 100_000
+        link.write(answer)
+        assert await receive(peer, len(answer)) == answer
+        await trio.testing.wait_all_tasks_blocked()
+        assert (recorder.data, recorder.ends, recorder.reasons) == (b"question", 1, [])
+        link.write(b"more")
+        link.close()
+        assert await receive(peer, 100) == b"more"
+
+
+async def test_a_peer_that_leaves_after_it_has_sent_its_last_is_noticed() -> None:
+    async with running_engine() as engine:
+        link, recorder, peer = linked(engine, Recorder(stays=True))
+        peer.shutdown(trio.socket.SHUT_WR)
+        await recorder.wait_until(lambda r: r.ends == 1)
+        peer.close()
+        await recorder.wait_until(lambda r: bool(r.reasons))
+        assert link.closed
+
+
 async def test_the_peers_leaving_is_noticed_while_paused() -> None:
     async with running_engine() as engine:
         link, recorder, peer = linked(engine)
@@ -310,6 +343,9 @@ async def test_a_handler_may_close_its_link_when_it_gets_data() -> None:
                 self.link.close()
 
             def on_drained(self) -> None: ...
+
+            def on_eof(self) -> bool:
+                return False
 
             def on_closed(self, reason: str) -> None:
                 raise AssertionError(reason)

@@ -105,6 +105,23 @@ async def test_the_end_of_the_peers_stream_ends_the_link() -> None:
         assert link.closed
 
 
+@pytest.mark.parametrize("has_turns", [False, True])
+async def test_a_peer_that_sends_no_more_may_be_answered_under_tls(has_turns: bool) -> None:
+    handler = Sharing("a", []) if has_turns else Recorder()
+    handler.stays = True
+    async with linked(handler) as (link, recorder, stream):
+        if isinstance(handler, Sharing):
+            handler.link = link
+        await stream.send_all(b"question")
+        await stream.transport_stream.send_eof()
+        await recorder.wait_until(lambda r: r.ends == 1)
+        assert recorder.data == b"question"
+        link.write(b"answer")
+        link.close()
+        assert await receive(stream, 100) == b"answer"
+        assert recorder.reasons == []
+
+
 async def test_a_patient_link_under_tls_keeps_what_the_peer_sent_before_it_left() -> None:
     async with linked(patient=True) as (link, recorder, stream):
         link.pause()

@@ -113,19 +113,24 @@ def test_a_client_that_breaks_off_has_its_statement_cancelled() -> None:
     assert len(harness.part.idle) == 1
 
 
-def test_a_client_that_says_goodbye_lets_its_statement_finish() -> None:
+@pytest.mark.parametrize("has_left", [False, True])
+def test_a_client_that_says_goodbye_lets_its_statement_finish(has_left: bool) -> None:
     harness = Harness(pool_size=1)
     client = harness.connect()
     harness.ask(client, query("SLEEP"))
     client.send(TERMINATE)
-    assert client.link.closed
+    if has_left:
+        client.leave()
+    assert client.ended == ""
     assert not harness.cancelling
     harness.engine.advance(3600)
     harness.part.maintain(harness.engine.now)
-    assert len(harness.part.tested) == 1
+    assert len(harness.part.active) == 1
     harness.servers[0].model.wake()
-    harness.run()
+    answer = harness.read(client)
+    assert client.ended == "client terminated"
     assert len(harness.part.idle) == 1
+    assert rows(answer) == ([] if has_left else [[b"SLEEP"]])
 
 
 def test_a_server_that_ignores_the_cancel_request_is_given_up_in_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -353,6 +354,42 @@ def test_a_goodbye_right_behind_a_statement_lets_it_finish(
         client.read_to_end()
     assert witness.look() == {}
     assert witness.count() == 1
+
+
+def ended_by_a_request(script: Script) -> list[bytes]:
+    """What all messages up to each that is answered by itself are together."""
+    ends = b"QSc" if script[0][:1] == b"Q" else b"QS"
+    found, sent = [], b""
+    for part in script:
+        sent += part if isinstance(part, bytes) else b""
+        if isinstance(part, bytes) and part[:1] in ends:
+            found.append(sent)
+    return found
+
+
+@pytest.mark.parametrize("half_closes", [False, True])
+@pytest.mark.parametrize("pool", ["one", "session"])
+@pytest.mark.parametrize("name", sorted({*SCRIPTS} - {"long running"}))
+def test_a_goodbye_is_answered_last(
+    router: RouterProcess,
+    database: Database,
+    witness: Witness,
+    name: str,
+    pool: str,
+    half_closes: bool,
+) -> None:
+    for sent in ended_by_a_request(SCRIPTS[name]):
+        told = []
+        for port, where in (database.port, database.name), (router.port, pool):
+            witness.clear()
+            with WireClient.login(port, where) as client:
+                client.send(sent + TERMINATE)
+                if half_closes:
+                    client.sock.shutdown(socket.SHUT_WR)
+                told.append([(each.kind, each.body) for each in client.read_to_end()])
+        if told[1][-1:] and told[1][-1][0] == "G":
+            del told[0][len(told[1]) :]  # an error, that a goodbye has no place in a COPY
+        assert told[1] == told[0], sent
 
 
 def test_what_a_statement_does_after_its_client_has_left_is_cleaned_up(
