@@ -122,14 +122,19 @@ class Router:
             self.engine.figures.traces = Traces()
         self._connector: Final = TaskConnector(self.engine, nursery)
         self.registry: Final = PoolRegistry(self.engine, self._connector, inspector_of)
-        self.clients: Final = Clients()
+        self.clients: Final = Clients(config.general.peer_id)
         self.verbs: Final = Verbs(self.engine, self.registry, self.clients)
         self.admins: Final = Admins()
         # Of TCP, and of the Unix socket, whose clients are let in whatever happens over TCP.
         self._gates: Final = (Gate(self._most_logins), Gate(self._most_logins))
         self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
         self.view: Final = RouterView(
-            self.registry, self.clients, self.admins.snapshots, self.engine, self._limits
+            self.registry,
+            self.clients,
+            self.admins.snapshots,
+            self.engine,
+            self._limits,
+            self.login.peers.snapshots,
         )
         self.supervisor: Final = Supervisor()
         self.ending: Final = Ending(
@@ -199,11 +204,13 @@ class Router:
     def _reload(self) -> None:
         loaded = self._load()
         log_warnings(loaded)
-        general = plan_reload(self.config, loaded.config).general
+        found = plan_reload(self.config, loaded.config)
         plans = self.apply(loaded.config)
         self._value_files = loaded.files
-        for change in general:
+        for change in found.general:
             log.info("general.%s", printable(change))
+        for peer, change in found.peers:
+            log.info("peers.%s: %s", peer, printable(change))
         for plan in plans:
             if plan.action is not Action.KEEP:
                 more = fields(database=plan.key[0], user=plan.key[1], action=plan.action.value)

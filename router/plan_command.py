@@ -57,7 +57,7 @@ def run(words: Sequence[str]) -> int:
         return EXIT_UNUSABLE
     plan = plan_reload(old, new)
     print(_json(plan) if options.json else _text(plan))  # noqa: T201
-    is_same = not plan.restart and not plan.general
+    is_same = not plan.restart and not plan.general and not plan.peers
     is_same = is_same and all(pool.action is Action.KEEP for pool in plan.pools)
     return EXIT_SAME if is_same else EXIT_DIFFERENT
 
@@ -72,13 +72,19 @@ def _json(plan: ReloadPlan) -> str:
         }
         for pool in plan.pools
     ]
-    told = {"restart": plan.restart, "general": plan.general, "pools": pools}
+    told = {
+        "restart": plan.restart,
+        "general": plan.general,
+        "peers": [{"peer_id": name, "change": change} for name, change in plan.peers],
+        "pools": pools,
+    }
     return json.dumps(told, indent=2, ensure_ascii=False)
 
 
 def _text(plan: ReloadPlan) -> str:
     lines = [f"general.{name}: needs a restart" for name in plan.restart]
     lines += [f"general.{printable(change)}" for change in plan.general]
+    lines += [f"peers.{name}: {printable(change)}" for name, change in plan.peers]
     for pool in plan.pools:
         lines.append(f"{printable(pool.name)}: {pool.action.value}")
         lines += [f"  {printable(change)}" for change in pool.changes]

@@ -51,6 +51,30 @@ class LimitSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSnapshot:
+    """A row of SHOW PEERS and SHOW PEER_POOLS: another process of the group.
+
+    Attributes:
+        pool_size: cancel requests that may be on their way to it at a time.
+        active, waiting: those that are, and those that wait for that.
+        connecting: of the active ones, those that have not reached it yet.
+        passed_on, failed, dropped: those that it has had, that it has not, and that there
+            were too many of.
+    """
+
+    peer_id: int
+    host: str
+    port: int
+    pool_size: int
+    active: int
+    waiting: int
+    connecting: int
+    passed_on: int
+    failed: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """A row of SHOW POOLS: one (database, user) pair. `maxwait_us` is the whole wait."""
 
@@ -492,6 +516,9 @@ class View(Protocol):
 
     def features(self) -> list[FeatureSnapshot]:
         """SHOW SESSION_FEATURES."""
+
+    def peers(self) -> list[PeerSnapshot]:
+        """The other processes of the group."""
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited, and how much of it there is."""

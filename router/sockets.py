@@ -96,7 +96,12 @@ def opened(general: General, inherited: Sockets | None) -> Iterator[Sockets]:
 def _own_sockets(general: General, stack: ExitStack) -> list[socket.socket]:
     where, keys = f"{general.host}:{general.port}", "host, general.port"
     try:
-        socks = listener.listen_all(general.host, general.port, general.listen_backlog)
+        socks = listener.listen_all(
+            general.host,
+            general.port,
+            general.listen_backlog,
+            is_shared=general.so_reuseport,
+        )
         for sock in socks:
             stack.enter_context(sock)
         if general.unix_socket_dir is not None:

@@ -133,6 +133,26 @@ def test_a_usual_file_is_carried_over(imports: Imports) -> None:
     assert reports.plugins.prewarmer.queries == ("SET a = 1",)
 
 
+def test_processes_of_a_group_are_carried_over(imports: Imports) -> None:
+    ini = USUAL + (
+        "so_reuseport = 1\npeer_id = 3\nunix_socket_dir = /run/three\n[peers]\n"
+        "3 = host=/run/three\n4 = host=/run/four port=6433 pool_size=7\n"
+        "5 = port=1\n6 = host=six pool_size=x nonsense=1\n"
+    )
+    config = imports.config(ini)
+    assert (config.general.so_reuseport, config.general.peer_id) == (True, 3)
+    peers = {
+        name: (each.host, each.port, each.pool_size) for name, each in config.peers.items()
+    }
+    assert peers == {
+        "3": ("/run/three", 6432, 20),
+        "4": ("/run/four", 6433, 7),
+        "6": ("six", 6432, 20),
+    }
+    for key in ("peers.5", "peers.6.pool_size", "peers.6.nonsense"):
+        assert f"not as it was: {key}: " in imports.told
+
+
 def test_what_is_lost_is_told_in_the_file_and_on_stderr(imports: Imports) -> None:
     imports.config(USUAL)
     text = imports.output.read_text()

@@ -171,6 +171,7 @@ CIRCLES = {
 }
 # From below to above: a module of session/ imports only from those that come before it.
 SESSION = (
+    "peers",
     "client",
     "admission",
     "client_settings",

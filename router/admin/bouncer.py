@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..hosts import HostSnapshot
-    from ..snapshots import AddressSnapshot, ClientSnapshot, PoolSnapshot, ServerSnapshot, View
+    from ..snapshots import (
+        AddressSnapshot,
+        ClientSnapshot,
+        PeerSnapshot,
+        PoolSnapshot,
+        ServerSnapshot,
+        View,
+    )
     from .show import Column
 
 S = TypeVar("S")
@@ -280,9 +287,9 @@ def lists(view: View) -> Iterator[ListRow | None]:
     yield from (
         ListRow("databases", len({pool.database for pool in pools})),
         ListRow("users", len({pool.user for pool in pools})),
-        ListRow("peers", 0),
+        ListRow("peers", len(view.peers())),
         ListRow("pools", len(pools)),
-        ListRow("peer_pools", 0),
+        ListRow("peer_pools", len(view.peers())),
         ListRow("free_clients", 0),
         ListRow("used_clients", clients.total()),
         ListRow("login_clients", 0),
@@ -535,19 +542,24 @@ def memory(view: View) -> list[Memory]:
     ]
 
 
-# There are no peers, and names are looked up by each connection: these have no rows.
-PEERS: Final[tuple[Column[None], ...]] = (
-    int4("peer_id", lambda _: 0),
-    text("host", lambda _: ""),
-    int4("port", lambda _: 0),
-    int4("pool_size", lambda _: 0),
+PEERS: Final[tuple[Column[PeerSnapshot], ...]] = (
+    int4("peer_id", lambda peer: peer.peer_id),
+    text("host", lambda peer: printable(peer.host)),
+    int4("port", lambda peer: peer.port),
+    int4("pool_size", lambda peer: peer.pool_size),
 )
-PEER_POOLS: Final[tuple[Column[None], ...]] = (
-    int4("peer_id", lambda _: 0),
-    int4("cl_active_cancel_req", lambda _: 0),
-    int4("cl_waiting_cancel_req", lambda _: 0),
-    int4("sv_active_cancel", lambda _: 0),
-    int4("sv_login", lambda _: 0),
+MORE_OF_PEERS: Final[tuple[Column[PeerSnapshot], ...]] = (
+    *PEERS,
+    numeric("passed_on", lambda peer: peer.passed_on),
+    numeric("failed", lambda peer: peer.failed),
+    numeric("dropped", lambda peer: peer.dropped),
+)
+PEER_POOLS: Final[tuple[Column[PeerSnapshot], ...]] = (
+    int4("peer_id", lambda peer: peer.peer_id),
+    int4("cl_active_cancel_req", lambda peer: peer.active),
+    int4("cl_waiting_cancel_req", lambda peer: peer.waiting),
+    int4("sv_active_cancel", lambda peer: peer.active - peer.connecting),
+    int4("sv_login", lambda peer: peer.connecting),
 )
 DNS_HOSTS: Final[tuple[Column[HostSnapshot], ...]] = (
     text("hostname", lambda host: printable(host.host)),
@@ -559,6 +571,7 @@ MORE_OF_HOSTS: Final[tuple[Column[HostSnapshot], ...]] = (
     text("failed", lambda host: ",".join(host.failed)),
     text("connections", lambda host: _counts(host.connections)),
 )
+# Names are looked up by each connection: there are no zones.
 DNS_ZONES: Final[tuple[Column[None], ...]] = (
     text("zonename", lambda _: ""),
     numeric("serial", lambda _: 0),

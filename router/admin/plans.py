@@ -40,6 +40,7 @@ def rows(plan: ReloadPlan, view: View) -> list[PlanRow]:
     """What is said of a plan, and of the connections that there are now."""
     found = [PlanRow("general", "restart", name) for name in plan.restart]
     found += [PlanRow("general", "changed", change) for change in plan.general]
+    found += [PlanRow(f"peers.{name}", "changed", change) for name, change in plan.peers]
     for pool in plan.pools:
         leaves = pool.action in (Action.REPLACE, Action.DROP)
         open_now = sum(

@@ -43,6 +43,8 @@ _POOL: Final = (
 def config_rows(config: Config) -> list[ConfigRow]:
     """The rows of SHOW CONFIG."""
     rows = list(_section(config.general, "", _GENERAL))
+    for name, peer in config.peers.items():
+        rows += _section(peer, f"peers.{name}.", ())
     for name, pool in config.pools.items():
         rows += _section(pool, f"pools.{name}.", _POOL)
         rows += _summary(name, pool)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ErrorSnapshot,
         HealthSnapshot,
         LimitSnapshot,
+        PeerSnapshot,
         PoolSnapshot,
         QuerySnapshot,
         RoutingSnapshot,
@@ -250,8 +251,13 @@ def _hosts(console: Console, _arguments: Words) -> list[HostSnapshot]:
     return console.view.hosts()
 
 
-@table("SHOW PEERS", bouncer.PEERS)
+@table("SHOW PEERS", bouncer.PEERS, among=BOUNCER)
+@table("SHOW PEERS", bouncer.MORE_OF_PEERS)
 @table("SHOW PEER_POOLS", bouncer.PEER_POOLS)
+def _peers(console: Console, _arguments: Words) -> list[PeerSnapshot]:
+    return console.view.peers()
+
+
 @table("SHOW DNS_ZONES", bouncer.DNS_ZONES)
 def _none(_console: Console, _arguments: Words) -> list[None]:
     return []

@@ -12,6 +12,7 @@ from ..printable import printable
 from .declared import declarations, show_path
 from .general import General
 from .keys import LARGEST, Unit
+from .peers import Peer, peer_number
 from .pools import PoolConfig, User
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ _REASONS: Final = {
     "pidfile": "is the affair of systemd, or of whatever starts the router",
     "user": "is the affair of systemd, or of whatever starts the router",
     "verbose": "the option --log-level of the command line",
-    "so_reuseport": "each process needs a port of its own, with a load balancer before them",
-    "peer_id": "there are no peers",
     "tcp_keepalive": "keepalive is always on",
 }
 
@@ -166,9 +165,24 @@ def convert(ini: Ini, userlist: Values, databases: Sequence[str] = ()) -> Import
         )
     for name, line in lines.items():
         _pool(name, line, ini, userlist, out)
-    for name in ini.peers:
-        out.lose(f"peers.{name}", "there are no peers: cancel requests need one router")
+    for name, line in ini.peers.items():
+        _peer(name, line, out)
     return out
+
+
+def _peer(name: str, line: Values, out: Imported) -> None:
+    """Carry over a process of the group, all of which have to be routers."""
+    peer: dict[str, Value] = {}
+    for key, value in {"port": "6432", **line}.items():
+        carried = _carried(Peer, key, value, None) if key in declarations(Peer) else None
+        if carried is None:
+            out.lose(f"peers.{name}.{key}", "there is nothing like it")
+        else:
+            peer[key] = carried
+    if "host" not in peer or peer_number(name) is None:
+        out.lose(f"peers.{name}", "no peer_id with a host: left out")
+        return
+    out.tables.append((("peers", name), peer))
 
 
 # --- [pgbouncer]

@@ -13,6 +13,7 @@ from .files import check_files
 from .findings import Finding
 from .keymaps import MAPS, Bounds, is_less, key_type, read_bounds, read_key
 from .keys import Numbered, Section
+from .peers import MOST_PEERS, peer_number
 from .values import AuthType, ConfiguredRole, ShardingFunction, ShardingKeyPolicy, WithoutKey
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def check(config: Config, table: Mapping[str, object]) -> Iterator[Finding]:
     """Look at everything; `table` is what the configuration was made of."""
     yield from _check_general(config.general)
     yield from check_files(config.general)
+    yield from _check_peers(config)
     yield from _check_plugins(config.plugins, ("plugins",), table)
     for name, pool in config.pools.items():
         yield from _check_pool(config, pool, ("pools", name), table)
@@ -92,6 +94,28 @@ def _idle(path: KeyPath, switch: KeyPath) -> Finding:
     return Finding(
         path, f"has no effect unless {switch[-1]} is true", (switch,), is_warning=True
     )
+
+
+# --- [peers]
+
+
+def _check_peers(config: Config) -> Iterator[Finding]:
+    own = ("general", "peer_id")
+    for name in config.peers:
+        if peer_number(name) is None:
+            yield Finding(("peers", name), f"must be called by an id from 1 to {MOST_PEERS}")
+        elif not config.general.peer_id:
+            text = "has no effect unless peer_id is set"
+            yield Finding(("peers", name), text, (own,), is_warning=True)
+    others = config.peers.keys() - {str(config.general.peer_id)}
+    if config.general.so_reuseport and not (config.general.peer_id and others):
+        yield Finding(
+            ("general", "so_reuseport"),
+            "cancel requests that reach another process on the port are lost unless peer_id "
+            "and [peers] say where they belong",
+            (own, ("peers",)),
+            is_warning=True,
+        )
 
 
 # --- plugins

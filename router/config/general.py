@@ -27,6 +27,7 @@ from .keys import (
     Text,
     Unit,
 )
+from .peers import PeerId  # noqa: TC001 - pydantic evaluates it
 from .values import AuthType, ProtocolVersion, ReadYourWrites
 
 # The limits of Linux for the three options.
@@ -79,6 +80,21 @@ class General(Section):
     listen_backlog: Annotated[
         Backlog, Key("Connections that the kernel may hold until accepted.", Reload.RESTART)
     ] = 4096
+    so_reuseport: Annotated[
+        Flag,
+        Key(
+            "Let other processes listen on that port: the kernel spreads clients over them.",
+            Reload.RESTART,
+        ),
+    ] = False
+    peer_id: Annotated[
+        PeerId,
+        Key(
+            "Which of the processes of a group this is, from 1 on: cancel requests then find "
+            "their way between those of [peers]. 0 is none.",
+            Reload.RESTART,
+        ),
+    ] = 0
     unix_socket_dir: Annotated[
         Directory | None,
         Key(

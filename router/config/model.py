@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from .general import General  # noqa: TC001 - pydantic evaluates it
 from .keys import Key, Name, Reload, Section
+from .peers import Peer  # noqa: TC001 - pydantic evaluates it
 from .plugins import Plugins
 from .pools import PoolConfig  # noqa: TC001 - pydantic evaluates it
 
@@ -35,6 +36,11 @@ class Config(Section):
         Plugins | None,
         Key("Plugins of all pools without their own.", Reload.AT_ONCE, unset="none"),
     ] = None
+
+    peers: Annotated[
+        dict[Name, Peer],
+        Key("Processes that share clients with this one, by their peer_id.", Reload.AT_ONCE),
+    ] = Field(default={})
 
     def plugins_of(self, pool: PoolConfig) -> Plugins:
         """The plugins that are in force in a pool: its own table, or else the global one."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from .declared import Declaration, Nesting, declarations
 from .general import General
 from .model import Config
+from .peers import Peer
 from .plugins import (
     InterceptedQuery,
     InterceptSection,
@@ -96,6 +97,7 @@ _SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("pools.NAME", PoolConfig),
     ("pools.NAME.users.KEY", User),
     ("pools.NAME.shards.NUMBER", Shard),
+    ("peers.ID", Peer),
     ("plugins", Plugins),
     ("plugins.query_logger", QueryLoggerSection),
     ("plugins.intercept", InterceptSection),
@@ -108,6 +110,7 @@ _NOTES: dict[type[Section], str] = {
     PoolConfig: "NAME is the database that clients ask for.",
     User: "KEY is any string. `pool_size` counts for each server of each shard.",
     Shard: "NUMBER counts from 0 without gaps.",
+    Peer: "ID is its `peer_id`, from 1 to 16383; one's own has no effect.",
     Plugins: "The same tables below `pools.NAME.plugins` replace all of these for one pool.",
 }
 

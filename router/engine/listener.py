@@ -35,8 +35,12 @@ def listen(host: str, port: int, backlog: int) -> socket.socket:
     return _bound(socket.socket(family, kind, proto), address, backlog)
 
 
-def listen_all(host: str, port: int, backlog: int) -> list[socket.socket]:
+def listen_all(
+    host: str, port: int, backlog: int, *, is_shared: bool = False
+) -> list[socket.socket]:
     """Open the listening sockets, one for each address of the host; "*" is all there are.
+
+    If `is_shared` other processes of the same user may listen there, too.
 
     Raises:
         OSError: an address that the machine has cannot be bound, or there is none.
@@ -48,7 +52,8 @@ def listen_all(host: str, port: int, backlog: int) -> list[socket.socket]:
     failure: OSError | None = None
     for family, kind, proto, _, address in dict.fromkeys(infos):
         try:
-            socks.append(_bound(socket.socket(family, kind, proto), address, backlog))
+            sock = socket.socket(family, kind, proto)
+            socks.append(_bound(sock, address, backlog, is_shared=is_shared))
         except OSError as error:
             failure = error
             if error.errno in _LACKING:
@@ -62,9 +67,13 @@ def listen_all(host: str, port: int, backlog: int) -> list[socket.socket]:
     return socks
 
 
-def _bound(sock: socket.socket, address: object, backlog: int) -> socket.socket:
+def _bound(
+    sock: socket.socket, address: object, backlog: int, *, is_shared: bool = False
+) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sock.family == socket.AF_INET6:
             # As in PostgreSQL "::" is IPv6 alone, so that it goes with "0.0.0.0".
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -11,12 +11,13 @@ from ..config.declared import declarations
 from ..config.effective import PoolSettings, in_force, pool_settings, restart_keys
 from ..config.general import General
 from ..config.keys import Reload
+from ..config.peers import Peer
 from ..config.pools import PoolConfig, User
 from ..config.values import ConfiguredRole
 from .address import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..config.model import Config
     from ..config.plugins import Plugins
@@ -105,12 +106,14 @@ class ReloadPlan:
     Attributes:
         restart: keys of [general] whose new values need a restart.
         general: the other changes of [general].
+        peers: changes of [peers], each with the name of one.
         pools: those that are to be in the order of the configuration, then those that go.
     """
 
     restart: tuple[str, ...]
     general: tuple[str, ...]
     pools: tuple[PoolPlan, ...]
+    peers: tuple[tuple[str, str], ...] = ()
 
     def names(self, action: Action) -> list[str]:
         """The pools that an action is for."""
@@ -122,7 +125,7 @@ def plan_reload(running: Config, config: Config) -> ReloadPlan:
     restart = tuple(restart_keys(running.general, config.general))
     general = tuple(_general(running.general, config.general))
     pools = plan_pools(pools_of(running), pools_of(in_force(running, config)))
-    return ReloadPlan(restart, general, pools)
+    return ReloadPlan(restart, general, pools, tuple(_peers(running, config)))
 
 
 def plan_pools(
@@ -186,6 +189,24 @@ def _general(old: General, new: General) -> list[str]:
         for name, declared in declarations(General).items()
         if declared.key.reload in (Reload.AT_ONCE, Reload.CONNECTIONS)
         and getattr(old, declared.field) != getattr(new, declared.field)
+    ]
+
+
+def _peers(running: Config, config: Config) -> Iterator[tuple[str, str]]:
+    """Names of peers that come, go or change, and how."""
+    for name in dict.fromkeys((*running.peers, *config.peers)):
+        old, new = running.peers.get(name), config.peers.get(name)
+        if old is None or new is None:
+            yield name, "new" if old is None else "gone"
+        elif old != new:
+            yield name, ", ".join(_differences(old, new))
+
+
+def _differences(old: Peer, new: Peer) -> list[str]:
+    return [
+        _shown(name, getattr(old, declared.field), getattr(new, declared.field))
+        for name, declared in declarations(Peer).items()
+        if getattr(old, declared.field) != getattr(new, declared.field)
     ]
 
 

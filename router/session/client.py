@@ -21,7 +21,8 @@ class Client:
 
     Attributes:
         number: what it is called in the admin database, which is its alone.
-        pid, secret: the key of its cancel requests; in session mode `pid` may be its server's.
+        pid, secret: the key of its cancel requests; in session mode `pid` may be its server's,
+            and in a group of processes it tells which of them.
         peer: its address, for the log.
         tls: the version that it speaks, or "".
         opened_at: when it logged in, as time.monotonic().
@@ -47,9 +48,16 @@ class Client:
     )
 
     def __init__(
-        self, *, pid: int, secret: bytes, peer: str, tls: str, opened_at: float
+        self,
+        *,
+        pid: int,
+        secret: bytes,
+        peer: str,
+        tls: str,
+        opened_at: float,
+        number: int = 0,
     ) -> None:
-        self.number: Final = pid
+        self.number: Final = number or pid
         self.pid = pid
         self.secret = secret
         self.peer: Final = peer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ..pool import calls
 from ..snapshots import ClientSnapshot
 from ..stats import microseconds
+from .peers import signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,9 +27,13 @@ class Clients:
 
     A cancel request has a process id, which is the same number, or that of the session's
     server: several may have that, since there are many servers. The secret is always our own.
+    In a group of processes the process id says whose client it is, and there it is not the
+    server's; it has fewer numbers of its own then, so several sessions may have one, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, peer_id: int = 0) -> None:
+        """Begin without any; `peer_id` is that of this process, 0 outside of a group."""
+        self._peer_id: Final = peer_id
         self._sessions: dict[int, Session] = {}
         self._by_pid: dict[int, list[Session]] = {}
 
@@ -38,13 +43,21 @@ class Clients:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def new_key(self, *, is_long: bool) -> tuple[int, bytes]:
-        """A process id and a secret for a new session."""
+    def new_number(self) -> int:
+        """A number for a new session."""
         while True:
             # As PostgreSQL's process ids, positive in an Int32.
-            pid = secrets.randbelow(2**31 - 2) + 1
-            if pid not in self._sessions and pid not in self._by_pid:
-                return pid, secrets.token_bytes(_LONG_SECRET if is_long else _SECRET)
+            number = secrets.randbelow(2**31 - 2) + 1
+            if number not in self._sessions and number not in self._by_pid:
+                return number
+
+    def new_key(self, number: int, *, is_long: bool) -> tuple[int, bytes]:
+        """A process id and a secret for a new session of that number."""
+        pid = number if not self._peer_id else signed(self._peer_id, number)
+        secret = secrets.token_bytes(_LONG_SECRET if is_long else _SECRET)
+        while self.find_by_key(pid, secret) is not None:
+            secret = secrets.token_bytes(len(secret))
+        return pid, secret
 
     def add(self, session: Session) -> None:
         """Note a session that is logged in, or is about to be."""
@@ -65,7 +78,9 @@ class Clients:
             del self._by_pid[pid]
 
     def take_pid(self, session: Session, pid: int) -> None:
-        """Have a session's key be of its server's process."""
+        """Have a session's key be of its server's process, if it need not say which peer's."""
+        if self._peer_id:
+            return
         self._forget_key(session)
         client = session.client
         client.pid = pid

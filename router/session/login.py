@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -43,6 +44,7 @@ from ..records import fields
 from .admission import Admission
 from .client import Client
 from .credentials import Credentials
+from .peers import Peers
 from .replication import ReplicationSession, check, refuse, replication_in
 from .session import Session
 
@@ -114,6 +116,7 @@ class Login:
         draining: only administrators may log in.
         closing: nobody may, and logins that have begun are cancelled.
         on_stranger: gets the keys of cancel requests that are no client's here.
+        peers: the other processes of the group, who may have that client.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Login:
         self._unserved: Final = Throttle()
         self._crowded: Final = Throttle()
         self.admission: Final = Admission()
+        self.peers: Final = Peers(config.general.peer_id)
         self.draining = False
         self.closing = False
         self._in_progress = 0
@@ -146,8 +150,8 @@ class Login:
         handed_over, began = False, self._engine.now
         self._in_progress += 1
         try:
-            with trio.fail_after(self.config.general.client_login_timeout / 1000):
-                handed_over = await self._log_in(wire)
+            with trio.fail_after(self.config.general.client_login_timeout / 1000) as limit:
+                handed_over = await self._log_in(wire, limit)
             if handed_over:
                 self._engine.figures.logins.add(self._engine.now - began)
         except trio.TooSlowError:
@@ -207,7 +211,7 @@ class Login:
 
     # --- first packets
 
-    async def _log_in(self, wire: Wire) -> bool:
+    async def _log_in(self, wire: Wire, limit: trio.CancelScope) -> bool:
         if is_from(wire.ip, self._load_balancers):
             source = await read_source(wire)
             if source is not None:
@@ -226,11 +230,8 @@ class Login:
             await self._answer_encryption(wire, packet)
             packet = await self._first_packet(wire)
         if isinstance(packet, CancelRequest):
-            text = "client %s: cancel request for %d"
-            log.debug(text, wire.peer, packet.pid, extra=_fields(wire))
-            self.cancel(packet.pid, packet.secret)
-            _is_known(wire)  # a server that hangs may keep all who cancel there for long
-            await self._delivered(packet)
+            limit.deadline = math.inf  # what it waits for has a limit of its own
+            await self._heed(wire, packet)
             return False
         wire.names = {
             "database": printable(packet.database, _LONGEST_NAME),
@@ -289,12 +290,19 @@ class Login:
                 "extension"
             )
 
-    async def _delivered(self, request: CancelRequest) -> None:
-        """Wait until the server has the request, as PostgreSQL does.
+    async def _heed(self, wire: Wire, request: CancelRequest) -> None:
+        """Act on a cancel request, and wait until its server has it, as PostgreSQL does.
 
         For clients take the end of this connection for a sign that what they send next is safe.
         """
-        session = self._clients.find_by_key(request.pid, request.secret)
+        text = "client %s: cancel request for %d"
+        log.debug(text, wire.peer, request.pid, extra=_fields(wire))
+        pid, is_passed_on = self.peers.read(request.pid)
+        self.cancel(pid, request.secret)
+        _is_known(wire)  # a server that hangs may keep all who cancel there for long
+        session = self._clients.find_by_key(pid, request.secret)
+        if session is None and not is_passed_on:
+            await self.peers.pass_on(pid, request.secret)
         server = None if session is None else session.lease.server
         if server is not None and server.is_cancelling:
             told = trio.Event()
@@ -320,6 +328,7 @@ class Login:
         self.config = config
         self._load_balancers = networks(config.general.proxy_protocol_networks)
         self.tls = tls
+        self.peers.use(config, with_tls=tls is not None)
         self._credentials = Credentials(config, self._credentials)
 
     async def derive_keys(self) -> None:
@@ -366,14 +375,15 @@ class Login:
     async def _log_in_admin(self, wire: Wire, packet: StartupMessage) -> bool:
         await self._authenticate(wire, packet.user, None)
         name = packet.parameters.get("application_name", "")
-        pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
+        number = self._clients.new_number()
+        pid, secret = self._clients.new_key(number, is_long=packet.takes_long_keys)
         session = self._admin.session(
             peer=wire.peer,
             tls=wire.tls.version if wire.tls is not None else "",
             user=packet.user,
             database=packet.database,
             application_name=name,
-            pid=pid,
+            pid=number,
         )
         await wire.send(
             messages.AUTHENTICATION_OK + _welcome(self._admin.parameters(name), pid, secret)
@@ -417,7 +427,8 @@ class Login:
         kind, variables = Session, Variables.of(settings)
         if replication:
             kind, variables = ReplicationSession, Variables(settings, replication)
-        pid, secret = self._clients.new_key(is_long=packet.takes_long_keys)
+        number = self._clients.new_number()
+        pid, secret = self._clients.new_key(number, is_long=packet.takes_long_keys)
         overlay = {
             TRACKED[name]: as_reported(name, value, pool.parameters)
             for name, value in settings.items()
@@ -432,6 +443,7 @@ class Login:
                 peer=wire.peer,
                 tls=wire.tls.version if wire.tls is not None else "",
                 opened_at=self._engine.now,
+                number=number,
             ),
             variables=variables,
             overlay=overlay,

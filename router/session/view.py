@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         HealthSnapshot,
         HistogramSnapshot,
         LimitSnapshot,
+        PeerSnapshot,
         PoolSnapshot,
         QuerySnapshot,
         RoutingSnapshot,
@@ -69,12 +70,14 @@ class RouterView:
         administrators: Callable[[], list[ClientSnapshot]],
         engine: Engine,
         limits: Callable[[], list[LimitSnapshot]],
+        peers: Callable[[], list[PeerSnapshot]],
     ) -> None:
         self._registry: Final = registry
         self._clients: Final = clients
         self._administrators: Final = administrators
         self._engine: Final = engine
         self._limits: Final = limits
+        self._peers: Final = peers
         self._listening: list[tuple[int, str, int]] = []
 
     def listens(self, sockets: list[tuple[int, str, int]]) -> None:
@@ -156,6 +159,10 @@ class RouterView:
         return [
             row for pool in self._registry for row in pool.hubs.totals(pool.database, pool.user)
         ]
+
+    def peers(self) -> list[PeerSnapshot]:
+        """The rows of SHOW PEERS."""
+        return self._peers()
 
     def limits(self) -> list[LimitSnapshot]:
         """The rows of SHOW LIMITS."""

@@ -28,6 +28,7 @@ from router.snapshots import (
     HealthSnapshot,
     HistogramSnapshot,
     LimitSnapshot,
+    PeerSnapshot,
     PoolSnapshot,
     QuerySnapshot,
     RoutingSnapshot,
@@ -314,6 +315,7 @@ PATRONI = PatroniSnapshot(
     error="http://db1:8008: it did not answer in time",
 )
 
+PEER = PeerSnapshot(2, "/run/two", 6432, 20, 5, 4, 2, 77, 8, 9)
 LIMIT = LimitSnapshot("max_db_connections", "app db1:5432", 20, 19, 1, 4, 7)
 
 TIMEOUT = TimeoutSnapshot("query", "query_timeout", "57014", 3)
@@ -350,6 +352,7 @@ class FakeView:
     traced: TracesSnapshot | None = TracesSnapshot(sent=30, failed=2, dropped=1)  # noqa: RUF009
     error_rows: list[ErrorSnapshot] = field(default_factory=lambda: [ERROR])
     query_rows: list[QuerySnapshot] = field(default_factory=lambda: [QUERY])
+    peer_rows: list[PeerSnapshot] = field(default_factory=lambda: [PEER])
 
     def listening(self) -> list[tuple[int, str, int]]:
         """Where clients come in."""
@@ -426,6 +429,10 @@ class FakeView:
     def queries(self) -> Iterator[QuerySnapshot]:
         """What has become of statements."""
         return iter(self.query_rows)
+
+    def peers(self) -> list[PeerSnapshot]:
+        """The other processes of the group."""
+        return self.peer_rows
 
     def limits(self) -> list[LimitSnapshot]:
         """What is limited."""

@@ -192,6 +192,15 @@ def test_users_are_counted_over_all_databases() -> None:
     assert (lists["used_clients"], lists["used_servers"]) == ("2", "1")
 
 
+def test_peers_are_counted_and_so_is_what_is_passed_on_to_them() -> None:
+    assert table("SHOW PEERS") == ["2 /run/two 6432 20"]
+    assert table("SHOW PEER_POOLS") == ["2 5 4 3 2"]
+    [row] = AdminClient().ask("SHOW PEERS").rows
+    assert row == ["2", "/run/two", "6432", "20", "77", "8", "9"]
+    lists = dict(row.split() for row in table("SHOW LISTS"))
+    assert lists["peers"] == lists["peer_pools"] == "1"
+
+
 def test_descriptors_link_to_each_other_and_tell_no_secret() -> None:
     assert table("SHOW FDS") == [
         "5 pooler - - 0.0.0.0 6432 - - - - - - -",

@@ -36,6 +36,26 @@ def test_a_user_timeout_is_a_warning() -> None:
     assert warnings({"general/tcp_user_timeout": 0}) == ()
 
 
+def test_peers_have_ids() -> None:
+    peer = {"host": "/run/two"}
+    for name in ("0", "01", "16384", "two", "-1", "\u0662"):
+        [problem] = problems({f"peers/{name}": peer, "general/peer_id": 1})
+        assert "must be called by an id from 1 to 16383" in problem
+    assert config({"peers/16383": peer, "peers/1": peer, "general/peer_id": 1}).peers
+    assert warnings({"peers/2": peer}) == ("peers.2: has no effect unless peer_id is set",)
+    [problem] = problems({"general/peer_id": 16384})
+    assert problem == "general.peer_id: must be an integer from 0 to 16383, got 16384"
+
+
+@pytest.mark.parametrize("known", [{}, {"general/peer_id": 2}, {"peers/2": {"host": "a"}}])
+def test_a_port_is_shared_by_peers_that_know_each_other(known: dict[str, object]) -> None:
+    told = warnings({"general/so_reuseport": True, **known})
+    assert any(line.startswith("general.so_reuseport: cancel requests") for line in told)
+    own = {"general/so_reuseport": True, "general/peer_id": 2}
+    assert len(warnings({**own, "peers/2": {"host": "a"}})) == 1
+    assert config({**own, "peers/3": {"host": "a"}}).general.so_reuseport
+
+
 def test_plugins_do_not_need_the_parser() -> None:
     assert config({"plugins/query_logger/enabled": True}).plugins is not None
     assert config({f"{APP}/plugins/query_logger/enabled": True}).plugins is None

@@ -24,6 +24,7 @@ from router.config.declared import Declaration, Nesting, declarations
 from router.config.effective import pool_settings
 from router.config.keys import Reload
 from router.config.model import Config
+from router.config.peers import Peer
 from router.config.plugins import Plugins
 from router.config.regexes import Regex
 from router.config.values import ShardingFunction
@@ -50,6 +51,7 @@ HOLDERS = {
     "Config": {"config"},
     "General": {"general"},
     "InterceptSection": {"intercept"},
+    "Peer": {"peer"},
     "Plugins": {"plugins"},
     "PoolConfig": {"pool_config", "pools"},
     "PoolSettings": {"settings"},
@@ -254,7 +256,8 @@ def full(declared: Declaration) -> Config:
     }
     sharded = {"query_parser_enabled": True, "shards": pool.shards * 2}
     pools = {"app": pool.model_copy(update=chosen | sharded)}
-    return base.model_copy(update={"plugins": plugins, "pools": pools})
+    peers = {"1": Peer(host="one")}
+    return base.model_copy(update={"peers": peers, "plugins": plugins, "pools": pools})
 
 
 def changed(

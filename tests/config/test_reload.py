@@ -108,6 +108,8 @@ AT_RESTART: dict[str, tuple[object, ...]] = {
     "host": ("a", "b", None),
     "port": (5432, 6432, None),
     "listen_backlog": (1, 2, 4096, None),
+    "so_reuseport": (True, False, None),
+    "peer_id": (1, 2),
     "unix_socket_dir": ("/run/a", "/run/b", None),
     "unix_socket_mode": (0o770, 0o777, None),
     "enable_prometheus_exporter": (True, False, None),
@@ -115,6 +117,8 @@ AT_RESTART: dict[str, tuple[object, ...]] = {
     "opentelemetry_endpoint": ("http://a:4318/v1/traces", "https://b/", None),
     "opentelemetry_service_name": ("a", "b", None),
 }
+# Or so_reuseport would be a warning.
+PEERS = {"peers/9": {"host": "c"}}
 FILES = st.fixed_dictionaries({key: st.sampled_from(some) for key, some in AT_RESTART.items()})
 
 
@@ -131,7 +135,7 @@ def test_what_needs_a_restart_is_told_by_what_runs_and_not_by_the_last_file(
 ) -> None:
     """Changed, changed again, set back: in every order."""
     started, *later = (
-        config({f"general/{key}": v for key, v in each.items() if v is not None})
+        config({f"general/{key}": v for key, v in each.items() if v is not None} | PEERS)
         for each in files
     )
     running = started

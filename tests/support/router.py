@@ -216,12 +216,15 @@ def start(
     text: Callable[[int], str],
     *arguments: str,
     program: Sequence[str] = ("router",),
+    port: int = 0,
 ) -> RouterProcess:
     """Start a router whose configuration is made for the port that it gets.
 
-    Its `program` is a module with the arguments that come before the router's.
+    Its `program` is a module with the arguments that come before the router's. A `port` that
+    is given may be that of another router, too.
     """
-    port = free_port()
+    is_shared = bool(port)
+    port = port or free_port()
     config_path = directory / f"pgcat-{port}.toml"
     log_path = directory / f"pgcat-{port}.log"
     config_path.write_text(text(port))
@@ -234,6 +237,8 @@ def start(
         )
     router = RouterProcess(process, port, config_path, log_path)
     try:
+        if is_shared:  # the other one serves
+            router.log_with(" listening on ")
         wait_until("the router serves", router.is_serving)
     except BaseException:
         process.kill()

@@ -205,12 +205,17 @@ class WireClient:
     """
 
     def __init__(self, port: int, *, host: str = HOST, receive_buffer: int = 0) -> None:
-        self.sock = socket.socket()
+        """Connect; a `host` from / on is the directory of a Unix socket."""
+        is_unix = host.startswith("/")
+        self.sock = socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(PATIENCE)
-        self.sock.connect((host, port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if is_unix:
+            self.sock.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            self.sock.connect((host, port))
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._pos = 0
         self.pid = 0
@@ -225,10 +230,13 @@ class WireClient:
         *,
         parameters: Mapping[str, str] | None = None,
         receive_buffer: int = 0,
+        host: str = HOST,
+        protocol: int = PROTOCOL_3_0,
     ) -> Self:
         """Connect and log in without a password."""
-        client = cls(port, receive_buffer=receive_buffer)
-        client.send(startup({"user": user, "database": database, **(parameters or {})}))
+        client = cls(port, host=host, receive_buffer=receive_buffer)
+        login = {"user": user, "database": database, **(parameters or {})}
+        client.send(startup(login, protocol=protocol))
         for answer in client.read_until("Z"):
             if answer.kind == "K":
                 client.pid = int.from_bytes(answer.body[:4], "big")
@@ -378,9 +386,9 @@ class WireClient:
         self.sock.close()
 
 
-def cancel(port: int, pid: int, secret: bytes) -> bytes:
+def cancel(port: int, pid: int, secret: bytes, host: str = HOST) -> bytes:
     """Send a cancel request and wait until the peer closes; returns its answer: nothing."""
-    with WireClient(port) as client:
+    with WireClient(port, host=host) as client:
         client.send(cancel_request(pid, secret))
         answer = b""
         while data := client.sock.recv(_RECV):
