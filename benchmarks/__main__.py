@@ -13,11 +13,12 @@ from rich.console import Console
 
 from router.errors import RouterError
 
-from . import copies, crosstalk, fairness, pgbench, warm
-from .compare import Comparison, compare, processors
+from . import copies, crosstalk, fairness, pgbench, suite_command, warm
+from .compare import Comparison, compare
 from .hostile import KINDS
 from .memory import measure
-from .pgbench import SCRIPTS, Load
+from .pgbench import SCRIPTS, TEXTS, Load
+from .processes import processors
 from .report import (
     comparison_table,
     copies_table,
@@ -250,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     routing = commands.add_parser("routing", parents=[common], help=run_routing.__doc__)
     _add_load(routing, (8, 32), ("simple",))
     routing.set_defaults(run=run_routing)
+    suite_command.add_to(commands)
     memory = commands.add_parser("memory", parents=[common], help=run_memory.__doc__)
     memory.add_argument("--clients", type=int, default=1000, help="idle clients (1000)")
     memory.set_defaults(run=run_memory)
@@ -296,7 +298,7 @@ def _add_load(
     parser.add_argument(
         "--protocols", type=_protocols, default=protocols, help=",".join(protocols)
     )
-    parser.add_argument("--script", choices=SCRIPTS, default="select-only")
+    parser.add_argument("--script", choices=[*SCRIPTS, *TEXTS], default="select-only")
     parser.add_argument("--scale", type=int, default=10, help="of pgbench's tables (10)")
     parser.add_argument("--seconds", type=int, default=5, help="length of a run (5)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each target (3)")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
 from . import pgbench
 from .pgbench import Load, Outcome
-from .processes import CpuTime, cpu_time, machine_cpu_time
+from .processes import CpuTime, Meter
 from .targets import BenchmarkError, log_tail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from router.demo.installation import Installation
 
@@ -110,12 +109,18 @@ def compare(
         tps = _run(installation, target, short).tps
         rates[target.name] = min(1.0, pgbench.SAMPLES_PER_SECOND / tps)
     runs = []
-    for number in range(rounds):
-        shift = number % len(able)
-        for target in able[shift:] + able[:shift]:
-            progress(f"{describe(load)}: round {number + 1} of {rounds}, {target.name}")
-            runs.append(_measure(installation, target, load, number, rates[target.name]))
+    for number, target in take_turns(able, rounds):
+        progress(f"{describe(load)}: round {number + 1} of {rounds}, {target.name}")
+        runs.append(_measure(installation, target, load, number, rates[target.name]))
     return Comparison(load, tuple(runs))
+
+
+def take_turns(targets: Sequence[Target], rounds: int) -> Iterator[tuple[int, Target]]:
+    """Give every target its turn in each round, another one first each time."""
+    for number in range(rounds):
+        shift = number % len(targets) if targets else 0
+        for target in (*targets[shift:], *targets[:shift]):
+            yield number, target
 
 
 def describe(load: Load) -> str:
@@ -126,20 +131,11 @@ def describe(load: Load) -> str:
 def _measure(
     installation: Installation, target: Target, load: Load, number: int, rate: float
 ) -> Run:
-    before = None if target.pid is None else cpu_time(target.pid)
-    busy_before, stolen_before = machine_cpu_time()
+    meter = Meter(target.pid)
     outcome = _run(installation, target, load, rate=rate)
-    busy, stolen = machine_cpu_time()
-    cpu = None if target.pid is None or before is None else cpu_time(target.pid) - before
-    seconds = load.seconds * processors()
+    used = meter.read()
     return Run(
-        target.name,
-        load,
-        number,
-        outcome,
-        cpu,
-        round((busy - busy_before) / seconds, 3),
-        round((stolen - stolen_before) / seconds, 3),
+        target.name, load, number, outcome, used.cpu, used.machine_busy, used.machine_stolen
     )
 
 
@@ -147,15 +143,10 @@ def _run(
     installation: Installation, target: Target, load: Load, *, rate: float = 0.0
 ) -> Outcome:
     try:
-        return pgbench.run(installation, target.port, load, rate=rate)
+        return pgbench.run(installation, target, load, rate=rate)
     except BenchmarkError as error:
         log = log_tail(target.log_path)
         raise BenchmarkError(f"{target.name}: {error}\nIts log ends:\n{log}") from None
-
-
-def processors() -> int:
-    """How many processors we may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _median(values: Sequence[float]) -> float | None:

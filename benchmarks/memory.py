@@ -15,6 +15,7 @@ from .processes import resident_bytes
 from .targets import DATABASE, BenchmarkError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from .targets import Target
@@ -40,14 +41,20 @@ class Memory:
         return (self.connected - self.before) / self.clients
 
 
-def measure(target: Target, pid: int, clients: int, progress: Callable[[str], None]) -> Memory:
+def measure(
+    target: Target,
+    pid: int,
+    clients: int,
+    progress: Callable[[str], None],
+    tls: ssl.SSLContext | None = None,
+) -> Memory:
     """Open clients that each run one query and then stay idle; close them again."""
-    with contextlib.closing(connect(target.port)):
+    with contextlib.closing(connect(target.port, target.host, tls)):
         pass  # what the first client alone brings about is not a cost of each
     before = resident_bytes(pid)
     with contextlib.ExitStack() as stack:
         for number in range(clients):
-            stack.enter_context(contextlib.closing(connect(target.port)))
+            stack.enter_context(contextlib.closing(connect(target.port, target.host, tls)))
             if number % 100 == 0:
                 progress(f"{target.name}: {number} of {clients} clients")
         connected = resident_bytes(pid)
@@ -55,12 +62,17 @@ def measure(target: Target, pid: int, clients: int, progress: Callable[[str], No
     return Memory(target.name, clients, before, connected, resident_bytes(pid))
 
 
-def connect(port: int) -> socket.socket:
+def connect(port: int, host: str = HOST, tls: ssl.SSLContext | None = None) -> socket.socket:
     """Log in without a password and run one query."""
-    connection = socket.create_connection((HOST, port), timeout=30)
+    connection = socket.create_connection((host, port), timeout=30)
     try:
-        parameters = f"user\0{SUPERUSER}\0database\0{DATABASE}\0\0".encode()
-        connection.sendall(struct.pack("!ii", len(parameters) + 8, 196608) + parameters)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            connection.sendall(struct.pack("!ii", 8, 80877103))
+            if connection.recv(1) != b"S":
+                raise BenchmarkError("the server does not speak TLS")
+            connection = tls.wrap_socket(connection)
+        connection.sendall(startup_message(SUPERUSER))
         _read_until_ready(connection)
         connection.sendall(struct.pack("!ci", b"Q", len(QUERY) + 4) + QUERY)
         _read_until_ready(connection)
@@ -68,6 +80,12 @@ def connect(port: int) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def startup_message(user: str) -> bytes:
+    """What a client says first."""
+    parameters = f"user\0{user}\0database\0{DATABASE}\0\0".encode()
+    return struct.pack("!ii", len(parameters) + 8, 196608) + parameters
 
 
 def _read_until_ready(connection: socket.socket) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.demo.server import HOST, SUPERUSER
 
@@ -17,11 +17,26 @@ if TYPE_CHECKING:
 
     from router.demo.installation import Installation
 
-SCRIPTS = {"select-only": "select-only", "tpcb": "tpcb-like"}
+    from .targets import Target
+
+# pgbench's own scripts, with their share of the transactions.
+SCRIPTS = {
+    "select-only": ("select-only",),
+    "tpcb": ("tpcb-like",),
+    "mixed": ("select-only@9", "tpcb-like@1"),
+}
+# Scripts of ours.
+TEXTS = {
+    "100 rows": "SELECT * FROM pgbench_accounts WHERE aid <= 100;\n",
+    "1 MB": "SELECT repeat('x', 1024) FROM generate_series(1, 1024);\n",
+}
 # For the latencies that a sample is logged of: enough for a p99, too few to be felt.
 SAMPLES_PER_SECOND = 1000.0
 
-_TPS = re.compile(r"^tps = ([\d.]+) \(without initial connection time\)", re.MULTILINE)
+_TPS = re.compile(
+    r"^tps = ([\d.]+) \((?:without initial connection|including reconnection) time",
+    re.MULTILINE,
+)
 _LATENCY = re.compile(r"^latency average = ([\d.]+) ms", re.MULTILINE)
 _COUNT = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
 _FAILED = re.compile(r"^number of failed transactions: (\d+)", re.MULTILINE)
@@ -29,13 +44,19 @@ _FAILED = re.compile(r"^number of failed transactions: (\d+)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What pgbench is asked to do."""
+    """What pgbench is asked to do.
+
+    Attributes:
+        script: a key of SCRIPTS or TEXTS.
+        reconnects: whether each transaction has a connection of its own.
+    """
 
     script: str
     protocol: str
     clients: int
     seconds: int
     threads: int
+    reconnects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +70,80 @@ class Outcome:
     latency_p99: float | None
 
 
+class Logged(NamedTuple):
+    """A transaction: when it ended, as `time.time()` tells, and its milliseconds."""
+
+    ended: float
+    latency: float
+
+
 def initialise(installation: Installation, port: int, scale: int) -> None:
     """Fill the benchmark's tables."""
-    installation.run("pgbench", *_where(port), "-i", "-q", "-s", str(scale))
+    where = ["-h", HOST, "-p", str(port), "-U", SUPERUSER, "-d", DATABASE]
+    installation.run("pgbench", *where, "-i", "-q", "-s", str(scale))
 
 
-def run(installation: Installation, port: int, load: Load, *, rate: float = 0.0) -> Outcome:
+def run(
+    installation: Installation, target: Target, load: Load, *, rate: float = 0.0
+) -> Outcome:
     """Run pgbench to its end; `rate` is the share of transactions whose latency is logged.
 
     Raises:
         BenchmarkError: it failed, or a transaction did.
     """
+    return start(installation, target, load, rate=rate).finish()[0]
+
+
+class Running:
+    """A pgbench at work."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], load: Load, prefix: Path, name: str
+    ) -> None:
+        self._process = process
+        self._load = load
+        self._prefix = prefix
+        self._name = name
+
+    def finish(self) -> tuple[Outcome, list[Logged]]:
+        """Wait for its end; return what it printed, and the transactions it logged."""
+        try:
+            output, _ = self._process.communicate(timeout=self._load.seconds + 60)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise BenchmarkError(f"{self._name}: pgbench {self._load} does not end") from None
+        except BaseException:
+            self.stop()
+            raise
+        text = output.decode(errors="replace")
+        logged = _take_logs(self._prefix)
+        if self._process.returncode != 0:
+            raise BenchmarkError(f"pgbench {self._load} on {self._name} failed:\n{text}")
+        return parse(text, [each.latency for each in logged]), logged
+
+    def stop(self) -> None:
+        """End it now."""
+        self._process.kill()
+        self._process.communicate()
+        _take_logs(self._prefix)
+
+
+def start(
+    installation: Installation, target: Target, load: Load, *, rate: float = 0.0
+) -> Running:
+    """Start pgbench; `rate` is the share of transactions that it logs."""
     prefix = installation.cwd / "latency"
-    arguments = [*_where(port), "-n", "-b", SCRIPTS[load.script], "-M", load.protocol]
-    arguments += ["-c", str(load.clients), "-j", str(load.threads), "-T", str(load.seconds)]
+    arguments = ["-n", "-M", load.protocol, "-c", str(load.clients), "-j", str(load.threads)]
+    arguments += ["-T", str(load.seconds), *_script(installation, load.script)]
+    if load.reconnects:
+        arguments.append("-C")
     if rate:
-        arguments += ["-l", f"--sampling-rate={rate:.6f}", f"--log-prefix={prefix}"]
+        arguments += ["-l", f"--log-prefix={prefix}"]
+    if 0 < rate < 1:
+        arguments.append(f"--sampling-rate={rate:.6f}")
+    arguments.append(target.conninfo)
     process = installation.popen("pgbench", *arguments, stdout=subprocess.PIPE)
-    try:
-        output, _ = process.communicate(timeout=load.seconds + 60)
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
-    text = output.decode(errors="replace")
-    latencies = _take_latencies(installation.cwd)
-    if process.returncode != 0:
-        raise BenchmarkError(f"pgbench {load} on port {port} failed:\n{text}")
-    return parse(text, latencies)
+    return Running(process, load, prefix, target.name)
 
 
 def parse(text: str, latencies: Sequence[float]) -> Outcome:
@@ -99,8 +166,12 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
-def _where(port: int) -> list[str]:
-    return ["-h", HOST, "-p", str(port), "-U", SUPERUSER, "-d", DATABASE]
+def _script(installation: Installation, name: str) -> list[str]:
+    if name in SCRIPTS:
+        return [f"--builtin={script}" for script in SCRIPTS[name]]
+    path = installation.cwd / "script.sql"
+    installation.write(path, [TEXTS[name]])
+    return [f"--file={path}"]
 
 
 def _number(pattern: re.Pattern[str], text: str) -> float:
@@ -110,11 +181,13 @@ def _number(pattern: re.Pattern[str], text: str) -> float:
     return float(match[1])
 
 
-def _take_latencies(directory: Path) -> list[float]:
-    """Read and remove the logs: the third field is a transaction's microseconds."""
-    latencies: list[float] = []
-    for path in directory.glob("latency.*"):
-        lines = path.read_text().splitlines()
-        latencies += [int(line.split()[2]) / 1000 for line in lines]
+def _take_logs(prefix: Path) -> list[Logged]:
+    """Read and remove the logs: microseconds are the third field, the end the last two."""
+    logged: list[Logged] = []
+    for path in prefix.parent.glob(f"{prefix.name}.*"):
+        for line in path.read_text().splitlines():
+            fields = line.split()
+            ended = int(fields[4]) + int(fields[5]) / 1e6
+            logged.append(Logged(ended, int(fields[2]) / 1000))
         path.unlink()
-    return latencies
+    return logged

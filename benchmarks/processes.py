@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,46 @@ class CpuTime:
     def total(self) -> float:
         """User and system together: exact, while their split is the kernel's estimate."""
         return self.user + self.system
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What was used while something ran.
+
+    Attributes:
+        cpu: of the process asked about, None if none was.
+        machine_busy: the share of all processors that was in use by anything.
+        machine_stolen: the share that the host gave to others.
+    """
+
+    cpu: CpuTime | None
+    machine_busy: float
+    machine_stolen: float
+
+
+class Meter:
+    """Tells what a process and the machine have used since it was made."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._pid = pid
+        self._cpu = CpuTime() if pid is None else cpu_time(pid)
+        self._machine = machine_cpu_time()
+        self._began = time.monotonic()
+
+    def read(self) -> Usage:
+        """Until now."""
+        busy, stolen = machine_cpu_time()
+        seconds = (time.monotonic() - self._began) * processors()
+        return Usage(
+            None if self._pid is None else cpu_time(self._pid) - self._cpu,
+            round((busy - self._machine[0]) / seconds, 3),
+            round((stolen - self._machine[1]) / seconds, 3),
+        )
+
+
+def processors() -> int:
+    """How many processors we may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def cpu_time(pid: int) -> CpuTime:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from .compare import processors
+from .processes import processors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -206,7 +206,7 @@ def machine_facts() -> dict[str, object]:
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpu": platform.machine() if model is None else model[1],
         "processors": processors(),
-        "load_average": os.getloadavg(),
+        "load_average": list(os.getloadavg()),
         "kernel": platform.release(),
         "python": sys.version.split()[0],
     }
