@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from router.errors import RouterError
 
@@ -18,7 +18,7 @@ from .targets import BenchmarkError, log_tail
 from .works import Bench, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from router.demo.installation import Installation
@@ -51,10 +51,27 @@ class Plan:
     warm_up: int = 1
 
 
+class Watcher(Protocol):
+    """Is told how far a suite has come."""
+
+    def doing(self, what: str) -> None:
+        """Something begins."""
+
+    def advance(self, loads: float) -> None:
+        """So many loads, or so much of one, have been measured since."""
+
+    def finished(self, result: Result) -> None:
+        """A load is done."""
+
+
+# What may go wrong without ending the suite.
+_TROUBLE = (BenchmarkError, RouterError, OSError)
+
+
 @dataclass(slots=True)
 class _Suite:
     plan: Plan
-    step: Callable[[str, float], None]
+    watcher: Watcher
     targets: dict[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
 
@@ -63,11 +80,30 @@ class _Suite:
         for has_replica in (False, True):
             loads = [load for load in self.plan.loads if _needs_replica(load) is has_replica]
             if loads:
-                self._run_in_bed(loads, has_replica=has_replica)
+                with self._told(loads):
+                    self._run_in_bed(loads, has_replica=has_replica)
+
+    @contextlib.contextmanager
+    def _told(self, loads: Sequence[Load]) -> Iterator[None]:
+        """Go on when something goes wrong, and have each of the loads not measured say so."""
+        try:
+            yield
+        except _TROUBLE as error:
+            done = [(result.group, result.load) for result in self.results]
+            for load in loads:
+                if (load.group, load.name) not in done:
+                    self._finish(load, [Run("direct", 0, error=str(error))])
+                    self.watcher.advance(1)
+
+    def _finish(self, load: Load, runs: Sequence[Run]) -> None:
+        work = load.work
+        facts = (load.group, load.name, work.unit, work.piece, work.is_less_better)
+        self.results.append(Result(*facts, runs=tuple(runs)))
+        self.watcher.finished(self.results[-1])
 
     def _run_in_bed(self, loads: Sequence[Load], *, has_replica: bool) -> None:
         plan = self.plan
-        self.step("starting PostgreSQL and filling its tables", 0)
+        self.watcher.doing("starting PostgreSQL and filling its tables")
         streams = [load.work.rows for load in loads if isinstance(load.work, Stream)]
         with make_bed(
             plan.proxies,
@@ -79,11 +115,13 @@ class _Suite:
             port=plan.port,
         ) as bed:
             for setup, group in itertools.groupby(loads, key=lambda load: load.setup):
-                self._run_setup(bed, setup, list(group))
+                together = list(group)
+                with self._told(together):
+                    self._run_setup(bed, setup, together)
 
     def _run_setup(self, bed: Bed, setup: Setup, loads: Sequence[Load]) -> None:
         installation = bed.server.installation
-        self.step(f"starting the proxies of {loads[0].group}", 0)
+        self.watcher.doing(f"starting the proxies of {loads[0].group}")
         with bed.targets(setup) as (targets, missing):
             for target in targets:
                 self.targets.setdefault(target.name, target.version)
@@ -98,7 +136,7 @@ class _Suite:
     def _warm_up(self, installation: Installation, targets: Sequence[Target]) -> None:
         """Have every proxy open its server connections, and processors wake up."""
         for target in targets:
-            self.step(f"warming up {target.name}", 0)
+            self.watcher.doing(f"warming up {target.name}")
             with contextlib.suppress(BenchmarkError):  # the measurements will tell
                 Bench(32).run(installation, target, self.plan.warm_up, 0)
 
@@ -113,27 +151,20 @@ class _Suite:
         rounds = min(self.plan.rounds, load.work.rounds)
         guesses: dict[str, float] = {}
         for number, target in take_turns(able, rounds):
-            self.step(f"{load.group}: {load.name}: round {number + 1}, {target.name}", 0)
+            self.watcher.doing(f"{load.group}: {load.name}: round {number + 1}, {target.name}")
             run = _measure(installation, load, target, number, self.plan.seconds, guesses)
             runs.append(run)
-            self.step("", 1 / (rounds * len(able)))
-        work = load.work
-        self.results.append(
-            Result(
-                *(load.group, load.name, work.unit, work.piece, work.is_less_better),
-                runs=tuple(runs),
-            )
-        )
+            self.watcher.advance(1 / (rounds * len(able)))
+        self._finish(load, runs)
 
 
-def run_suite(plan: Plan, step: Callable[[str, float], None], **options: object) -> Report:
+def run_suite(plan: Plan, watcher: Watcher, **options: object) -> Report:
     """Measure everything; if interrupted, tell what there is.
 
     Args:
-        step: is told what is going on, and how many loads have been done since.
         options: what else the report is to say of how the suite was run.
     """
-    suite = _Suite(plan, step)
+    suite = _Suite(plan, watcher)
     facts = machine_facts()
     with contextlib.suppress(KeyboardInterrupt):
         suite.run()
@@ -164,7 +195,7 @@ def _measure(
         sample = load.work.run(installation, target, seconds, guesses.get(target.name, 0.0))
         used = meter.read()
         memory = None if target.pid is None else resident_bytes(target.pid) / 1e6
-    except (BenchmarkError, RouterError, OSError) as error:
+    except _TROUBLE as error:
         return Run(target.name, number, error=f"{error}\n{log_tail(target.log_path)}".strip())
     guesses[target.name] = sample.value
     is_told = used.cpu is not None and load.work.piece and sample.count

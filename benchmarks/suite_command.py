@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,14 @@ from .loads import LOADS, select
 from .others import OTHERS
 from .results import Report
 from .suite import Plan, run_suite
-from .suite_report import grids, summary, to_markdown
+from .suite_report import grids, line, summary, to_markdown
 from .targets import BenchmarkError, Target, find_pgbouncer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
+
+    from .results import Result
 
 RESULTS = Path(__file__).with_name("results")
 # Seconds of a run and rounds.
@@ -51,12 +55,8 @@ def run_all(options: argparse.Namespace, console: Console) -> None:
         *(MofNCompleteColumn(), TimeElapsedColumn()),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=len(loads))
-
-        def step(what: str, done: float) -> None:
-            progress.update(task, description=what or None, advance=done)
-
-        report = run_suite(plan, step, quick=options.quick)
+        watcher = _Watcher(progress, progress.add_task("", total=len(loads)))
+        report = run_suite(plan, watcher, quick=options.quick)
     _show(report, console)
     options.out.mkdir(parents=True, exist_ok=True)
     report.write(options.out / "suite.json")
@@ -119,12 +119,29 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     plot.set_defaults(run=run_plot)
 
 
+@dataclass(frozen=True, slots=True)
+class _Watcher:
+    """A bar, and above it a line for each load that is done."""
+
+    progress: Progress
+    task: TaskID
+
+    def doing(self, what: str) -> None:
+        self.progress.update(self.task, description=what)
+
+    def advance(self, loads: float) -> None:
+        self.progress.update(self.task, advance=loads)
+
+    def finished(self, result: Result) -> None:
+        self.progress.print(line(result), markup=False, highlight=False)
+
+
 def _show(report: Report, console: Console) -> None:
     for grid in grids(report):
         if grid.is_brief:
             console.print(grid.to_rich())
-    for line in summary(report):
-        console.print(line, markup=False, highlight=False)
+    for told in summary(report):
+        console.print(told, markup=False, highlight=False)
 
 
 def _write(report: Report, folder: Path, console: Console) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 
 from .beds import MULTIPLEXED, PLAIN, ROUTER
+from .results import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,6 +82,19 @@ def summary(report: Report, other: str = REFERENCE) -> list[str]:
             + (f" Worse, the worst first: {lost}." if lost else "")
         )
     return lines
+
+
+def line(result: Result) -> str:
+    """A load in a line: how each target did beside PgBouncer, else what was measured."""
+    told = []
+    for target in names([result]):
+        if result.ratio(target, REFERENCE) is not None and target != REFERENCE:
+            told.append(f"{target} {_ratio(result, target, REFERENCE)}")
+        elif (value := result.median(target)) is not None:
+            told.append(f"{target} {_number(value)} {result.unit}")
+        else:
+            told.append(f"{target} {_missing(result, target)}")
+    return f"{name(result)}: {', '.join(told)}"
 
 
 def to_markdown(report: Report, pictures: Sequence[str]) -> str:
@@ -163,6 +177,7 @@ def _cpu(report: Report) -> Grid:
         ("load", "for a", *proxies, *(f"times: {target}" for target in ours(report))),
         tuple(rows),
         "Logins included. Times: as good as PgBouncer; under 1 is dearer.",
+        is_brief=True,
     )
 
 
@@ -185,6 +200,7 @@ def _latencies(report: Report) -> Grid:
         ("load", *report.targets, *(f"p99 times: {target}" for target in ours(report))),
         tuple(rows),
         "Times: as good as PgBouncer; under 1 is slower.",
+        is_brief=True,
     )
 
 

@@ -64,14 +64,24 @@ def test_only_rounds_that_both_have_are_compared() -> None:
 @pytest.mark.parametrize("is_less_better", [False, True])
 @pytest.mark.parametrize(
     ("values", "verdict"),
-    [([20, 30], "better"), ([5, 6], "worse"), ([9, 11], "even"), ([10, 10.1], "even")],
+    [
+        ([20, 30], "better"),
+        ([5, 6], "worse"),
+        ([9, 11], "even"),
+        ([10.1, 10.1], "even"),
+        ([9.9, 9.9], "even"),
+        ([9, 20, 30], "even"),  # not in every round
+        ([5, 6, 11], "even"),
+    ],
 )
 def test_over_one_is_better_whatever_the_unit(
     values: list[float | None], verdict: str, is_less_better: bool
 ) -> None:
     if is_less_better:
         values = [100 / value for value in values if value is not None]
-    result = make_result("a", is_less_better=is_less_better, router=values, pgbouncer=[10, 10])
+    result = make_result(
+        "a", is_less_better=is_less_better, router=values, pgbouncer=[10] * len(values)
+    )
     ratio = result.ratio("router", "pgbouncer")
     assert ratio is not None
     assert ratio.verdict == verdict

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.beds import MULTIPLEXED, PLAIN, ROUTER, Proxies, Routing, Setup
 from benchmarks.loads import LOADS, Load, select
-from benchmarks.results import Report
+from benchmarks.results import Report, Result
 from benchmarks.suite import Plan, run_suite
 from benchmarks.suite_report import grids, name, to_markdown
 from benchmarks.targets import SCRAM, TRUST, Target, find_pgbouncer
@@ -35,6 +35,23 @@ NAMED = "what runs already"
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
+class Heard:
+    """What the suite has told."""
+
+    def __init__(self) -> None:
+        self.loads = 0.0
+        self.results: list[Result] = []
+
+    def doing(self, what: str) -> None:
+        assert what
+
+    def advance(self, loads: float) -> None:
+        self.loads += loads
+
+    def finished(self, result: Result) -> None:
+        self.results.append(result)
+
+
 @pytest.fixture(scope="module")
 def report() -> Report:
     """A suite of one round; PostgreSQL itself is also what runs already."""
@@ -45,10 +62,11 @@ def report() -> Report:
         others={"pgdog": "/bin/false"},
         running=[Target(NAMED, "1.0", port, None, None)],
     )
-    steps: list[float] = []
+    watcher = Heard()
     plan = Plan(TINY, proxies, seconds=0, rounds=1, scale=1, port=port, warm_up=0)
-    report = run_suite(plan, lambda _, done: steps.append(done))
-    assert round(sum(steps)) == len(TINY)
+    report = run_suite(plan, watcher)
+    assert round(watcher.loads, 6) == len(TINY)
+    assert watcher.results == list(report.results)
     return report
 
 
@@ -114,3 +132,26 @@ def test_loads_of_one_setup_follow_each_other(is_quick: bool) -> None:
     changes = sum(one != two for one, two in pairwise(setups))
     assert changes == len(set(setups)) - 1
     assert {load.setup.login for load in loads} <= {TRUST, SCRAM}
+
+
+def test_servers_that_do_not_start_cost_only_their_own_loads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What cannot be set up is told with each load; the others go on."""
+    monkeypatch.setenv("PATH", str(tmp_path))  # there is no openssl
+    proxies = Proxies((sys.executable, "-m", "router"), None, {}, ())
+    loads = (
+        Load("tiny", "TLS", Idle(1, is_tls=True), Setup(is_tls=True)),
+        Load("tiny", "rows", Stream("rows", 10)),
+    )
+    watcher = Heard()
+    report = run_suite(Plan(loads, proxies, 0, 1, 1, warm_up=0), watcher)
+    first, second = report.results
+    assert "openssl" in (first.error("direct") or "")
+    assert all(run.error is None for run in second.runs)
+    assert {run.target for run in second.runs} == {"direct", ROUTER, MULTIPLEXED}
+    assert round(watcher.loads, 6) == 2
+
+    nowhere = run_suite(Plan(loads, proxies, 0, 1, 1, bin_dir=tmp_path, warm_up=0), watcher)
+    assert all("no PostgreSQL" in (result.error("direct") or "") for result in nowhere.results)
+    assert len(nowhere.results) == 2
