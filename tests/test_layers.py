@@ -187,6 +187,8 @@ SESSION = (
     "alike",
     "split",
     "copy_in",
+    "copy_split",
+    "copy_same",
     "everywhere",
     "keeping",
     "failures",

@@ -16,6 +16,7 @@ from .limits import TooComplex
 from .literals import text_of
 from .refusals import copy_not_split
 from .tokens import fold, is_word, statements_of, unquoted
+from .types import TableChange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,6 +88,20 @@ class CopyText:
 def is_copy_in(tokens: Sequence[str]) -> bool:
     """Whether a statement is COPY of a table from the client."""
     return tokens[0] == "copy" and "from" in tokens and _Reader(list(tokens), ()).is_copy_in()
+
+
+def copied_in(tokens: Sequence[str]) -> TableChange | None:
+    """What a COPY from the client changes; None if a statement is none."""
+    if not is_copy_in(tokens):
+        return None
+    found = _Reader(list(tokens), ())._head()
+    return TableChange(
+        found.schema,
+        found.table,
+        makes_rows=found.columns is not None,
+        columns=found.columns or (),
+        has_default="default" in tokens,
+    )
 
 
 def read_copy(sql: bytes) -> CopyText:

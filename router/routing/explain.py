@@ -15,7 +15,7 @@ from ..firstwords import BEFORE, GAP
 from .commands import worded
 from .decisions import UNBOUND
 from .fingerprint import UnknownLexeme, short_fingerprint_of
-from .for_all import CopyForSeveral, RowsForSeveral
+from .for_all import CopyForAll, CopyForSeveral, RowsForSeveral
 from .limits import TooComplex
 from .lists import parameters_in
 from .types import Analysis, Role, Route, StatementVerdict, Verdict
@@ -171,6 +171,8 @@ def decide(
         if parameters is not None and analysis.key_parameters:
             decision = replace(decision, values=parameters(analysis))
         route, rule = router.decide(analysis, state, decision.values)
+    except CopyForAll:
+        return decision.on_all()
     except CopyForSeveral:
         try:
             router.copied(sql, state)

@@ -46,16 +46,44 @@ class RowsForSeveral(ForEveryShard):
         )
 
 
-class CopyForSeveral(ForEveryShard):
+class CopyForShards(ForEveryShard):
+    """A COPY from the client that is one of several shards, where it cannot be that now."""
+
+    def __init__(self, message: str, done: str, else_: str) -> None:
+        """Say what it is, what is done with it by itself, and what to do else."""
+        super().__init__(
+            message,
+            kind=COPY,
+            hint=f"By itself COPY ... FROM STDIN is {done}, in the simple protocol, outside of "
+            "a transaction block or in one that no statement has brought to a shard before. "
+            f"Or {CHOOSE}, and {else_}.",
+            in_turn=False,
+            is_of_sharded=True,
+        )
+
+
+class CopyForSeveral(CopyForShards):
     """A COPY of a sharded table from the client, where it cannot be split by its keys now."""
 
     def __init__(self, table: str) -> None:
         super().__init__(
             f'COPY concerns the sharded table "{table}", on every shard',
-            kind=COPY,
-            hint="By itself COPY ... FROM STDIN is split by its keys, outside of a transaction "
-            "block or in one that no statement has brought to a shard before. Or "
-            f"{CHOOSE}, and send each of them its rows.",
-            in_turn=False,
-            is_of_sharded=True,
+            "split by its keys",
+            "send each of them its rows",
         )
+
+
+class CopyForAll(CopyForShards):
+    """A COPY from the client into a table that every shard has, where that cannot be now.
+
+    Attributes:
+        change: what it changes.
+    """
+
+    def __init__(self, change: TableChange) -> None:
+        super().__init__(
+            f'COPY changes table "{change.table}", which is on every shard',
+            "brought to all shards",
+            "do the same on each of them",
+        )
+        self.change = change

@@ -15,7 +15,7 @@ from ..errors import ForEveryShard
 from .copy_text import is_copy_in
 from .everywhere import Manner, manner_of
 from .execution import execute_in
-from .for_all import ChangeForAll, CopyForSeveral
+from .for_all import ChangeForAll, CopyForAll, CopyForSeveral
 from .refusals import (
     beside_plain,
     for_all,
@@ -118,7 +118,7 @@ class Obstacles:
         if judgement.is_query or judgement.inner or judgement.tables:
             manner = None  # what it makes of rows is another thing on each shard
         if change is not None:
-            self._first = self._first or ChangeForAll(judgement.statement.kind, change)
+            self._first = self._first or _of_change(judgement, tokens, change)
         self._manners.add(manner)
         first = self._first
         if first is None or (isinstance(first, ForEveryShard) and not first.is_of_sharded):
@@ -202,6 +202,14 @@ class Obstacles:
                     return CopyForSeveral(copied)
             return for_all(kind, table)
         return None
+
+
+def _of_change(
+    judgement: Judgement, tokens: Sequence[str], change: TableChange
+) -> ForEveryShard:
+    if tokens[0] == "copy":
+        return CopyForAll(change)
+    return ChangeForAll(judgement.statement.kind, change)
 
 
 def mentioned(tables: ShardedTables, tokens: Sequence[str]) -> str:

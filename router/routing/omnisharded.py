@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .for_all import ChangeForAll
+from .copy_text import copied_in
+from .for_all import ChangeForAll, CopyForAll
 from .refusals import only_one_copy
 from .sameness import has_default, literals_vary, varies
 from .types import TableChange, Verdict
@@ -56,8 +57,18 @@ class Omnisharded:
             return self._changed(reading, tokens, is_alike=len(found) == len(names))
         # The changes inside of other statements are looked at elsewhere.
         if found and is_write and len(found) == len(names):
-            self.error = self.error or only_one_copy(found[0])
+            return self._copied(found[0], tokens)
         return None
+
+    def _copied(self, table: str, tokens: list[str]) -> TableChange | None:
+        """What a COPY from the client changes; all other commands are in the way."""
+        change = copied_in(tokens)
+        why = ""
+        if change is not None and "where" in tokens:
+            why = varies(tokens[tokens.index("where") :])
+        # Where nothing is brought to all shards, it would be made on one.
+        self.error = self.error or only_one_copy(table, why)
+        return None if why else change
 
     def _changed(
         self, reading: Reading, tokens: list[str], *, is_alike: bool
@@ -92,13 +103,13 @@ class Omnisharded:
 def with_literals(analysis: Analysis, literals: Sequence[bytes]) -> Analysis:
     """Take into account what the literals of a text say of a change on all shards."""
     obstacle = analysis.obstacle
-    if not isinstance(obstacle, ChangeForAll):
+    if not isinstance(obstacle, (ChangeForAll, CopyForAll)):
         return analysis
     change = obstacle.change
     why = literals_vary(literals)
     if why:
         return replace(analysis, error=only_one_copy(change.table, why), obstacle=None)
-    if not change.has_default and has_default(literals):
+    if isinstance(obstacle, ChangeForAll) and not change.has_default and has_default(literals):
         again = ChangeForAll(analysis.kinds[0], replace(change, has_default=True))
         return replace(analysis, obstacle=again)
     return analysis

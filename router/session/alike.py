@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from ..pool.participant import Participant
     from ..routing.types import TableChange
 
-# For the table by its name: "kind" if it is none; the names of its triggers and rules; and its
-# columns that are filled in, with how: i for an identity, else d. A domain may have a default.
-_QUESTION = """\
+_TABLE: Final = """\
 WITH it AS (SELECT oid, relkind FROM pg_catalog.pg_class
  WHERE oid = pg_catalog.to_regclass({}))
+"""
+# For the table by its name: "kind" if it is none; the names of its triggers and rules; and its
+# columns that are filled in, with how: i for an identity, else d. A domain may have a default.
+_HINDRANCES: Final = """\
 SELECT 'kind', '', '' FROM it WHERE relkind NOT IN ('r', 'p')
 UNION ALL SELECT 'trigger', tgname, '' FROM it JOIN pg_catalog.pg_trigger ON tgrelid = it.oid
  WHERE NOT tgisinternal AND tgenabled <> 'D'
@@ -40,6 +42,21 @@ UNION ALL SELECT 'column', attname, CASE WHEN attidentity <> '' THEN 'identity' 
  LEFT JOIN pg_catalog.pg_attrdef ON adrelid = it.oid AND adnum = attnum
  WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''"""
 
+# The columns that COPY fills, in their order; and those among them for which a word may stand
+# for the time, for all that is known of their types.
+_COLUMNS: Final = """\
+SELECT 'order', pg_catalog.string_agg(attname, ',' ORDER BY attnum), '' FROM it
+ JOIN pg_catalog.pg_attribute ON attrelid = it.oid
+ WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
+UNION ALL SELECT 'time', attname, '' FROM it
+ JOIN pg_catalog.pg_attribute ON attrelid = it.oid
+ JOIN pg_catalog.pg_type t ON t.oid = atttypid
+ LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+ WHERE attnum > 0 AND NOT attisdropped AND attgenerated = ''
+ AND (coalesce(e.typcategory, t.typcategory) IN ('A', 'C', 'D', 'P', 'R', 'X')
+ OR coalesce(e.typnamespace, t.typnamespace) <> 'pg_catalog'::pg_catalog.regnamespace
+ AND coalesce(e.typcategory, t.typcategory) = 'U')
+UNION ALL """
 
 # Longer values stand for no time.
 _LONGEST_TIME: Final = 40
@@ -47,9 +64,17 @@ _LONGEST_TIME: Final = 40
 
 def question(change: TableChange) -> bytes:
     """What a server is asked before a change."""
+    return (_TABLE + _HINDRANCES).format(_name(change)).encode()
+
+
+def question_of_rows(change: TableChange) -> bytes:
+    """The same before rows are copied."""
+    return (_TABLE + _COLUMNS + _HINDRANCES).format(_name(change)).encode()
+
+
+def _name(change: TableChange) -> str:
     parts = [change.schema, change.table] if change.schema else [change.table]
-    quoted = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-    return _QUESTION.format(_literal(quoted)).encode()
+    return _literal(".".join('"' + part.replace('"', '""') + '"' for part in parts))
 
 
 def _literal(text: str) -> str:
@@ -67,7 +92,7 @@ def objection(
         if kind in ("trigger", "rule"):
             return only_one_copy(change.table, f"{kind} {name} may do anything")
         is_filled_in = change.has_default or (change.makes_rows and name not in change.columns)
-        if is_filled_in and default and _may_vary(default):
+        if kind == "column" and is_filled_in and default and _may_vary(default):
             why = f"the default of column {name} is another on each shard ({default})"
             return only_one_copy(change.table, why)
     return None

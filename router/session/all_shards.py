@@ -9,10 +9,12 @@ from ..protocol import codes, messages
 from ..protocol.segments import Segment
 from ..protocol.steps import EMIT, SWALLOW, Step
 from ..queries import UNREAD
-from ..routing.for_all import CopyForSeveral, RowsForSeveral
+from ..routing.for_all import CopyForAll, CopyForShards, RowsForSeveral
 from ..routing.tallies import EVERY_SHARD
 from . import requests
-from .copy_in import SplitCopy
+from .copy_in import CopyIn
+from .copy_same import SameCopy
+from .copy_split import SplitCopy
 from .everywhere import Everywhere
 from .following import Part, part_of
 from .split import Split
@@ -60,7 +62,7 @@ class OnAllShards:
         self._ending: bytes | None = None
         self.current: Everywhere | None = None
         self.part: Part | None = None
-        self.copying: SplitCopy | None = None
+        self.copying: CopyIn | None = None
         self.has_failed = False
 
     # --- commands by themselves
@@ -68,8 +70,8 @@ class OnAllShards:
     def begin(self, sql: bytes, error: ForEveryShard, done: Callable[[], None]) -> None:
         """Begin to bring a text to all shards; `done` is told when the client may go on."""
         fingerprint = self._fingerprint_of(sql)
-        if isinstance(error, CopyForSeveral):
-            self._begin(self.copy_of(sql, fingerprint), error, done)
+        if isinstance(error, CopyForShards):
+            self._begin(self.copy_of(sql, fingerprint, error), error, done)
         elif isinstance(error, RowsForSeveral):
             self._begin(requests.split_text(self._routing, sql, fingerprint), error, done)
         else:
@@ -78,7 +80,7 @@ class OnAllShards:
 
     def _begin(
         self,
-        request: Request | Split | SplitCopy,
+        request: Request | Split | CopyIn,
         error: ForEveryShard,
         done: Callable[[], None],
     ) -> None:
@@ -93,7 +95,7 @@ class OnAllShards:
         self._wait(everywhere, None)
         if lease.writes is not None:
             lease.writes.note_message(request.data, is_whole=True)
-        if isinstance(request, SplitCopy):
+        if isinstance(request, CopyIn):
             everywhere.copy(request, over)
         elif isinstance(request, Split):
             everywhere.split(request, over)
@@ -102,22 +104,20 @@ class OnAllShards:
         else:
             everywhere.define(request, over)
 
-    def copy_of(self, sql: bytes, fingerprint: object) -> SplitCopy:
-        """Make what splits the rows of a COPY.
+    def copy_of(self, sql: bytes, fingerprint: object, error: CopyForShards) -> CopyIn:
+        """Make what brings the rows of a COPY to their shards.
 
         Raises:
-            RoutingError: they cannot be split.
+            RoutingError: that cannot be.
         """
-        routing = self._routing
-        text, key = routing.router.copied(sql, routing.state)
-        self.copying = SplitCopy(
-            Request(sql, fingerprint),
-            text,
-            key,
-            routing.router.sharder,
-            self._client,
-            routing.lease.holder.server_ready,
-        )
+        routing, request = self._routing, Request(sql, fingerprint)
+        resume = routing.lease.holder.server_ready
+        if isinstance(error, CopyForAll):
+            self.copying = SameCopy(request, error.change, self._client, resume)
+        else:
+            text, key = routing.router.copied(sql, routing.state)
+            sharder = routing.router.sharder
+            self.copying = SplitCopy(request, text, key, sharder, self._client, resume)
         return self.copying
 
     def begin_batch(
@@ -132,7 +132,7 @@ class OnAllShards:
             ForEveryShard: the batch does something else.
             RouterError: it cannot be done.
         """
-        if isinstance(error, CopyForSeveral) or not requests.is_single(operations):
+        if isinstance(error, CopyForShards) or not requests.is_single(operations):
             raise error.with_traceback(None)
         bound = requests.bound_in(operations)
         assert bound.statement is not None
@@ -283,7 +283,7 @@ class OnAllShards:
         self,
         server: ServerConnection,
         part: Part,
-        wanted: Sequence[Request] | Split | SplitCopy,
+        wanted: Sequence[Request] | Split | CopyIn,
         done: Callable[[], None],
     ) -> None:
         """Have the others do their part, or all; or end it on all. `done` may come at once.
@@ -296,7 +296,7 @@ class OnAllShards:
         self._wait(everywhere, part)
         if part is not Part.COMMIT:
             self._count()
-        if part is Part.ALL and not isinstance(wanted, (Split, SplitCopy)):
+        if part is Part.ALL and not isinstance(wanted, (Split, CopyIn)):
             lease.compares = everywhere.compare
             everywhere.follow(wanted, lambda: self._over(everywhere, done))
             return
@@ -318,7 +318,7 @@ class OnAllShards:
             self._over(everywhere, done)
 
         lease.server = None
-        if isinstance(wanted, SplitCopy):
+        if isinstance(wanted, CopyIn):
             everywhere.copy_into(server, wanted, ended)
         elif isinstance(wanted, Split):
             everywhere.insert(server, wanted, ended)

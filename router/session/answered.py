@@ -27,7 +27,7 @@ from ..protocol.messages import TEXT_OID
 from ..protocol.portals import Answer, Portal, bound, described, described_statement
 from ..protocol.prepared import Statement
 from ..routing import commands, explain
-from ..routing.for_all import CopyForSeveral
+from ..routing.for_all import CopyForShards
 from ..routing.types import Analysis, Role
 from .bound_keys import key_values, plan_of
 from .client_routing import in_transaction
@@ -308,7 +308,7 @@ def _among_all(
 
 def _on_all(decision: Decision) -> Decision:
     """The same on all shards, if it can be: a COPY need not be one that can be split."""
-    is_copy = isinstance(decision.analysis.obstacle, CopyForSeveral)
+    is_copy = isinstance(decision.analysis.obstacle, CopyForShards)
     return decision if is_copy and decision.error is not None else decision.on_all()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import NoSingleShard, RouterError
 from ..protocol import codes
 from ..routing import refusals
-from ..routing.for_all import CopyForSeveral
+from ..routing.for_all import CopyForShards
 from . import requests
 from .all_shards import OnAllShards
 from .bound_keys import bound_values
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..pool.participant import Request
     from ..pool.server import ServerConnection
-    from .copy_in import SplitCopy
+    from .copy_in import CopyIn
     from .operation import Operation
     from .split import Split
 
@@ -139,8 +139,8 @@ class BatchesForAll(OnAllShards):
         """
         statement = operation.statement
         analysis = None if statement is None else self._routing.router.analyse(statement.text)
-        if analysis is not None and isinstance(analysis.obstacle, CopyForSeveral):
-            raise refusals.copy_not_split("it is in a batch of the extended protocol")
+        if analysis is not None and isinstance(analysis.obstacle, CopyForShards):
+            raise analysis.obstacle.with_traceback(None)
 
     def _insert(
         self,
@@ -259,7 +259,7 @@ class BatchesForAll(OnAllShards):
         lease.xact, lease.xact_open = None, False
         self._routing.end_transaction()
 
-    def wanted(self, part: Part, sql: bytes) -> Sequence[Request] | Split | SplitCopy:
+    def wanted(self, part: Part, sql: bytes) -> Sequence[Request] | Split | CopyIn:
         """What others are asked, or all, where the client sends a Query.
 
         Raises:
@@ -267,8 +267,8 @@ class BatchesForAll(OnAllShards):
         """
         if part is Part.ROWS:
             fingerprint, analysis = self._fingerprint_of(sql), self._routing.router.analyse(sql)
-            if analysis is not None and isinstance(analysis.obstacle, CopyForSeveral):
-                return self.copy_of(sql, fingerprint)
+            if analysis is not None and isinstance(analysis.obstacle, CopyForShards):
+                return self.copy_of(sql, fingerprint, analysis.obstacle)
             return requests.split_text(self._routing, sql, fingerprint)
         if part is not Part.ALL:
             return ()

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ..protocol.frontend import ClientStream
     from ..protocol.segments import Segment
     from ..routing.types import TableChange
-    from .copy_in import SplitCopy
+    from .copy_in import CopyIn
     from .lease import Lease
     from .split import Split
 
@@ -120,7 +120,7 @@ class Everywhere(Waiter):
         self.followed = 0
         self._expected: TableChange | None = None
         self._difference: RouterError | None = None
-        self._copy: SplitCopy | None = None
+        self._copy: CopyIn | None = None
 
     # --- what it is told to do
 
@@ -137,13 +137,13 @@ class Everywhere(Waiter):
         self._home.borrow(server, self.client)
         self._begin(self._insert(split), over)
 
-    def copy(self, copy: SplitCopy, over: Callable[[], None]) -> None:
+    def copy(self, copy: CopyIn, over: Callable[[], None]) -> None:
         """Copy rows of the client to their shards, in one transaction."""
         self._copy = copy
         self._begin(self._copied(copy), over)
 
     def copy_into(
-        self, server: ServerConnection, copy: SplitCopy, over: Callable[[], None]
+        self, server: ServerConnection, copy: CopyIn, over: Callable[[], None]
     ) -> None:
         """The same in a transaction; `server` is that at home, as above."""
         self._copy = copy
@@ -285,7 +285,7 @@ class Everywhere(Waiter):
         except _Failed as failed:
             self._fail(failed.participant, _NOTHING)
 
-    def _copied(self, copy: SplitCopy) -> Story:
+    def _copied(self, copy: CopyIn) -> Story:
         try:
             for participant in self._participants:
                 yield from self._get(participant)
@@ -295,7 +295,7 @@ class Everywhere(Waiter):
         except _Failed as failed:
             self._fail(failed.participant, _NOTHING)
 
-    def _copy_rows(self, copy: SplitCopy) -> Story:
+    def _copy_rows(self, copy: CopyIn) -> Story:
         """Copy rows to their shards.
 
         Raises:
@@ -332,8 +332,7 @@ class Everywhere(Waiter):
             self._check([self._home])
         if refused is not None:
             raise _Failed(refused)
-        total = sum(each.affected for each in self._participants)
-        self.tag = messages.command_complete(f"COPY {total}")
+        self.tag = messages.command_complete(f"COPY {copy.count}")
 
     def _rows(self, split: Split) -> Story:
         """Insert rows on their shards.
@@ -476,7 +475,7 @@ class Everywhere(Waiter):
         except _Failed as failed:
             self._fail(failed.participant, _FAILED)
 
-    def _copied_into(self, copy: SplitCopy) -> Story:
+    def _copied_into(self, copy: CopyIn) -> Story:
         try:
             yield from self._copy_rows(copy)
         except _Failed as failed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import ForEveryShard, NoSingleShard
 from ..routing import refusals, transactions
 from ..routing.decisions import UNBOUND
-from ..routing.for_all import CopyForSeveral, RowsForSeveral
+from ..routing.for_all import CopyForShards, RowsForSeveral
 from ..routing.transactions import TransactionKind
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def part_of(
         return Part.HOME
     if analysis.has_comment or analysis.comment_error is not None:
         raise _refused("No shard can be chosen", _APART)
-    if isinstance(analysis.obstacle, CopyForSeveral):
+    if isinstance(analysis.obstacle, CopyForShards):
         return Part.ROWS
     if is_for_all:
         return Part.ALL

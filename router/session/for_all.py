@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError
-from ..routing.for_all import CopyForSeveral
+from ..routing.for_all import CopyForShards
 from .following import Part
 from .requests import not_alone
 
@@ -46,7 +46,7 @@ class QueryForAll:
             everywhere.open(error, lease.holder.server_ready)
             return False
         everywhere.begin(sql, error, self._done)
-        if isinstance(error, CopyForSeveral):
+        if isinstance(error, CopyForShards):
             return False
         return self._has_been_done(message, sql)
 

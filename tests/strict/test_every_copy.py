@@ -171,7 +171,10 @@ REFUSED: Final = (
         "VALUES (1)",
         "column",
     ),
-    ("COPY countries FROM STDIN", "one"),
+    ("COPY countries FROM STDIN WHERE random() < 1", "random"),
+    ("COPY countries FROM STDIN WHERE name <> 'now'", "'now'"),
+    ("COPY countries FROM '/etc/passwd'", "one"),
+    ("COPY countries FROM PROGRAM 'ls'", "one"),
 )
 
 
