@@ -421,7 +421,7 @@ async def serve(
 
 async def _begin(router: Router, nursery: trio.Nursery, sockets: Sockets) -> ServeInfo:
     """Start all that goes on for as long as the router does."""
-    router.view.listens([(sock.fileno(), *first_of([sock])) for sock in sockets.clients])
+    router.view.listens(sockets.open)
     metrics_port = await _start_metrics(router, nursery, sockets)
     engine, registry = router.engine, router.registry
     nursery.start_soon(engine.run)
@@ -445,9 +445,11 @@ async def _begin(router: Router, nursery: trio.Nursery, sockets: Sockets) -> Ser
         accepting = trio.CancelScope()
         sockets.accepting.append(accepting)
         gate = router.gate(sock)
+        sockets.gates.append(gate)
         nursery.start_soon(
             listener.serve, sock, router.login, router.keepalive, gate, accepting
         )
+    router.ending.sockets = sockets
     host, port = first_of(sockets.clients)
     return ServeInfo(host, port, metrics_port)
 

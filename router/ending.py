@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -39,11 +39,31 @@ class Mode(Enum):
         return list(Mode).index(self)
 
 
+class Listening(Protocol):
+    """Where clients come from."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes listen on the same port."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a socket is yet to be closed that has been left to them."""
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether somebody has been accepted who has not proven who it is."""
+
+    def leave_shared(self) -> None:
+        """Leave those who come from now on to them."""
+
+
 class Ending:
     """Begins when told to, and may be told to be quicker; never the other way round.
 
     Attributes:
         mode: None while the router serves.
+        sockets: where clients come from.
         done: set when nothing is waited for any more.
     """
 
@@ -56,6 +76,7 @@ class Ending:
         patience: Callable[[], float],
     ) -> None:
         """Do nothing yet; `patience` is for how long transactions may go on, in seconds."""
+        self.sockets: Listening | None = None
         self._engine: Final = engine
         self._login: Final = login
         self._clients: Final = clients
@@ -81,7 +102,9 @@ class Ending:
         if self.mode is None:
             self._began = trio.current_time()
         self.mode = mode
-        self._login.draining = True
+        shares = self.sockets is not None and self.sockets.is_shared
+        if mode is not Mode.CLIENTS or not shares:
+            self._login.draining = True
         count = len(self._clients)
         log.info("%s: stopping, waiting for %s; %d clients", why, mode.value, count)
         patience = {Mode.CLIENTS: _ENDLESS, Mode.TRANSACTIONS: self._patience(), Mode.NOW: 0.0}
@@ -97,6 +120,7 @@ class Ending:
         """Wait until it has begun, and for what it waits for."""
         while self.mode is None:
             await self._news.wait()
+        await self._leave()
         while len(self._clients) and self.mode is not Mode.NOW:
             if self.mode is Mode.TRANSACTIONS:
                 self._engine.attempt(self._clients.drain)
@@ -111,6 +135,25 @@ class Ending:
                 await self._news.wait()
         self._cut_off = len(self._clients)
         self.done.set()
+
+    async def _leave(self) -> None:
+        """Leave ports that are shared, and then let nobody log in any more.
+
+        Others take those who come now. Who has come here is let in, if clients are waited for.
+        """
+        sockets = self.sockets
+        if sockets is not None and sockets.is_shared:
+            sockets.leave_shared()
+            while sockets.is_leaving or (self.mode is Mode.CLIENTS and self._is_awaited):
+                with trio.move_on_after(_LOOK):
+                    await self._news.wait()
+        self._login.draining = True
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether somebody is logging in, or about to."""
+        is_arriving = self.sockets is not None and self.sockets.is_arriving
+        return is_arriving or self._login.is_busy
 
     def tell(self) -> None:
         """Write the last line of the log."""

@@ -22,6 +22,7 @@ from tests.support.postgres import Database
 from tests.support.proxy import Proxy
 from tests.support.router import (
     HOST,
+    PATIENCE,
     PoolText,
     RouterProcess,
     config_text,
@@ -29,7 +30,7 @@ from tests.support.router import (
     start,
     wait_until,
 )
-from tests.support.wire import WireClient, cancel, query, sqlstates
+from tests.support.wire import WireClient, cancel, query, sqlstates, startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -412,6 +413,75 @@ def test_processes_of_a_group_follow_each_other_and_lose_no_connection_attempt(
                 thread.join()
             for pid in pids:
                 os.kill(pid, signal.SIGQUIT)
+    assert failed == []
+
+
+@pytest.mark.parametrize("command", ["SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN"])
+def test_a_process_that_stops_leaves_the_port_to_the_others(
+    two: Group, database: Database, command: str
+) -> None:
+    first = two.routers[1]
+    with (
+        WireClient.login(two.port, "transaction", host=two.directories[1]) as client,
+        ExitStack() as stack,
+    ):
+        client.query("BEGIN")
+        # They have connected, and have said nothing yet: some of them to the first.
+        early = [stack.enter_context(WireClient(two.port)) for _ in range(20)]
+        two.shows(1, command)
+        first.log_with(f"not listening on {HOST}:{two.port} any more: it is left to others")
+        for _ in range(20):
+            with WireClient.login(two.port, "transaction") as late:
+                assert late.pid >> 17 == 16383
+        # Its clients go on, and are cancelled by the other one.
+        client.send(SLEEP)
+        wait_until("it sleeps", lambda: sleeping(database) == 1)
+        two.cancel(16383, client.pid, client.secret)
+        assert sqlstates(client.read_until("Z")) == ["57014"]
+        came = []
+        for other in early if command.endswith("CLIENTS") else ():
+            other.send(startup({"user": "postgres", "database": "transaction"}))
+            [key] = (each.body for each in other.read_until("Z") if each.kind == "K")
+            came.append(int.from_bytes(key[:4], "big") >> 17)
+            assert other.value("SELECT 1") == "1"
+        assert not came or set(came) == {1, 16383}
+    assert first.process.wait(PATIENCE) == 0
+    assert "drained, nobody was cut off" in first.log()
+
+
+def test_an_old_process_and_a_new_one_are_on_the_port_and_no_attempt_is_lost(
+    begin: Callable[[], Group],
+) -> None:
+    group = begin()
+    router = group.add(1, peer_text(2, group.root / "2-1"))
+    is_over = threading.Event()
+    failed: list[psycopg.Error] = []
+    done = [0] * 4
+
+    def attempt(number: int) -> None:
+        while not is_over.is_set():
+            try:
+                with router.connect("transaction") as connection:
+                    assert connection.execute("SELECT 1").fetchone() == (1,)
+            except psycopg.Error as error:
+                failed.append(error)
+            done[number] += 1
+
+    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        group.add(2, peer_text(1, group.root / "1-0"))
+        goal = [count + 3 for count in done]
+        wait_until("everybody has come in again", partial(reached, done, goal))
+        group.shows(1, "SHUTDOWN WAIT_FOR_CLIENTS")
+        assert router.process.wait(PATIENCE) == 0
+        goal = [count + 3 for count in done]
+        wait_until("everybody has come in again", partial(reached, done, goal))
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
     assert failed == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -86,6 +87,13 @@ def _bound(
     return sock
 
 
+def is_shared(sock: socket.socket) -> bool:
+    """Whether a socket is open whose port other processes may have, too."""
+    if sock.fileno() < 0 or sock.family == socket.AF_UNIX:
+        return False
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
 def peer(address: object) -> str:
     """What to call a client by its address."""
     if not isinstance(address, tuple):
@@ -112,16 +120,33 @@ async def serve(
     """
     gate = Gate(lambda: 0) if gate is None else gate
     async with trio.open_nursery() as nursery:
+
+        def begin(sock: socket.socket, address: object) -> None:
+            try:
+                configure(sock, keepalive())
+            except OSError:
+                sock.close()  # it has gone already
+                return
+            wire = Wire(sock, peer(address))
+            wire.ip = address[0] if isinstance(address, tuple) else ""
+            nursery.start_soon(attend, wire, gate.enter(wire), handler)
+
         with trio.CancelScope() if accepting is None else accepting:
-            await _accept(nursery, listening, handler, keepalive, gate)
+            await _accept(listening, gate, begin)
+        if is_shared(listening):
+            _leave(listening, begin)
+
+
+def _leave(listening: socket.socket, begin: Callable[[socket.socket, object], None]) -> None:
+    """Close a socket whose port others have; who has come by it is nobody else's."""
+    with contextlib.suppress(OSError):  # there are no more, or no more descriptors
+        while True:
+            begin(*listening.accept())
+    listening.close()
 
 
 async def _accept(
-    nursery: trio.Nursery,
-    listening: socket.socket,
-    handler: Callable[[Wire], Awaitable[None]],
-    keepalive: Callable[[], KeepAlive],
-    gate: Gate,
+    listening: socket.socket, gate: Gate, begin: Callable[[socket.socket, object], None]
 ) -> None:
     # Whoever ends this closes the socket, perhaps while we are about to go on with a client
     # that has come: it is for the process that takes over.
@@ -143,11 +168,4 @@ async def _accept(
             )
             await trio.sleep(_OUT_OF_FILES_PAUSE)
             continue
-        try:
-            configure(sock, keepalive())
-        except OSError:
-            sock.close()  # it has gone already
-            continue
-        wire = Wire(sock, peer(address))
-        wire.ip = address[0] if isinstance(address, tuple) else ""
-        nursery.start_soon(attend, wire, gate.enter(wire), handler)
+        begin(sock, address)

@@ -198,6 +198,11 @@ class Login:
         more = _fields(wire, sqlstate=error.sqlstate)
         log.warning("client %s: login failed: %s%s", wire.peer, why, others, extra=more)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anybody is logging in."""
+        return self._in_progress > 0
+
     async def settle(self) -> None:
         """Wait until nobody is logging in."""
         while self._in_progress:

@@ -78,15 +78,15 @@ class RouterView:
         self._engine: Final = engine
         self._limits: Final = limits
         self._peers: Final = peers
-        self._listening: list[tuple[int, str, int]] = []
+        self._listening: Callable[[], list[tuple[int, str, int]]] = list
 
-    def listens(self, sockets: list[tuple[int, str, int]]) -> None:
+    def listens(self, sockets: Callable[[], list[tuple[int, str, int]]]) -> None:
         """Clients come in by these: descriptor, address, port; 0 of a Unix socket."""
         self._listening = sockets
 
     def listening(self) -> list[tuple[int, str, int]]:
         """What the rows of SHOW FDS begin with."""
-        return list(self._listening)
+        return self._listening()
 
     def pools(self) -> list[PoolSnapshot]:
         """The rows of SHOW POOLS."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
 
 import pytest
 import trio
 
 from router.engine import listener
-from router.engine.wire import KeepAlive
-
-if TYPE_CHECKING:
-    from router.engine.wire import Wire
+from router.engine.gate import Gate
+from router.engine.wire import KeepAlive, Wire
 
 KEEPALIVE = KeepAlive(idle=5, count=5, interval=5, user_timeout=0)
 
@@ -33,3 +31,31 @@ async def test_it_may_end_at_the_moment_in_which_a_client_comes(number: int) -> 
             await trio.lowlevel.checkpoint()  # now both of us are about to go on
             accepting.cancel()
             sock.close()
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+async def test_a_port_that_is_left_to_others_is_closed_and_who_has_come_by_it_is_kept(
+    is_shared: bool,
+) -> None:
+    [listening] = listener.listen_all("127.0.0.1", 0, 16, is_shared=is_shared)
+    came: list[str] = []
+
+    async def handle(wire: Wire) -> None:
+        came.append(wire.peer)
+        wire.close()
+
+    with ExitStack() as stack:
+        stack.enter_context(listening)
+        clients = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for client in clients:
+            client.connect(listening.getsockname())
+        ended = trio.CancelScope()
+        ended.cancel()
+        gate = Gate(lambda: 1)  # so that they wait in the kernel
+        gate.enter(Wire(stack.enter_context(socket.socket()), "somebody"))
+        await listener.serve(listening, handle, lambda: KEEPALIVE, gate, ended)
+        expected = (
+            [listener.peer(client.getsockname()) for client in clients] if is_shared else []
+        )
+        assert sorted(came) == sorted(expected)
+        assert (listening.fileno() < 0) == is_shared
