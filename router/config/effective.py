@@ -104,7 +104,7 @@ class PoolSettings:
     deferred_begin: bool | None
     read_your_writes: ReadYourWrites
     read_your_writes_timeout: float
-    multiplexing: Multiplexing
+    multiplexing: Multiplexing | None
     multiplexing_depth: int
     multiplexing_slow: float
     multiplexing_connections: int
@@ -161,6 +161,14 @@ class PoolSettings:
             return Deferring.ALL
         splits = routing.query_parser_enabled and routing.query_parser_read_write_splitting
         return Deferring.READ_ONLY if splits else Deferring.OFF
+
+    @property
+    def shares_reads(self) -> bool:
+        """Whether clients share connections; by default where a read may be run twice."""
+        if self.multiplexing is None:
+            return self.pool_mode is PoolMode.TRANSACTION and self.retry_reads
+        is_shared = self.pool_mode is not PoolMode.SESSION
+        return is_shared and self.multiplexing is Multiplexing.READS
 
     @property
     def sees_own_writes(self) -> bool:

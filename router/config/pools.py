@@ -358,13 +358,14 @@ class PoolConfig(Inherited):
         ),
     ] = None
     multiplexing: Annotated[
-        Multiplexing,
+        Multiplexing | None,
         Key(
             "Whether statements of several clients are sent to one server connection, one "
             "behind the other, when none is idle: `reads` are those outside of transactions "
-            "that leave nothing behind, and they may be run twice. Needs `query_statistics`."
+            "that leave nothing behind, and they may be run twice. Needs `query_statistics`.",
+            unset='"reads" in transaction mode with `retry_reads`, else "off"',
         ),
-    ] = Multiplexing.OFF
+    ] = None
     multiplexing_depth: Annotated[
         Depth, Key("How many statements may be on their way at one connection, multiplexed.")
     ] = 8

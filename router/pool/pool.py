@@ -316,7 +316,7 @@ class Pool:
         ready = candidates.ready
         chosen = ready[0] if len(ready) == 1 else candidates.pick()
         sharing = chosen.sharing
-        if sharing is not None and chosen.idle and not chosen.waiters:
+        if sharing is not None and 0 < sharing.busy <= len(chosen.active):
             place = sharing.join_quick(client)
             if place is not None:
                 return place

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..config.values import Multiplexing, PoolMode
 from ..multiplexing import NO_ROOM, STATE
 from ..protocol import codes
 from ..queries import Fingerprint
@@ -59,7 +58,7 @@ class Behind(Waiter):
 def sharing_of(pool: AddressPool, before: Sharing | None) -> Sharing | None:
     """Who goes behind whom in a pool by its settings, if anybody does; `before` goes on."""
     settings = pool.settings
-    if settings.multiplexing is Multiplexing.OFF or settings.pool_mode is PoolMode.SESSION:
+    if not settings.shares_reads:
         return None
     found = Sharing(pool) if before is None else before
     found.depth, found.slow = settings.multiplexing_depth, settings.multiplexing_slow
@@ -116,15 +115,15 @@ class Sharing:
         return place
 
     def join_quick(self, client: PoolClient) -> Behind | None:
-        """A place behind others that is as good as an idle connection, or better.
+        """A place behind `busy` others that is as good as an idle connection, or better.
 
         What a server does in some microseconds is answered as soon behind others as by another
         process, which would have to be woken up first.
         """
         pool, sharer = self._pool, client.sharer
         if (
-            not self.busy
-            or len(pool.active) < self.busy
+            not pool.idle
+            or pool.waiters
             or pool.is_pressed
             or pool.is_closing
             or sharer is None

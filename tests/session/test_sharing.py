@@ -207,8 +207,8 @@ def test_a_connection_more_is_opened_meanwhile() -> None:
     assert len(harness.opening) == 1
 
 
-def test_without_the_option_nobody_shares() -> None:
-    harness = Harness(pool_size=1)
+def test_with_the_option_off_nobody_shares() -> None:
+    harness = Harness(pool_size=1, multiplexing=Multiplexing.OFF)
     clients = [harness.connect() for _ in range(3)]
     for client in clients:
         harness.ask(client, query(READ))
@@ -223,10 +223,19 @@ def test_without_the_option_nobody_shares() -> None:
     assert all(map(answered, clients))
 
 
-def test_in_session_mode_nobody_shares() -> None:
-    for pool_mode in PoolMode:
-        harness = Harness(pool_mode=pool_mode, multiplexing=Multiplexing.READS)
-        assert (harness.part.sharing is None) is (pool_mode is PoolMode.SESSION)
+@pytest.mark.parametrize("retry_reads", [True, False])
+@pytest.mark.parametrize("pool_mode", PoolMode)
+def test_who_shares(pool_mode: PoolMode, retry_reads: bool) -> None:
+    """In session mode nobody; unasked, where the same statement may be run twice anyway."""
+    for multiplexing, expected in (
+        (Multiplexing.OFF, False),
+        (Multiplexing.READS, pool_mode is not PoolMode.SESSION),
+        (None, pool_mode is PoolMode.TRANSACTION and retry_reads),
+    ):
+        harness = Harness(
+            pool_mode=pool_mode, multiplexing=multiplexing, retry_reads=retry_reads
+        )
+        assert (harness.part.sharing is not None) is expected
 
 
 def test_never_more_than_the_depth() -> None:
