@@ -83,7 +83,6 @@ class Resend:
             or not lease.pool.settings.retry_reads
             or self._client.closed
             or lease.mid_message
-            or self._batch.script.has_unsent
             # In one that is deferred nothing of the client's has been answered.
             or (server.status != codes.IDLE and lease.deferred is None)
         ):
