@@ -97,8 +97,8 @@ class Bench:
             self.script,
             self.protocol,
             self.clients,
-            # The time to connect counts, too, and a thousand need more than a second.
-            max(1, seconds + self.clients // 500),
+            # The time to connect counts, too, and hundreds need more than a second.
+            max(1, seconds + min(3, self.clients // 200)),
             min(self.clients, processors()),
             reconnects=self.reconnects,
         )

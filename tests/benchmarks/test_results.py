@@ -14,7 +14,16 @@ from benchmarks.plots import draw
 from benchmarks.results import Report, Result, Run
 from benchmarks.suite_command import _target
 from benchmarks.suite_report import FAILED, grids, summary, to_markdown
-from benchmarks.targets import SCRAM, TRUST, BenchmarkError, Certificate, Options, router_config
+from benchmarks.targets import (
+    SCRAM,
+    TRUST,
+    BenchmarkError,
+    Certificate,
+    Options,
+    Target,
+    router_config,
+)
+from benchmarks.works import Bench, Idle
 from router.config import loader
 
 TARGETS = ("direct", "pgbouncer", "router", "router mux")
@@ -173,3 +182,14 @@ def test_pgcat_is_given_what_the_router_is_given() -> None:
     theirs = loader.parse(given, "pgcat.toml").config
     ours = loader.parse(router_config(6432, 5432, options), "pgcat.toml").config
     assert theirs.pools == ours.pools
+
+
+def test_prepared_statements_are_asked_only_of_those_who_keep_them() -> None:
+    target = Target("old", "1", 1, None, None, frozenset({"simple"}))
+    assert Bench(1).suits(target)
+    assert not Bench(1, "prepared").suits(target)
+
+
+def test_memory_is_asked_only_of_processes_that_are_known() -> None:
+    assert Idle(1).suits(Target("x", "1", 1, None, 22))
+    assert not Idle(1).suits(Target("x", "1", 1, None, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -80,6 +81,7 @@ def test_each_load_is_measured_before_each_target_that_suits_it(report: Report) 
         if load.setup.routing is Routing.KEY:
             expected.add(PLAIN)
         told = "pgbouncer" in measured or find_pgbouncer() is None
+        assert result.error("pgbouncer") is None
         assert told or isinstance(load.work, Bench)  # old ones keep no prepared statements
         assert measured - {"pgbouncer"} == expected
         for target in measured:
@@ -95,6 +97,9 @@ def test_a_proxy_that_does_not_start_is_told_of_with_each_load(report: Report) -
     for result in report.results:
         assert "has ended" in (result.error("pgdog") or "")
     text = to_markdown(report, [])
+    assert "pgdog" in report.targets
+    [header] = re.findall(r"## Measured: .*\n\n(.*)", text)
+    assert "| pgdog |" in header
     failed = text[text.index("## Failed") :]
     assert failed.count(": pgdog | ") == len(TINY)
 
