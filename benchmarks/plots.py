@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import textwrap
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .suite_report import REFERENCE, name, ours
+from .beds import MULTIPLEXED
+from .suite_report import FAILED, REFERENCE, name, ours
 from .targets import BenchmarkError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.artist import Artist
@@ -24,8 +28,10 @@ _PANELS: Final = {
     "p99": "latency, p99",
 }
 _COLOURS: Final = ("#1f6f8b", "#e07a1f", "#6b4fa0", "#3a8f3a", "#a04f6b", "#7a7a2a")
+_NAMES: Final = {"direct": "no proxy", MULTIPLEXED: "router, multiplexing reads"}
 _DIRECT: Final = "#9a9a9a"
-_LEAST, _MOST = 0.05, 20.0
+_RED: Final = "#b00020"
+_LEAST, _MOST = 0.03, 33.0
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
@@ -47,89 +53,139 @@ def draw(report: Report, folder: Path) -> list[Path]:
         if figure is None:
             continue
         for suffix, metadata in ((".png", {}), (".svg", {"Date": None})):
-            figure.savefig(folder / f"{stem}{suffix}", dpi=110, metadata=metadata)
+            figure.savefig(folder / f"{stem}{suffix}", dpi=130, metadata=metadata)
         made.append(folder / f"{stem}.png")
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    """Where one target's bar of one load is, from above."""
+
+    result: Result
+    target: str
+    y: float
+
+
+@dataclass(slots=True)
+class _Layout:
+    """Bars one below the other, loads apart, and groups of loads below their names."""
+
+    bars: list[_Bar] = field(default_factory=list)
+    loads: dict[float, str] = field(default_factory=dict)
+    groups: dict[float, str] = field(default_factory=dict)
+    height: float = 0.0
+
+    def add(self, result: Result, targets: Sequence[str]) -> None:
+        """Append a load below the others."""
+        if result.group not in self.groups.values():
+            self.groups[self.height + 0.9] = result.group
+            self.height += 1.8
+        first = self.height
+        for target in targets:
+            self.bars.append(_Bar(result, target, self.height + 0.5))
+            self.height += 1
+        self.loads[(first + self.height) / 2] = result.load
+        self.height += 0.7
+
+
 def _ratios(report: Report) -> Figure | None:
     """Each load a row, each target a bar: to the right of the line it is the better one."""
-    results = [
-        result
-        for result in report.results
-        if any(result.ratio(target, REFERENCE) is not None for target in report.targets)
-    ]
-    if not results:
-        return None
+    layout = _Layout()
     targets = [target for target in report.targets if target != REFERENCE]
-    height = 1.6 + len(results) * (0.12 * len(targets) + 0.14)
-    figure = _figure(height)
+    for result in report.results:
+        shown = [
+            target
+            for target in targets
+            if result.ratio(target, REFERENCE) is not None or result.error(target) is not None
+        ]
+        if shown and result.median(REFERENCE) is not None:
+            layout.add(result, shown)
+    if not layout.bars:
+        return None
+    colours = {
+        target: _DIRECT if target == "direct" else _colour(targets, target)
+        for target in targets
+    }
+    figure = _figure(2.2 + 0.115 * layout.height)
     axes = figure.subplots(1, len(_PANELS), sharey=True)
     for axis, (what, title) in zip(axes, _PANELS.items(), strict=True):
-        _panel(axis, results, targets, what)
-        axis.set_title(title, fontsize=10)
-    axes[0].set_yticks(range(len(results)), [name(result) for result in results], fontsize=8)
-    axes[0].invert_yaxis()
-    axes[0].legend(
-        *_legend(axes[0]),
-        loc="upper left",
-        bbox_to_anchor=(-1.25, 1.0),
-        fontsize=8,
+        _panel(axis, layout, colours, what)
+        axis.set_title(title, fontsize=9)
+    axes[0].set_ylim(layout.height, 0)
+    for y, group in layout.groups.items():
+        axes[0].text(
+            *(-0.03, y, group),
+            transform=axes[0].get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=8,
+            fontweight="bold",
+        )
+    axes[0].set_yticks(list(layout.loads), list(layout.loads.values()), fontsize=8)
+    figure.legend(
+        *_legend(colours),
+        loc="outside lower center",
+        ncols=len(targets),
+        fontsize=9,
         frameon=False,
     )
-    figure.suptitle("\n".join(_headline(report)), fontsize=10)
+    figure.suptitle("\n".join(_headline(report)), fontsize=9)
     return figure
 
 
-def _panel(axis: Axes, results: list[Result], targets: list[str], what: str) -> None:
-    thickness = 0.8 / len(targets)
-    for place, target in enumerate(targets):
-        colour = _DIRECT if target == "direct" else _colour(targets, target)
-        label = target
-        for row, result in enumerate(results):
-            ratio = result.ratio(target, REFERENCE, what)
-            if ratio is None:
-                continue
-            middle = min(max(ratio.middle, _LEAST), _MOST)
-            y = row - 0.4 + thickness * (place + 0.5)
-            spread = [
-                [max(0.0, middle - max(ratio.low, _LEAST))],
-                [max(0.0, min(ratio.high, _MOST) - middle)],
-            ]
-            axis.barh(
-                *(y, middle - 1, thickness),
-                left=1,
-                color=colour,
-                xerr=spread,
-                error_kw={"lw": 0.7, "ecolor": "#333333"},
-                label=label,
-            )
-            is_lost = ratio.middle < 1
-            axis.annotate(
-                f"{ratio.middle:.2f}",
-                (max(ratio.low, 1.3 * _LEAST) if is_lost else min(ratio.high, _MOST / 1.3), y),
-                xytext=(-2 if is_lost else 2, 0),
-                textcoords="offset points",
-                ha="right" if is_lost else "left",
-                va="center",
-                fontsize=6,
-                color="#b00020" if is_lost else "#222222",
-            )
-            label = "_"
+def _panel(axis: Axes, layout: _Layout, colours: Mapping[str, str], what: str) -> None:
+    for bar in layout.bars:
+        ratio = bar.result.ratio(bar.target, REFERENCE, what)
+        if ratio is None:
+            if what == "value" and bar.result.error(bar.target) is not None:
+                _write(axis, FAILED, 1, bar.y, is_lost=False, colour=_RED)
+            continue
+        middle = min(max(ratio.middle, _LEAST), _MOST)
+        spread = [
+            [max(0.0, middle - max(ratio.low, _LEAST))],
+            [max(0.0, min(ratio.high, _MOST) - middle)],
+        ]
+        axis.barh(
+            *(bar.y, middle - 1, 1),
+            left=1,
+            color=colours[bar.target],
+            xerr=spread,
+            error_kw={"lw": 0.7, "ecolor": "#333333"},
+        )
+        is_lost = ratio.middle < 1
+        x = max(ratio.low, 2.2 * _LEAST) if is_lost else min(ratio.high, _MOST / 2.2)
+        colour = _RED if is_lost else "#222222"
+        _write(axis, f"{ratio.middle:.2f}", x, bar.y, is_lost=is_lost, colour=colour)
     axis.axvline(1, color="black", lw=1)
     axis.set_xscale("log")
     axis.set_xlim(_LEAST, _MOST)
-    ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
     axis.minorticks_off()
     axis.grid(axis="x", lw=0.3)
-    axis.set_xlabel("← worse      times as good as PgBouncer      better →", fontsize=8)
+    axis.set_xlabel("← worse     times as good     better →", fontsize=8)
 
 
-def _legend(axis: Axes) -> tuple[list[Artist], list[str]]:
-    handles, labels = axis.get_legend_handles_labels()
-    pairs = [pair for pair in zip(handles, labels, strict=True) if not pair[1].startswith("_")]
-    return [handle for handle, _ in pairs], [label for _, label in pairs]
+def _write(axis: Axes, text: str, x: float, y: float, *, is_lost: bool, colour: str) -> None:
+    """A figure at the end of its bar."""
+    axis.annotate(
+        *(text, (x, y)),
+        xytext=(-2 if is_lost else 2, 0),
+        textcoords="offset points",
+        ha="right" if is_lost else "left",
+        va="center",
+        fontsize=7,
+        color=colour,
+    )
+
+
+def _legend(colours: Mapping[str, str]) -> tuple[list[Artist], list[str]]:
+    from matplotlib.patches import Patch
+
+    return [Patch(color=colour) for colour in colours.values()], [
+        _NAMES.get(target, target) for target in colours
+    ]
 
 
 def _headline(report: Report) -> list[str]:
@@ -147,7 +203,8 @@ def _headline(report: Report) -> list[str]:
         if result.median(REFERENCE) is None and any(map(result.median, ours(report)))
     ]
     if absent:
-        lines.append(f"not here, since PgBouncer has no figure: {'; '.join(absent)}")
+        told = f"not here, since PgBouncer has no figure: {'; '.join(absent)}"
+        lines += textwrap.wrap(told, 120)
     where = f"{facts['processors']} processors for pgbench, PostgreSQL and proxy together"
     how = (
         f"medians of the rounds, {options['rounds']} at most; whiskers: the least and the most"
@@ -165,7 +222,7 @@ def _clients(report: Report) -> Figure | None:
     points = {protocol: each for protocol, each in points.items() if len(each) > 1}
     if not points:
         return None
-    figure = _figure(4.5)
+    figure = _figure(3.6)
     axes = figure.subplots(1, len(points), sharey=True, squeeze=False)
     targets = list(report.targets)
     for axis, (protocol, each) in zip(axes[0], points.items(), strict=True):
@@ -204,4 +261,4 @@ def _colour(targets: list[str], target: str) -> str:
 def _figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(15, height), layout="constrained")
+    return Figure(figsize=(10.5, height), layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -179,9 +180,8 @@ def test_other_proxies_are_given_the_same_settings(
 def test_pgcat_is_given_what_the_router_is_given() -> None:
     options = Options(17, 100, True, (), None, replica=5433)
     [given] = OTHERS["pgcat"].files(6432, 5432, options).values()
-    theirs = loader.parse(given, "pgcat.toml").config
-    ours = loader.parse(router_config(6432, 5432, options), "pgcat.toml").config
-    assert theirs.pools == ours.pools
+    text = re.sub("^multiplexing.*", "", router_config(6432, 5432, options), flags=re.MULTILINE)
+    assert loader.parse(given, "").config.pools == loader.parse(text, "").config.pools
 
 
 def test_prepared_statements_are_asked_only_of_those_who_keep_them() -> None:
