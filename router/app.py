@@ -179,6 +179,8 @@ class Router:
         self._nursery.start_soon(self.login.derive_keys)
         general = config.general
         self.engine.figures.queries.use(general.query_statistics_max * general.query_statistics)
+        if self.engine.figures.traces is not None:
+            self.engine.figures.traces.ratio = general.opentelemetry_sampling_ratio
         plans: list[PoolPlan] = []
         self.engine.run_in_round(lambda: plans.extend(self.registry.apply(config)))
         names = [(pool.database, pool.user) for pool in self.registry]

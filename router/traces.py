@@ -1,11 +1,13 @@
 """Statements whose clients are traced: what is noted of them until it is sent to a collector.
 
 A client says so by the `traceparent` of W3C Trace Context, in the comment that sqlcommenter
-puts behind a statement. Nothing is noted but of those whose flag says that they are sampled.
+puts behind a statement. Where there is one its flag decides whether the statement is noted, and
+of the others a share is, by lot.
 """
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +20,10 @@ MOST: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The span of the client's that a statement belongs to, by hexadecimal numbers."""
+    """The span of the client's that a statement belongs to, by hexadecimal numbers.
+
+    Without one of the client's the statement begins a trace, and `span` is "".
+    """
 
     trace: str
     span: str
@@ -71,6 +76,7 @@ class Traces:
     """Those that have not been sent yet; when there are too many the newest are dropped.
 
     Attributes:
+        ratio: the share of statements that are traced though their clients say nothing.
         sent: statements that a collector has taken.
         failed: those that it has not.
         dropped: those that there was no room for.
@@ -79,9 +85,18 @@ class Traces:
     def __init__(self) -> None:
         self._waiting: deque[Traced] = deque()
         self.sent = self.failed = self.dropped = 0
+        self.ratio = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def parent(self, trace_parent: str) -> Parent | None:
+        """What a statement belongs to by its `traceparent`, "" without; None: not traced."""
+        if trace_parent:
+            return parent_of(trace_parent)
+        if random.random() >= self.ratio:
+            return None
+        return Parent(f"{random.getrandbits(128) or 1:032x}", "")
 
     def add(self, traced: Traced) -> None:
         """Note one."""

@@ -21,6 +21,7 @@ from .keys import (
     OffOrMillis,
     Port,
     PositiveMillis,
+    Ratio,
     Reload,
     Seconds,
     Section,
@@ -334,6 +335,15 @@ class General(Section):
     opentelemetry_service_name: Annotated[
         Name, Key("Whose spans these are.", Reload.RESTART)
     ] = "pgcat"
+
+    opentelemetry_sampling_ratio: Annotated[
+        Ratio,
+        Key(
+            "Share of the statements without a `traceparent` that are traced, each as a trace "
+            "of its own. Of those with one its flag decides.",
+            _ONCE,
+        ),
+    ] = 0.0
 
     query_statistics: Annotated[
         Flag,

@@ -194,5 +194,10 @@ Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 Millis = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.MILLISECONDS]
 PositiveMillis = Annotated[int, Field(strict=True, ge=1, le=LARGEST), Unit.MILLISECONDS]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=LARGEST), Unit.SECONDS]
+Ratio = Annotated[
+    float,
+    Field(strict=True, ge=0, le=1, allow_inf_nan=False),
+    Form("a number from 0 to 1"),
+]
 # As PostgreSQL's: -1 is off, since 0 is a time.
 OffOrMillis = Annotated[int, Field(strict=True, ge=-1, le=LARGEST), Unit.MILLISECONDS]

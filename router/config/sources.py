@@ -77,7 +77,8 @@ class Source:
 def is_single(declared: Declaration) -> bool:
     """Whether a key's value is one word or number, so that it may come from elsewhere."""
     base = declared.base
-    return isinstance(base, type) and issubclass(base, str | int | SecretStr | Path | Enum)
+    kinds = str | int | float | SecretStr | Path | Enum
+    return isinstance(base, type) and issubclass(base, kinds)
 
 
 def _content(path: Path) -> str:
@@ -105,6 +106,11 @@ def _typed(text: str, declared: Declaration) -> object:
     """
     if declared.base is bool:
         return _FLAGS.get(text.strip().lower(), text)
+    if declared.base is float:
+        try:
+            return float(text)
+        except ValueError:
+            return text
     if declared.base is int and len(digits := text.strip()) <= _MOST_DIGITS:
         try:
             return int(digits, 0) if digits.isascii() else text

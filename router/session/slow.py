@@ -10,7 +10,7 @@ from ..printable import printable
 from ..protocol.framing import string_in
 from ..queries import UNREAD, Fingerprint
 from ..routing.tags import trace_parent
-from ..traces import Traced, parent_of
+from ..traces import Traced
 from .whole_batch import WholeBatch
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def heed(client: Client, lease: Lease, names: Names, segment: Segment, now: floa
 
 
 def _trace(traces: Traces, lease: Lease, names: Names, segment: Segment, now: float) -> None:
-    """Note it if its client is traced."""
+    """Note it if its client is traced, or the lot falls on it."""
     server, pool, route = lease.server, lease.pool, lease.route
     if server is None or segment.empty:
         return
@@ -58,7 +58,9 @@ def _trace(traces: Traces, lease: Lease, names: Names, segment: Segment, now: fl
         texts = [unnamed.text]
     found = next(filter(None, map(trace_parent, texts)), b"")
     found = found or _parent_by_name(names, segment, fingerprints[-1])
-    parent = parent_of(found.decode()) if found else None
+    if not found and segment.extended and not segment.has_bound:
+        return  # it was only prepared: it is not a statement that has been run
+    parent = traces.parent(found.decode())
     if parent is None:
         return
     address, stalled = server.pool.address, segment.stalled

@@ -230,6 +230,8 @@ def values(declared: Declaration) -> tuple[object, object]:
         return False, True
     if base is int:
         return 1, 2
+    if base is float:
+        return 0.25, 0.5
     if base is str:
         return "one", "other"
     if base is Path:

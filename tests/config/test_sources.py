@@ -38,6 +38,8 @@ def sample(declared: Declaration) -> object:
         return True
     if isinstance(base, type) and issubclass(base, Enum):
         return next(iter(base)).value
+    if base is float:
+        return 0.5
     return 3 if base is int else "7"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 
 import pytest
 
@@ -211,3 +212,19 @@ def test_only_so_many_wait_and_the_rest_is_counted() -> None:
     assert (len(traces), traces.dropped) == (MOST, 3)
     assert len(traces.take(MOST)) == MOST
     assert not len(traces)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
+def test_of_those_that_say_nothing_a_share_is_traced(ratio: float) -> None:
+    harness, traces = started()
+    traces.ratio = ratio
+    client = harness.connect()
+    random.seed(5)
+    count = 400
+    for number in range(count):
+        ask(harness, client, query(f"SELECT {number}"))
+        ask(harness, client, query(traced_by(f"00-{TRACE}-{SPAN}-00")))
+    found = traces.take(count)
+    assert abs(len(found) - ratio * count) <= (0 if ratio in (0.0, 1.0) else 40)
+    assert len({each.parent.trace for each in found}) == len(found)
+    assert {each.parent.span for each in found} <= {""}

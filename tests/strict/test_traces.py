@@ -179,6 +179,44 @@ def test_nothing_is_sent_of_those_that_are_not_sampled(
     assert not trace.spans()
 
 
+def test_the_flag_decides_and_a_ratio_where_there_is_none(
+    module_router: ModuleRouter, pool_for: PoolFor
+) -> None:
+    """With 1 all, with 0 none, whatever the flags of others are."""
+    with collecting() as collector:
+        general = f'opentelemetry_endpoint = "{collector.endpoint}"\n'
+        router = module_router({"one": pool_for(size=1)}, general)
+        text = router.config_path.read_text()
+        for ratio, expected in (("1", 14), ("0", 0), ("1.0", 14), ("0.0", 0)):
+            router.reload(text.replace(general, f"{general}{SAMPLING} = {ratio}\n"))
+            yes, no = Trace(collector), Trace(collector)
+            before = len(roots_of(collector))
+            with closing(router.connect("one")) as link:
+                cursor = psycopg.ClientCursor(link)
+                for number in range(7):
+                    is_named = number % 2 == 1
+                    cursor.execute(f"SELECT {number}")
+                    link.execute("SELECT %s", (number,), prepare=is_named)
+                    cursor.execute(no.of("SELECT 1", flags="00"))
+                    link.execute(no.of("SELECT %s + 1", flags="00"), (1,), prepare=is_named)
+                    cursor.execute(yes.of("SELECT 2"))
+            yes.statements(7)  # of which one is the last of all
+            assert not no.spans()
+            found = roots_of(collector)[before:]
+            assert len({span.trace for span in found}) == len(found) == expected
+            for span in found:
+                below = {each.name for each in collector.spans if each.parent == span.own}
+                assert {"route", "server"} <= below <= {"queue", "route", "server"}
+
+
+SAMPLING = "opentelemetry_sampling_ratio"
+
+
+def roots_of(collector: Collector) -> list[Span]:
+    """The spans without a parent."""
+    return [span for span in collector.spans if not span.parent]
+
+
 def test_what_a_collector_does_not_take_is_lost_and_hurts_nobody(
     module_router: ModuleRouter, pool_for: PoolFor
 ) -> None:
