@@ -106,6 +106,8 @@ MODULES = [
     "router/figures.py",
     "router/engine/link.py",
     "router/engine/loop.py",
+    "router/engine/gate.py",
+    "router/engine/listener.py",
     "router/pool/contracts.py",
     "router/pool/calls.py",
     "router/pool/answer.py",
@@ -179,6 +181,8 @@ MODULES = [
     "router/session/slow.py",
     "router/session/session.py",
     "router/session/replication.py",
+    "router/session/arrival.py",
+    "router/session/login.py",
 ]
 
 

@@ -18,8 +18,9 @@ from .admin.verbs import Verbs
 from .config import loader
 from .config.effective import in_force, restart_keys
 from .ending import Ending, Mode
-from .engine import listener, liveness
+from .engine import liveness
 from .engine.gate import Gate
+from .engine.listener import Door
 from .engine.loop import Engine
 from .engine.tls import server_context
 from .engine.wire import KeepAlive
@@ -126,8 +127,10 @@ class Router:
         self.verbs: Final = Verbs(self.engine, self.registry, self.clients)
         self.admins: Final = Admins()
         # Of TCP, and of the Unix socket, whose clients are let in whatever happens over TCP.
-        self._gates: Final = (Gate(self._most_logins), Gate(self._most_logins))
-        self.login: Final = Login(self.engine, config, self.registry, self.clients, self)
+        self._gates: Final = tuple(Gate(self.engine, self._most_logins) for _ in range(2))
+        self.login: Final = Login(
+            self.engine, config, self.registry, self.clients, self, nursery
+        )
         self.view: Final = RouterView(
             self.registry,
             self.clients,
@@ -264,7 +267,7 @@ class Router:
 
         Or else servers would finish what nobody waits for.
         """
-        self.login.draining = self.login.closing = True
+        self.engine.attempt(self.login.dismiss)
         self.engine.attempt(self.clients.expel)
         self.engine.attempt(self.admins.expel)
         with trio.move_on_after(_CANCEL_PATIENCE):
@@ -444,13 +447,9 @@ async def _begin(router: Router, nursery: trio.Nursery, sockets: Sockets) -> Ser
             general.opentelemetry_service_name,
         )
     for sock in sockets.clients:
-        accepting = trio.CancelScope()
-        sockets.accepting.append(accepting)
-        gate = router.gate(sock)
-        sockets.gates.append(gate)
-        nursery.start_soon(
-            listener.serve, sock, router.login, router.keepalive, gate, accepting
-        )
+        door = Door(engine, sock, router.login.greet, router.keepalive, router.gate(sock))
+        sockets.doors.append(door)
+        nursery.start_soon(door.serve)
     router.ending.sockets = sockets
     host, port = first_of(sockets.clients)
     return ServeInfo(host, port, metrics_port)

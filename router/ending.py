@@ -46,14 +46,6 @@ class Listening(Protocol):
     def is_shared(self) -> bool:
         """Whether other processes listen on the same port."""
 
-    @property
-    def is_leaving(self) -> bool:
-        """Whether a socket is yet to be closed that has been left to them."""
-
-    @property
-    def is_arriving(self) -> bool:
-        """Whether somebody has been accepted who has not proven who it is."""
-
     def leave_shared(self) -> None:
         """Leave those who come from now on to them."""
 
@@ -144,16 +136,10 @@ class Ending:
         sockets = self.sockets
         if sockets is not None and sockets.is_shared:
             sockets.leave_shared()
-            while sockets.is_leaving or (self.mode is Mode.CLIENTS and self._is_awaited):
+            while self.mode is Mode.CLIENTS and self._login.is_busy:
                 with trio.move_on_after(_LOOK):
                     await self._news.wait()
         self._login.draining = True
-
-    @property
-    def _is_awaited(self) -> bool:
-        """Whether somebody is logging in, or about to."""
-        is_arriving = self.sockets is not None and self.sockets.is_arriving
-        return is_arriving or self._login.is_busy
 
     def tell(self) -> None:
         """Write the last line of the log."""

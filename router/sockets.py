@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .config.general import General
-    from .engine.gate import Gate
 
 log = logging.getLogger("router.app")
 
@@ -32,16 +31,14 @@ class Sockets:
     Attributes:
         clients, metrics: listening sockets.
         owns_paths: those that are Unix sockets have to be removed at the end.
-        accepting: ends the loop that accepts clients, for each of them.
-        gates: their places for those who have not logged in yet.
+        doors: what accepts clients, for each of them.
         exporting: ends the one for metrics.
     """
 
     clients: list[socket.socket] = field(default_factory=list)
     metrics: list[socket.socket] = field(default_factory=list)
     owns_paths: bool = True
-    accepting: list[trio.CancelScope] = field(default_factory=list)
-    gates: list[Gate] = field(default_factory=list)
+    doors: list[listener.Door] = field(default_factory=list)
     exporting: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def open(self) -> list[tuple[int, str, int]]:
@@ -50,37 +47,25 @@ class Sockets:
         return [(sock.fileno(), *first_of([sock])) for sock in found]
 
     @property
-    def is_leaving(self) -> bool:
-        """Whether a socket is yet to be closed that has been left to others."""
-        return any(
-            scope.cancel_called and sock.fileno() >= 0
-            for scope, sock in zip(self.accepting, self.clients, strict=True)
-        )
-
-    @property
     def is_shared(self) -> bool:
         """Whether this process listens on a port that others may listen on, too."""
         return any(map(listener.is_shared, self.clients))
-
-    @property
-    def is_arriving(self) -> bool:
-        """Whether somebody has been accepted who has not proven who it is."""
-        return any(gate.used for gate in self.gates)
 
     def leave_shared(self) -> None:
         """Stop listening where others do.
 
         Whoever has come by then is accepted, since the kernel moves nobody.
         """
-        for scope, sock in zip(self.accepting, self.clients, strict=True):
+        for door, sock in zip(self.doors, self.clients, strict=True):
             if listener.is_shared(sock):
                 log.info("not listening on %s any more: it is left to others", name_of(sock))
-                scope.cancel()
+                door.leave()
 
     def let_go(self) -> None:
         """Accept nobody any more: another process does."""
-        for scope in (*self.accepting, self.exporting):
-            scope.cancel()
+        for door in self.doors:
+            door.close()
+        self.exporting.cancel()
         for sock in (*self.clients, *self.metrics):
             sock.close()
 

@@ -225,6 +225,7 @@ SESSION = (
     "activity",
     "limits",
     "view",
+    "arrival",
     "login",
 )
 

@@ -10,31 +10,29 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-import trio
-
-from ..errors import PoolError
-from ..protocol import messages
+from ..errors import PoolError, RouterError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from .wire import Wire
+    from .loop import Engine, Timer
 
 log = logging.getLogger("router.listener")
 
 # So long a login may take while others wait, in seconds.
 PATIENCE: Final = 5.0
+# That others wait is logged once in so many seconds.
+_LOG_INTERVAL: Final = 1.0
 
 
 class Place:
     """One login in progress."""
 
-    __slots__ = ("_gate", "_wire", "scope", "since")
+    __slots__ = ("_end", "_gate", "since")
 
-    def __init__(self, gate: Gate, wire: Wire, since: float) -> None:
+    def __init__(self, gate: Gate, since: float, end: Callable[[RouterError], None]) -> None:
         self._gate: Final = gate
-        self._wire: Final = wire
-        self.scope: Final = trio.CancelScope()
+        self._end: Final = end
         self.since: Final = since
 
     def leave(self) -> None:
@@ -43,31 +41,31 @@ class Place:
 
     def give_way(self) -> None:
         """End this login in favour of others."""
-        self.leave()
         error = PoolError(
             "too many clients are logging in",
             detail=f"The router takes {self._gate.limit()} at a time (max_logins_in_progress), "
             f"and ends those who take longer than {PATIENCE:g} s when others wait.",
         )
-        self._wire.send_at_once(messages.error_from(error, severity="FATAL"))
-        self.scope.cancel()
+        self._end(error)
+        self.leave()
 
 
 class Gate:
-    """The places of one listening socket.
+    """The places of the listening sockets of one kind.
 
     Attributes:
         limit: how many there are; 0 is any number.
         ended: logins that had to give way.
-        is_waiting: connections may be waiting to be accepted.
     """
 
-    def __init__(self, limit: Callable[[], int]) -> None:
+    def __init__(self, engine: Engine, limit: Callable[[], int]) -> None:
+        self._engine: Final = engine
         self.limit: Final = limit
         self._places: Final[dict[Place, None]] = {}
-        self._freed = trio.Event()  # replaced at each
+        self._waiting: list[Callable[[], None]] = []
+        self._timer: Timer | None = None
+        self._next_line = 0.0
         self.ended = 0
-        self.is_waiting = False
 
     @property
     def used(self) -> int:
@@ -79,42 +77,58 @@ class Gate:
         """Whether one more would be one too many."""
         return 0 < self.limit() <= len(self._places)
 
-    def enter(self, wire: Wire) -> Place:
-        """A connection has been accepted."""
-        place = Place(self, wire, trio.current_time())
+    @property
+    def is_waiting(self) -> bool:
+        """Whether connections may be waiting to be accepted."""
+        return bool(self._waiting)
+
+    def enter(self, end: Callable[[RouterError], None]) -> Place:
+        """A connection has been accepted; `end` ends it with an error."""
+        place = Place(self, self._engine.now, end)
         self._places[place] = None
-        wire.on_known = place.leave
         return place
 
     def left(self, place: Place) -> None:
         """A place is free again; harmless when it is already."""
         if self._places.pop(place, self) is None:
-            self._freed.set()
-            self._freed = trio.Event()
+            self._look()
 
-    async def wait(self) -> None:
-        """Wait until there is a place."""
-        if not self.is_full:
-            return
-        log.warning(
-            "%d clients are logging in (max_logins_in_progress): others wait", self.used
-        )
-        self.is_waiting = True
-        while self.is_full:
+    def wait(self, resume: Callable[[], None]) -> None:
+        """It is full, and somebody has come: call back when there is a place."""
+        now = self._engine.now
+        if now >= self._next_line:
+            self._next_line = now + _LOG_INTERVAL
+            log.warning(
+                "%d clients are logging in (max_logins_in_progress): others wait", self.used
+            )
+        self._waiting.append(resume)
+        self._watch()
+
+    def _watch(self) -> None:
+        """See to it that the oldest gives way in time."""
+        if self._timer is None:
             oldest = next(iter(self._places))
-            with trio.move_on_at(oldest.since + PATIENCE):
-                await self._freed.wait()
-                continue
-            if oldest in self._places:
+            self._timer = self._engine.call_at(oldest.since + PATIENCE, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            return
+        if self.is_full:
+            oldest = next(iter(self._places))
+            if oldest.since + PATIENCE <= self._engine.now:
                 self.ended += 1
                 oldest.give_way()
-        self.is_waiting = False
+        self._look()
+        if self._waiting:
+            self._watch()
 
-
-async def attend(wire: Wire, place: Place, handler: Callable[[Wire], Awaitable[None]]) -> None:
-    """Have a connection handled in its place."""
-    try:
-        with place.scope:
-            await handler(wire)
-    finally:
-        place.leave()
+    def _look(self) -> None:
+        """If there is a place, let those know who wait for one."""
+        if self._waiting and not self.is_full:
+            waiting, self._waiting = self._waiting, []
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            for resume in waiting:
+                resume()

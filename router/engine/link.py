@@ -144,8 +144,8 @@ class Link(Output):
         self._sock: Final = sock
         self._fd: Final = sock.fileno()
         self.fd = self._fd
-        self._handler: Final = handler
-        self._on_data: Final = handler.on_data
+        self._handler = handler
+        self._on_data = handler.on_data
         # What has been written since the last flush: most often it is one piece.
         self._first: bytes | None = None
         self._rest: list[bytes] = []
@@ -172,6 +172,23 @@ class Link(Output):
     def sock(self) -> socket.socket:
         """The socket, to ask the kernel about it."""
         return self._sock
+
+    def serve(self, handler: Handler) -> None:
+        """Report to somebody else from here on."""
+        self._handler = handler
+        self._on_data = handler.on_data
+        if self._at_eof and not self.closed:
+            self._at_eof = False  # which it is told of as well
+            self._watch()
+
+    def under_tls(self, tls: TlsState) -> TlsLink:
+        """The link that takes the place of this one when a handshake over it is done."""
+        self.flush()
+        self.closed = True  # to whoever still knows it
+        self._engine.unregister(self._fd)
+        link = TlsLink(self._engine, self._sock, self._handler, tls, patient=self._patient)
+        self._engine.flush_soon(link)  # the end of the handshake is yet to be sent
+        return link
 
     # --- reading
 

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .gate import Gate, attend
-from .wire import KeepAlive, Wire, configure
+from .loop import Driven
+from .wire import configure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
+
+    from .gate import Gate
+    from .loop import Engine
+    from .wire import KeepAlive
 
 log = logging.getLogger("router.listener")
 
@@ -22,6 +26,10 @@ log = logging.getLogger("router.listener")
 _OUT_OF_FILES_PAUSE: Final = 0.1
 # A machine without IPv6 does not have what its name service tells.
 _LACKING: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
+# So many clients are accepted in one round of the engine: others have something to do as well.
+_MOST_ACCEPTED: Final = 4
+# EPOLLIN
+_IN: Final = 0x1
 _OUT_OF_FILES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -102,70 +110,120 @@ def peer(address: object) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def serve(
-    listening: socket.socket,
-    handler: Callable[[Wire], Awaitable[None]],
-    keepalive: Callable[[], KeepAlive],
-    gate: Gate | None = None,
-    accepting: trio.CancelScope | None = None,
-) -> None:
-    """Accept until told to stop; `handler` gets each connection in a task, and may not raise.
+class Door(Driven):
+    """A listening socket in the engine: accepts clients, as long as there are places for them.
 
-    Args:
-        listening: where to accept.
-        handler: what logs a client in.
-        keepalive: the TCP settings of clients.
-        gate: how many may be at it at a time; without one, any number.
-        accepting: ends it for those to come, and not for those who are here.
+    Attributes:
+        closed: nobody is accepted any more.
     """
-    gate = Gate(lambda: 0) if gate is None else gate
-    async with trio.open_nursery() as nursery:
 
-        def begin(sock: socket.socket, address: object) -> None:
-            try:
-                configure(sock, keepalive())
-            except OSError:
-                sock.close()  # it has gone already
-                return
-            wire = Wire(sock, peer(address))
-            wire.ip = address[0] if isinstance(address, tuple) else ""
-            nursery.start_soon(attend, wire, gate.enter(wire), handler)
+    def __init__(
+        self,
+        engine: Engine,
+        listening: socket.socket,
+        greet: Callable[[socket.socket, str, str, Gate], None],
+        keepalive: Callable[[], KeepAlive],
+        gate: Gate,
+    ) -> None:
+        """Accept nobody yet.
 
-        with trio.CancelScope() if accepting is None else accepting:
-            await _accept(listening, gate, begin)
-        if is_shared(listening):
-            _leave(listening, begin)
+        Args:
+            engine: watches the socket.
+            listening: where to accept.
+            greet: gets each connection, which is not blocking, with what to call its peer, the
+                peer's address if it has one or "", and the gate to enter by.
+            keepalive: the TCP settings of clients.
+            gate: how many may be logging in at a time.
+        """
+        self._engine: Final = engine
+        self._listening: Final = listening
+        self._fd: Final = listening.fileno()
+        self._greet: Final = greet
+        self._keepalive: Final = keepalive
+        self._gate: Final = gate
+        self._over: Final = trio.Event()
+        self._error: OSError | None = None
+        self.closed = False
 
+    def __repr__(self) -> str:
+        return f"<Door fd={self._fd}{' closed' if self.closed else ''}>"
 
-def _leave(listening: socket.socket, begin: Callable[[socket.socket, object], None]) -> None:
-    """Close a socket whose port others have; who has come by it is nobody else's."""
-    with contextlib.suppress(OSError):  # there are no more, or no more descriptors
-        while True:
-            begin(*listening.accept())
-    listening.close()
+    async def serve(self) -> None:
+        """Accept until told to stop.
 
-
-async def _accept(
-    listening: socket.socket, gate: Gate, begin: Callable[[socket.socket, object], None]
-) -> None:
-    # Whoever ends this closes the socket, perhaps while we are about to go on with a client
-    # that has come: it is for the process that takes over.
-    while listening.fileno() >= 0:
-        if gate.is_full:
-            await trio.lowlevel.wait_readable(listening)
-            await gate.wait()
-            continue
+        Raises:
+            OSError: the socket is of no use.
+        """
+        self._engine.register(self, self._fd, _IN)
         try:
-            sock, address = listening.accept()
+            await self._over.wait()
+        finally:
+            self.close()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop; before the socket is closed, which another process may have as well."""
+        if not self.closed:
+            self.closed = True
+            self._engine.unregister(self._fd)
+            self._over.set()
+
+    def leave(self) -> None:
+        """Close a socket whose port others have; who has come by it is nobody else's."""
+        self.close()
+        with contextlib.suppress(OSError):  # there are no more, or no more descriptors
+            while True:
+                self._accept()
+        self._listening.close()
+
+    def abort(self, reason: str) -> None:
+        """Called by the engine: stop."""
+        self.close()
+
+    def flush(self) -> None:
+        """Called by the engine: there is nothing to send."""
+
+    def on_turn(self) -> None:
+        """Called by the engine: there are no turns."""
+
+    def on_ready(self, mask: int) -> None:
+        """Called by the engine: clients have come."""
+        try:
+            for _ in range(_MOST_ACCEPTED):
+                if self._gate.is_full:
+                    self._engine.modify(self._fd, 0)
+                    self._gate.wait(self._resume)
+                    return
+                self._accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            await trio.lowlevel.wait_readable(listening)
-            continue
+            return  # whoever came has gone, or has been taken by another process
         except OSError as error:
-            if error.errno not in _OUT_OF_FILES:
-                raise
-            log.error(
-                "cannot accept clients: %s; raise the limit of open files", error.strerror
-            )
-            await trio.sleep(_OUT_OF_FILES_PAUSE)
-            continue
-        begin(sock, address)
+            if error.errno in _OUT_OF_FILES:
+                self._engine.modify(self._fd, 0)
+                self._engine.call_later(_OUT_OF_FILES_PAUSE, self._resume)
+                log.error(
+                    "cannot accept clients: %s; raise the limit of open files", error.strerror
+                )
+            else:
+                self._error = error
+                self.close()
+
+    def _accept(self) -> None:
+        sock, address = self._listening.accept()
+        try:
+            configure(sock, self._keepalive())
+            sock.setblocking(False)
+        except OSError:
+            sock.close()  # it has gone already
+            return
+        ip = address[0] if isinstance(address, tuple) else ""
+        try:
+            self._greet(sock, peer(address), ip, self._gate)
+        except Exception:
+            log.exception("internal error with a new client")  # and on with the next
+            sock.close()
+
+    def _resume(self) -> None:
+        if not self.closed:
+            self._engine.modify(self._fd, _IN)

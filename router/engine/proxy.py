@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import ClientProtocolError
 
@@ -17,18 +17,12 @@ if TYPE_CHECKING:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
+_HEAD: Final = struct.Struct("!12sBBH")
 # Addresses take up to 216 bytes, what load balancers add some hundred.
 _LONGEST: Final = 2048
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPECIFIED, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
 _UNIX_SIZE: Final = 216
-
-
-class Reader(Protocol):
-    """The connection; a `Wire`."""
-
-    async def read_exactly(self, size: int) -> bytes:
-        """Read that many bytes."""
 
 
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -49,34 +43,50 @@ def is_from(ip: str, trusted: Iterable[Network]) -> bool:
     return any(address in network for network in trusted)
 
 
-async def read_source(wire: Reader) -> tuple[str, int] | None:
-    """Read the header, which must be there, and return the client's address and port.
+class Header(NamedTuple):
+    """What a load balancer has said.
+
+    Attributes:
+        source: the client's address and port; None if the connection is the load balancer's
+            own, or it does not know.
+        size: how many bytes that took.
+    """
+
+    source: tuple[str, int] | None
+    size: int
+
+
+def read_header(data: bytes) -> Header | None:
+    """Read the header, which must be there, at the beginning of what has come so far.
 
     Returns:
-        None if the connection is the load balancer's own, or it does not know.
+        None if there has to come more of it.
 
     Raises:
         ClientProtocolError: it is not there, or not as it should be.
-        WireClosed: the peer left before.
     """
-    # Piece by piece, since a client without a header may send only 8 bytes and then wait.
-    head = await wire.read_exactly(4)
-    if head == b"PROX":
+    if len(data) < 4:
+        return None
+    # Bit by bit, since a client without a header may send only 8 bytes and then wait.
+    if data.startswith(b"PROX"):
         raise _invalid("is of version 1", "Have version 2 sent: send-proxy-v2 in HAProxy.")
-    if not _SIGNATURE.startswith(head):
+    if not _SIGNATURE.startswith(data[:4]):
         raise _invalid("is missing")
-    head += await wire.read_exactly(12)
-    signature, command, family, size = struct.unpack("!12sBBH", head)
+    if len(data) < _HEAD.size:
+        return None
+    signature, command, family, size = _HEAD.unpack_from(data)
     if signature != _SIGNATURE:
         raise _invalid("is missing")
     if size > _LONGEST:
         raise _invalid(f"has {size} bytes, more than {_LONGEST}")
-    body = await wire.read_exactly(size)
-    if command == _LOCAL:
+    end = _HEAD.size + size
+    if len(data) < end:
         return None
+    if command == _LOCAL:
+        return Header(None, end)
     if command != _PROXY:
         raise _invalid(f"has the version and command {command:#04x}")
-    return _source(family, body)
+    return Header(_source(family, data[_HEAD.size : end]), end)
 
 
 def _source(family: int, body: bytes) -> tuple[str, int] | None:

@@ -1,4 +1,4 @@
-"""TLS over memory buffers: the same state serves the login in trio and the link after it."""
+"""TLS over memory buffers: the same state serves the handshake and the link after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection while it logs in: trio waits for each packet. Afterwards it becomes a link."""
+"""A connection to a server while it logs in: trio waits for each packet. Then it is a link."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from .link import Handler, Link, TlsLink
 from .tls import TlsState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .dial import Guide
     from .loop import Engine
 
@@ -33,11 +31,8 @@ class Wire:
 
     Attributes:
         peer: the other side's address, for logs.
-        names: what it says that it is, as fields of the log; nothing as long as it has not.
         ip: the other side's, if it is TCP, else "".
         tls: the TLS state once the handshake is done.
-        on_known: called when a client that has been accepted has proven who it is, or has asked
-            for all that it wants.
     """
 
     def __init__(self, sock: socket.socket, peer: str) -> None:
@@ -47,8 +42,6 @@ class Wire:
         self._is_sending = False
         self.peer = peer
         self.ip = ""
-        self.names: dict[str, str] = {}
-        self.on_known: Callable[[], None] | None = None
         self.tls: TlsState | None = None
 
     async def _recv_raw(self) -> bytes:
@@ -132,41 +125,24 @@ class Wire:
         with contextlib.suppress(OSError):
             self._sock.send(data)
 
-    async def begins_with(self, head: bytes) -> bool:
-        """Whether these bytes come next, which stay there.
-
-        Raises:
-            WireClosed: the peer left before.
-        """
-        while len(self._buffer) < len(head):
-            await self._fill()
-        return self._buffer.startswith(head)
-
-    def has_input(self) -> bool:
-        """Whether bytes have arrived that nobody has read yet."""
-        return bool(self._buffer)
-
     async def start_tls(
         self,
         context: ssl.SSLContext,
         *,
         server_side: bool,
         server_hostname: str | None = None,
-        is_direct: bool = False,
     ) -> None:
         """Do the TLS handshake.
-
-        With `is_direct` it was not asked for, and what has been read is its beginning.
 
         Raises:
             ssl.SSLError: it failed; the alert has been sent.
             WireClosed: the peer left.
         """
-        if self._buffer and not is_direct:
+        if self._buffer:
             # Plain text behind the request for TLS: somebody between us may have put it there.
             raise ClientProtocolError("received unencrypted data after SSL request")
         state = TlsState(context, server_side=server_side, server_hostname=server_hostname)
-        data, self._buffer = self._buffer, b""
+        data = b""
         while True:
             try:
                 done = state.handshake(data)

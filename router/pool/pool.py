@@ -447,6 +447,11 @@ class Pool:
         """What clients are told at login; empty until a server has told that."""
         return self.readiness.parameters
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients may log in at once."""
+        return bool(self.readiness.parameters) and not self.readiness.is_over
+
     async def wait_ready(self) -> bool:
         """Wait until clients may log in; see `Readiness.wait`."""
         timeout = self.settings.server_login_timeout

@@ -99,6 +99,11 @@ class Credentials:
             secret = self._secrets[user, plain] = UserSecret(user, plain)
         return Credential(method, secret, "" if plain else "no password is configured")
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether that has been done which `derive` does."""
+        return not self._underived
+
     async def derive(self) -> None:
         """Derive the keys of all users, or wait until that is done.
 

@@ -1,25 +1,19 @@
-"""From an accepted connection to a session: first packet, TLS, authentication."""
+"""Who may log in, and what becomes of him: from a connection in the engine to a session."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from ..engine.link import Handler, Output
-from ..engine.listener import peer
-from ..engine.proxy import is_from, networks, read_source
-from ..engine.tls import ALPN
-from ..engine.wire import Wire, WireClosed
+from ..engine.proxy import is_from, networks
 from ..errors import (
     AuthenticationError,
     ClientError,
-    ClientProtocolError,
     PoolError,
     RouterError,
     ServerUnavailable,
@@ -27,21 +21,11 @@ from ..errors import (
 )
 from ..pool.throttle import Throttle
 from ..printable import printable
-from ..protocol import codes, messages
-from ..protocol.auth import ClientAuthenticator
-from ..protocol.startup import (
-    CancelRequest,
-    GSSENCRequest,
-    SSLRequest,
-    StartupMessage,
-    packet_length,
-    parse_first_packet,
-    settings_in,
-)
+from ..protocol import messages
+from ..protocol.startup import settings_in
 from ..protocol.variables import TRACKED, Variables, as_reported
-from ..reasons import reason
-from ..records import fields
 from .admission import Admission
+from .arrival import Arrival
 from .client import Client
 from .credentials import Credentials
 from .peers import Peers
@@ -49,14 +33,18 @@ from .replication import ReplicationSession, check, refuse, replication_in
 from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    import ssl
+    from collections.abc import Awaitable, Callable
 
     from ..config.model import Config
+    from ..engine.gate import Gate
     from ..engine.link import Link
-    from ..engine.loop import Engine
+    from ..engine.loop import Engine, Timer
     from ..pool.pool import Pool
     from ..pool.registry import PoolRegistry
     from ..pool.server import ServerConnection
+    from ..protocol.startup import CancelRequest, StartupMessage
     from .clients import Clients
     from .entrance import Entrance
 
@@ -64,21 +52,11 @@ log = logging.getLogger("router.login")
 
 ADMIN_DATABASES: Final = frozenset(("pgcat", "pgbouncer"))
 
-# SASL messages of real clients are a few hundred bytes; passwords may be longer.
-_PASSWORD_LIMIT: Final = 4096
 # Who has sent a cancel request waits no longer for its delivery, in seconds.
 _CANCEL_PATIENCE: Final = 5.0
 
-_UNENCRYPTED: Final = (
-    "This could be either a client-software bug or evidence of an attempted "
-    "man-in-the-middle attack."
-)
-
 # PostgreSQL cuts application_name here, in bytes.
 _LONGEST_NAME: Final = 63
-
-# The first byte of a TLS record with a handshake; no packet of PostgreSQL is so long.
-TLS_HANDSHAKE: Final = b"\x16"
 
 
 class AdminHandler(Handler, Protocol):
@@ -107,14 +85,16 @@ class AdminFactory(Protocol):
 
 
 class Login:
-    """Takes connections from the listener to the engine.
+    """Takes connections from the listeners, and makes sessions of them.
+
+    All of it is done in the engine. Tasks of trio do only what has to be waited for: that keys
+    have been derived, and that a pool has reached a server.
 
     Attributes:
         config: replaced by a reload.
         admission: the places of clients.
         tls: the context towards clients, or None without TLS; replaced by a reload.
         draining: only administrators may log in.
-        closing: nobody may, and logins that have begun are cancelled.
         on_stranger: gets the keys of cancel requests that are no client's here.
         peers: the other processes of the group, who may have that client.
     """
@@ -126,11 +106,13 @@ class Login:
         pools: PoolRegistry,
         clients: Clients,
         admin: AdminFactory,
+        nursery: trio.Nursery,
     ) -> None:
         self._engine: Final = engine
         self._pools: Final = pools
         self._clients: Final = clients
         self._admin: Final = admin
+        self._nursery: Final = nursery
         self.config = config
         self._load_balancers = networks(config.general.proxy_protocol_networks)
         self.tls: ssl.SSLContext | None = None
@@ -140,51 +122,59 @@ class Login:
         self.admission: Final = Admission()
         self.peers: Final = Peers(config.general.peer_id)
         self.draining = False
-        self.closing = False
-        self._in_progress = 0
-        self._over = trio.Event()  # replaced at each
+        self._underway: Final[dict[Arrival, None]] = {}
+        self._waits: Final[dict[Arrival, trio.CancelScope]] = {}
+        self._timer: Timer | None = None  # when the first of them has to be over
+        self._settled: trio.Event | None = None
         self.on_stranger: Callable[[int, bytes], None] | None = None
 
-    async def __call__(self, wire: Wire) -> None:
-        """Log a client in. Never raises: whatever goes wrong ends this one connection."""
-        handed_over, began = False, self._engine.now
-        self._in_progress += 1
-        try:
-            with trio.fail_after(self.config.general.client_login_timeout / 1000) as limit:
-                handed_over = await self._log_in(wire, limit)
-            if handed_over:
-                self._engine.figures.logins.add(self._engine.now - began)
-        except trio.TooSlowError:
-            more = _fields(wire, sqlstate="57014")
-            log.warning("client %s: login timed out", wire.peer, extra=more)
+    def greet(self, sock: socket.socket, peer: str, ip: str, gate: Gate) -> None:
+        """Begin to log a client in, by the place that it gets."""
+        timeout = self.config.general.client_login_timeout / 1000
+        deadline = self._engine.now + timeout
+        arrival = Arrival(
+            self,
+            self._engine,
+            sock,
+            peer,
+            gate,
+            deadline=deadline,
+            by_load_balancer=is_from(ip, self._load_balancers),
+        )
+        self._underway[arrival] = None
+        if self._timer is None:
+            self._timer = self._engine.call_at(deadline, self._look_at_time)
+
+    def over(self, arrival: Arrival) -> None:
+        """A login has ended, one way or another."""
+        self._underway.pop(arrival, None)
+        scope = self._waits.pop(arrival, None)
+        if scope is not None:
+            scope.cancel()
+        if arrival.admitted is not None:
+            self.admission.leave(*arrival.admitted)
+            arrival.admitted = None
+        if self._settled is not None and not self._underway:
+            self._settled.set()
+
+    def _look_at_time(self) -> None:
+        now, self._timer = self._engine.now, None
+        for arrival in [each for each in self._underway if each.deadline <= now]:
+            more = arrival.fields(sqlstate="57014")
+            log.warning("client %s: login timed out", arrival.peer, extra=more)
             self._engine.figures.timeouts.note("client_login")
             # As PostgreSQL with its authentication_timeout.
             text = "canceling authentication due to timeout"
             error = ClientError(text, sqlstate="57014")
             self._engine.figures.faults.strangers.note_own(error)
-            await self._say(wire, error)
-        except WireClosed as error:
-            text = "client %s: left during login: %s"
-            log.debug(text, wire.peer, error, extra=_fields(wire))
-        except ssl.SSLError as error:
-            text = "client %s: TLS failed: %s"
-            log.warning(text, wire.peer, reason(error), extra=_fields(wire))
-        except RouterError as error:
-            self._engine.figures.faults.strangers.note_own(error)
-            self._tell(wire, error)
-            await self._say(wire, error)
-        except Exception:
-            text = "client %s: internal error during login"
-            log.exception(text, wire.peer, extra=_fields(wire))
-        finally:
-            self._in_progress -= 1
-            self._over.set()
-            self._over = trio.Event()
-            if not handed_over:
-                wire.close()
+            arrival.leave(error)
+        first = min((arrival.deadline for arrival in self._underway), default=math.inf)
+        if first < math.inf:
+            self._timer = self._engine.call_at(first, self._look_at_time)
 
-    def _tell(self, wire: Wire, error: RouterError) -> None:
+    def failed(self, arrival: Arrival, error: RouterError) -> None:
         """Log why a login has failed; of those that fail for all of them at once, a few."""
+        self._engine.figures.faults.strangers.note_own(error)
         others: str | None = ""
         if isinstance(error, ServerUnavailable):
             others = self._unserved.admit(self._engine.now)
@@ -195,125 +185,76 @@ class Login:
         why = error.line
         if isinstance(error, PoolError) and error.sqlstate == "53300":
             why += f" (there are {self.admission.holders})"
-        more = _fields(wire, sqlstate=error.sqlstate)
-        log.warning("client %s: login failed: %s%s", wire.peer, why, others, extra=more)
+        more = arrival.fields(sqlstate=error.sqlstate)
+        log.warning("client %s: login failed: %s%s", arrival.peer, why, others, extra=more)
+
+    def dismiss(self) -> None:
+        """The router is going away: log nobody in any more, and tell those who are at it."""
+        self.draining = True
+        for arrival in list(self._underway):
+            arrival.leave(ShuttingDown() if arrival.names else None)
 
     @property
     def is_busy(self) -> bool:
         """Whether anybody is logging in."""
-        return self._in_progress > 0
+        return bool(self._underway)
 
     async def settle(self) -> None:
         """Wait until nobody is logging in."""
-        while self._in_progress:
-            await self._over.wait()
+        while self._underway:
+            self._settled = trio.Event()
+            await self._settled.wait()
 
-    @staticmethod
-    async def _say(wire: Wire, error: RouterError) -> None:
-        with trio.move_on_after(1):
-            with contextlib.suppress(WireClosed):
-                await wire.send(messages.error_from(error, severity="FATAL"))
+    def _wait(
+        self, arrival: Arrival, work: Callable[[], Awaitable[object]], then: Callable[[], None]
+    ) -> None:
+        """Have a login go on with `then` when a task has done some work, or fail with it."""
+        arrival.wait()
+        scope = self._waits[arrival] = trio.CancelScope()
+        self._nursery.start_soon(self._work, arrival, scope, work, then)
 
-    # --- first packets
+    async def _work(
+        self,
+        arrival: Arrival,
+        scope: trio.CancelScope,
+        work: Callable[[], Awaitable[object]],
+        then: Callable[[], None],
+    ) -> None:
+        def go_on() -> None:
+            if failure is not None:
+                raise failure
+            then()
 
-    async def _log_in(self, wire: Wire, limit: trio.CancelScope) -> bool:
-        if is_from(wire.ip, self._load_balancers):
-            source = await read_source(wire)
-            if source is not None:
-                text, more = "client %s: comes by %s", fields(client=peer(source))
-                log.debug(text, peer(source), wire.peer, extra=more)
-                wire.peer = peer(source)
-        asked: set[type] = set()
-        if await wire.begins_with(TLS_HANDSHAKE):
-            asked.add(SSLRequest)
-            await self._start_direct_tls(wire)
-        packet = await self._first_packet(wire)
-        while isinstance(packet, SSLRequest | GSSENCRequest):
-            if type(packet) in asked:
-                raise ClientProtocolError("encryption was asked for twice")
-            asked.add(type(packet))
-            await self._answer_encryption(wire, packet)
-            packet = await self._first_packet(wire)
-        if isinstance(packet, CancelRequest):
-            limit.deadline = math.inf  # what it waits for has a limit of its own
-            await self._heed(wire, packet)
-            return False
-        wire.names = {
-            "database": printable(packet.database, _LONGEST_NAME),
-            "user": printable(packet.user, _LONGEST_NAME),
-        }
-        if packet.needs_negotiation:
-            answer = messages.negotiate_protocol_version(packet.version, packet.options)
-            await wire.send(answer)
-        replication = replication_in(packet.parameters.get("replication"))
-        if replication and packet.database in ADMIN_DATABASES:
-            raise refuse()
-        try:
-            if packet.database in ADMIN_DATABASES:
-                return await self._log_in_admin(wire, packet)
-            return await self._log_in_client(wire, packet)
-        except trio.Cancelled:
-            if self.closing:  # or else its time is up, which is told elsewhere
-                wire.send_at_once(messages.error_from(ShuttingDown(), severity="FATAL"))
-            raise
+        failure: Exception | None = None
+        with scope:
+            try:
+                await work()
+            except Exception as error:
+                failure = error
+        if not arrival.is_over:
+            self._engine.run_for(arrival.link, lambda: arrival.go_on(go_on))
 
-    @staticmethod
-    async def _first_packet(
-        wire: Wire,
-    ) -> SSLRequest | GSSENCRequest | CancelRequest | StartupMessage:
-        length = packet_length(await wire.read_exactly(4))
-        return parse_first_packet(await wire.read_exactly(length - 4))
+    # --- cancel requests
 
-    async def _answer_encryption(self, wire: Wire, packet: SSLRequest | GSSENCRequest) -> None:
-        is_gss = isinstance(packet, GSSENCRequest)
-        is_refused = is_gss or self.tls is None or wire.tls is not None
-        if is_refused:
-            await wire.send(b"N")
-        if wire.has_input():
-            # Somebody between us may have put it there, to be taken for the client's own words.
-            what = "GSSAPI encryption" if is_gss else "SSL"
-            raise ClientProtocolError(
-                f"received unencrypted data after {what} request", detail=_UNENCRYPTED
-            )
-        if is_refused or self.tls is None:
-            return
-        await wire.send(b"S")
-        await wire.start_tls(self.tls, server_side=True)
-
-    async def _start_direct_tls(self, wire: Wire) -> None:
-        """TLS without asking for it, as PostgreSQL 17 takes it.
-
-        Since nobody has said that PostgreSQL is spoken here, the handshake must, or the client
-        may have been brought here from elsewhere.
-        """
-        if self.tls is None:
-            raise WireClosed("it began with TLS, which is off")  # it could not read an answer
-        await wire.start_tls(self.tls, server_side=True, is_direct=True)
-        if wire.tls is None or wire.tls.application_protocol != ALPN:
-            raise ClientProtocolError(
-                "received direct SSL connection request without ALPN protocol negotiation "
-                "extension"
-            )
-
-    async def _heed(self, wire: Wire, request: CancelRequest) -> None:
-        """Act on a cancel request, and wait until its server has it, as PostgreSQL does.
+    def cancels(self, arrival: Arrival, request: CancelRequest) -> None:
+        """Act on a cancel request, and end its connection when the server has it.
 
         For clients take the end of this connection for a sign that what they send next is safe.
         """
-        text = "client %s: cancel request for %d"
-        log.debug(text, wire.peer, request.pid, extra=_fields(wire))
+        arrival.deadline = math.inf  # what it waits for has a limit of its own
         pid, is_passed_on = self.peers.read(request.pid)
         self.cancel(pid, request.secret)
-        _is_known(wire)  # a server that hangs may keep all who cancel there for long
         session = self._clients.find_by_key(pid, request.secret)
-        if session is None and not is_passed_on:
-            await self.peers.pass_on(pid, request.secret)
+        if session is None and not is_passed_on and self.peers.has(pid):
+            pass_on = partial(self.peers.pass_on, pid, request.secret)
+            self._wait(arrival, pass_on, arrival.leave)
+            return
         server = None if session is None else session.lease.server
         if server is not None and server.is_cancelling:
-            told = trio.Event()
-            server.told_of_cancels.append(told.set)
-            with trio.move_on_after(_CANCEL_PATIENCE):
-                await told.wait()
+            server.told_of_cancels.append(arrival.leave)
+            self._engine.call_later(_CANCEL_PATIENCE, arrival.leave)
+        else:
+            arrival.leave()
 
     def cancel(self, pid: int, secret: bytes) -> None:
         """Act on a cancel request, or have somebody else see whether it is for him."""
@@ -326,7 +267,7 @@ class Login:
         if self.on_stranger is not None:
             self.on_stranger(pid, secret)
 
-    # --- authentication
+    # --- configuration
 
     def use(self, config: Config, tls: ssl.SSLContext | None) -> None:
         """Take a new configuration; logins that have begun go on with the old one."""
@@ -340,76 +281,59 @@ class Login:
         """Do what takes long about passwords before somebody waits for it."""
         await self._credentials.derive()
 
-    async def _authenticate(self, wire: Wire, user: str, database: str | None) -> None:
-        """Have the client prove who it is; without a database, for the admin database."""
+    # --- authentication
+
+    def introduced(self, arrival: Arrival, packet: StartupMessage) -> None:
+        """A client has said who it is: ask for a proof."""
+        is_admin = packet.database in ADMIN_DATABASES
+        if is_admin and replication_in(packet.parameters.get("replication")):
+            raise refuse()
+        if not is_admin:
+            if self.draining:
+                raise ShuttingDown
+            self.admission.check(self.config.general.max_client_conn)
         credentials = self._credentials
-        await credentials.derive()
-        if database is None:
-            found = credentials.admin(user)
+        ask = partial(_ask, arrival, credentials, packet, is_admin=is_admin)
+        if credentials.is_derived:
+            ask()
         else:
-            found = credentials.client(user, database)
-        try:
-            await self._exchange(
-                wire, ClientAuthenticator(found.method.value, user, found.secret)
-            )
-        except AuthenticationError as error:
-            error.flaw = found.flaw
-            raise
-        _is_known(wire)
-        if found.refusal is not None:
-            raise found.refusal
+            self._wait(arrival, credentials.derive, ask)
 
-    @staticmethod
-    async def _exchange(wire: Wire, authenticator: ClientAuthenticator) -> None:
-        challenge = authenticator.first()
-        if challenge is None:
+    def proven(self, arrival: Arrival) -> None:
+        """A client is who it says: let it in."""
+        packet = arrival.packet
+        assert packet is not None
+        if packet.database in ADMIN_DATABASES:
+            self._begin_admin(arrival, packet)
             return
-        await wire.send(messages.authentication(challenge))
-        while True:
-            kind, body = await wire.read_message(_PASSWORD_LIMIT)
-            if kind != codes.PASSWORD:
-                raise ClientProtocolError(
-                    f"expected password response, got message type {kind}"
-                )
-            step = authenticator.receive(body)
-            if step.send is not None:
-                await wire.send(messages.authentication(step.send))
-            if step.done:
-                return
+        pool = self._pool_for(packet)
+        self._pools.control.check_enabled(packet.database)
+        self.admission.admit(pool, self.config.general.max_client_conn)
+        arrival.admitted = pool.database, pool.user
+        self._begin(arrival, packet, pool)
 
-    async def _log_in_admin(self, wire: Wire, packet: StartupMessage) -> bool:
-        await self._authenticate(wire, packet.user, None)
+    def _begin_admin(self, arrival: Arrival, packet: StartupMessage) -> None:
         name = packet.parameters.get("application_name", "")
         number = self._clients.new_number()
         pid, secret = self._clients.new_key(number, is_long=packet.takes_long_keys)
         session = self._admin.session(
-            peer=wire.peer,
-            tls=wire.tls.version if wire.tls is not None else "",
+            peer=arrival.peer,
+            tls=arrival.tls,
             user=packet.user,
             database=packet.database,
             application_name=name,
             pid=number,
         )
-        await wire.send(
+        session.link = arrival.link
+        arrival.link.write(
             messages.AUTHENTICATION_OK + _welcome(self._admin.parameters(name), pid, secret)
         )
-        session.link = link = wire.into_link(self._engine, session)
-        _start(link, wire)
-        return True
+        _start(arrival.link, self._hand_over(arrival, session))
 
-    async def _log_in_client(self, wire: Wire, packet: StartupMessage) -> bool:
-        if self.draining:
-            raise ShuttingDown
-        self.admission.check(self.config.general.max_client_conn)
-        await self._authenticate(wire, packet.user, packet.database)
-        pool = self._pool_for(packet)
-        self._pools.control.check_enabled(packet.database)
-        self.admission.admit(pool, self.config.general.max_client_conn)
-        try:
-            return await self._begin(wire, packet, pool)
-        except BaseException:
-            self.admission.leave(pool.database, pool.user)
-            raise
+    def _hand_over(self, arrival: Arrival, session: Handler) -> bytes:
+        self._engine.figures.logins.add(self._engine.now - arrival.began)
+        arrival.admitted = None  # the place is the session's
+        return arrival.hand_over(session)
 
     def _pool_for(self, packet: StartupMessage) -> Pool:
         pool = self._pools.get(packet.database, packet.user)
@@ -419,16 +343,19 @@ class Login:
             )
         return pool
 
-    async def _begin(self, wire: Wire, packet: StartupMessage, pool: Pool) -> bool:
+    def _begin(self, arrival: Arrival, packet: StartupMessage, pool: Pool) -> None:
         settings = settings_in(packet.parameters)
         if self.config.general.application_name_add_host:
-            settings["application_name"] = _with_host(settings, wire.peer)
+            settings["application_name"] = _with_host(settings, arrival.peer)
         replication = replication_in(packet.parameters.get("replication"))
         if replication:
             check(pool)
-        while not (replication or _has_one_server(pool) or await pool.wait_ready()):
-            pool = self._pool_for(packet)
         waits = bool(replication) or _has_one_server(pool)
+        if not waits and not pool.is_ready:
+            # There may be another one then.
+            again = lambda: self._begin(arrival, packet, self._pool_for(packet))  # noqa: E731
+            self._wait(arrival, pool.wait_ready, again)
+            return
         kind, variables = Session, Variables.of(settings)
         if replication:
             kind, variables = ReplicationSession, Variables(settings, replication)
@@ -445,8 +372,8 @@ class Login:
             Client(
                 pid=pid,
                 secret=secret,
-                peer=wire.peer,
-                tls=wire.tls.version if wire.tls is not None else "",
+                peer=arrival.peer,
+                tls=arrival.tls,
                 opened_at=self._engine.now,
                 number=number,
             ),
@@ -457,25 +384,23 @@ class Login:
         )
         if isinstance(session, ReplicationSession):
             session.prepare()
+        link = session.client.link = arrival.link
         if waits:
-            session.entrance.shut(partial(self._let_in, session))
-            await wire.send(messages.AUTHENTICATION_OK)
+            session.entrance.shut(partial(self._open, session))
+            link.write(messages.AUTHENTICATION_OK)
         else:
-            await wire.send(
-                messages.AUTHENTICATION_OK
-                + _welcome({**pool.parameters, **overlay}, pid, secret)
-            )
+            told = {**pool.parameters, **overlay}
+            link.write(messages.AUTHENTICATION_OK + _welcome(told, pid, secret))
             self._log_connected(session)
-        session.client.link = link = wire.into_link(self._engine, session)
         self._clients.add(session)
+        data = self._hand_over(arrival, session)
         if waits:
             self._engine.run_for(link, partial(_enter, session.entrance))
-        _start(link, wire)
+        _start(link, data)
         if self.draining:
             self._engine.run_for(link, session.drain)
-        return True
 
-    def _let_in(self, session: Session, server: ServerConnection) -> None:
+    def _open(self, session: Session, server: ServerConnection) -> None:
         """A client has its server: let it in."""
         client = session.client
         self._clients.take_pid(session, server.pid)
@@ -507,26 +432,23 @@ class Login:
         log.log(level, text, client.peer, printable(reason), extra=more)
 
 
-def _fields(wire: Wire, **more: object) -> dict[str, object]:
-    """Who logs in, and `more`, for the `extra` of a log call."""
-    return fields(client=wire.peer, **wire.names, **more)
-
-
-def _start(link: Link, wire: Wire) -> None:
+def _start(link: Link, data: bytes) -> None:
     """A client may have sent its first query behind the password."""
-    data = wire.take_input()
     if data:
         link.feed(data)
 
 
+def _ask(
+    arrival: Arrival, credentials: Credentials, packet: StartupMessage, *, is_admin: bool
+) -> None:
+    if is_admin:
+        arrival.ask(credentials.admin(packet.user))
+    else:
+        arrival.ask(credentials.client(packet.user, packet.database))
+
+
 def _enter(entrance: Entrance) -> None:
     entrance.ask()
-
-
-def _is_known(wire: Wire) -> None:
-    """Let somebody else log in."""
-    if wire.on_known is not None:
-        wire.on_known()
 
 
 def _has_one_server(pool: Pool) -> bool:

@@ -179,6 +179,10 @@ class Peers:
                 log.warning(text, pid >> _NUMBER_BITS, self.peer_id, others)
         return pid, True
 
+    def has(self, pid: int) -> bool:
+        """Whether a process id names a peer that is known."""
+        return pid >> _NUMBER_BITS in self._paths
+
     async def pass_on(self, pid: int, secret: bytes) -> None:
         """Hand a request for no client of ours to the peer that it names, if it names one."""
         path = self._paths.get(pid >> _NUMBER_BITS)

@@ -2,163 +2,163 @@
 
 from __future__ import annotations
 
-import math
-import socket
-from contextlib import asynccontextmanager
+from collections import deque
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
-import pytest
-import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router.engine import listener
-from router.engine.gate import PATIENCE, Gate
-from router.engine.wire import KeepAlive, Wire
+from router.engine.gate import PATIENCE, Gate, Place
+from router.engine.loop import Engine, Timer
+from router.errors import PoolError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
-    from trio.testing import MockClock
+    from router.errors import RouterError
 
-KEEPALIVE = KeepAlive(idle=5, count=5, interval=5, user_timeout=0)
+
+class Clock(Engine):
+    """An engine whose time is moved by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = 1000.0
+        self.timers: list[Timer] = []
+
+    @property
+    def now(self) -> float:
+        return self.time
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(when, callback))
+        return self.timers[-1]
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass, and call what is due meanwhile."""
+        end = self.time + seconds
+        while due := [timer for timer in self.timers if timer.when <= end]:
+            first = min(due, key=lambda timer: timer.when)
+            self.timers.remove(first)
+            self.time = max(self.time, first.when)
+            if first.callback is not None:
+                first.callback()
+        self.time = end
 
 
 class Logins:
-    """Connections that are being handled, and go on until they are told to end."""
+    """A gate, those who are in, and those who wait in the kernel; as a `Door` does it."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, clock: Clock, limit: int, doors: int = 1) -> None:
+        self.clock = clock
         self.limit = limit
-        self.gate = Gate(lambda: self.limit)
-        self.wires: list[Wire] = []
-        self.ends: list[trio.Event] = []
-        self.sock = listener.listen("127.0.0.1", 0, 64)
-        self._peers: list[socket.socket] = []
+        self.gate = Gate(clock, lambda: self.limit)
+        self.queues: list[deque[int]] = [deque() for _ in range(doors)]
+        self.is_open = [True] * doors
+        self.places: dict[int, Place] = {}
+        self.entered: list[int] = []
+        self.ended: dict[int, tuple[float, RouterError]] = {}
 
-    async def handle(self, wire: Wire) -> None:
-        self.wires.append(wire)
-        self.ends.append(trio.Event())
-        try:
-            await self.ends[-1].wait()
-        finally:
-            wire.close()
+    def come(self, number: int, door: int = 0) -> None:
+        self.queues[door].append(number)
+        self.accept(door)
 
-    def connect(self) -> socket.socket:
-        """A client connects; the kernel accepts it at once."""
-        peer = socket.create_connection(self.sock.getsockname())
-        self._peers.append(peer)
-        return peer
+    def accept(self, door: int) -> None:
+        while self.is_open[door] and self.queues[door]:
+            if self.gate.is_full:
+                self.is_open[door] = False
+                self.gate.wait(lambda: self.resume(door))
+                return
+            number = self.queues[door].popleft()
+            self.places[number] = self.gate.enter(partial(self.end, number))
+            self.entered.append(number)
 
-    async def settle(self) -> None:
-        await trio.testing.wait_all_tasks_blocked(0.01)
+    def resume(self, door: int) -> None:
+        assert not self.is_open[door]
+        self.is_open[door] = True
+        self.accept(door)
 
-    def close(self) -> None:
-        for sock in (self.sock, *self._peers):
-            sock.close()
+    def end(self, number: int, error: RouterError) -> None:
+        place = self.places.pop(number)
+        self.ended[number] = (self.clock.now - place.since, error)
+        assert any(self.queues), "nobody waits"
 
-
-@asynccontextmanager
-async def serving(limit: int = 2) -> AsyncIterator[Logins]:
-    """A listener whose handlers do not end by themselves."""
-    made = Logins(limit)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener.serve, made.sock, made.handle, lambda: KEEPALIVE, made.gate)
-        yield made
-        nursery.cancel_scope.cancel()
-    made.close()
-
-
-async def test_those_beyond_the_limit_are_accepted_when_there_is_a_place() -> None:
-    async with serving() as logins:
-        for _ in range(4):
-            logins.connect()
-        await logins.settle()
-        assert len(logins.wires) == 2
-        assert logins.gate.is_waiting
-        logins.ends[0].set()
-        await logins.settle()
-        assert len(logins.wires) == 3
-        logins.ends[1].set()
-        await logins.settle()
-        assert (len(logins.wires), logins.gate.used) == (4, 2)
-        assert not logins.gate.is_waiting
-
-
-async def test_a_client_that_is_known_makes_room() -> None:
-    async with serving() as logins:
-        for _ in range(3):
-            logins.connect()
-        await logins.settle()
-        known = logins.wires[0].on_known
-        assert known is not None
-        known()
-        await logins.settle()
-        assert (len(logins.wires), logins.gate.used) == (3, 2)
-        logins.ends[0].set()  # that it is gone changes nothing any more
-        await logins.settle()
-        assert logins.gate.used == 2
-
-
-async def test_who_takes_long_gives_way_when_others_wait(autojump_clock: MockClock) -> None:
-    autojump_clock.autojump_threshold = math.inf  # it is moved by hand
-    async with serving() as logins:
-        slow = logins.connect()
-        await logins.settle()
-        autojump_clock.jump(1)
-        logins.connect()
-        await logins.settle()
-        autojump_clock.jump(PATIENCE * 10)
-        await logins.settle()
-        assert logins.gate.ended == 0, "nobody waits"
-        logins.connect()
-        await logins.settle()
-        assert (len(logins.wires), logins.gate.ended) == (3, 1)
-        told = slow.recv(1000)
-        assert b"C53300\0" in told
-        assert b"max_logins_in_progress" in told
-        assert slow.recv(1) == b""
-
-
-async def test_who_takes_no_longer_than_that_is_left_alone(autojump_clock: MockClock) -> None:
-    autojump_clock.autojump_threshold = math.inf  # it is moved by hand
-    async with serving() as logins:
-        for _ in range(3):
-            logins.connect()
-        await logins.settle()
-        autojump_clock.jump(PATIENCE - 0.1)
-        await logins.settle()
-        assert (len(logins.wires), logins.gate.ended) == (2, 0)
-        autojump_clock.jump(0.1)
-        await logins.settle()
-        assert (len(logins.wires), logins.gate.ended) == (3, 1)
-
-
-async def test_without_a_limit_all_are_accepted() -> None:
-    async with serving() as logins:
-        logins.limit = 0
-        for _ in range(20):
-            logins.connect()
-        await logins.settle()
-        assert len(logins.wires) == 20
-
-
-@pytest.mark.parametrize("attempt", range(20))
-async def test_who_is_known_at_the_last_moment_is_not_sent_away(
-    autojump_clock: MockClock, attempt: int
-) -> None:
-    """Which of the two comes first is drawn by trio each time."""
-    ours, theirs = socket.socketpair()
-    gate, wire = Gate(lambda: 1), Wire(ours, "client")
-    place, was_ended = gate.enter(wire), False
-
-    async def become_known() -> None:
-        nonlocal was_ended
-        await trio.sleep_until(place.since + PATIENCE)
-        was_ended = place.scope.cancel_called
+    def leave(self, number: int) -> None:
+        place = self.places.pop(number)
         place.leave()
+        place.leave()  # as often as somebody likes
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(become_known)
-        await gate.wait()
-    assert place.scope.cancel_called is was_ended
-    assert gate.ended == was_ended
-    wire.close()
-    theirs.close()
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self.queues))
+
+
+@given(
+    limit=st.integers(0, 4),
+    doors=st.integers(1, 2),
+    events=st.lists(
+        st.tuples(st.sampled_from(("come", "leave", "time", "raise")), st.integers(0, 9)),
+        max_size=60,
+    ),
+)
+def test_all_get_in_as_soon_as_there_is_a_place(
+    limit: int, doors: int, events: list[tuple[str, int]]
+) -> None:
+    with closing(Clock()) as clock:
+        logins = Logins(clock, limit, doors)
+        for serial, (event, number) in enumerate(events):
+            if event == "come":
+                logins.come(serial, number % doors)
+            elif event == "leave" and logins.places:
+                logins.leave(sorted(logins.places)[number % len(logins.places)])
+            elif event == "time":
+                clock.pass_by(number / 3)
+            elif event == "raise" and logins.limit:
+                logins.limit += 1  # which those who wait need not see before somebody leaves
+                continue
+            clock.pass_by(0.0)  # what is due at once
+            gate = logins.gate
+            assert gate.used == len(logins.places)
+            assert gate.is_waiting == bool(logins.waiting)
+            if logins.limit:
+                assert gate.used <= logins.limit
+            else:
+                assert not logins.waiting
+            if logins.waiting:
+                assert all(
+                    clock.now - place.since < PATIENCE for place in logins.places.values()
+                )
+        for took, error in logins.ended.values():
+            assert took >= PATIENCE
+            assert isinstance(error, PoolError)
+            assert error.sqlstate == "53300"
+            assert "max_logins_in_progress" in error.detail
+        assert logins.gate.ended == len(logins.ended)
+        waits, clock.time = logins.waiting, clock.time
+        clock.pass_by(PATIENCE * (waits + 1))
+        assert logins.waiting == 0, "nobody is kept out by those who say nothing"
+
+
+def test_those_who_came_first_give_way_first() -> None:
+    with closing(Clock()) as clock:
+        logins = Logins(clock, 3)
+        for number in range(6):
+            logins.come(number)
+            clock.pass_by(1)
+        clock.pass_by(PATIENCE)
+        assert list(logins.ended) == [0, 1, 2]
+        assert logins.entered == [0, 1, 2, 3, 4, 5]
+
+
+def test_nobody_gives_way_if_nobody_waits() -> None:
+    with closing(Clock()) as clock:
+        logins = Logins(clock, 2)
+        logins.come(0)
+        logins.come(1)
+        clock.pass_by(PATIENCE * 10)
+        assert logins.ended == {}
+        logins.come(2)
+        clock.pass_by(0)
+        assert list(logins.ended) == [0]

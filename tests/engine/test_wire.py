@@ -1,9 +1,7 @@
-"""Connections while they log in, and accepting them."""
+"""Connections to servers while they log in."""
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -85,9 +83,8 @@ async def test_what_was_read_too_much_is_handed_on_with_the_socket() -> None:
         with trio.fail_after(PATIENCE):
             await peer.send(b"loginquery")
             await wire.read_exactly(5)
-        assert wire.has_input()
         assert wire.take_input() == b"query"
-        assert not wire.has_input()
+        assert wire.take_input() == b""
         recorder = Recorder()
         link = wire.into_link(engine, recorder)
         await peer.send(b"more")
@@ -120,86 +117,6 @@ async def test_a_wire_has_nothing_of_a_link_that_it_became() -> None:
             for sock in pair:
                 sock.close()
         peer.close()
-
-
-async def test_a_listener_gives_each_client_a_task() -> None:
-    listening = listener.listen("127.0.0.1", 0, 8)
-    port = listening.getsockname()[1]
-    peers: list[str] = []
-
-    async def greet(wire: Wire) -> None:
-        peers.append(wire.peer)
-        await wire.send(await wire.read_exactly(1))
-        wire.close()
-
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.serve, listening, greet, lambda: KEEPALIVE)
-            clients = [await connect("127.0.0.1", port, KEEPALIVE) for _ in range(3)]
-            for number, client in reversed(list(enumerate(clients))):
-                await client.send(b"%d" % number)
-                assert await client.read_exactly(1) == b"%d" % number
-                with pytest.raises(WireClosed):
-                    await client.read_exactly(1)
-                client.close()
-            nursery.cancel_scope.cancel()
-    listening.close()
-    assert len(set(peers)) == 3
-    assert all(peer.startswith("127.0.0.1:") for peer in peers)
-
-
-class Exhausted(socket.socket):
-    """A listening socket for whose clients there are no files at first, or something worse."""
-
-    errors: list[int]
-
-    def accept(self) -> tuple[socket.socket, object]:
-        if self.errors:
-            number = self.errors.pop()
-            raise OSError(number, os.strerror(number))
-        return super().accept()
-
-
-def exhausted(*errors: int) -> Exhausted:
-    """A listening socket that fails so before it takes a client."""
-    listening = Exhausted(fileno=listener.listen("127.0.0.1", 0, 8).detach())
-    listening.setblocking(False)
-    listening.errors = [*errors]
-    return listening
-
-
-async def test_a_listener_that_is_out_of_files_goes_on_when_there_are_some(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    listening = exhausted(errno.EMFILE, errno.ENFILE)
-
-    async def greet(wire: Wire) -> None:
-        await wire.send(b"!")
-        wire.close()
-
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listener.serve, listening, greet, lambda: KEEPALIVE)
-            client = await connect("127.0.0.1", listening.getsockname()[1], KEEPALIVE)
-            assert await client.read_exactly(1) == b"!"
-            client.close()
-            nursery.cancel_scope.cancel()
-    listening.close()
-    assert [line.getMessage() for line in caplog.records] == [
-        f"cannot accept clients: {os.strerror(number)}; raise the limit of open files"
-        for number in (errno.ENFILE, errno.EMFILE)
-    ]
-
-
-async def test_a_listener_whose_socket_is_of_no_use_does_not_go_on() -> None:
-    async def nobody(wire: Wire) -> None:
-        raise AssertionError(wire)
-
-    listening = exhausted(errno.EINVAL)
-    with trio.fail_after(PATIENCE):
-        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="Invalid argument")):
-            await listener.serve(listening, nobody, lambda: KEEPALIVE)
-    listening.close()
 
 
 async def test_a_server_can_be_reached_by_the_directory_of_its_unix_socket(

@@ -31,11 +31,14 @@ STATEMENTS = {
     "an error": [query("SELECT 1/0")],
 }
 # What compiled modules import of others than compiled ones: errors, values, what is needed
-# when something goes wrong, when a pool is made, or for the first statement of a form. What is
-# called for each statement does not belong here, and is compiled.
+# when something goes wrong, when a pool is made, when a client logs in, or for the first
+# statement of a form. What is called for each statement does not belong here, and is compiled.
 INTERPRETED = {
     "compiling.py",
     "config/values.py",
+    "engine/proxy.py",
+    "engine/tls.py",
+    "engine/wire.py",
     "errors.py",
     "pool/address.py",
     "pool/discovery.py",
@@ -46,8 +49,11 @@ INTERPRETED = {
     "pool/throttle.py",
     "pool/two_phase.py",
     "printable.py",
+    "protocol/auth.py",
     "protocol/passwords.py",
+    "protocol/startup.py",
     "protocol/variables.py",
+    "reasons.py",
     "records.py",
     "routing/activity.py",
     "routing/comments.py",
@@ -57,7 +63,10 @@ INTERPRETED = {
     "routing/operator_functions.py",
     "routing/rows.py",
     "routing/sameness.py",
+    "session/admission.py",
     "session/alike.py",
+    "session/credentials.py",
+    "session/peers.py",
     "session/requests.py",
     "session/split.py",
 }
