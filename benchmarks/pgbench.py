@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from router.demo.server import HOST, SUPERUSER
 
+from .processes import connections_to
 from .targets import DATABASE, BenchmarkError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ TEXTS = {
 }
 # For the latencies that a sample is logged of: enough for a p99, too few to be felt.
 SAMPLES_PER_SECOND = 1000.0
+_POLL_SECONDS = 0.005
 
 _TPS = re.compile(
     r"^tps = ([\d.]+) \((?:without initial connection|including reconnection) time",
@@ -98,12 +101,20 @@ class Running:
     """A pgbench at work."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], load: Load, prefix: Path, name: str
+        self, process: subprocess.Popen[bytes], load: Load, prefix: Path, target: Target
     ) -> None:
         self._process = process
         self._load = load
         self._prefix = prefix
-        self._name = name
+        self._target = target
+
+    def wait_until_connected(self) -> None:
+        """Wait until all clients are connected: before that none sends anything."""
+        end = time.monotonic() + self._load.seconds
+        while self._process.poll() is None and time.monotonic() < end:
+            if connections_to(self._target.port) >= self._load.clients:
+                return
+            time.sleep(_POLL_SECONDS)
 
     def finish(self) -> tuple[Outcome, list[Logged]]:
         """Wait for its end; return what it printed, and the transactions it logged."""
@@ -111,14 +122,16 @@ class Running:
             output, _ = self._process.communicate(timeout=self._load.seconds + 60)
         except subprocess.TimeoutExpired:
             self.stop()
-            raise BenchmarkError(f"{self._name}: pgbench {self._load} does not end") from None
+            raise BenchmarkError(
+                f"{self._target.name}: pgbench {self._load} does not end"
+            ) from None
         except BaseException:
             self.stop()
             raise
         text = output.decode(errors="replace")
         logged = _take_logs(self._prefix)
         if self._process.returncode != 0:
-            raise BenchmarkError(f"pgbench {self._load} on {self._name} failed:\n{text}")
+            raise BenchmarkError(f"pgbench {self._load} on {self._target.name} failed:\n{text}")
         return parse(text, [each.latency for each in logged]), logged
 
     def stop(self) -> None:
@@ -143,7 +156,7 @@ def start(
         arguments.append(f"--sampling-rate={rate:.6f}")
     arguments.append(target.conninfo)
     process = installation.popen("pgbench", *arguments, stdout=subprocess.PIPE)
-    return Running(process, load, prefix, target.name)
+    return Running(process, load, prefix, target)
 
 
 def parse(text: str, latencies: Sequence[float]) -> Outcome:

@@ -80,6 +80,13 @@ def resident_bytes(pid: int) -> int:
     return sum(int(_read(process, "statm").split()[1]) * _PAGE for process in family(pid))
 
 
+def connections_to(port: int) -> int:
+    """How many connections over IPv4 there are from this machine to a port."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    ends = (line.split()[2:4] for line in lines)
+    return sum(int(peer[-4:], 16) == port and state == "01" for peer, state in ends)
+
+
 def family(pid: int) -> list[int]:
     """A process and its descendants."""
     found = [pid]

@@ -193,7 +193,7 @@ def _measure(
     try:
         meter = Meter(target.pid)
         sample = load.work.run(installation, target, seconds, guesses.get(target.name, 0.0))
-        used = meter.read()
+        used = sample.used or meter.read()
         memory = None if target.pid is None else resident_bytes(target.pid) / 1e6
     except _TROUBLE as error:
         return Run(target.name, number, error=f"{error}\n{log_tail(target.log_path)}".strip())

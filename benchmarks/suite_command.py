@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).with_name("results")
 # Seconds of a run and rounds.
-FULL, QUICK = (2, 3), (1, 2)
+FULL, QUICK = (1, 5), (1, 2)
 
 
 def run_all(options: argparse.Namespace, console: Console) -> None:
@@ -80,8 +80,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="WORDS",
         help="only those with this in the name",
     )
-    suite.add_argument("--seconds", type=int, help="length of a run (2, quick 1)")
-    suite.add_argument("--rounds", type=int, help="runs of each target (3, quick 2)")
+    suite.add_argument("--seconds", type=int, help="length of a run (1)")
+    suite.add_argument("--rounds", type=int, help="runs of each target (5, quick 2)")
     suite.add_argument("--scale", type=int, default=10, help="of pgbench's tables (10)")
     suite.add_argument(
         "--router",

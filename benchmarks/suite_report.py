@@ -176,7 +176,8 @@ def _cpu(report: Report) -> Grid:
         "Processor time of the proxy, microseconds",
         ("load", "for a", *proxies, *(f"times: {target}" for target in ours(report))),
         tuple(rows),
-        "Logins included. Times: as good as PgBouncer; under 1 is dearer.",
+        "Counted from when all clients are connected. Times: as good as PgBouncer; under 1 is"
+        " dearer.",
         is_brief=True,
     )
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from . import logins, memory, pgbench, streams
 from .pgbench import SAMPLES_PER_SECOND, percentile
-from .processes import processors
+from .processes import Meter, processors
 from .targets import BenchmarkError
 
 if TYPE_CHECKING:
     from router.demo.installation import Installation
 
+    from .processes import Usage
     from .targets import Target
 
 
@@ -27,6 +28,7 @@ class Sample:
         count: how much work was done, for the processor time of a piece.
         p50, p99: latencies in milliseconds.
         details: what else was seen, by name.
+        used: what was used for the work alone, if that is not all of the run.
     """
 
     value: float
@@ -34,6 +36,7 @@ class Sample:
     p50: float | None = None
     p99: float | None = None
     details: dict[str, float] = field(default_factory=dict)
+    used: Usage | None = None
 
 
 class Work(Protocol):
@@ -103,9 +106,17 @@ class Bench:
             reconnects=self.reconnects,
         )
         rate = min(1.0, SAMPLES_PER_SECOND / guess) if guess else 0.1
-        outcome = pgbench.run(installation, target, load, rate=rate)
+        running = pgbench.start(installation, target, load, rate=rate)
+        if target.pid is not None and not self.reconnects:
+            running.wait_until_connected()
+        meter = Meter(target.pid)
+        outcome, _ = running.finish()
         return Sample(
-            outcome.tps, outcome.transactions, outcome.latency_p50, outcome.latency_p99
+            outcome.tps,
+            outcome.transactions,
+            outcome.latency_p50,
+            outcome.latency_p99,
+            used=meter.read(),
         )
 
 

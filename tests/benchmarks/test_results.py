@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import socket
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.others import OTHERS
 from benchmarks.plots import draw
+from benchmarks.processes import connections_to
 from benchmarks.results import Report, Result, Run
 from benchmarks.suite_command import _target
 from benchmarks.suite_report import FAILED, grids, summary, to_markdown
@@ -188,6 +190,18 @@ def test_prepared_statements_are_asked_only_of_those_who_keep_them() -> None:
     target = Target("old", "1", 1, None, None, frozenset({"simple"}))
     assert Bench(1).suits(target)
     assert not Bench(1, "prepared").suits(target)
+
+
+def test_connections_to_a_port_are_counted_at_the_clients_end() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert connections_to(port) == 0
+        with socket.create_connection(("127.0.0.1", port)):
+            with socket.create_connection(("127.0.0.1", port)):
+                assert connections_to(port) == 2
+            assert connections_to(port) == 1
 
 
 def test_memory_is_asked_only_of_processes_that_are_known() -> None:
