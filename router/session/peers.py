@@ -176,7 +176,8 @@ class Peers:
             others = self._strays.admit(trio.current_time())
             if others is not None:
                 text = "a cancel request for peer %d has come to peer %d: look at [peers]%s"
-                log.warning(text, pid >> _NUMBER_BITS, self.peer_id, others)
+                more = fields(peer_id=self.peer_id)
+                log.warning(text, pid >> _NUMBER_BITS, self.peer_id, others, extra=more)
         return pid, True
 
     def has(self, pid: int) -> bool:
