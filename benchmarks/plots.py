@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .beds import MULTIPLEXED
+from .beds import MULTIPLEXED, ROUTER
 from .suite_report import FAILED, REFERENCE, name, ours
 from .targets import BenchmarkError
 
@@ -28,7 +28,11 @@ _PANELS: Final = {
     "p99": "latency, p99",
 }
 _COLOURS: Final = ("#1f6f8b", "#e07a1f", "#6b4fa0", "#3a8f3a", "#a04f6b", "#7a7a2a")
-_NAMES: Final = {"direct": "no proxy", MULTIPLEXED: "router, multiplexing reads"}
+_NAMES: Final = {
+    "direct": "no proxy",
+    ROUTER: "router, multiplexing off",
+    MULTIPLEXED: "router, multiplexing reads",
+}
 _DIRECT: Final = "#9a9a9a"
 _RED: Final = "#b00020"
 _LEAST, _MOST = 0.03, 33.0
@@ -196,7 +200,8 @@ def _headline(report: Report) -> list[str]:
         counts = {kind: len(pairs) for kind, pairs in found.items()}
         if sum(counts.values()):
             told = ", ".join(f"{kind} in {count}" for kind, count in counts.items())
-            lines.append(f"{target} against PgBouncer: {told} of {sum(counts.values())} loads")
+            who = _NAMES.get(target, target)
+            lines.append(f"{who}, against PgBouncer: {told} of {sum(counts.values())} loads")
     absent = [
         name(result)
         for result in report.results
@@ -237,7 +242,7 @@ def _clients(report: Report) -> Figure | None:
                     ms=4,
                     color="black" if target == REFERENCE else _colour(targets, target),
                     ls="--" if target == "direct" else "-",
-                    label=target,
+                    label=_NAMES.get(target, target),
                 )
         axis.set_xscale("log")
         axis.set_xticks(sorted(each), [str(number) for number in sorted(each)], fontsize=8)
