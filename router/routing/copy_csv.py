@@ -190,6 +190,8 @@ class CsvRows(CopyRows):
         position = 0
         while (opening := written.find(quote, position)) >= 0:
             closing = self._closing(written, opening + 1)
+            if closing < 0:
+                break  # in no field of a whole row
             inner = written[opening + 1 : closing]
             if escape is not None:
                 inner = escape.sub(rb"\1", inner)
