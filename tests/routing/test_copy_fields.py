@@ -186,11 +186,20 @@ def test_binary_keys_of_any_size_are_hashed_alike(type_: int, size: int) -> None
         _see(rows, made, b"".join(row for _, row, _ in made), seed)
 
 
+def test_a_binary_key_of_another_size_is_none() -> None:
+    for size in (0, 2, 4, 7, 9):
+        rows, _ = _dealer("BINARY", 20, KEYS["pg_bigint_hash"][1], 0, 1)
+        rows.feed(b"PGCOPY\n\xff\r\n\0" + bytes(8))
+        with pytest.raises(RowRefused):
+            rows.feed(struct.pack("!hi", 1, size) + bytes(size))
+
+
 @pytest.mark.parametrize(
     ("options", "row"),
     [
         ("CSV", b'"5"x,y'),
         ("CSV", b'5"x",y'),
+        ("CSV", b'"5,,x",y'),
         ("CSV", b'"5,""",y'),
         ("CSV", b"5 x,y"),
         ("", b"5x\ty"),

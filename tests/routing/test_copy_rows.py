@@ -195,6 +195,10 @@ def test_the_mark_ends_the_data_where_it_does() -> None:
             found = dealt(rows, b"1\n\\.\n2\n", b"3\n")
             assert (b"3" in b"".join(found)) is not is_end
             assert rows.is_over is is_end
+            first = dealt(
+                dealer(options, 0, column, version=version, sharder=TEXTS), b"\\.\n2\n"
+            )
+            assert (b"2" in b"".join(first)) is not is_end
 
 
 def test_a_header_is_for_all() -> None:

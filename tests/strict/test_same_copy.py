@@ -244,6 +244,12 @@ def _busy(shards: Shards) -> int:
 
 def test_whoever_ends_it_nothing_stays(shards: Shards) -> None:
     with shards.client() as client:
+        # What is refused is told at once, and what comes behind it is not acted on.
+        for sql, bad in (("COPY dated (at) FROM STDIN", b"now\n"), (COPY, b"de\tbad\n")):
+            answer = _copied(client, sql, copy_data(bad))
+            assert kinds(answer) == "GEZ"
+            client.send(copy_data(bad) + COPY_DONE)
+            assert client.value("SELECT 1") == "1"
         answer = _copied(client, COPY, copy_data(LINES), copy_fail("no more"))
         (error,) = [message.fields for message in answer if message.kind == "E"]
         assert (error["C"], error["M"]) == ("57014", "COPY from stdin failed: no more")

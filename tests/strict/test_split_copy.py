@@ -262,6 +262,10 @@ def test_whoever_ends_it_nothing_stays(shards: Shards) -> None:
         assert (error["C"], error["M"]) == ("57014", "COPY from stdin failed: no more")
         assert error["W"] == "COPY items, line 13"
         assert client.value("SELECT 1") == "1"
+        # What is refused is told at once, or of a last row without an end at the end.
+        assert kinds(_copied(client, COPY, copy_data(b"1\ty\nx\ty\n"))) == "GEZ"
+        client.send(copy_data(LINES) + COPY_DONE)
+        assert kinds(_copied(client, COPY, copy_data(b"1\ty\nx\ty"), COPY_DONE)) == "GEZ"
         # Sync and Flush mean nothing in it; what comes behind its end is ignored.
         answer = _copied(client, COPY, SYNC, copy_data(b"x\ty\n"), FLUSH)
         assert sqlstates(answer) == ["22P02"]
