@@ -26,8 +26,6 @@ log = logging.getLogger("router.listener")
 _OUT_OF_FILES_PAUSE: Final = 0.1
 # A machine without IPv6 does not have what its name service tells.
 _LACKING: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
-# So many clients are accepted in one round of the engine: others have something to do as well.
-_MOST_ACCEPTED: Final = 4
 # EPOLLIN
 _IN: Final = 0x1
 _OUT_OF_FILES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -188,14 +186,15 @@ class Door(Driven):
         """Called by the engine: there are no turns."""
 
     def on_ready(self, mask: int) -> None:
-        """Called by the engine: clients have come."""
+        """Called by the engine: a client has come."""
+        if self._gate.is_full:
+            self._engine.modify(self._fd, 0)
+            self._gate.wait(self._resume)
+            return
         try:
-            for _ in range(_MOST_ACCEPTED):
-                if self._gate.is_full:
-                    self._engine.modify(self._fd, 0)
-                    self._gate.wait(self._resume)
-                    return
-                self._accept()
+            # One in a round of the engine: where many have come, as many logins would have to
+            # be dealt with in each of the next ones, and who runs statements waits for them.
+            self._accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # whoever came has gone, or has been taken by another process
         except OSError as error:
