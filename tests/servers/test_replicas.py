@@ -267,7 +267,8 @@ def test_a_replica_that_lags_gets_no_reads_until_it_has_caught_up(
         wait_until("it tells", lambda: int(health_of(router, replica.port)["lag_us"]) > 0)
         replica.execute("SELECT pg_wal_replay_resume()")
         wait_until("both answer again", lambda: len(ports(client)) == 2)
-    assert int(health_of(router, other.port)["lag_bytes"]) >= 0
+    # A check that takes too long on a busy machine leaves it unknown until the next.
+    wait_until("it is known", lambda: int(health_of(router, other.port)["lag_bytes"]) >= 0)
     router.log_with(f"{HOST}:{replica.port} is not too far any more behind its primary")
 
 

@@ -44,6 +44,8 @@ def is_told_of_a_gap(client: WireClient) -> str:
 
 def test_pause_closes_it_and_resume_opens_it(stage: Stage) -> None:
     client = stage.client("a")
+    # Until then it keeps its server, or, with none to spare, is told that it cannot.
+    wait_until("its channels are shared", lambda: {"a", FENCE} <= stage.rows().keys())
     stage.router.admin("PAUSE one")
     wait_until("it is closed", lambda: stage.lines() == [])
     assert stage.rows()["a"]["state"] == "paused"
