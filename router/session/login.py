@@ -142,8 +142,7 @@ class Login:
             by_load_balancer=is_from(ip, self._load_balancers),
         )
         self._underway[arrival] = None
-        if self._timer is None:
-            self._timer = self._engine.call_at(deadline, self._look_at_time)
+        self._look_at(deadline)
 
     def over(self, arrival: Arrival) -> None:
         """A login has ended, one way or another."""
@@ -168,9 +167,16 @@ class Login:
             error = ClientError(text, sqlstate="57014")
             self._engine.figures.faults.strangers.note_own(error)
             arrival.leave(error)
-        first = min((arrival.deadline for arrival in self._underway), default=math.inf)
-        if first < math.inf:
-            self._timer = self._engine.call_at(first, self._look_at_time)
+        self._look_at(min((arrival.deadline for arrival in self._underway), default=math.inf))
+
+    def _look_at(self, deadline: float) -> None:
+        """See to it that somebody looks by then; a reload can make later logins end earlier."""
+        if self._timer is not None:
+            if self._timer.when <= deadline:
+                return
+            self._timer.cancel()
+        is_ever = deadline < math.inf
+        self._timer = self._engine.call_at(deadline, self._look_at_time) if is_ever else None
 
     def failed(self, arrival: Arrival, error: RouterError) -> None:
         """Log why a login has failed; of those that fail for all of them at once, a few."""

@@ -93,6 +93,24 @@ def test_a_client_that_does_not_log_in(start_router: Start, postgres: Server) ->
     assert counted(router) == {"client_login": "57014"}
 
 
+def test_who_comes_after_a_reload_has_the_new_time_to_log_in(
+    start_router: Start, postgres: Server
+) -> None:
+    router = start_router(
+        {"db": PoolText([primary_of(postgres)])}, "client_login_timeout = 900000\n"
+    )
+    with WireClient(router.port) as early:
+        early.send(LOGIN[:4])
+        text = router.config_path.read_text()
+        router.reload(
+            text.replace("client_login_timeout = 900000", "client_login_timeout = 200")
+        )
+        with WireClient(router.port) as late:
+            assert sqlstates(late.read_to_end()) == ["57014"]
+        early.send(LOGIN[4:])
+        assert early.read_until("Z")
+
+
 @pytest.mark.parametrize("key", ["connect_timeout", "query_wait_timeout"])
 @pytest.mark.parametrize("statement", [query("SELECT 1"), run("SELECT 1") + SYNC])
 def test_waiting_for_a_connection(
