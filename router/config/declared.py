@@ -83,6 +83,16 @@ def declarations(section: type[Section]) -> dict[str, Declaration]:
     return {declared.name: declared for declared in found if declared is not None}
 
 
+def changes(
+    old: Section, new: Section, *reloads: Reload
+) -> Iterator[tuple[Declaration, object, object]]:
+    """The keys of a section with other values, old and new: those that reload in these ways."""
+    for declared in declarations(type(old)).values():
+        was, becomes = getattr(old, declared.field), getattr(new, declared.field)
+        if was != becomes and declared.key.reload in reloads:
+            yield declared, was, becomes
+
+
 def resolve(
     root: type[Section], path: Sequence[str | int]
 ) -> tuple[Declaration | None, KeyPath]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..routing.types import RouterOptions
-from .declared import declarations
+from .declared import changes, declarations
 from .general import General
 from .keymaps import key_maps, key_type
 from .keys import Reload, Unit
@@ -253,10 +253,8 @@ def _prewarmer(plugins: Plugins) -> tuple[str, ...]:
 
 def restart_keys(running: General, wanted: General) -> Iterator[str]:
     """Name the keys whose changes need a restart."""
-    for name, declared in declarations(General).items():
-        is_same = getattr(running, declared.field) == getattr(wanted, declared.field)
-        if declared.key.reload is Reload.RESTART and not is_same:
-            yield name
+    for declared, *_ in changes(running, wanted, Reload.RESTART):
+        yield declared.name
 
 
 def in_force(running: Config, wanted: Config) -> Config:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from ..config.declared import declarations
+from ..config.declared import changes, declarations
 from ..config.effective import PoolSettings, in_force, pool_settings, restart_keys
 from ..config.general import General
 from ..config.keys import Reload
-from ..config.peers import Peer
 from ..config.pools import PoolConfig, User
 from ..config.values import ConfiguredRole
 from .address import Address
@@ -19,6 +18,7 @@ from .address import Address
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ..config.keys import Section
     from ..config.model import Config
     from ..config.plugins import Plugins
 
@@ -184,12 +184,7 @@ def _change(name: str, old: PoolSettings, new: PoolSettings) -> str:
 
 def _general(old: General, new: General) -> list[str]:
     """Keys of [general] that are not about pools, and take effect without a restart."""
-    return [
-        _shown(name, getattr(old, declared.field), getattr(new, declared.field))
-        for name, declared in declarations(General).items()
-        if declared.key.reload in (Reload.AT_ONCE, Reload.CONNECTIONS)
-        and getattr(old, declared.field) != getattr(new, declared.field)
-    ]
+    return _differences(old, new, Reload.AT_ONCE, Reload.CONNECTIONS)
 
 
 def _peers(running: Config, config: Config) -> Iterator[tuple[str, str]]:
@@ -199,14 +194,13 @@ def _peers(running: Config, config: Config) -> Iterator[tuple[str, str]]:
         if old is None or new is None:
             yield name, "new" if old is None else "gone"
         elif old != new:
-            yield name, ", ".join(_differences(old, new))
+            yield name, ", ".join(_differences(old, new, Reload.AT_ONCE))
 
 
-def _differences(old: Peer, new: Peer) -> list[str]:
+def _differences(old: Section, new: Section, *reloads: Reload) -> list[str]:
     return [
-        _shown(name, getattr(old, declared.field), getattr(new, declared.field))
-        for name, declared in declarations(Peer).items()
-        if getattr(old, declared.field) != getattr(new, declared.field)
+        _shown(declared.name, was, becomes)
+        for declared, was, becomes in changes(old, new, *reloads)
     ]
 
 

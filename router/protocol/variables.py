@@ -164,6 +164,12 @@ def quote_literal(text: str) -> str:
     return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), 'UTF8')"
 
 
+def quote_relation(schema: str, table: str) -> str:
+    """Quote the name of a relation, as a value that means it alone; "" is any schema."""
+    parts = [schema, table] if schema else [table]
+    return quote_literal(".".join('"' + part.replace('"', '""') + '"' for part in parts))
+
+
 _ENCODINGS: Final = {
     "UNICODE": "UTF8",
     "LATIN1": "LATIN1",

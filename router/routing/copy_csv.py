@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from .copy_rows import END, NEWLINE, CopyRows
-from .copy_scan import field_end, field_start, number_at
-from .hashing import shard_of_bigint
+from .copy_scan import field_end, field_start, shard_at
 
 if TYPE_CHECKING:
     from ..compiling import i64
@@ -81,11 +80,8 @@ class CsvRows(CopyRows):
                     row, opened = eol.join(opened), []
                     self._give(self._shard_in(row), row)
                 continue
-            start: i64 = field_start(line, index, delimiter, mark) if is_hashed else -1
-            key: i64 = number_at(line, start, delimiter, mark) if start >= 0 else -1
-            if key >= 0:
-                shard: i64 = shard_of_bigint(key, shards)
-            else:
+            shard: i64 = shard_at(line, index, delimiter, mark, shards) if is_hashed else -1
+            if shard < 0:
                 shard = self._shard_in(line)
             parts[shard].append(line)
             order.append(shard & 255)

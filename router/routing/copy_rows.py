@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import RoutingError, RowRefused
 from .copy_keys import SURELY_FIT
 from .copy_lines import Lines
-from .copy_scan import NO_QUOTE, field_start, number_at
-from .hashing import shard_of_bigint
+from .copy_scan import NO_QUOTE, shard_at
 from .refusals import copy_not_split
 
 if TYPE_CHECKING:
@@ -243,11 +242,8 @@ class CopyRows:
         delimiter: i64 = self._delimiter[0]
         shards: i64 = self._keys.sharder.count
         for row in lines:
-            start: i64 = field_start(row, index, delimiter, NO_QUOTE) if is_hashed else -1
-            key: i64 = number_at(row, start, delimiter, NO_QUOTE) if start >= 0 else -1
-            if key >= 0:
-                shard: i64 = shard_of_bigint(key, shards)
-            else:
+            shard: i64 = shard_at(row, index, delimiter, NO_QUOTE, shards) if is_hashed else -1
+            if shard < 0:
                 shard = self._place(row)
             parts[shard].append(row)
             order.append(shard & 255)

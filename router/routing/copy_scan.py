@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from .hashing import shard_of_bigint
+
 if TYPE_CHECKING:
     from ..compiling import i64
 
@@ -17,6 +19,13 @@ _ZERO: Final = 0x30
 _NINE: Final = 0x39
 NO_QUOTE: Final = -1
 """Nothing is a quote."""
+
+
+def shard_at(row: bytes, index: i64, delimiter: i64, quote: i64, shards: i64) -> i64:
+    """The shard of a row whose key, the field of this number, is found and plain; else -1."""
+    start: i64 = field_start(row, index, delimiter, quote)
+    key: i64 = number_at(row, start, delimiter, quote) if start >= 0 else -1
+    return shard_of_bigint(key, shards) if key >= 0 else -1
 
 
 def field_start(row: bytes, index: i64, delimiter: i64, quote: i64) -> i64:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..protocol.binds import Parameters
+from ..protocol.variables import quote_relation
 from ..routing.fingerprint import UnknownLexeme, short_fingerprint_of
 from ..routing.limits import TooComplex
 from ..routing.refusals import only_one_copy
@@ -64,22 +65,14 @@ _LONGEST_TIME: Final = 40
 
 def question(change: TableChange) -> bytes:
     """What a server is asked before a change."""
-    return (_TABLE + _HINDRANCES).format(_name(change)).encode()
+    name = quote_relation(change.schema, change.table)
+    return (_TABLE + _HINDRANCES).format(name).encode()
 
 
 def question_of_rows(change: TableChange) -> bytes:
     """The same before rows are copied."""
-    return (_TABLE + _COLUMNS + _HINDRANCES).format(_name(change)).encode()
-
-
-def _name(change: TableChange) -> str:
-    parts = [change.schema, change.table] if change.schema else [change.table]
-    return _literal(".".join('"' + part.replace('"', '""') + '"' for part in parts))
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
+    name = quote_relation(change.schema, change.table)
+    return (_TABLE + _COLUMNS + _HINDRANCES).format(name).encode()
 
 
 def objection(

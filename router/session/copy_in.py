@@ -46,7 +46,6 @@ class CopyIn(CopyListener):
     __slots__ = (
         "_client",
         "_has_stopped",
-        "_head",
         "_home",
         "_is_ending",
         "_participants",
@@ -65,8 +64,6 @@ class CopyIn(CopyListener):
         question: bytes,
         client: Client,
         resume: Callable[[], None],
-        *,
-        head: bytes = b"",
     ) -> None:
         """Prepare it.
 
@@ -75,15 +72,13 @@ class CopyIn(CopyListener):
             question: about its table.
             client: who has asked for it.
             resume: has what the client sends found again that was declined.
-            head: what is answered to its batch before it; b"" if it is a Query.
         """
         self.request: Final = request
         self.data: Final = request.data
         self.question: Final = question
         self._client: Final = client
         self._resume: Final = resume
-        self._head: Final = head
-        self._waits_for_query = not head
+        self._waits_for_query = True
         self._participants: Sequence[Participant] = ()
         self._home: Participant | None = None
         self._refused: RowRefused | None = None
@@ -105,7 +100,7 @@ class CopyIn(CopyListener):
         home = self._home
         assert home is not None
         self.has_begun = True
-        self._client.reply(self._head + bytes(home.answer))
+        self._client.reply(bytes(home.answer))
         self._resume()
 
     # --- what the client sends

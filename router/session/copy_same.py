@@ -37,18 +37,9 @@ class SameCopy(CopyIn):
         change: TableChange,
         client: Client,
         resume: Callable[[], None],
-        *,
-        head: bytes = b"",
     ) -> None:
-        """Prepare it.
-
-        Args:
-            request: its text.
-            change: what it changes.
-            client, resume, head: see `CopyIn`.
-        """
-        question = alike.question_of_rows(change)
-        super().__init__(request, question, client, resume, head=head)
+        """Prepare it; `change` is what it changes."""
+        super().__init__(request, alike.question_of_rows(change), client, resume)
         self._change: Final = change
         self._times: Times | None = None
 

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ..errors import RoutingError, RowRefused
+from ..protocol.variables import quote_relation
 from ..routing.copy_formats import rows_of
 from ..routing.copy_keys import Column, CopyKeys
 from ..routing.refusals import copy_not_split
@@ -52,23 +53,17 @@ class SplitCopy(CopyIn):
         sharder: Sharder,
         client: Client,
         resume: Callable[[], None],
-        *,
-        head: bytes = b"",
     ) -> None:
         """Prepare it.
 
         Args:
-            request: its text.
-            text: what is read in that.
+            request, client, resume: see `CopyIn`.
+            text: what is read in its text.
             key: the name of its key column.
             sharder: finds the shards of keys.
-            client, resume, head: see `CopyIn`.
         """
-        parts = [text.schema, text.table] if text.schema else [text.table]
-        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
-        literal = quoted.replace("\\", "\\\\").replace("'", "''")
-        question = _QUESTION.format(f"E'{literal}'").encode()
-        super().__init__(request, question, client, resume, head=head)
+        question = _QUESTION.format(quote_relation(text.schema, text.table)).encode()
+        super().__init__(request, question, client, resume)
         self._text: Final = text
         self._key: Final = key
         self._sharder: Final = sharder
