@@ -230,19 +230,20 @@ def _given(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--pool", type=int, default=20, help="server connections (20)")
-    common.add_argument("--parser", action="store_true", help="parse queries and split reads")
-    common.add_argument("--json", type=Path, metavar="FILE", help="write every run here")
-    common.add_argument(
+    setting = argparse.ArgumentParser(add_help=False)
+    setting.add_argument(
         "--router",
         default=f"{shlex.quote(sys.executable)} -m router",
         metavar="COMMAND",
         help="starts the router, given the path of a pgcat.toml",
     )
-    common.add_argument("--no-pgbouncer", action="store_true", help="leave PgBouncer out")
+    setting.add_argument("--no-pgbouncer", action="store_true", help="leave PgBouncer out")
+    setting.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
+    common = argparse.ArgumentParser(add_help=False, parents=[setting])
+    common.add_argument("--pool", type=int, default=20, help="server connections (20)")
+    common.add_argument("--parser", action="store_true", help="parse queries and split reads")
+    common.add_argument("--json", type=Path, metavar="FILE", help="write every run here")
     common.add_argument("--multiplexing", choices=("off", "reads"), default="off")
-    common.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
     compared = commands.add_parser("compare", parents=[common], help=run_compare.__doc__)
@@ -251,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     routing = commands.add_parser("routing", parents=[common], help=run_routing.__doc__)
     _add_load(routing, (8, 32), ("simple",))
     routing.set_defaults(run=run_routing)
-    suite_command.add_to(commands)
+    suite_command.add_to(commands, setting)
     memory = commands.add_parser("memory", parents=[common], help=run_memory.__doc__)
     memory.add_argument("--clients", type=int, default=1000, help="idle clients (1000)")
     memory.set_defaults(run=run_memory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,9 +67,12 @@ def run_plot(options: argparse.Namespace, console: Console) -> None:
     _write(Report.read(options.json), options.json.parent, console)
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add both commands to those of the program."""
-    suite = commands.add_parser("all", help=run_all.__doc__)
+def add_to(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    setting: argparse.ArgumentParser,
+) -> None:
+    """Add both commands to those of the program; `setting` has options of others, too."""
+    suite = commands.add_parser("all", parents=[setting], help=run_all.__doc__)
     suite.add_argument("--quick", action="store_true", help="fewer loads, shorter runs")
     suite.add_argument("--list", action="store_true", help="print the loads, do nothing")
     suite.add_argument(
@@ -83,13 +85,6 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     suite.add_argument("--seconds", type=int, help="length of a run (1)")
     suite.add_argument("--rounds", type=int, help="runs of each target (5, quick 2)")
     suite.add_argument("--scale", type=int, default=10, help="of pgbench's tables (10)")
-    suite.add_argument(
-        "--router",
-        default=f"{shlex.quote(sys.executable)} -m router",
-        metavar="COMMAND",
-        help="starts the router, given the path of a pgcat.toml",
-    )
-    suite.add_argument("--no-pgbouncer", action="store_true", help="leave PgBouncer out")
     suite.add_argument(
         "--proxy",
         type=_program,
@@ -109,7 +104,6 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     suite.add_argument(
         "--postgres-port", type=int, help="where PostgreSQL listens, for what runs already"
     )
-    suite.add_argument("--bin-dir", type=Path, help="PostgreSQL's programs (embedded ones)")
     suite.add_argument(
         "--out", type=Path, default=RESULTS, help="where to write (benchmarks/results)"
     )

@@ -74,14 +74,24 @@ class Work(Protocol):
         ...
 
 
+class _Usual:
+    """What is so of most works."""
+
+    __slots__ = ()
+    is_less_better: ClassVar[bool] = False
+    rounds: ClassVar[int] = 99
+
+    def suits(self, target: Target) -> bool:
+        """Everybody can."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Bench(_Usual):
     """pgbench; `script` is one that its module knows."""
 
     unit: ClassVar = "transactions/s"
     piece: ClassVar = "transaction"
-    is_less_better: ClassVar = False
-    rounds: ClassVar = 99
 
     clients: int
     protocol: str = "simple"
@@ -121,21 +131,15 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(_Usual):
     """One connection that reads or writes as many rows as there are, in one statement."""
 
     unit: ClassVar = "MB/s"
     piece: ClassVar = "MB"
-    is_less_better: ClassVar = False
-    rounds: ClassVar = 99
     clients: ClassVar[int] = 1
 
     kind: Literal["rows", "copy out", "copy in"]
     rows: int
-
-    def suits(self, target: Target) -> bool:
-        """Everybody can."""
-        return True
 
     def run(
         self, installation: Installation, target: Target, seconds: int, guess: float
@@ -150,7 +154,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class Idle(_Usual):
     """Clients that have run one query and keep still."""
 
     unit: ClassVar = "kB per client"
@@ -185,19 +189,13 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class Crowd(_Usual):
     """Clients that log in at the same moment, while nobody else is there."""
 
     unit: ClassVar = "logins/s"
     piece: ClassVar = "login"
-    is_less_better: ClassVar = False
-    rounds: ClassVar = 99
 
     clients: int
-
-    def suits(self, target: Target) -> bool:
-        """Everybody can."""
-        return True
 
     def run(
         self, installation: Installation, target: Target, seconds: int, guess: float
@@ -209,13 +207,12 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True)
-class Storm:
+class Storm(_Usual):
     """A few clients that read, while many others log in at the same moment."""
 
     unit: ClassVar = "p99 ms meanwhile"
     piece: ClassVar = ""
     is_less_better: ClassVar = True
-    rounds: ClassVar = 99
 
     readers: int
     newcomers: int
@@ -224,10 +221,6 @@ class Storm:
     def clients(self) -> int:
         """All of them."""
         return self.readers + self.newcomers
-
-    def suits(self, target: Target) -> bool:
-        """Everybody can."""
-        return True
 
     def run(
         self, installation: Installation, target: Target, seconds: int, guess: float
