@@ -6,11 +6,9 @@ import os
 import random
 import signal
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Self
 
@@ -18,6 +16,7 @@ import psycopg
 import pytest
 
 from router.demo.server import free_port
+from tests.support.attempts import attempting
 from tests.support.postgres import Database
 from tests.support.proxy import Proxy
 from tests.support.router import (
@@ -379,43 +378,23 @@ def test_a_reload_changes_peers_at_once_and_says_so(two: Group, database: Databa
 def test_processes_of_a_group_follow_each_other_and_lose_no_connection_attempt(
     two: Group, database: Database
 ) -> None:
-    is_over = threading.Event()
-    failed: list[psycopg.Error] = []
-    done = [0] * 4
-
-    def attempt(number: int) -> None:
-        while not is_over.is_set():
-            try:
-                with two.routers[1].connect("transaction") as connection:
-                    assert connection.execute("SELECT 1").fetchone() == (1,)
-            except psycopg.Error as error:
-                failed.append(error)
-            done[number] += 1
-
-    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(4)]
     pids: list[int] = []
     with WireClient.login(two.port, "transaction", host=two.directories[1]) as client:
         client.send(SLEEP)
         wait_until("it sleeps", lambda: sleeping(database) == 1)
-        for thread in threads:
-            thread.start()
         try:
-            for router in two.routers.values():
-                router.signal(signal.SIGUSR2)
-                log = router.log_with(" has taken over")
-                pids.append(int(log.partition(" has taken over")[0].rpartition(" ")[2]))
-                goal = [count + 3 for count in done]
-                wait_until("everybody has come in again", partial(reached, done, goal))
-            # By the new process of the other one to the new one of its own, which passes it on.
-            two.cancel(16383, client.pid, client.secret)
-            assert sqlstates(client.read_until("Z")) == ["57014"]
+            with attempting(two.routers[1], "transaction", 4) as wait_for_more:
+                for router in two.routers.values():
+                    router.signal(signal.SIGUSR2)
+                    log = router.log_with(" has taken over")
+                    pids.append(int(log.partition(" has taken over")[0].rpartition(" ")[2]))
+                    wait_for_more(3)
+                # By the new process of the other to the new one of its own, which passes it on.
+                two.cancel(16383, client.pid, client.secret)
+                assert sqlstates(client.read_until("Z")) == ["57014"]
         finally:
-            is_over.set()
-            for thread in threads:
-                thread.join()
             for pid in pids:
                 os.kill(pid, signal.SIGQUIT)
-    assert failed == []
 
 
 @pytest.mark.parametrize("command", ["SHUTDOWN WAIT_FOR_CLIENTS", "SHUTDOWN"])
@@ -456,37 +435,9 @@ def test_an_old_process_and_a_new_one_are_on_the_port_and_no_attempt_is_lost(
 ) -> None:
     group = begin()
     router = group.add(1, peer_text(2, group.root / "2-1"))
-    is_over = threading.Event()
-    failed: list[psycopg.Error] = []
-    done = [0] * 4
-
-    def attempt(number: int) -> None:
-        while not is_over.is_set():
-            try:
-                with router.connect("transaction") as connection:
-                    assert connection.execute("SELECT 1").fetchone() == (1,)
-            except psycopg.Error as error:
-                failed.append(error)
-            done[number] += 1
-
-    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    with attempting(router, "transaction", 4) as wait_for_more:
         group.add(2, peer_text(1, group.root / "1-0"))
-        goal = [count + 3 for count in done]
-        wait_until("everybody has come in again", partial(reached, done, goal))
+        wait_for_more(3)
         group.shows(1, "SHUTDOWN WAIT_FOR_CLIENTS")
         assert router.process.wait(PATIENCE) == 0
-        goal = [count + 3 for count in done]
-        wait_until("everybody has come in again", partial(reached, done, goal))
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
-    assert failed == []
-
-
-def reached(counts: list[int], goal: list[int]) -> bool:
-    """Whether all counts are as high as they should be."""
-    return all(now >= then for now, then in zip(counts, goal, strict=True))
+        wait_for_more(3)

@@ -9,13 +9,13 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from router.demo.server import free_port
+from tests.support.attempts import attempting
 from tests.support.router import HOST, PATIENCE, PoolText, config_text, primary_of, wait_until
 
 if TYPE_CHECKING:
@@ -59,11 +59,6 @@ class Line:
         wait_until("all have ended", lambda: not any(map(is_alive, self.pids[1:])))
 
 
-def reached(counts: list[int], goal: list[int]) -> bool:
-    """Whether all counts are as high as they should be."""
-    return all(now >= then for now, then in zip(counts, goal, strict=True))
-
-
 def is_alive(pid: int) -> bool:
     """Whether a process of a router is there."""
     try:
@@ -95,32 +90,10 @@ def test_no_connection_attempt_is_lost_while_processes_follow_each_other(
     begin: Callable[..., Line], pools: dict[str, PoolText]
 ) -> None:
     line = begin(pools)
-    is_over = threading.Event()
-    failed: list[psycopg.Error] = []
-    done = [0] * 6
-
-    def attempt(number: int) -> None:
-        while not is_over.is_set():
-            try:
-                with line.router.connect("db") as connection:
-                    assert connection.execute("SELECT 1").fetchone() == (1,)
-            except psycopg.Error as error:
-                failed.append(error)
-            done[number] += 1
-
-    threads = [threading.Thread(target=attempt, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
+    with attempting(line.router, "db", 6) as wait_for_more:
         for _ in range(3):
             line.succeed()
-            goal = [count + 2 for count in done]
-            wait_until("everybody has come in again", partial(reached, done, goal))
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
-    assert failed == []
+            wait_for_more(2)
     *old, newest = line.pids
     wait_until("the old ones have ended", lambda: not any(map(is_alive, old[1:])))
     assert line.router.process.wait(PATIENCE) == 0
