@@ -11,8 +11,11 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.support.router import primary_of
-from tests.support.shards import SHARDS, Shards, make_shards, pool_of
+from tests.support.shards import (
+    SHARDS,
+    Shards,
+    start_shards,
+)
 
 from .test_tools import ran
 
@@ -42,9 +45,7 @@ def shards(
 ) -> Shards:
     """Three shards, whose transactions are ended in two phases."""
     server = private_primary(max_prepared_transactions="20")
-    databases = make_shards(server)
-    pool = pool_of([primary_of(server)] * SHARDS, databases, KEYS)
-    return Shards(databases, start_router({"items": pool}))
+    return start_shards(server, start_router, KEYS)
 
 
 def schema(shards: Shards) -> list[tuple[object, ...]]:

@@ -17,8 +17,12 @@ import psycopg
 import pytest
 
 from router.routing.sharding import pg_bigint_hash
-from tests.support.router import HOST, primary_of
-from tests.support.shards import SHARDS, Shards, make_shards, pool_of
+from tests.support.router import HOST
+from tests.support.shards import (
+    SHARDS,
+    Shards,
+    start_shards,
+)
 
 from .conftest import run_program
 from .test_node import node_environment
@@ -56,11 +60,7 @@ def shards(
 ) -> Shards:
     """Three shards with the tables."""
     server = private_primary(max_prepared_transactions="20")
-    databases = make_shards(server)
-    for database in databases:
-        database.execute(TABLES)
-    pool = pool_of([primary_of(server)] * SHARDS, databases, KEYS)
-    return Shards(databases, start_router({"items": pool}))
+    return start_shards(server, start_router, KEYS, lambda each: each.execute(TABLES))
 
 
 def check(shards: Shards) -> None:

@@ -8,7 +8,10 @@ import pytest
 
 from tests.support.postgres import Database
 from tests.support.router import PoolText, RouterProcess, config_text, primary_of, start
-from tests.support.shards import SHARDS, Shards, make_shards, pool_of
+from tests.support.shards import (
+    Shards,
+    start_shards,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,14 +79,15 @@ def module_router(
 
 
 @pytest.fixture(params=["two phases", "one by one"])
-def shards(
-    request: pytest.FixtureRequest,
-    private_primary: Callable[..., Server],
-    start_router: Callable[..., RouterProcess],
-) -> Shards:
-    """Three shards in one server, with prepared transactions and without."""
+def shard_server(
+    request: pytest.FixtureRequest, private_primary: Callable[..., Server]
+) -> Server:
+    """A server for shards, with prepared transactions and without."""
     most = {"two phases": "20", "one by one": "0"}[request.param]
-    server = private_primary(max_prepared_transactions=most)
-    databases = make_shards(server)
-    pool = pool_of([primary_of(server)] * SHARDS, databases)
-    return Shards(databases, start_router({"items": pool}))
+    return private_primary(max_prepared_transactions=most)
+
+
+@pytest.fixture
+def shards(shard_server: Server, start_router: Callable[..., RouterProcess]) -> Shards:
+    """Three shards in one server."""
+    return start_shards(shard_server, start_router)

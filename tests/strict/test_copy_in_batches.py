@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.postgres import Database
-from tests.support.router import primary_of
-from tests.support.shards import KEYED, SHARDS, Shards, make_shards, pool_of
+from tests.support.shards import (
+    KEYED,
+    Shards,
+    start_shards,
+)
 from tests.support.wire import (
     COPY_DONE,
     FLUSH,
@@ -57,11 +60,8 @@ def shards(
 ) -> Shards:
     """Three shards in one server."""
     server = private_primary(max_prepared_transactions="20")
-    databases = make_shards(server)
-    for database in databases:
-        database.execute("CREATE TABLE copies (id bigint, body text)")
-    pool = pool_of([primary_of(server)] * SHARDS, databases, OPTIONS)
-    return Shards(databases, start_router({"items": pool}))
+    table = "CREATE TABLE copies (id bigint, body text)"
+    return start_shards(server, start_router, OPTIONS, lambda each: each.execute(table))
 
 
 def _answered(client: WireClient, messages: tuple[bytes, ...]) -> str:

@@ -81,11 +81,7 @@ def _go_on(client: WireClient) -> list[Message]:
 
 def _see_nothing(shards: Shards) -> None:
     """Nothing is there, and nothing is left that could be."""
-    busy = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shard%' "
-        "AND state <> 'idle' AND pid <> pg_backend_pid()"
-    )
-    wait_until("all have let go", lambda: not shards.databases[0].execute(busy)[0][0])
+    wait_until("all have let go", lambda: not shards.busy())
     for database in shards.databases:
         for table in ("items", "copies"):
             assert database.execute(f"SELECT * FROM {table}") == []

@@ -10,25 +10,23 @@ import psycopg
 import pytest
 
 from tests.support.postgres import Database
-from tests.support.router import HOST, primary_of, wait_until
+from tests.support.router import HOST
 from tests.support.shards import (
     KEYED,
     LOSSES,
-    SHARDS,
     Shards,
+    break_off,
+    copy_unasked,
     lose_at_each_step,
-    make_shards,
     outcome,
-    pool_of,
+    start_shards,
     steps_of,
     wired_shards,
 )
 from tests.support.wire import (
     COPY_DONE,
     SYNC,
-    TERMINATE,
     WireClient,
-    cancel_request,
     copy_data,
     copy_fail,
     kinds,
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 
     from tests.support.cluster.server import Server
     from tests.support.router import RouterProcess
-    from tests.support.wire import Message
 
 pytestmark = pytest.mark.postgres
 
@@ -57,25 +54,15 @@ COPY: Final = "COPY countries FROM STDIN"
 LINES: Final = b"de\tGermany\nfr\tFrance\nit\t\\N\n"
 
 
-def _fill(databases: list[Database]) -> None:
-    for database in databases:
-        for table in TABLES:
-            database.execute(table)
+def _fill(database: Database) -> None:
+    for table in TABLES:
+        database.execute(table)
 
 
-@pytest.fixture(params=["two phases", "one by one"])
-def shards(
-    request: pytest.FixtureRequest,
-    private_primary: Callable[..., Server],
-    start_router: Callable[..., RouterProcess],
-) -> Shards:
-    """Three shards in one server, with prepared transactions and without."""
-    most = {"two phases": "20", "one by one": "0"}[request.param]
-    server = private_primary(max_prepared_transactions=most)
-    databases = make_shards(server)
-    _fill(databases)
-    pool = pool_of([primary_of(server)] * SHARDS, databases, OPTIONS)
-    return Shards(databases, start_router({"items": pool}))
+@pytest.fixture
+def shards(shard_server: Server, start_router: Callable[..., RouterProcess]) -> Shards:
+    """Three shards with the tables."""
+    return start_shards(shard_server, start_router, OPTIONS, _fill)
 
 
 def _same(shards: Shards, table: str = "countries") -> list[tuple[object, ...]]:
@@ -84,17 +71,6 @@ def _same(shards: Shards, table: str = "countries") -> list[tuple[object, ...]]:
     found = [database.execute(sql) for database in shards.databases]
     assert found[1:] == found[:-1]
     return [tuple(row) for row in found[0]]
-
-
-def _copied(client: WireClient, sql: str, *messages: bytes) -> list[Message]:
-    client.send(query(sql))
-    answer = [client.read_message()]
-    while answer[-1].kind not in "GZ":
-        answer.append(client.read_message())
-    if answer[-1].kind == "G":
-        client.send(b"".join(messages))
-        answer += client.read_until("Z")
-    return answer
 
 
 BINARY: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack("!IIhi2sih", 0, 0, 2, 2, b"de", -1, -1)
@@ -128,7 +104,7 @@ def test_all_shards_have_what_one_server_has(shards: Shards) -> None:
     server = shards.databases[0].server
     server.execute("CREATE DATABASE plain")
     plain = Database(server, "plain")
-    _fill([plain])
+    _fill(plain)
     chosen = random.Random(5)
     with (
         shards.client() as client,
@@ -140,8 +116,8 @@ def test_all_shards_have_what_one_server_has(shards: Shards) -> None:
                 size = chosen.choice((1, 3, 1000)) if number >= len(DATA) else len(data)
                 messages.append(copy_data(data[:size]))
                 data = data[size:]
-            mine = _copied(client, sql, *messages, COPY_DONE)
-            theirs = _copied(direct, sql, *messages, COPY_DONE)
+            mine = client.copy(sql, *messages, COPY_DONE)
+            theirs = direct.copy(sql, *messages, COPY_DONE)
             assert kinds(mine) == kinds(theirs), (sql, mine, theirs)
             for one, other in zip(mine, theirs, strict=True):
                 if one.kind != "E":
@@ -186,7 +162,7 @@ def test_what_might_be_another_on_each_shard_is_refused(shards: Shards) -> None:
                     assert sqlstates(client.ask(query(text))) == []
                 pieces = [copy_data(data[i : i + 1]) for i in range(len(data))]
                 messages = [copy_data(data)] if begin else pieces
-                answer = _copied(client, sql, *messages, COPY_DONE)
+                answer = client.copy(sql, *messages, COPY_DONE)
                 assert sqlstates(answer) == ["0A000"], (sql, answer)
                 (error,) = [message.fields for message in answer if message.kind == "E"]
                 assert why in error["M"], (sql, error)
@@ -198,10 +174,10 @@ def test_what_might_be_another_on_each_shard_is_refused(shards: Shards) -> None:
             database.execute("DROP TABLE dated")
             columns = "a int, b int" if number != 1 else "b int, a int"
             database.execute(f"CREATE TABLE dated ({columns})")
-        answer = _copied(client, "COPY dated FROM STDIN", copy_data(b"1\t2\n"), COPY_DONE)
+        answer = client.copy("COPY dated FROM STDIN", copy_data(b"1\t2\n"), COPY_DONE)
         assert sqlstates(answer) == ["0A000"]
         listed = "COPY dated (a, b) FROM STDIN"
-        assert sqlstates(_copied(client, listed, copy_data(b"1\t2\n"), COPY_DONE)) == []
+        assert sqlstates(client.copy(listed, copy_data(b"1\t2\n"), COPY_DONE)) == []
         answer = client.ask(run(COPY) + SYNC)
         assert sqlstates(answer) == ["0A000"]
         (told,) = rows(client.ask(query(f"EXPLAIN ROUTE {COPY}")))
@@ -220,64 +196,36 @@ def test_shards_that_take_other_rows_are_told_of_and_not_changed(shards: Shards)
         "CREATE TRIGGER skip BEFORE INSERT ON dated FOR EACH ROW EXECUTE FUNCTION skip()"
     )
     with shards.client() as client:
-        answer = _copied(client, sql, copy_data(b"1\n5\n"), COPY_DONE)
+        answer = client.copy(sql, copy_data(b"1\n5\n"), COPY_DONE)
         assert sqlstates(answer) == ["0A000"]
         assert "trigger skip" in answer[0].fields["M"]
         shards.databases[1].execute("DROP TRIGGER skip ON dated")
         shards.databases[2].execute("ALTER TABLE dated RENAME TO elsewhere")
-        answer = _copied(client, sql, copy_data(b"1\n5\n"), COPY_DONE)
+        answer = client.copy(sql, copy_data(b"1\n5\n"), COPY_DONE)
         assert sqlstates(answer) == ["42P01"]
         shards.databases[2].execute("ALTER TABLE elsewhere RENAME TO dated")
-        answer = _copied(client, sql, copy_data(b"1\n5\n"), COPY_DONE)
+        answer = client.copy(sql, copy_data(b"1\n5\n"), COPY_DONE)
         assert answer[-2].body == b"COPY 1\0"
     assert len(_same(shards, "dated")) == 1
     assert shards.left() == 0
-
-
-def _busy(shards: Shards) -> int:
-    active = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shard%' "
-        "AND state <> 'idle' AND pid <> pg_backend_pid()"
-    )
-    return int(shards.databases[0].execute(active)[0][0])
 
 
 def test_whoever_ends_it_nothing_stays(shards: Shards) -> None:
     with shards.client() as client:
         # What is refused is told at once, and what comes behind it is not acted on.
         for sql, bad in (("COPY dated (at) FROM STDIN", b"now\n"), (COPY, b"de\tbad\n")):
-            answer = _copied(client, sql, copy_data(bad))
+            answer = client.copy(sql, copy_data(bad))
             assert kinds(answer) == "GEZ"
             client.send(copy_data(bad) + COPY_DONE)
             assert client.value("SELECT 1") == "1"
-        answer = _copied(client, COPY, copy_data(LINES), copy_fail("no more"))
+        answer = client.copy(COPY, copy_data(LINES), copy_fail("no more"))
         (error,) = [message.fields for message in answer if message.kind == "E"]
         assert (error["C"], error["M"]) == ("57014", "COPY from stdin failed: no more")
         assert error["W"] == "COPY countries, line 4"
         assert client.value("SELECT 1") == "1"
-        client.send(query(COPY))
-        assert client.read_message().kind == "G"
-        client.send(copy_data(LINES))
-        with WireClient(shards.router.port) as other:
-            other.send(cancel_request(client.pid, client.secret))
-            other.read_to_end()
-        assert sqlstates(client.read_until("Z")) == ["57014"]
-        assert client.value("SELECT 1") == "1"
-    for last in (b"", TERMINATE, copy_data(b"es\tx")[:-3], query("SELECT 1")):
-        with shards.client() as client:
-            client.send(query(COPY))
-            assert client.read_message().kind == "G"
-            client.send(copy_data(LINES) + last)
-            if last[:1] == b"Q":
-                assert sqlstates(client.read_to_end()) == ["08P01", "08P01"]
-    wait_until("all have let go", lambda: not _busy(shards))
+    break_off(shards, COPY, LINES, b"es\tx")
     assert _same(shards) == []
-    assert shards.left() == 0
-    with shards.client() as client:
-        client.send(query(COPY) + copy_data(LINES) + COPY_DONE + query("SELECT 1"))
-        assert kinds(client.read_until("ZZ")) == "GCZTDCZ"
-        client.send(query(COPY) + copy_data(b"es\tx\n") + COPY_DONE + TERMINATE)
-        assert kinds(client.read_to_end()) == "GCZ"
+    copy_unasked(shards, COPY, LINES, b"es\tx\n")
     assert len(_same(shards)) == 4
 
 
@@ -292,20 +240,20 @@ def test_in_a_transaction_it_is_committed_on_all_or_rolled_back(shards: Shards) 
         for first in ((), ("SELECT 1",), ("CREATE TABLE IF NOT EXISTS made (id int)",)):
             for ending in ("COMMIT", "ROLLBACK"):
                 ask("BEGIN", *first)
-                answer = _copied(client, COPY, *done)
+                answer = client.copy(COPY, *done)
                 assert (kinds(answer), answer[-1].body) == ("GCZ", b"T")
                 ask("SAVEPOINT s_1")
-                answer = _copied(client, COPY, *done)
+                answer = client.copy(COPY, *done)
                 assert (sqlstates(answer), answer[-1].body) == (["23505"], b"E")
                 ask("ROLLBACK TO s_1")
-                assert sqlstates(_copied(client, COPY, copy_fail())) == ["57014"]
+                assert sqlstates(client.copy(COPY, copy_fail())) == ["57014"]
                 ask("ROLLBACK TO s_1", "UPDATE countries SET name = 'x'", ending)
                 assert len(_same(shards)) == 3 * (ending == "COMMIT")
                 ask("TRUNCATE countries")
         ask("BEGIN", "SELECT * FROM items WHERE id = 1")
-        assert sqlstates(_copied(client, COPY, *done)) == ["0A000"]
+        assert sqlstates(client.copy(COPY, *done)) == ["0A000"]
         ask("ROLLBACK", "SET SHARD TO 1")
-        assert sqlstates(_copied(client, COPY, *done)) == []
+        assert sqlstates(client.copy(COPY, *done)) == []
     has = [len(each.execute("SELECT 1 FROM countries")) for each in shards.databases]
     assert has == [0, 3, 0]
     assert shards.left() == 0
@@ -331,7 +279,7 @@ def test_whatever_is_lost_at_any_step_all_shards_have_it_or_none(
 ) -> None:
     def copy(client: WireClient, number: int) -> str:
         data = b"%d\tstep %d\n" % (number, number)
-        return outcome(_copied(client, COPY, copy_data(data), COPY_DONE))
+        return outcome(client.copy(COPY, copy_data(data), COPY_DONE))
 
     def counted(shards: Shards, number: int) -> int:
         found = [each.execute("SELECT code FROM countries") for each in shards.databases]
@@ -341,7 +289,8 @@ def test_whatever_is_lost_at_any_step_all_shards_have_it_or_none(
 
     steps = steps_of(b"to_regclass", COPY.encode(), b"\tstep ")
     with wired_shards(private_primary(max_prepared_transactions="20"), OPTIONS) as made:
-        _fill(made[0])
+        for database in made[0]:
+            _fill(database)
         lose_at_each_step(
             steps, copy, counted, 1, made, start_router, before=before, kills=kills
         )

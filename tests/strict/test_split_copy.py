@@ -20,6 +20,8 @@ from tests.support.shards import (
     LOSSES,
     SHARDS,
     Shards,
+    break_off,
+    copy_unasked,
     lose_at_each_step,
     outcome,
     steps_of,
@@ -29,7 +31,6 @@ from tests.support.wire import (
     COPY_DONE,
     FLUSH,
     SYNC,
-    TERMINATE,
     WireClient,
     cancel_request,
     copy_data,
@@ -63,24 +64,6 @@ def _there(shards: Shards) -> list[tuple[int, str]]:
             assert pg_bigint_hash(key, SHARDS) == number
             found.append((key, body))
     return sorted(found, key=str)
-
-
-def _begun(client: WireClient, sql: str = COPY) -> list[Message]:
-    """Begin a COPY, and read until the client may send, or until that is refused."""
-    client.send(query(sql))
-    answer = [client.read_message()]
-    while answer[-1].kind not in "GZ":
-        answer.append(client.read_message())
-    return answer
-
-
-def _copied(client: WireClient, sql: str, *messages: bytes) -> list[Message]:
-    """Begin a COPY, send what comes behind it, and read to its end."""
-    answer = _begun(client, sql)
-    if answer[-1].kind == "Z":
-        return answer
-    client.send(b"".join(messages))
-    return answer + client.read_until("Z")
 
 
 def _plain(shards: Shards) -> tuple[Database, WireClient]:
@@ -200,8 +183,8 @@ def test_the_same_data_has_the_same_rows_and_the_same_errors(shards: Shards) -> 
             messages = [copy_data(data), COPY_DONE]
             if number % 2:
                 messages = [copy_data(data[i : i + 1]) for i in range(len(data))] + [COPY_DONE]
-            mine = _copied(client, sql, *messages)
-            _same(mine, _copied(direct, sql, *messages), data)
+            mine = client.copy(sql, *messages)
+            _same(mine, direct.copy(sql, *messages), data)
             expected = sorted(database.execute("SELECT id, body FROM items"), key=str)
             assert _there(shards) == expected, data
         assert client.value("SELECT 1") == "1"
@@ -223,8 +206,8 @@ def test_generated_rows_are_the_same(shards: Shards) -> None:
                 size = chosen.choice((1, 7, 100, 20_000, 300_000))
                 messages.append(copy_data(data[:size]))
                 data = data[size:]
-            mine = _copied(client, COPY, *messages, COPY_DONE)
-            theirs = _copied(direct, COPY, *messages, COPY_DONE)
+            mine = client.copy(COPY, *messages, COPY_DONE)
+            theirs = direct.copy(COPY, *messages, COPY_DONE)
             assert [message.body for message in mine] == [message.body for message in theirs]
         expected = sorted(database.execute("SELECT id, body FROM items"), key=str)
         assert _there(shards) == expected
@@ -245,8 +228,8 @@ def test_the_error_of_a_shard_is_that_of_the_first_bad_line(shards: Shards) -> N
                 key = chosen.randrange(1, 400)
                 lines[at] = b"%d\tbad\n" % key if chosen.random() < 0.7 else b"x\ty\n"
             messages = [copy_data(line) for line in lines]
-            mine = _copied(client, COPY, *messages, COPY_DONE)
-            theirs = _copied(direct, COPY, *messages, COPY_DONE)
+            mine = client.copy(COPY, *messages, COPY_DONE)
+            theirs = direct.copy(COPY, *messages, COPY_DONE)
             errors = [next(m.fields for m in each if m.kind == "E") for each in (mine, theirs)]
             assert [errors[0].get(c) for c in "CMW"] == [errors[1].get(c) for c in "CMW"]
             assert "Nothing has been changed on any shard." in errors[0]["D"]
@@ -257,59 +240,32 @@ def test_the_error_of_a_shard_is_that_of_the_first_bad_line(shards: Shards) -> N
 
 def test_whoever_ends_it_nothing_stays(shards: Shards) -> None:
     with shards.client() as client:
-        answer = _copied(client, COPY, copy_data(LINES), copy_fail("no more"))
+        answer = client.copy(COPY, copy_data(LINES), copy_fail("no more"))
         (error,) = [message.fields for message in answer if message.kind == "E"]
         assert (error["C"], error["M"]) == ("57014", "COPY from stdin failed: no more")
         assert error["W"] == "COPY items, line 13"
         assert client.value("SELECT 1") == "1"
         # What is refused is told at once, or of a last row without an end at the end.
-        assert kinds(_copied(client, COPY, copy_data(b"1\ty\nx\ty\n"))) == "GEZ"
+        assert kinds(client.copy(COPY, copy_data(b"1\ty\nx\ty\n"))) == "GEZ"
         client.send(copy_data(LINES) + COPY_DONE)
-        assert kinds(_copied(client, COPY, copy_data(b"1\ty\nx\ty"), COPY_DONE)) == "GEZ"
+        assert kinds(client.copy(COPY, copy_data(b"1\ty\nx\ty"), COPY_DONE)) == "GEZ"
         # Sync and Flush mean nothing in it; what comes behind its end is ignored.
-        answer = _copied(client, COPY, SYNC, copy_data(b"x\ty\n"), FLUSH)
+        answer = client.copy(COPY, SYNC, copy_data(b"x\ty\n"), FLUSH)
         assert sqlstates(answer) == ["22P02"]
         client.send(copy_data(LINES) + COPY_DONE + copy_fail())
         assert client.value("SELECT 1") == "1"
-        _begun(client)
-        client.send(copy_data(LINES))
-        with WireClient(shards.router.port) as other:
-            other.send(cancel_request(client.pid, client.secret))
-            other.read_to_end()
-        assert sqlstates(client.read_until("Z")) == ["57014"]
-        assert client.value("SELECT 1") == "1"
-    for last in (b"", TERMINATE, copy_data(b"1\tx")[:-3], query("SELECT 1")):
-        with shards.client() as client:
-            _begun(client)
-            client.send(copy_data(LINES) + last)
-            if last[:1] == b"Q":
-                assert sqlstates(client.read_to_end()) == ["08P01", "08P01"]
-    wait_until("all have let go", lambda: not _busy(shards))
+    break_off(shards, COPY, LINES, b"1\tx")
     assert _there(shards) == []
-    assert shards.left() == 0
-    with shards.client() as client:
-        client.send(query(COPY) + copy_data(LINES) + COPY_DONE + query("SELECT 1"))
-        assert kinds(client.read_until("ZZ")) == "GCZTDCZ"
-        client.send(query(COPY) + copy_data(b"20\tx\n") + COPY_DONE + TERMINATE)
-        assert kinds(client.read_to_end()) == "GCZ"
+    copy_unasked(shards, COPY, LINES, b"20\tx\n")
     assert len(_there(shards)) == len(KEYS) + 1
-
-
-def _busy(shards: Shards) -> int:
-    """How many sessions of the shards do something."""
-    active = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shard%' "
-        "AND state <> 'idle' AND pid <> pg_backend_pid()"
-    )
-    return int(shards.databases[0].execute(active)[0][0])
 
 
 def test_a_row_may_be_long_and_a_shard_slow(shards: Shards) -> None:
     body = b"x" * (1 << 20)
     with shards.client() as client:
-        answer = _copied(client, COPY, copy_data(b"1\t" + body + b"\n"), COPY_DONE)
+        answer = client.copy(COPY, copy_data(b"1\t" + body + b"\n"), COPY_DONE)
         assert kinds(answer) == "GCZ"
-        answer = _copied(client, COPY, *[copy_data(b"1\t" + body)] * 5, COPY_DONE)
+        answer = client.copy(COPY, *[copy_data(b"1\t" + body)] * 5, COPY_DONE)
         assert sqlstates(answer) == ["54000"]
         assert [len(body) for _, body in _there(shards)] == [1 << 20]
         client.ask(query("TRUNCATE items"))
@@ -324,7 +280,7 @@ def test_a_slow_shard_slows_its_client_down(shards: Shards) -> None:
     locker = psycopg.connect(host=HOST, port=server.port, user="postgres", dbname="shard_1")
     with locker, shards.client() as client:
         locker.execute("INSERT INTO items VALUES (%s, 'mine')", (key,))
-        _begun(client)
+        client.begin_copy(COPY)
         client.send(copy_data(LINES))
         waiting, sent = bytearray(), 0
         client.sock.settimeout(1)
@@ -357,39 +313,39 @@ def test_in_a_transaction_they_are_committed_on_all_or_rolled_back(shards: Shard
         for first in ((), ("SELECT 1",), ("CREATE TABLE IF NOT EXISTS made (id int)",)):
             for ending in ("COMMIT", "ROLLBACK"):
                 _ask(client, "BEGIN", *first)
-                answer = _copied(client, COPY, copy_data(LINES), COPY_DONE)
+                answer = client.copy(COPY, copy_data(LINES), COPY_DONE)
                 assert (kinds(answer), answer[-1].body) == ("GCZ", b"T")
                 _ask(client, "INSERT INTO items (id, body) VALUES (50, 'e')", "SAVEPOINT s_1")
-                answer = _copied(client, COPY, copy_data(LINES), COPY_DONE)
+                answer = client.copy(COPY, copy_data(LINES), COPY_DONE)
                 assert (sqlstates(answer), answer[-1].body) == (["23505"], b"E")
                 assert sqlstates(client.ask(query("SELECT 1"))) == ["25P02"]
-                assert sqlstates(_begun(client)) == ["25P02"]
+                assert sqlstates(client.begin_copy(COPY)) == ["25P02"]
                 _ask(client, "ROLLBACK TO s_1")
-                assert sqlstates(_copied(client, COPY, copy_fail())) == ["57014"]
+                assert sqlstates(client.copy(COPY, copy_fail())) == ["57014"]
                 _ask(client, "ROLLBACK TO s_1")
-                assert sqlstates(_begun(client, "COPY items (body) FROM STDIN")) == ["0A000"]
+                assert sqlstates(client.begin_copy("COPY items (body) FROM STDIN")) == ["0A000"]
                 _ask(client, "ROLLBACK TO s_1")
-                _begun(client)
+                client.begin_copy(COPY)
                 with WireClient(shards.router.port) as other:
                     other.send(cancel_request(client.pid, client.secret))
                     other.read_to_end()
                 assert sqlstates(client.read_until("Z")) == ["57014"]
                 _ask(client, "ROLLBACK TO s_1")
-                assert kinds(_copied(client, COPY, *more)) == "GCZ"
+                assert kinds(client.copy(COPY, *more)) == "GCZ"
                 _ask(client, ending)
                 assert len(_there(shards)) == 16 * (ending == "COMMIT")
                 _ask(client, "TRUNCATE items")
         _ask(client, "BEGIN", "SELECT * FROM items WHERE id = 1")
-        assert sqlstates(_begun(client)) == ["0A000"]
+        assert sqlstates(client.begin_copy(COPY)) == ["0A000"]
         _ask(client, "ROLLBACK", "BEGIN")
         (told,) = rows(client.ask(query(f"EXPLAIN ROUTE {COPY}")))
         assert told[3] == b"all"
-        assert sqlstates(_copied(client, COPY, copy_data(b"x\n"), COPY_DONE)) == ["22P02"]
+        assert sqlstates(client.copy(COPY, copy_data(b"x\n"), COPY_DONE)) == ["22P02"]
         assert sqlstates(client.ask(query("COMMIT"))) == []
         _ask(client, "BEGIN")
-        _begun(client)
+        client.begin_copy(COPY)
         client.send(copy_data(LINES))
-    wait_until("all have let go", lambda: not _busy(shards))
+    wait_until("all have let go", lambda: not shards.busy())
     assert _there(shards) == []
     assert shards.left() == 0
 
@@ -407,7 +363,7 @@ REFUSED: Final = (
 def test_what_cannot_be_split_is_refused_before_the_first_row(shards: Shards) -> None:
     with shards.client() as client:
         for sql in REFUSED:
-            answer = _begun(client, sql)
+            answer = client.begin_copy(sql)
             assert sqlstates(answer) == ["0A000"], sql
             assert all(message.fields["H"] for message in answer if message.kind == "E")
             (told,) = rows(client.ask(query(f"EXPLAIN ROUTE {sql}"))) or [[None] * 13]
@@ -415,10 +371,10 @@ def test_what_cannot_be_split_is_refused_before_the_first_row(shards: Shards) ->
                 assert told[11] == b"0A000", sql
         (told,) = rows(client.ask(query(f"EXPLAIN ROUTE {COPY}")))
         assert (told[3], told[4]) == (b"all", b"every shard")
-        assert sqlstates(_begun(client, "COPY items (id, nobody) FROM STDIN")) == ["42703"]
+        assert sqlstates(client.begin_copy("COPY items (id, nobody) FROM STDIN")) == ["42703"]
         for database in shards.databases[1:]:
             database.execute("ALTER TABLE items RENAME TO elsewhere")
-        assert sqlstates(_begun(client)) == ["42P01"]
+        assert sqlstates(client.begin_copy(COPY)) == ["42P01"]
         assert client.value("SELECT 1") == "1"
     assert shards.left() == 0
 
@@ -432,13 +388,13 @@ def test_columns_are_counted_as_copy_does(shards: Shards) -> None:
         )
         database.execute("ALTER TABLE items DROP gone")
     with shards.client() as client:
-        answer = _copied(client, "COPY items FROM STDIN", copy_data(b"x\t3\ny\t5\n"), COPY_DONE)
+        answer = client.copy("COPY items FROM STDIN", copy_data(b"x\t3\ny\t5\n"), COPY_DONE)
         assert kinds(answer) == "GCZ"
         assert _there(shards) == [(3, "x"), (5, "y")]
         shards.databases[2].execute("ALTER TABLE items ADD more int")
-        assert sqlstates(_begun(client, "COPY items FROM STDIN")) == ["0A000"]
+        assert sqlstates(client.begin_copy("COPY items FROM STDIN")) == ["0A000"]
         shards.databases[2].execute("ALTER TABLE items ALTER id TYPE numeric")
-        assert sqlstates(_begun(client)) == ["0A000"]
+        assert sqlstates(client.begin_copy(COPY)) == ["0A000"]
 
 
 async def _copied_by_asyncpg(port: int) -> str:
@@ -497,7 +453,7 @@ def test_whatever_is_lost_at_any_step_all_rows_are_there_or_none(
 ) -> None:
     def copy(client: WireClient, number: int) -> str:
         data = b"".join(b"%d\tstep %d\n" % (key, number) for key in KEYS)
-        return outcome(_copied(client, COPY, copy_data(data), COPY_DONE))
+        return outcome(client.copy(COPY, copy_data(data), COPY_DONE))
 
     def counted(shards: Shards, number: int) -> int:
         where = f"SELECT 1 FROM items WHERE body = 'step {number}'"

@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from .postgres import Database
-from .router import HOST, PoolText, wait_until
+from .router import HOST, PoolText, primary_of, wait_until
 from .tripwire import Tripwire
-from .wire import SYNC, Ended, WireClient, query, run, sqlstates
+from .wire import (
+    COPY_DONE,
+    SYNC,
+    TERMINATE,
+    Ended,
+    WireClient,
+    cancel_request,
+    copy_data,
+    kinds,
+    query,
+    run,
+    sqlstates,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +35,10 @@ SHARDS: Final = 3
 KEYED: Final = 'query_parser_enabled = true\nautomatic_sharding_key = "items.id"'
 EXISTS: Final = "SELECT to_regclass('{}') IS NOT NULL"
 LEFT: Final = "SELECT count(*) FROM pg_prepared_xacts"
+BUSY: Final = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'shard%' "
+    "AND state <> 'idle' AND pid <> pg_backend_pid()"
+)
 
 
 class Shards:
@@ -43,6 +59,10 @@ class Shards:
     def left(self) -> int:
         """How many prepared transactions there are."""
         return int(self.databases[0].execute(LEFT)[0][0])
+
+    def busy(self) -> int:
+        """How many sessions of the shards do something."""
+        return int(self.databases[0].execute(BUSY)[0][0])
 
 
 def items_of_shard(number: int, shards: int) -> str:
@@ -69,6 +89,21 @@ def pool_of(
     """A pool of theirs, by way of these places."""
     names = [database.name for database in databases]
     return PoolText(shards=places, databases=names, pool_size=2, options=options)
+
+
+def start_shards(
+    server: Server,
+    start_router: Callable[..., RouterProcess],
+    options: str = KEYED,
+    prepare: Callable[[Database], object] | None = None,
+) -> Shards:
+    """Make the databases, do something with each, and start a router before them."""
+    databases = make_shards(server)
+    if prepare is not None:
+        for database in databases:
+            prepare(database)
+    pool = pool_of([primary_of(server)] * SHARDS, databases, options)
+    return Shards(databases, start_router({"items": pool}))
 
 
 @contextlib.contextmanager
@@ -206,3 +241,35 @@ def ask_all(
     for text in texts:
         answer = ask(client, text)
         assert not sqlstates(answer), (text, answer[0].fields)
+
+
+def break_off(shards: Shards, sql: str, lines: bytes, row: bytes) -> None:
+    """Have a COPY of some lines cancelled, and leave it in all manners; nobody stays busy.
+
+    `row` is another that is all right, of which a part is sent.
+    """
+    with shards.client() as client:
+        assert kinds(client.begin_copy(sql)) == "G"
+        client.send(copy_data(lines))
+        with WireClient(shards.router.port) as other:
+            other.send(cancel_request(client.pid, client.secret))
+            other.read_to_end()
+        assert sqlstates(client.read_until("Z")) == ["57014"]
+        assert client.value("SELECT 1") == "1"
+    for last in (b"", TERMINATE, copy_data(row)[:-3], query("SELECT 1")):
+        with shards.client() as client:
+            assert kinds(client.begin_copy(sql)) == "G"
+            client.send(copy_data(lines) + last)
+            if last[:1] == b"Q":
+                assert sqlstates(client.read_to_end()) == ["08P01", "08P01"]
+    wait_until("all have let go", lambda: not shards.busy())
+    assert shards.left() == 0
+
+
+def copy_unasked(shards: Shards, sql: str, lines: bytes, row: bytes) -> None:
+    """Send lines without waiting until they are asked for; then a row, and a goodbye behind."""
+    with shards.client() as client:
+        client.send(query(sql) + copy_data(lines) + COPY_DONE + query("SELECT 1"))
+        assert kinds(client.read_until("ZZ")) == "GCZTDCZ"
+        client.send(query(sql) + copy_data(row) + COPY_DONE + TERMINATE)
+        assert kinds(client.read_to_end()) == "GCZ"

@@ -369,6 +369,19 @@ class WireClient:
         assert value is not None
         return value.decode()
 
+    def begin_copy(self, sql: str) -> list[Message]:
+        """Ask for a COPY, and read until it may be sent, or until that is refused."""
+        self.send(query(sql))
+        answer = [self.read_message()]
+        while answer[-1].kind not in "GZ":
+            answer.append(self.read_message())
+        return answer
+
+    def copy(self, sql: str, *messages: bytes) -> list[Message]:
+        """Do a COPY, if it may be done, with these messages; returns the whole answer."""
+        answer = self.begin_copy(sql)
+        return answer if answer[-1].kind == "Z" else answer + self.ask(*messages)
+
     # --- leaving
 
     def close(self) -> None:
