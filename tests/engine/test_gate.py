@@ -141,6 +141,30 @@ def test_all_get_in_as_soon_as_there_is_a_place(
         assert logins.waiting == 0, "nobody is kept out by those who say nothing"
 
 
+@given(
+    gaps=st.lists(st.integers(0, 6), min_size=2, max_size=8),
+    limit=st.integers(1, 7),
+    leaving=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 7)), max_size=8),
+)
+def test_a_limit_that_is_lowered_ends_nobody_before_its_time(
+    gaps: list[int], limit: int, leaving: list[tuple[int, int]]
+) -> None:
+    with closing(Clock()) as clock:
+        logins = Logins(clock, len(gaps))
+        for number, gap in enumerate(gaps):
+            logins.come(number)
+            clock.pass_by(gap / 4)
+        logins.limit = min(limit, len(gaps))
+        logins.come(len(gaps))
+        for after, number in leaving:
+            clock.pass_by(after / 4)
+            if number in logins.places:
+                logins.leave(number)
+        clock.pass_by(PATIENCE * (len(gaps) + 1))
+        assert all(took >= PATIENCE for took, _ in logins.ended.values())
+        assert logins.waiting == 0
+
+
 def test_those_who_came_first_give_way_first() -> None:
     with closing(Clock()) as clock:
         logins = Logins(clock, 3)

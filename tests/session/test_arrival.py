@@ -7,6 +7,7 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,9 +126,9 @@ class Client:
 
 
 @contextmanager
-def arriving(method: AuthType = AuthType.TRUST) -> Iterator[Client]:
+def arriving(method: AuthType = AuthType.TRUST, host: type[Host] = Host) -> Iterator[Client]:
     """A client of whom nothing has been heard."""
-    client = Client(Host(method, UserSecret("ann", "sesame")))
+    client = Client(host(method, UserSecret("ann", "sesame")))
     assert client.gate.used == 1
     yield client
     client.engine.close()
@@ -236,6 +237,43 @@ def test_what_stands_behind_a_request_for_encryption_is_refused(
         client.send(request + behind, [1000])
         assert [error.sqlstate for error in client.host.errors] == ["08P01"]
         assert not client.host.packets
+
+
+class Slow(Host):
+    """Has everybody wait before asking."""
+
+    def introduced(self, arrival: Arrival, packet: StartupMessage) -> None:
+        self.packets.append(packet)
+        arrival.wait()
+
+
+@given(cuts=CUTS, size=st.one_of(st.integers(8180, 8204), st.integers(0, 20_000)))
+def test_who_sends_much_while_it_is_to_wait_is_not_read_from(
+    cuts: list[int], size: int
+) -> None:
+    with arriving(host=Slow) as client:
+        link = client.arrival.link
+        client.send(STARTUP, cuts)
+        ahead = bytes(size)
+        position = number = 0
+        while position < size and not link._paused:
+            piece = ahead[position : position + cuts[number % len(cuts)]]
+            link.feed(piece)
+            position += len(piece)
+            number += 1
+        assert link._paused == (position > 8192)
+        assert position <= 8192 + max(cuts)
+        client.arrival.go_on(lambda: client.arrival.ask(client.host.credential))
+        assert client.host.handed[0].data == ahead[:position]
+        assert not link._paused
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_client_that_sends_no_more_is_let_in_if_that_is_for_others_to_do(waits: bool) -> None:
+    with arriving(host=Slow if waits else Host) as client:
+        client.send(STARTUP if waits else STARTUP[:-1], [1000])
+        assert client.arrival.on_eof() is waits
+        client.arrival.leave()
 
 
 def test_a_client_that_leaves_is_forgotten() -> None:
