@@ -29,7 +29,7 @@ from tests.support.router import (
     start,
     wait_until,
 )
-from tests.support.wire import WireClient, cancel, query, sqlstates, startup
+from tests.support.wire import WireClient, cancel, cancel_request, query, sqlstates, startup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -234,6 +234,25 @@ def test_all_of_them_cancel_at_once(two: Group, database: Database) -> None:
             assert sqlstates(client.read_until("Z")) == ["57014"]
 
 
+@pytest.mark.parametrize("closes", [False, True])
+@pytest.mark.parametrize("is_unix", [False, True])
+def test_who_does_not_stay_has_its_request_passed_on(
+    two: Group, database: Database, is_unix: bool, closes: bool
+) -> None:
+    for _ in range(10):
+        with WireClient.login(two.port, "transaction", host=two.directories[1]) as client:
+            client.send(SLEEP)
+            wait_until("it sleeps", lambda: sleeping(database) == 1)
+            # By TCP any of them may get it.
+            host = two.directories[16383] if is_unix else HOST
+            with WireClient(two.port, host=host) as other:
+                other.send(cancel_request(client.pid, client.secret))
+                if not closes:
+                    other.sock.shutdown(socket.SHUT_WR)
+                    assert other.sock.recv(1) == b""
+            assert sqlstates(client.read_until("Z")) == ["57014"]
+
+
 def test_keys_that_are_nobodys_reach_nobody(two: Group, database: Database) -> None:
     chance = random.Random(3)
     with WireClient.login(two.port, "transaction", host=two.directories[1]) as client:
@@ -326,7 +345,7 @@ def test_who_waits_for_a_peer_that_hangs_is_told_nothing(begin: Callable[[], Gro
 
 def cancel_packet(pid: int) -> bytes:
     """A cancel request with some secret."""
-    return b"".join(number.to_bytes(4, "big") for number in (16, 80877102, pid, 77))
+    return cancel_request(pid, b"some")
 
 
 def test_over_tcp_a_peer_has_to_speak_tls_if_this_process_does(

@@ -212,11 +212,18 @@ class Login:
             await self._settled.wait()
 
     def _wait(
-        self, arrival: Arrival, work: Callable[[], Awaitable[object]], then: Callable[[], None]
+        self,
+        arrival: Arrival,
+        work: Callable[[], Awaitable[object]],
+        then: Callable[[], None],
+        *,
+        ends_with_it: bool = True,
     ) -> None:
         """Have a login go on with `then` when a task has done some work, or fail with it."""
         arrival.wait()
-        scope = self._waits[arrival] = trio.CancelScope()
+        scope = trio.CancelScope()
+        if ends_with_it:
+            self._waits[arrival] = scope
         self._nursery.start_soon(self._work, arrival, scope, work, then)
 
     async def _work(
@@ -253,7 +260,8 @@ class Login:
         session = self._clients.find_by_key(pid, request.secret)
         if session is None and not is_passed_on and self.peers.has(pid):
             pass_on = partial(self.peers.pass_on, pid, request.secret)
-            self._wait(arrival, pass_on, arrival.leave)
+            # Who has asked need not stay for it.
+            self._wait(arrival, pass_on, arrival.leave, ends_with_it=False)
             return
         server = None if session is None else session.lease.server
         if server is not None and server.is_cancelling:
